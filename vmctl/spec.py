@@ -1,0 +1,195 @@
+"""What a Vmfile says, as frozen values; and the built-in defaults.
+
+Nothing here reads files or talks to anything. ``vmctl.vmfile`` makes these values, the rest of vmctl obeys them.
+Sizes are bytes, times are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+MIB = 1024**2
+GIB = 1024**3
+
+DEFAULT_MACHINE = "default"
+DEFAULT_CPUS = 2
+DEFAULT_MEMORY = 1 * GIB
+DEFAULT_BOOT_TIMEOUT = 300.0
+DEFAULT_HALT_TIMEOUT = 60.0
+DEFAULT_USER = "vmctl"
+LOOPBACK = "127.0.0.1"
+
+FolderKind = Literal["auto", "virtiofs", "9p", "vboxsf", "rsync"]
+Protocol = Literal["tcp", "udp"]
+Run = Literal["once", "always", "never"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where in which file a value was written; lines and columns count from 1.
+
+    A value that was not written in a file (a box's default, ``--set``) has line 0 and column 0.
+    """
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoxRef:
+    """Which box a machine starts from.
+
+    ``address`` is a name in the store ("debian-12", "org/name"), an absolute path or a URL; ``constraint`` holds
+    comma-joined version constraints ("" = newest).
+    """
+
+    address: str
+    constraint: str = ""
+    digest: str = ""
+    """The very image that ``Vmfile.lock`` names; "" = the newest that fits. Not part of how it is written."""
+
+    @property
+    def is_url(self) -> bool:
+        """Whether the address is fetched from elsewhere."""
+        return "://" in self.address
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the address is a file on this host."""
+        return self.address.startswith("/")
+
+    def __str__(self) -> str:
+        return f"{self.address}@{self.constraint}" if self.constraint else self.address
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Folder:
+    """A host directory that shows up in the guest."""
+
+    host: Path
+    guest: str
+    kind: FolderKind = "auto"
+    read_only: bool = False
+    exclude: tuple[str, ...] = ()
+    """rsync patterns that are never sent (``.vmctl/`` and ``.git/`` rules are rsync's caller's business)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Port:
+    """A port of the guest that the host forwards to. ``host`` None = vmctl picks a free one and keeps it."""
+
+    guest: int
+    host: int | None
+    host_ip: str = LOOPBACK
+    protocol: Protocol = "tcp"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """One more NIC, on the network ``name`` that machines of the project share. ``ip`` None = allocated."""
+
+    name: str
+    ip: str | None = None
+    netmask: str = "255.255.255.0"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadyCheck:
+    """What must hold before a machine counts as ready: exactly one of ``port`` (in the guest) or ``command``."""
+
+    port: int | None = None
+    command: str | None = None
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shell:
+    """A shell provisioner: exactly one of ``inline`` or ``script`` (a file on the host)."""
+
+    name: str
+    inline: str | None = None
+    script: Path | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    become: bool = True
+    run: Run = "once"
+    place: Place | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ansible:
+    """An Ansible provisioner: one run over every machine that it applies to."""
+
+    name: str
+    playbook: Path
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    extra_vars: Mapping[str, Any] = field(default_factory=dict)
+    become: bool = False
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
+    verbosity: int = 0
+    run: Run = "once"
+    place: Place | None = field(default=None, compare=False)
+
+
+Provisioner = Shell | Ansible
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineSpec:
+    """One machine, as the Vmfile wants it, every default filled in."""
+
+    name: str
+    box: BoxRef
+    group: str = ""
+    """The key below ``machines:``; with ``count`` several machines share it ("web" of "web-1")."""
+    index: int = 1
+    """Which one of its group, from 1."""
+    provider: str = "auto"
+    hostname: str = ""
+    """What the guest calls itself; the loader fills in the machine's name."""
+    user: str = ""
+    """Login user; "" = what the box says, else ``DEFAULT_USER``."""
+    cpus: int = DEFAULT_CPUS
+    memory: int = DEFAULT_MEMORY
+    disk: int | None = None
+    """Size of the root disk; None = as large as the box's."""
+    folders: tuple[Folder, ...] = ()
+    ports: tuple[Port, ...] = ()
+    networks: tuple[Network, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    ready: tuple[ReadyCheck, ...] = ()
+    provision: tuple[Provisioner, ...] = ()
+    boot_timeout: float = DEFAULT_BOOT_TIMEOUT
+    halt_timeout: float = DEFAULT_HALT_TIMEOUT
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Provider-only knobs by provider name, as written; each provider checks its own in ``Driver.check``."""
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    """Where a field was written, by dotted path below the machine ("libvirt.cpu", "ports.0"), for messages."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Project:
+    """A whole Vmfile: its directory and its machines in the order of the file."""
+
+    root: Path
+    file: Path
+    machines: tuple[MachineSpec, ...]
+    message: str = ""
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Provider-only knobs of the top level (and the user's Vmfile), without those of single machines."""
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    """Where ``vars`` and ``message`` were written, by dotted path ("vars.app_port")."""
+
+    @property
+    def name(self) -> str:
+        """The project's directory name."""
+        return self.root.name

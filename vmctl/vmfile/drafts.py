@@ -1,0 +1,204 @@
+"""Layers into machines: built-in defaults < box defaults < the user's Vmfile < top level < machine.
+
+Mappings merge key by key, anything else is replaced; only ``provision`` of a machine comes after the top level's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vmctl.spec import BoxRef, Network, Place, Port
+from vmctl.vmfile.faults import Faults, Rejected
+from vmctl.vmfile.groups import Group
+from vmctl.vmfile.keys import MACHINE, TOP_ONLY
+from vmctl.vmfile.kinds import Kind
+from vmctl.vmfile.nodes import Node, Sequence, Source, Table, from_plain, join, merge, uses_machine
+from vmctl.vmfile.ports import HIGHEST
+from vmctl.vmfile.provider_names import is_provider
+from vmctl.vmfile.provisioners import named
+from vmctl.vmfile.reading import Reading
+from vmctl.vmfile.scope import machine_scope
+from vmctl.vmfile.structures import FreeMap
+from vmctl.vmfile.templating import Templates
+
+BoxDefaults = Callable[[BoxRef], Mapping[str, Any]]
+Layer = Mapping[str, Node]
+OPTIONS = FreeMap()
+ELSEWHERE = ("provision", "machines", "count", *TOP_ONLY)
+"""Keys of the top level and of machines that are read by other means than layers."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """One machine while it is being read. A key whose value was rejected has a node but no value."""
+
+    name: str
+    group: Group
+    index: int
+    layer: Layer
+    values: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Drafter:
+    """Reads machines. A value that no expression makes differ between machines is read once for all of them."""
+
+    faults: Faults
+    scope: Mapping[str, Any]
+    names: Mapping[str, tuple[str, ...]]
+    outer: Layer
+    """The user's Vmfile and the top level, merged."""
+    provision: Node | None
+    """The top level's provisioners."""
+    box_defaults: BoxDefaults
+    memory: dict[tuple[str, int], Any] = field(default_factory=dict)
+    defaults: dict[BoxRef, Layer] = field(default_factory=dict)
+
+    def drafts(self, group: Group) -> Iterator[Draft]:
+        """The machines of a group, in order."""
+        own = machine_layer(group.table)
+        layers: dict[BoxRef | None, Layer] = {}
+        for index, name in enumerate(group.members, 1):
+            at = self._reading(name, group, index)
+            box = self._box(group, own, at)
+            if box not in layers:
+                layers[box] = merged(self._box_layer(box), self.outer, own)
+            draft = Draft(name, group, index, layers[box])
+            if box:
+                draft.values["box"] = box
+            self._fill(draft, at)
+            yield draft
+
+    def unused(self, drafts: list[Draft]) -> None:
+        """Look for faults in outer values that every machine replaces."""
+        used = {id(node) for draft in drafts for node in draft.layer.values()}
+        for key, node in self.outer.items():
+            if id(node) not in used and drafts:
+                first = drafts[0]
+                self._read(key, _kind(key), node, self._reading(first.name, first.group, first.index))
+
+    def _reading(self, name: str, group: Group, index: int) -> Reading:
+        scope = machine_scope(self.scope, name, group.name, index)
+        return Reading(self.faults, Templates(self.faults, scope).render, self.names)
+
+    def _box(self, group: Group, own: Layer, at: Reading) -> BoxRef | None:
+        node = own.get("box") or self.outer.get("box")
+        if node is not None:
+            box: BoxRef | None = self._read("box", MACHINE["box"].kind, node, at)
+            return box
+        where = " (here or at the top level)" if group.key.path else ""
+        self.faults.add(group.key.place, group.key.path, f"the key 'box' is missing{where}")
+        return None
+
+    def _box_layer(self, box: BoxRef | None) -> Layer:
+        if box is None:
+            return {}
+        if box not in self.defaults:
+            table = from_plain(self.box_defaults(box), Source(f"box {box}", Path(self.scope["project"]["root"])))
+            assert isinstance(table, Table)  # noqa: S101  it was made from a mapping
+            self.defaults[box] = {key: entry.value for key, entry in table.entries.items()}
+        return self.defaults[box]
+
+    def _fill(self, draft: Draft, at: Reading) -> None:
+        for key, node in draft.layer.items():
+            if key == "box":
+                continue
+            value = self._read(key, _kind(key), node, at)
+            if value is None:
+                continue
+            if key in MACHINE:
+                draft.values[key] = value
+            else:
+                draft.options[key] = value
+        self._provision(draft, at)
+        if draft.group.counted and draft.index > 1:
+            self._shift(draft)
+
+    def _provision(self, draft: Draft, at: Reading) -> None:
+        """The top level's provisioners, then the machine's own."""
+        lists = [node for node in (self.provision, draft.group.table.get("provision")) if node is not None]
+        read = [(node, self._read("provision", MACHINE["provision"].kind, node, at)) for node in lists]
+        draft.values["provision"] = named([(node, items) for node, items in read if items is not None], at)
+
+    def _read(self, key: str, kind: Kind, node: Node, at: Reading) -> Any:
+        """The value; None when it was rejected."""
+        remembered = (key, id(node))
+        if remembered in self.memory:
+            return self.memory[remembered]
+        try:
+            value = kind.read(node, at)
+        except Rejected:
+            value = None
+        if not uses_machine(node):
+            self.memory[remembered] = value
+        return value
+
+    def _shift(self, draft: Draft) -> None:
+        """Give the second, third, … machine of a count the next host ports and addresses."""
+        by = draft.index - 1
+        for key, shift in (("ports", self._next_port), ("networks", self._next_address)):
+            node = draft.layer.get(key)
+            if isinstance(node, Sequence) and key in draft.values:
+                draft.values[key] = tuple(
+                    value if uses_machine(item) else shift(value, by, item)
+                    for item, value in zip(node.items, draft.values[key], strict=True)
+                )
+
+    def _next_port(self, port: Port, by: int, node: Node) -> Port:
+        if port.host is None:
+            return port
+        if port.host + by > HIGHEST:
+            self.faults.add(node.place, node.path, f"the machines of this count need host ports above {HIGHEST}")
+            return dataclasses.replace(port, host=None)
+        return dataclasses.replace(port, host=port.host + by)
+
+    def _next_address(self, network: Network, by: int, _node: Node) -> Network:
+        if network.ip is None:
+            return network
+        return dataclasses.replace(network, ip=str(ipaddress.IPv4Address(network.ip) + by))
+
+
+def _kind(key: str) -> Kind:
+    return MACHINE[key].kind if key in MACHINE else OPTIONS
+
+
+def machine_layer(table: Table) -> Layer:
+    """What a mapping says about machines: the keys of a machine, and mappings named as a provider."""
+    return {
+        key: entry.value
+        for key, entry in table.entries.items()
+        if key not in ELSEWHERE and (key in MACHINE or is_provider(key))
+    }
+
+
+def merged(*layers: Layer) -> Layer:
+    """Layers laid above each other, the last one on top."""
+    result: dict[str, Node] = {}
+    for layer in layers:
+        for key, node in layer.items():
+            result[key] = merge(result.get(key), node)
+    return result
+
+
+def places(layer: Layer) -> dict[str, Place]:
+    """Where every value below a machine was written, by its dotted path."""
+    found: dict[str, Place] = {}
+
+    def visit(path: str, node: Node) -> None:
+        found[path] = node.place
+        if isinstance(node, Sequence):
+            for number, item in enumerate(node.items):
+                visit(join(path, number), item)
+        elif isinstance(node, Table):
+            for key, entry in node.entries.items():
+                visit(join(path, key), entry.value)
+
+    for key, node in layer.items():
+        visit(key, node)
+    return found

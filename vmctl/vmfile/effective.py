@@ -1,0 +1,140 @@
+"""What a Vmfile comes to: every machine with every value, in the words of a Vmfile, and where each was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vmctl.spec import Ansible, Folder, MachineSpec, Network, Place, Port, Project, Provisioner, ReadyCheck, Shell
+from vmctl.vmfile.nodes import join
+from vmctl.vmfile.quantities import format_duration, format_size
+
+BUILT_IN = "built-in default"
+ALLOCATED = "allocated"
+
+
+def effective(project: Project) -> dict[str, Any]:
+    """The project in plain values; as YAML it is a Vmfile that means the same."""
+    data: dict[str, Any] = {"vars": dict(project.vars)} if project.vars else {}
+    data["machines"] = {spec.name: _machine(spec) for spec in project.machines}
+    if project.message:
+        data["message"] = project.message
+    return data
+
+
+def _machine(spec: MachineSpec) -> dict[str, Any]:
+    return {
+        "box": str(spec.box),
+        "provider": spec.provider,
+        "cpus": spec.cpus,
+        "memory": format_size(spec.memory),
+        **({"disk": format_size(spec.disk)} if spec.disk is not None else {}),
+        "hostname": spec.hostname,
+        **({"user": spec.user} if spec.user else {}),
+        "boot_timeout": format_duration(spec.boot_timeout),
+        "halt_timeout": format_duration(spec.halt_timeout),
+        "synced_folders": [_folder(folder) for folder in spec.folders],
+        "ports": [_port(port) for port in spec.ports],
+        "networks": [_network(network) for network in spec.networks],
+        "depends_on": list(spec.depends_on),
+        "ready": [_ready(check) for check in spec.ready],
+        "provision": [_provisioner(one) for one in spec.provision],
+        **{name: dict(options) for name, options in spec.options.items()},
+    }
+
+
+def _folder(folder: Folder) -> dict[str, Any]:
+    return {
+        "host": str(folder.host),
+        "guest": folder.guest,
+        "type": folder.kind,
+        "read_only": folder.read_only,
+        "exclude": list(folder.exclude),
+    }
+
+
+def _port(port: Port) -> dict[str, Any]:
+    host = "auto" if port.host is None else port.host
+    return {"guest": port.guest, "host": host, "host_ip": port.host_ip, "protocol": port.protocol}
+
+
+def _network(network: Network) -> dict[str, Any]:
+    return {"name": network.name, "ip": network.ip, "netmask": network.netmask}
+
+
+def _ready(check: ReadyCheck) -> dict[str, Any]:
+    what = {"port": check.port} if check.port is not None else {"command": check.command}
+    return {**what, "timeout": format_duration(check.timeout)}
+
+
+def _provisioner(one: Provisioner) -> dict[str, Any]:
+    body = {"shell": _shell(one)} if isinstance(one, Shell) else {"ansible": _ansible(one)}
+    return {"name": one.name, **body, "run": one.run}
+
+
+def _shell(one: Shell) -> dict[str, Any]:
+    what = {"script": str(one.script)} if one.script else {"inline": one.inline}
+    return {**what, "args": list(one.args), "env": dict(one.env), "become": one.become}
+
+
+def _ansible(one: Ansible) -> dict[str, Any]:
+    return {
+        "playbook": str(one.playbook),
+        "groups": {group: list(members) for group, members in one.groups.items()},
+        "extra_vars": dict(one.extra_vars),
+        "become": one.become,
+        "tags": list(one.tags),
+        "skip_tags": list(one.skip_tags),
+        "verbosity": one.verbosity,
+    }
+
+
+def origins(project: Project) -> dict[str, str]:
+    """Where each single value of ``effective`` comes from, by its dotted path: file:line, or what decided it."""
+    found: dict[str, str] = {}
+    data = effective(project)
+    for path in leaves(data.get("vars", {}), "vars"):
+        found[path] = nearest(project.places, path)
+    for spec in project.machines:
+        values = data["machines"][spec.name]
+        for path in leaves(values, ""):
+            found[join(f"machines.{spec.name}", path)] = _origin(spec, path)
+    if project.message:
+        found["message"] = nearest(project.places, "message")
+    return found
+
+
+def _origin(spec: MachineSpec, path: str) -> str:
+    keys = path.split(".")
+    if keys[0] == "provision" and len(keys) > 1:
+        place = spec.provision[int(keys[1])].place
+        return line_of(place) if place else BUILT_IN
+    if keys[0] == "networks" and keys[-1] == "ip" and path not in spec.places:
+        return ALLOCATED
+    return nearest(spec.places, path)
+
+
+def nearest(places: Mapping[str, Place], path: str) -> str:
+    """The origin of a value: where it, or the value that it is part of, was written."""
+    while path:
+        if place := places.get(path):
+            return line_of(place)
+        path = path.rpartition(".")[0]
+    return BUILT_IN
+
+
+def line_of(place: Place) -> str:
+    """A place as file:line, for people who read the whole line anyway."""
+    return f"{place.file}:{place.line}" if place.line else place.file
+
+
+def leaves(value: Any, path: str) -> list[str]:
+    """The dotted paths of all single values (an empty list or mapping is one)."""
+    items: list[tuple[Any, Any]] = []
+    if isinstance(value, Mapping):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    if not items:
+        return [path] if path else []
+    return [leaf for key, item in items for leaf in leaves(item, join(path, key))]

@@ -1,0 +1,110 @@
+"""What is wrong with a Vmfile: every fault with its place, collected and raised together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from vmctl.errors import UsageError
+from vmctl.spec import Place
+
+MOST_NAMED = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """One thing that is wrong. ``path`` is dotted ("machines.web.memory"; "" = the whole file)."""
+
+    place: Place
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (str(self.place), self.path, self.message) if part)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fault for programs."""
+        place = self.place
+        return {
+            "file": place.file, "line": place.line, "column": place.column, "path": self.path, "message": self.message,
+        }  # fmt: skip
+
+
+class VmfileInvalid(UsageError):
+    """A Vmfile that can not be obeyed; ``faults`` holds everything that is wrong, sorted by place."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        lines = [str(fault) for fault in self.faults]
+        brief = lines[0] if len(lines) == 1 else f"the Vmfile has {len(lines)} faults"
+        super().__init__(brief, details="" if len(lines) == 1 else "\n".join(lines))
+        self.data["faults"] = [fault.to_json() for fault in self.faults]
+
+
+class Rejected(Exception):
+    """A value can not be used. Whoever raises this has recorded why; it never leaves ``vmctl.vmfile``."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """The faults found so far. The same fault at the same place is kept once."""
+
+    found: dict[tuple[Place, str, str], Fault] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
+    """The order of files in messages: by first appearance here."""
+
+    def add(self, place: Place, path: str, message: str) -> None:
+        """Record a fault."""
+        self.found.setdefault((place, path, message), Fault(place=place, path=path, message=message))
+
+    def reject(self, place: Place, path: str, message: str) -> NoReturn:
+        """Record a fault and give up the value that is being read."""
+        self.add(place, path, message)
+        raise Rejected
+
+    def raise_any(self) -> None:
+        """Raise ``VmfileInvalid`` when anything was found."""
+        if self.found:
+            raise VmfileInvalid(sorted(self.found.values(), key=self._order))
+
+    def _order(self, fault: Fault) -> tuple[int, str, int, int]:
+        place = fault.place
+        return self.ranks.get(place.file, len(self.ranks)), place.file, place.line, place.column
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """What a misspelt word may have meant (", did you mean 'memory'?"); "" when no known word is near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
+def advise(word: str, known: Iterable[str]) -> str:
+    """As ``suggest``; where no known word is near, all of them are named, unless they are many."""
+    words = list(known)
+    return suggest(word, words) or (f"; there are {', '.join(words)}" if 0 < len(words) <= MOST_NAMED else "")
+
+
+def describe(value: Any) -> str:
+    """What was found instead of what was expected, in words."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"'{shorten(value)}'"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+def shorten(text: str, longest: int = 60) -> str:
+    """``text`` on one line, cut where it is long."""
+    line = text.replace("\n", "\\n")
+    return line if len(line) <= longest else line[: longest - 1] + "…"

@@ -1,0 +1,94 @@
+"""The entries of ``machines:`` and the machines that each makes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from vmctl.spec import DEFAULT_MACHINE
+from vmctl.vmfile.faults import Rejected
+from vmctl.vmfile.keys import COUNT
+from vmctl.vmfile.names import PATTERN, RESERVED, WHY
+from vmctl.vmfile.nodes import Node, Scalar, Table
+from vmctl.vmfile.reading import Reading
+from vmctl.vmfile.structures import as_table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """One entry of ``machines:``."""
+
+    name: str
+    key: Node
+    """Where the name stands; the whole file, when there is no ``machines:``."""
+    table: Table
+    members: tuple[str, ...]
+    counted: bool = False
+
+
+def groups(top: Table, at: Reading) -> tuple[Group, ...]:
+    """All entries, faults recorded; one machine ``default`` without ``machines:``."""
+    node = top.get("machines")
+    if node is None:
+        empty = Table(top.source, top.line, top.column, "", {})
+        return (Group(name=DEFAULT_MACHINE, key=empty, table=empty, members=(DEFAULT_MACHINE,)),)
+    try:
+        found = tuple(_entries(as_table(node, at), at))
+    except Rejected:
+        return ()
+    if not as_table(node, at).entries:
+        at.add(node, "holds no machine; without the key there is one, 'default'")
+    _check_members(found, at)
+    return found
+
+
+def _entries(table: Table, at: Reading) -> Iterator[Group]:
+    for name, entry in table.entries.items():
+        if not re.fullmatch(PATTERN, name):
+            at.add(entry.key, WHY)
+        elif name in RESERVED:
+            at.add(entry.key, f"'{name}' is a reserved name")
+        try:
+            own = _own(entry.value, at)
+        except Rejected:
+            continue
+        yield Group(
+            name=name, key=entry.key, table=own, members=_members(name, own, at), counted="count" in own.entries
+        )
+
+
+def _own(node: Node, at: Reading) -> Table:
+    """What stands below a machine's name; nothing is as good as an empty mapping."""
+    if isinstance(node, Scalar) and node.value is None:
+        return Table(node.source, node.line, node.column, node.path, {})
+    return as_table(node, at)
+
+
+def _members(name: str, own: Table, at: Reading) -> tuple[str, ...]:
+    node = own.get("count")
+    if node is None:
+        return (name,)
+    try:
+        count: int = COUNT.kind.read(node, at)
+    except Rejected:
+        return (f"{name}-1",)
+    return tuple(f"{name}-{number}" for number in range(1, count + 1))
+
+
+def _check_members(found: tuple[Group, ...], at: Reading) -> None:
+    owners: dict[str, Group] = {}
+    for group in found:
+        for member in group.members:
+            if member in owners:
+                at.add(group.key, f"the machine '{member}' is made by '{owners[member].name}' too")
+                break
+            owners[member] = group
+        if len(group.members[-1]) > len(group.name) and not re.fullmatch(PATTERN, group.members[-1]):
+            at.add(group.key, f"'{group.members[-1]}': {WHY}")
+
+
+def references(found: tuple[Group, ...]) -> Mapping[str, tuple[str, ...]]:
+    """What a name in ``depends_on`` or in an inventory group stands for."""
+    single = {member: (member,) for group in found for member in group.members}
+    return {**single, **{group.name: group.members for group in found}}

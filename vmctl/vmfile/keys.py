@@ -1,0 +1,127 @@
+"""Every key of a Vmfile: what it holds, what it means, and where it may stand. The schema is made from this too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmctl import spec
+from vmctl.spec import GIB, MIB, ReadyCheck
+from vmctl.vmfile.box_refs import BOX
+from vmctl.vmfile.folders import DEFAULT_GUEST, FOLDER
+from vmctl.vmfile.kinds import parsed, text, whole
+from vmctl.vmfile.names import MachineNames
+from vmctl.vmfile.nics import NETWORK
+from vmctl.vmfile.nodes import Table
+from vmctl.vmfile.ports import NUMBER, PORT
+from vmctl.vmfile.provider_names import PROVIDER
+from vmctl.vmfile.provisioners import PROVISION
+from vmctl.vmfile.quantities import (
+    DURATION_PATTERN,
+    DURATION_WORDS,
+    SIZE_PATTERN,
+    SIZE_WORDS,
+    Mismatch,
+    format_size,
+    parse_duration,
+    parse_size,
+)  # fmt: skip
+from vmctl.vmfile.reading import Reading
+from vmctl.vmfile.structures import Field, FreeMap, ListOf, NotYet, Record
+
+MOST_MACHINES = 1000
+MOST_CPUS = 256
+SMALLEST_MEMORY, LARGEST_MEMORY = 64 * MIB, 16 * 1024 * GIB
+SMALLEST_DISK, LARGEST_DISK = 64 * MIB, 64 * 1024 * GIB
+LONGEST_WAIT = 24 * 3600
+
+LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+HOSTNAME = rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*"
+USER = r"(?!root$)[a-z_][a-z0-9_-]{0,31}"
+
+
+def _size(smallest: int, largest: int) -> Any:
+    def parse(value: Any) -> int:
+        size = parse_size(value)
+        if isinstance(value, int) and 0 < size < smallest <= size * MIB <= largest:
+            raise Mismatch(f"{size} is a number of bytes and too few, did you mean {size}MiB?")
+        if not smallest <= size <= largest:
+            raise Mismatch(f"{format_size(size)} is not between {format_size(smallest)} and {format_size(largest)}")
+        return size
+
+    json = [
+        {"type": "integer", "minimum": smallest, "maximum": largest},
+        {"type": "string", "pattern": SIZE_PATTERN},
+    ]
+    return parsed(SIZE_WORDS, parse, {"anyOf": json})
+
+
+def _duration(shortest: float = 1) -> Any:
+    def parse(value: Any) -> float:
+        seconds = parse_duration(value)
+        if not shortest <= seconds <= LONGEST_WAIT:
+            raise Mismatch(f"{seconds:g} seconds is not between {shortest:g} and {LONGEST_WAIT}")
+        return seconds
+
+    json = [
+        {"type": "number", "minimum": shortest, "maximum": LONGEST_WAIT},
+        {"type": "string", "pattern": DURATION_PATTERN},
+    ]
+    return parsed(DURATION_WORDS, parse, {"anyOf": json})
+
+
+def _ready(values: dict[str, Any], _table: Table, _at: Reading) -> ReadyCheck:
+    return ReadyCheck(**values)
+
+
+READY = Record(
+    {
+        "port": Field(NUMBER, "A TCP port of the guest that accepts connections."),
+        "command": Field(text("a command"), "A command in the guest that succeeds."),
+        "timeout": Field(_duration(), "How long it may take.", default=60),
+    },
+    _ready,
+    later=("http", "unit", "hint"),
+    exactly_one=("port", "command"),
+)
+
+DEPENDS_ON = NotYet(ListOf(NotYet(MachineNames(), "conditions")), "conditions")
+
+MACHINE: dict[str, Field] = {
+    "box": Field(BOX, "What the machine starts from: NAME[@CONSTRAINT], a path (./…) or a URL."),
+    "provider": Field(PROVIDER, "What runs the machine; auto = the first usable.", default="auto"),
+    "cpus": Field(whole(1, MOST_CPUS), "Virtual processors.", default=spec.DEFAULT_CPUS),
+    "memory": Field(_size(SMALLEST_MEMORY, LARGEST_MEMORY), "Memory.", default=format_size(spec.DEFAULT_MEMORY)),
+    "disk": Field(_size(SMALLEST_DISK, LARGEST_DISK), "Size of the root disk and its filesystem; default: the box's."),
+    "hostname": Field(
+        text("a host name", HOSTNAME, "a host name has labels of a-z, 0-9 and '-', joined by dots"),
+        "What the guest calls itself; default: the machine's name.",
+    ),
+    "user": Field(
+        text("a user's name", USER, "a login user has 1 to 32 of a-z, 0-9, '_' and '-', and is not root"),
+        "Login user; default: the box's.",
+    ),
+    "boot_timeout": Field(_duration(), "How long SSH may take to answer.", default=spec.DEFAULT_BOOT_TIMEOUT),
+    "halt_timeout": Field(_duration(), "How long a shutdown may take.", default=spec.DEFAULT_HALT_TIMEOUT),
+    "synced_folders": Field(
+        ListOf(FOLDER, most=100), "Directories of the host that the guest sees.", default=[f".:{DEFAULT_GUEST}"]
+    ),
+    "ports": Field(ListOf(PORT), "Ports of the host that lead to ports of the guest.", default=[]),
+    "networks": Field(ListOf(NETWORK, most=7), "Further network cards, machine to machine.", default=[]),
+    "depends_on": Field(DEPENDS_ON, "Machines that are up before this one.", default=[]),
+    "ready": Field(ListOf(READY, most=100), "What must hold before the machine counts as ready.", default=[]),
+    "provision": Field(PROVISION, "What sets the machine up, in order; a machine's own comes after the top level's."),
+}
+"""Keys that may stand at the top level (for all machines) and below a machine; mappings named as a provider too."""
+
+COUNT = Field(whole(1, MOST_MACHINES), "How many such machines: NAME-1, NAME-2, …")
+
+TOP_ONLY: dict[str, Field] = {
+    "vars": Field(FreeMap(), "Values for expressions; --set and VMCTL_VAR_name override them.", default={}),
+    "message": Field(text(), "What `vmctl up` says at the end."),
+}
+
+USER_ONLY_MISSES = ("machines", "message", "hostname", "ports", "networks", "depends_on", "ready", "provision")
+"""Keys that make no sense in the user's own Vmfile, which lies below every project's."""
+
+LATER_MACHINE = ("autostart", "primary", "for_each", "triggers")
+LATER_TOP = ("remotes", "lock", "parallel", "test", "verify", *LATER_MACHINE)

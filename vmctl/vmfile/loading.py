@@ -1,0 +1,247 @@
+"""From a Vmfile to a ``Project``: compose, check keys, evaluate, expand, check between machines; faults all at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from vmctl import layout
+from vmctl.spec import Folder, MachineSpec, Place, Project
+from vmctl.vmfile import addresses, checks, compose
+from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Draft, Drafter, Layer, machine_layer, merged, places
+from vmctl.vmfile.faults import Faults, Rejected, suggest
+from vmctl.vmfile.folders import DEFAULT_GUEST
+from vmctl.vmfile.groups import groups, references
+from vmctl.vmfile.keys import LATER_MACHINE, LATER_TOP, MACHINE, TOP_ONLY, USER_ONLY_MISSES
+from vmctl.vmfile.locate import find
+from vmctl.vmfile.nodes import Node, Source, Table, merge
+from vmctl.vmfile.provider_names import BUILT_IN, is_provider
+from vmctl.vmfile.reading import Reading
+from vmctl.vmfile.scope import project_scope
+from vmctl.vmfile.structures import as_table
+from vmctl.vmfile.templating import Templates
+from vmctl.vmfile.variables import Variables, overridden
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def no_defaults(_box: object) -> Mapping[str, Any]:
+    """Box defaults, where no box says anything."""
+    return {}
+
+
+def load(
+    path: Path | None = None,
+    *,
+    overrides: Mapping[str, str] = NOTHING,
+    environ: Mapping[str, str] | None = None,
+    box_defaults: BoxDefaults = no_defaults,
+) -> Project:
+    """Read and check a Vmfile.
+
+    Args:
+        path: the file; None = searched upward from the working directory.
+        overrides: ``--set``: dotted path below ``vars`` → value as typed.
+        environ: the environment (``env`` in expressions, VMCTL_VAR_name); None = the process's own.
+        box_defaults: what a box says of the machines made from it, with the keys of a Vmfile's machine.
+
+    Raises:
+        VmfileInvalid: with every fault, sorted by place.
+        UsageError: there is no Vmfile.
+    """
+    file = (path or find(Path.cwd())).absolute()
+    environ = os.environ if environ is None else environ
+    faults = Faults()
+    try:
+        top, user = _tables(file, faults)
+        project = _project(file, top, user, faults, overrides=overrides, environ=environ, box_defaults=box_defaults)
+    except Rejected:
+        project = None
+    faults.raise_any()
+    assert project is not None  # noqa: S101  nothing is rejected without a fault
+    return project
+
+
+def _tables(file: Path, faults: Faults) -> tuple[Table, Table]:
+    """The project's and the user's file."""
+    user_file = layout.user_vmfile()
+    found = []
+    for path, is_user in ((file, False), (user_file, True)):
+        source = Source(shown(path), path.parent)
+        faults.ranks.setdefault(source.name, len(faults.ranks))
+        empty = Table(source, 1, 1, "", {})
+        if is_user and (not path.is_file() or path == file):
+            found.append(empty)
+            continue
+        try:
+            node = compose.read(path, source, faults)
+            found.append(as_table(node, Reading(faults, Templates(faults).render)) if node else empty)
+        except Rejected:
+            continue
+    if len(found) < 2:  # noqa: PLR2004  two files
+        raise Rejected
+    return found[0], found[1]
+
+
+def shown(path: Path) -> str:
+    """A file as messages name it: from the working directory, where that is shorter."""
+    try:
+        relative = os.path.relpath(path)
+    except OSError:  # the working directory is gone
+        return str(path)
+    return min(str(path), relative, key=len)
+
+
+def _project(
+    file: Path,
+    top: Table,
+    user: Table,
+    faults: Faults,
+    *,
+    overrides: Mapping[str, str],
+    environ: Mapping[str, str],
+    box_defaults: BoxDefaults,
+) -> Project:
+    _check_top_keys(top, faults)
+    _check_user_keys(user, faults)
+    declared = _variables(top, user, overrides, environ, faults)
+    variables = Variables(declared, faults)
+    scope = project_scope(file.parent, variables, environ)
+    at = Reading(faults, Templates(faults, scope).render)
+    variables.reading = at
+    values = variables.all()
+    drafts, outer = _drafts(top, user, scope, at, box_defaults)
+    message = _message(top, at)
+    options = {key: _options(node, at) for key, node in outer.items() if key not in MACHINE}
+    faults.raise_any()
+    written = {key: node for key in TOP_ONLY if (node := top.get(key))}
+    return Project(
+        root=file.parent,
+        file=file,
+        machines=_machines(drafts, file.parent),
+        message=message,
+        vars=values,
+        options=options,
+        places=places({**written, "vars": declared}),
+    )
+
+
+def _drafts(
+    top: Table, user: Table, scope: Mapping[str, Any], at: Reading, box_defaults: BoxDefaults
+) -> tuple[list[Draft], Layer]:
+    """All machines, checked against each other, and what the layers outside of machines say."""
+    found = groups(top, at)
+    for group in found:
+        _check_machine_keys(group.table, at.faults)
+    drafter = Drafter(
+        faults=at.faults,
+        scope=scope,
+        names=references(found),
+        outer=merged(machine_layer(user), machine_layer(top)),
+        provision=top.get("provision"),
+        box_defaults=box_defaults,
+    )
+    drafts = [draft for group in found for draft in drafter.drafts(group)]
+    drafter.unused(drafts)
+    checks.check(drafts, at.faults)
+    addresses.allocate(drafts, at.faults)
+    return drafts, drafter.outer
+
+
+def _variables(
+    top: Table, user: Table, overrides: Mapping[str, str], environ: Mapping[str, str], faults: Faults
+) -> Table:
+    table = Table(top.source, top.line, top.column, "vars", {})
+    at = Reading(faults, Templates(faults).render)
+    for layer in (user, top):
+        node = layer.get("vars")
+        if node is not None:
+            merged_node = merge(table, as_table(node, at))
+            assert isinstance(merged_node, Table)  # noqa: S101  both are
+            table = merged_node
+    return overridden(table, overrides, environ, faults)
+
+
+TOP_KEYS = (*MACHINE, *TOP_ONLY, "machines")
+MACHINE_KEYS = (*MACHINE, "count")
+ONE_MACHINE = "belongs to a machine, below `machines:`"
+TOP_LEVEL = "belongs to the top level"
+PROJECT = "belongs to a project's Vmfile, not to the user's own"
+
+
+def _check_top_keys(top: Table, faults: Faults) -> None:
+    _check_keys(top, TOP_KEYS, LATER_TOP, faults, misplaced={"count": ONE_MACHINE})
+
+
+def _check_user_keys(user: Table, faults: Faults) -> None:
+    misplaced = {"count": ONE_MACHINE, **dict.fromkeys(USER_ONLY_MISSES, PROJECT)}
+    _check_keys(user, TOP_KEYS, LATER_TOP, faults, misplaced=misplaced)
+
+
+def _check_machine_keys(table: Table, faults: Faults) -> None:
+    misplaced = dict.fromkeys((*TOP_ONLY, "machines"), TOP_LEVEL)
+    _check_keys(table, MACHINE_KEYS, LATER_MACHINE, faults, misplaced=misplaced)
+
+
+def _check_keys(
+    table: Table, known: tuple[str, ...], later: tuple[str, ...], faults: Faults, *, misplaced: Mapping[str, str]
+) -> None:
+    for key, entry in table.entries.items():
+        message = misplaced.get(key, "")
+        if key in later:
+            message = "not supported yet"
+        elif not message and key not in known and not is_provider(key):
+            message = f"unknown key{suggest(key, (*known, *BUILT_IN))}"
+        if message:
+            faults.add(entry.key.place, entry.key.path, message)
+
+
+def _message(top: Table, at: Reading) -> str:
+    node = top.get("message")
+    if node is None:
+        return ""
+    try:
+        return str(TOP_ONLY["message"].kind.read(node, at))
+    except Rejected:
+        return ""
+
+
+def _options(node: Node, at: Reading) -> Mapping[str, Any]:
+    try:
+        values: Mapping[str, Any] = OPTIONS.read(node, at)
+    except Rejected:
+        return {}
+    return values
+
+
+def _machines(drafts: list[Draft], root: Path) -> tuple[MachineSpec, ...]:
+    known: dict[int, Mapping[str, Place]] = {}
+    made = []
+    for draft in drafts:
+        if id(draft.layer) not in known:
+            known[id(draft.layer)] = places(draft.layer)
+        made.append(_machine(draft, root, known[id(draft.layer)]))
+    return tuple(made)
+
+
+SAME_NAME = ("box", "provider", "cpus", "memory", "disk", "user", "boot_timeout", "halt_timeout", "ports", "networks",
+             "ready", "provision")  # fmt: skip
+"""Keys whose value is the spec's field of the same name."""
+
+
+def _machine(draft: Draft, root: Path, written: Mapping[str, Place]) -> MachineSpec:
+    values = draft.values
+    return MachineSpec(
+        name=draft.name,
+        group=draft.group.name,
+        index=draft.index,
+        hostname=values.get("hostname", draft.name),
+        folders=values.get("synced_folders", (Folder(host=root, guest=DEFAULT_GUEST),)),
+        depends_on=checks.dependencies(draft),
+        options=draft.options,
+        places=written,
+        **{key: values[key] for key in SAME_NAME if key in values},
+    )

@@ -1,0 +1,148 @@
+"""The tree that a Vmfile's text becomes: scalars, lists and mappings, each of which knows its place and path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vmctl.spec import Place
+
+EXPRESSION = "{{"
+STATEMENT = "{%"  # may be text (``printf '{%s}'``); templating decides
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where nodes come from: a file as messages name it, and the directory that its relative paths start from."""
+
+    name: str
+    directory: Path
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A value with its place. ``line`` 0 = not from a file."""
+
+    source: Source
+    line: int
+    column: int
+    path: str
+
+    @property
+    def is_expression(self) -> bool:
+        """Whether the value is known only after templating."""
+        return False
+
+    @property
+    def place(self) -> Place:
+        """Where the value was written."""
+        return Place(file=self.source.name, line=self.line, column=self.column)
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it."""
+        yield self
+
+
+@dataclass(eq=False, slots=True)
+class Scalar(Node):
+    """A single value: None, bool, int, float or str. ``text`` is what was written, without quotes."""
+
+    value: Any
+    text: str
+
+    @property
+    def is_expression(self) -> bool:
+        """Whether the value is known only after templating."""
+        return isinstance(self.value, str) and (EXPRESSION in self.value or STATEMENT in self.value)
+
+
+@dataclass(eq=False, slots=True)
+class Sequence(Node):
+    """A list."""
+
+    items: tuple[Node, ...]
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it."""
+        yield self
+        for item in self.items:
+            yield from item.walk()
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A key of a mapping (a scalar whose path is the value's) and its value."""
+
+    key: Scalar
+    value: Node
+
+
+@dataclass(eq=False, slots=True)
+class Table(Node):
+    """A mapping."""
+
+    entries: Mapping[str, Entry]
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it."""
+        yield self
+        for entry in self.entries.values():
+            yield from entry.value.walk()
+
+    def get(self, key: str) -> Node | None:
+        """The value of a key."""
+        entry = self.entries.get(key)
+        return entry.value if entry else None
+
+
+def join(path: str, key: str | int) -> str:
+    """The path of what lies under ``key``."""
+    return f"{path}.{key}" if path else str(key)
+
+
+def plain(node: Node) -> Any:
+    """The values below a node as they were written, untemplated."""
+    match node:
+        case Scalar():
+            return node.value
+        case Sequence():
+            return [plain(item) for item in node.items]
+        case Table():
+            return {key: plain(entry.value) for key, entry in node.entries.items()}
+    raise AssertionError(node)
+
+
+def from_plain(value: Any, source: Source, path: str = "") -> Node:
+    """Nodes for values that no file holds (a box's defaults, ``--set``)."""
+    match value:
+        case Mapping():
+            entries = {}
+            for key, item in value.items():
+                below = join(path, key)
+                entries[str(key)] = Entry(
+                    Scalar(source, 0, 0, below, str(key), str(key)), from_plain(item, source, below)
+                )
+            return Table(source, 0, 0, path, entries)
+        case list() | tuple():
+            items = tuple(from_plain(item, source, join(path, number)) for number, item in enumerate(value))
+            return Sequence(source, 0, 0, path, items)
+        case _:
+            return Scalar(source, 0, 0, path, value, str(value))
+
+
+def merge(base: Node | None, over: Node) -> Node:
+    """Lay ``over`` above ``base``: mappings merge key by key, anything else is replaced."""
+    if not (isinstance(base, Table) and isinstance(over, Table)):
+        return over
+    entries = dict(base.entries)
+    for key, entry in over.entries.items():
+        below = entries.get(key)
+        entries[key] = Entry(entry.key, merge(below.value if below else None, entry.value))
+    return Table(over.source, over.line, over.column, over.path, entries)
+
+
+def uses_machine(node: Node) -> bool:
+    """Whether an expression below the node names ``machine``, so that its value differs between machines."""
+    return any(isinstance(leaf, Scalar) and leaf.is_expression and "machine" in leaf.text for leaf in node.walk())

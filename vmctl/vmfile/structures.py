@@ -1,0 +1,258 @@
+"""Kinds of values that hold others: lists, mappings, records, and things with a short and a long form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vmctl.vmfile.faults import Rejected, describe, suggest
+from vmctl.vmfile.kinds import Kind, Schema
+from vmctl.vmfile.nodes import Node, Scalar, Sequence, Table
+from vmctl.vmfile.reading import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf(Kind):
+    """A list, read to a tuple."""
+
+    item: Kind
+    most: int = 1000
+
+    def read(self, node: Node, at: Reading) -> tuple[Any, ...]:
+        """All items; faults of all of them are recorded."""
+        if not isinstance(node, Sequence):
+            at.reject(node, f"expected a list, got {_got(node)}{_list_advice(node)}")
+        if len(node.items) > self.most:
+            at.reject(node, f"more than {self.most} items")
+        return tuple(_read_all([(self.item, item) for item in node.items], at))
+
+    def schema(self) -> Schema:
+        """An array of the item."""
+        return {"type": "array", "items": self.item.schema(), "maxItems": self.most}
+
+
+def _got(node: Node) -> str:
+    if isinstance(node, Scalar):
+        return "an expression" if node.is_expression else describe(node.value)
+    return "a list" if isinstance(node, Sequence) else "a mapping"
+
+
+def _list_advice(node: Node) -> str:
+    if isinstance(node, Scalar):
+        if node.is_expression:
+            return "; only single values can be expressions"
+        return "; write [] for none" if node.value is None else f"; write [{node.text}]"
+    return ""
+
+
+def _read_all(pairs: list[tuple[Kind, Node]], at: Reading) -> list[Any]:
+    values, rejected = [], False
+    for kind, node in pairs:
+        try:
+            values.append(kind.read(node, at))
+        except Rejected:
+            rejected = True
+    if rejected:
+        raise Rejected
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class MapOf(Kind):
+    """A mapping of names to values of one kind, read to a dict."""
+
+    item: Kind
+    key: str = r"[^\s].*"
+    why: str = "expected a name"
+
+    def read(self, node: Node, at: Reading) -> dict[str, Any]:
+        """All entries; faults of all of them are recorded."""
+        table = as_table(node, at)
+        for name, entry in table.entries.items():
+            if not re.fullmatch(self.key, name):
+                at.add(entry.key, self.why)
+        values = _read_all([(self.item, entry.value) for entry in table.entries.values()], at)
+        return dict(zip(table.entries, values, strict=True))
+
+    def schema(self) -> Schema:
+        """An object with any keys that match."""
+        return {
+            "type": "object",
+            "propertyNames": {"pattern": f"^({self.key})$"},
+            "additionalProperties": self.item.schema(),
+        }
+
+
+def as_table(node: Node, at: Reading) -> Table:
+    """The node as a mapping; anything else is rejected."""
+    if not isinstance(node, Table):
+        at.reject(node, f"expected a mapping, got {_got(node)}")
+    return node
+
+
+class Free(Kind):
+    """Any value; expressions in its strings are evaluated and keep their type."""
+
+    def read(self, node: Node, at: Reading) -> Any:
+        """The value as lists, dicts and scalars."""
+        match node:
+            case Scalar():
+                return at.scalar(node, "a value")
+            case Sequence():
+                return _read_all([(self, item) for item in node.items], at)
+            case Table():
+                values = _read_all([(self, entry.value) for entry in node.entries.values()], at)
+                return dict(zip(node.entries, values, strict=True))
+        raise AssertionError(node)
+
+    def schema(self) -> Schema:
+        """Anything."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet(Kind):
+    """A kind whose other form, a mapping or marked text, belongs to a feature still to come."""
+
+    kind: Kind
+    what: str
+    mark: str = ""
+    """Text that begins with this is refused; "" = mappings are."""
+
+    def read(self, node: Node, at: Reading) -> Any:
+        """The value, unless it is in the other form."""
+        marked = self.mark and isinstance(node, Scalar) and node.text.startswith(self.mark)
+        if marked or (not self.mark and isinstance(node, Table)):
+            at.reject(node, f"{self.what} are not supported yet")
+        return self.kind.read(node, at)
+
+    def schema(self) -> Schema:
+        """What is supported now."""
+        return self.kind.schema()
+
+
+class FreeMap(Kind):
+    """A mapping with any keys and values."""
+
+    def read(self, node: Node, at: Reading) -> dict[str, Any]:
+        """The mapping as a dict."""
+        values: dict[str, Any] = Free().read(as_table(node, at), at)
+        return values
+
+    def schema(self) -> Schema:
+        """Any object."""
+        return {"type": "object"}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A key of a record: what it holds and, for the schema and the editor, what it means."""
+
+    kind: Kind
+    doc: str
+    required: bool = False
+    default: Any = None
+    """As a Vmfile would write it; for the schema only."""
+
+
+Build = Callable[[dict[str, Any], Table, Reading], Any]
+"""From the values of a record's keys to one value; may record faults and raise ``Rejected``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Kind):
+    """A mapping with known keys."""
+
+    fields: Mapping[str, Field]
+    build: Build
+    later: tuple[str, ...] = ()
+    """Keys of features still to come: refused as such."""
+    exactly_one: tuple[str, ...] = ()
+
+    def read(self, node: Node, at: Reading) -> Any:
+        """The built value, when every key is right."""
+        table = as_table(node, at)
+        good = check_keys(table, self.fields, at, later=self.later) and self._one_of(table, at)
+        good = self._complete(table, at) and good
+        values = {}
+        for key, entry in table.entries.items():
+            if key in self.fields:
+                try:
+                    values[key] = self.fields[key].kind.read(entry.value, at)
+                except Rejected:
+                    good = False
+        if not good:
+            raise Rejected
+        return self.build(values, table, at)
+
+    def _complete(self, table: Table, at: Reading) -> bool:
+        missing = [key for key, field in self.fields.items() if field.required and key not in table.entries]
+        for key in missing:
+            at.add(table, f"the key '{key}' is missing")
+        return not missing
+
+    def _one_of(self, table: Table, at: Reading) -> bool:
+        chosen = [key for key in self.exactly_one if key in table.entries]
+        if not self.exactly_one or len(chosen) == 1:
+            return True
+        got = " and ".join(chosen) or "none"
+        at.add(table, f"expected exactly one of {', '.join(self.exactly_one)}; got {got}")
+        return False
+
+    def schema(self) -> Schema:
+        """An object with these keys and no others."""
+        schema: Schema = {
+            "type": "object",
+            "properties": properties(self.fields),
+            "additionalProperties": False,
+        }
+        if required := [key for key, field in self.fields.items() if field.required]:
+            schema["required"] = required
+        if self.exactly_one:
+            schema["oneOf"] = [{"required": [key]} for key in self.exactly_one]
+        return schema
+
+
+def check_keys(table: Table, known: Mapping[str, Any], at: Reading, *, later: tuple[str, ...] = ()) -> bool:
+    """Record a fault for every unknown key; whether there were none."""
+    good = True
+    for key, entry in table.entries.items():
+        if key in known:
+            continue
+        good = False
+        if key in later:
+            at.add(entry.key, "not supported yet")
+        else:
+            at.add(entry.key, f"unknown key{suggest(key, known)}")
+    return good
+
+
+def properties(fields: Mapping[str, Field]) -> Schema:
+    """The ``properties`` of a schema: each key with its description and default."""
+    found = {}
+    for key, one in fields.items():
+        found[key] = {**one.kind.schema(), "description": one.doc}
+        if one.default is not None:
+            found[key]["default"] = one.default
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Either(Kind):
+    """A short form (a single value) or a long form (a mapping) of the same thing."""
+
+    short: Kind
+    long: Kind
+    what: str = "a short or a long form"
+
+    def read(self, node: Node, at: Reading) -> Any:
+        """The value, from whichever form was written."""
+        if isinstance(node, Sequence):
+            at.reject(node, f"expected {self.what}, got a list")
+        return (self.long if isinstance(node, Table) else self.short).read(node, at)
+
+    def schema(self) -> Schema:
+        """Either form."""
+        return {"anyOf": [self.short.schema(), self.long.schema()]}
