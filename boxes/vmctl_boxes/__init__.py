@@ -1,0 +1,5 @@
+"""Boxes that vmctl knows how to make: one directory of data each, with a ``recipe.toml``. Facts only, no code."""
+
+from pathlib import Path
+
+RECIPES = Path(__file__).parent

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Run inside the new system after the packages are installed and root/ is laid over them; removed afterwards.
+set -eu
+
+# Machines are made from this box: each gets an identity of its own at first boot.
+rm -f /etc/ssh/ssh_host_* /var/lib/dbus/machine-id /var/lib/systemd/random-seed
+: > /etc/machine-id
+echo localhost > /etc/hostname
+printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' > /etc/hosts
+ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+
+# Nothing may fight the provisioner for apt's lock, and nothing waits for a network that nobody configured.
+systemctl mask apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service \
+  systemd-networkd-wait-online.service
+systemctl enable systemd-networkd.service systemd-resolved.service systemd-repart.service serial-getty@ttyS0.service
+systemctl disable e2scrub_reap.service e2scrub_all.timer fstrim.timer dpkg-db-backup.timer \
+  systemd-network-generator.service
+
+# The initramfs was made before root/ was in place.
+update-initramfs -u
+
+# GRUB for BIOS: the embedded image finds its configuration by the file system's UUID; its modules lie beside that.
+grub=/boot/grub/i386-pc
+mkdir -p "$grub"
+cp /usr/lib/grub/i386-pc/*.mod /usr/lib/grub/i386-pc/*.lst /usr/lib/grub/i386-pc/boot.img "$grub"
+printf 'search.fs_uuid @ROOT_UUID@ root\nset prefix=($root)/boot/grub\n' > "$grub/load.cfg"
+grub-mkimage --format=i386-pc --prefix=/boot/grub --config="$grub/load.cfg" --output="$grub/core.img" \
+  biosdisk part_gpt ext2 search_fs_uuid normal configfile linux search echo test boot minicmd serial terminal
+
+rm -rf /var/log/* /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache

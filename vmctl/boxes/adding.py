@@ -1,0 +1,257 @@
+"""Taking a box or disk image into the store, from a path or a URL: checked, hashed and unpacked on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from vmctl.boxes import archive, compression, contents, foreign, image, names, space, sparse
+from vmctl.boxes.box import Box, BoxInfo
+from vmctl.boxes.checksum import Checksum, Hashing
+from vmctl.boxes.contents import Said
+from vmctl.boxes.download import Patience, fetch, without_password
+from vmctl.boxes.metering import Meter, hashed
+from vmctl.boxes.shelf import Shelf
+from vmctl.boxes.versions import Version
+from vmctl.boxes.web import Access
+from vmctl.errors import UsageError, VmctlError
+from vmctl.events import Report, StepDone, StepStarted, Warned, ignore
+from vmctl.layout import HomeLayout
+from vmctl.spec import DEFAULT_USER
+from vmctl.store import locks
+
+STEP = "add_box"
+HTTP = ("http", "https")
+UNNUMBERED = "0.%Y%m%d.%H%M%S"  # below any version that a person gives
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What to add, and what the user says of it."""
+
+    address: str
+    """Absolute path, file:// or http(s) URL."""
+    name: str = ""
+    """"" = from the address."""
+    version: str = ""
+    """"" = numbered by the time of adding; the same image is not added twice."""
+    arch: str = ""
+    """"" = what the box says, else this host's."""
+    checksum: Checksum | None = None
+    user: str = ""
+    """"" = what the box says, else ``DEFAULT_USER``."""
+    firmware: str = ""
+    """"" = what the box says, else bios."""
+    cloud_init: bool = True
+    origin: str = ""
+    """What to ask for newer versions; see ``resolving.Choice``."""
+    access: Access = field(default_factory=Access)
+
+
+def add(
+    request: Request, home: HomeLayout, *, report: Report = ignore, patience: Patience | None = None
+) -> tuple[Box, bool]:
+    """Take a box or an image into the store; the box, and whether it was not there before.
+
+    Raises:
+        UsageError: the request makes no sense, or there is such a version with another content.
+        BadArchive, BadBox, NotAnImage, ChecksumMismatch, DownloadFailed, NoSpace: the store is unchanged.
+        Interrupted: the user asked to stop; a download can go on later.
+    """
+    _check(request)
+    shelf = Shelf(home, report)
+    source = plain_source(request.address)
+    started, asked = time.monotonic(), time.time()
+    report(StepStarted(step=STEP, text=f"adding box from {source}"))
+    with locks.hold(home.locks / f"box-source-{_key(source)}", source, report=report):
+        adding = _Adding(request, shelf, source, patience)
+        box, new = (there, False) if (there := adding.already(asked)) else adding.run()
+    report(StepDone(step=STEP, seconds=time.monotonic() - started, changed=new, text=str(box)))
+    return box, new
+
+
+def plain_source(address: str) -> str:
+    """How the address is remembered: file:// as a path, URLs without a password."""
+    if address.startswith("file://"):
+        return unquote(urlsplit(address).path)
+    return without_password(address) if "://" in address else address
+
+
+def stamp(path: Path) -> str:
+    """Changes when the file changes, and is quickly had."""
+    status = path.stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def _check(request: Request) -> None:
+    if request.name:
+        names.check(request.name)
+    if request.version:
+        Version(request.version)
+    source = plain_source(request.address)
+    if "://" not in source and not Path(source).is_file():
+        raise UsageError(f"there is no file {source}", hint="vmctl box add --help")
+    if "://" in source and source.partition("://")[0] not in HTTP:
+        raise UsageError(f"boxes come from files and http(s) URLs, not from {source}", hint="vmctl box add --help")
+
+
+def _key(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()[:32]
+
+
+@dataclass
+class _Adding:
+    """One image on its way into the store."""
+
+    request: Request
+    shelf: Shelf
+    source: str
+    patience: Patience | None
+    stamps: dict[str, str] = field(default_factory=dict)
+    said: Said = field(default_factory=Said)
+
+    def already(self, asked: float) -> Box | None:
+        """The box, where nothing is to be done: an unchanged file, or a URL that another process just fetched."""
+        if "://" in self.source:
+            box = self.shelf.from_source(self.source)
+            box = box if box and box.provenance.get("added", 0) >= asked else None
+        else:
+            box = self.shelf.from_file(self.source, stamp(Path(self.source)))
+        if box is None or self.request.checksum is not None:
+            return None
+        wanted = (self.request.name or box.name, self.request.version or box.version)
+        return box if (box.name, box.version) == wanted else None
+
+    def run(self) -> tuple[Box, bool]:
+        """Take it in."""
+        if "://" in self.source:
+            return self._from_url()
+        return self._from_file(Path(self.source))
+
+    def _from_file(self, path: Path) -> tuple[Box, bool]:
+        self.stamps[str(path)] = stamp(path)
+        with self._draft() as draft:
+            digest = self._unpack(path, draft) if archive.is_archive(path) else self._take(path, draft)
+            if stamp(path) != self.stamps[str(path)]:
+                raise VmctlError(f"{path} changed while it was read", hint=f"vmctl box add '{path}'")
+            return self._publish(draft, digest)
+
+    def _take(self, path: Path, draft: Path) -> str:
+        """Copy an image into the draft, decompressed; its digest."""
+        with path.open("rb") as stream:
+            hashing, digest = self._copy(stream, draft / "image")
+        hashing.verify(str(path))
+        return self._converted(draft, digest)
+
+    def _unpack(self, path: Path, draft: Path) -> str:
+        """Unpack an archive into the draft; the digest of the image in it."""
+        if self.request.checksum is not None and "://" not in self.source:
+            hashing = Hashing(self.request.checksum)
+            with path.open("rb") as stream:
+                meter = Meter(stream, hashing, self.shelf.report, step=STEP)
+                meter.drain()
+            hashing.verify(str(path))
+        self.said = contents.unpack(path, draft, name=self.source, report=self.shelf.report)
+        return contents.digest(draft / "image")
+
+    def _converted(self, draft: Path, digest: str) -> str:
+        """Make a foreign image in the draft a qcow2; the digest of what is there then."""
+        if not foreign.sniff(draft / "image"):
+            return digest
+        (draft / "image").rename(draft / "foreign")
+        contents.plain(draft / "foreign", draft / "image", name=self.source)
+        return contents.digest(draft / "image")
+
+    def _from_url(self) -> tuple[Box, bool]:
+        part, hashing = fetch(
+            self.request.address,
+            self.shelf.home,
+            checksum=self.request.checksum,
+            access=self.request.access,
+            patience=self.patience,
+            report=self.shelf.report,
+        )
+        if self.request.checksum is None:
+            text = f"nothing says what {self.source} must hash to; it was not verified"
+            self.shelf.report(Warned(text=text, hint=f"vmctl box add URL --checksum sha256:{hashing.sha256}"))
+        try:
+            with self._draft() as draft:
+                digest = self._settle(part, draft, hashing)
+                return self._publish(draft, digest)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _settle(self, part: Path, draft: Path, hashing: Hashing) -> str:
+        """Move a download into the draft, or unpack it there; the digest of the image."""
+        if archive.is_archive(part):
+            return self._unpack(part, draft)
+        with part.open("rb") as stream:
+            if compression.sniff(stream.read(compression.SNIFFED)) is None:
+                part.rename(draft / "image")
+                return self._converted(draft, hashing.sha256)
+            stream.seek(0)
+            return self._converted(draft, self._copy(stream, draft / "image")[1])
+
+    def _copy(self, stream: BinaryIO, target: Path) -> tuple[Hashing, str]:
+        """Copy (decompressing) into ``target``, zeros as holes; the hashes of what was read, the digest of the copy."""
+        outer, inner = Hashing(self.request.checksum), Hashing()
+        meter = Meter(stream, outer, self.shelf.report, step=STEP)
+        packed = compression.sniff(meter.peek())
+        with target.open("wb") as out:
+            try:
+                if packed is None:
+                    sparse.copy(meter.read, out)
+                    return outer, outer.sha256
+                data = compression.opened(meter, packed)  # type: ignore[arg-type]  # only read() is called
+                sparse.copy(hashed(data, inner), out)
+            except compression.Damaged as error:
+                raise image.NotAnImage(self.source, f"It is damaged: {error}.") from error
+        meter.drain()
+        return outer, inner.sha256
+
+    @contextmanager
+    def _draft(self) -> Iterator[Path]:
+        with self.shelf.draft() as draft, space.needed(draft, f"to add {self.source}"):
+            yield draft
+
+    def _publish(self, draft: Path, digest: str) -> tuple[Box, bool]:
+        found = image.inspect(draft / "image", self.source)
+        name = self.request.name or names.of_address(self.source)
+        arch = names.architecture(self.request.arch or self.said.arch) or names.host_architecture()
+        if there := self._there(name, arch, digest):
+            return self.shelf.annotate(there, stamps=self.stamps), False
+        info = BoxInfo(
+            name=name,
+            version=self.request.version or self.shelf.free_version(name, time.strftime(UNNUMBERED, time.gmtime())),
+            arch=arch,
+            digest=digest,
+            format=found.format,
+            virtual_size=found.virtual_size,
+            size=(draft / "image").stat().st_size,
+            source=self.source,
+            user=self.request.user or self.said.user or DEFAULT_USER,
+            firmware=self.request.firmware or self.said.firmware or "bios",
+            cloud_init=self.request.cloud_init,
+            defaults=self.said.defaults,
+            provenance=self._provenance(),
+        )
+        directory = draft / "box"
+        directory.mkdir(mode=0o755)
+        (draft / "image").rename(directory / info.image_name)
+        return self.shelf.publish(directory, info), True
+
+    def _there(self, name: str, arch: str, digest: str) -> Box | None:
+        """The same image under the same name (and version, where one is asked for)."""
+        boxes = (box for box in self.shelf.boxes(name) if (box.digest, box.arch) == (digest, arch))
+        return next((box for box in boxes if self.request.version in ("", box.version)), None)
+
+    def _provenance(self) -> dict[str, Any]:
+        known: dict[str, Any] = {"added": time.time(), "stamps": self.stamps, **self.said.provenance}
+        known |= {"origin": self.request.origin} if self.request.origin else {}
+        return known | ({"checksum": str(self.request.checksum)} if self.request.checksum else {})

@@ -1,0 +1,222 @@
+"""Unpacking what strangers packed: a .box or .ova (tar, also compressed, or zip) into a new directory.
+
+An archive may only hold files and directories, each once, below its own root, up to a given size. Everything else
+(absolute names, ``..``, devices, links out of the archive) is refused before anything of it is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from vmctl.boxes import compression, space, sparse
+from vmctl.boxes.compression import Damaged
+from vmctl.errors import VmctlError
+from vmctl.spec import GIB
+from vmctl.store import files
+
+TAR_MAGIC = (257, b"ustar")
+ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+BLOCK = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """How much an archive may unpack to."""
+
+    size: int = 1024 * GIB
+    """Bytes, holes included, over all members."""
+    members: int = 1000
+
+
+class BadArchive(VmctlError):
+    """An archive is damaged, or holds what no box may hold."""
+
+    def __init__(self, archive: str, details: str) -> None:
+        super().__init__(
+            f"{archive} can not be unpacked",
+            details=details,
+            hint="download it again, and compare its checksum with the publisher's",
+        )
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the file's content (never mind its name) is a tar, compressed tar or zip."""
+    with path.open("rb") as source:
+        head = source.read(BLOCK)
+        if head.startswith(ZIP_MAGIC):
+            return True
+        if found := compression.sniff(head):
+            source.seek(0)
+            try:
+                head = compression.opened(source, found).read(BLOCK)
+            except Damaged:
+                return False
+    return is_tar(head)
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether a file that begins with these 512 bytes is a tar: by its magic, or (older ones) by its checksum."""
+    import tarfile
+
+    offset, magic = TAR_MAGIC
+    if head[offset:].startswith(magic):
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return False
+    return True
+
+
+def unpack(archive: Path, into: Path, *, name: str, limits: Limits | None = None) -> tuple[Path, ...]:
+    """Unpack into the new directory ``into``, zeros as holes, and return the files, relative to it.
+
+    Args:
+        archive: a tar (also gzip, xz, zstd, bzip2) or zip, told by its content.
+        into: must not exist yet; on failure, it does not exist afterwards.
+        name: what the user calls the archive, for errors.
+        limits: how much may come out.
+
+    Raises:
+        BadArchive: it is damaged or holds what no box may hold; nothing was written outside ``into``.
+        VmctlError: the disk is full or can not be written.
+        Interrupted: the user asked to stop.
+    """
+    files.make_directory(into.parent)
+    into.mkdir(mode=files.PRIVATE_DIRECTORY)
+    try:
+        with _told(name, into):
+            return _fill(archive, Intake(into, limits or Limits()))
+    except BaseException:
+        files.remove_tree(into)
+        raise
+
+
+@contextmanager
+def _told(name: str, into: Path) -> Iterator[None]:
+    """Turn what can go wrong into errors that name the archive."""
+    try:
+        with space.needed(into.parent, f"to unpack {name}"):
+            yield
+    except (Refused, Damaged) as error:
+        raise BadArchive(name, str(error)) from error
+    except OSError as error:
+        raise VmctlError(f"{name} could not be unpacked", details=str(error), hint=f"ls -ld '{into.parent}'") from error
+
+
+def _fill(archive: Path, intake: Intake) -> tuple[Path, ...]:
+    from vmctl.boxes import tar_members, zip_members
+
+    with archive.open("rb") as source:
+        head = source.read(BLOCK)
+        source.seek(0)
+        if head.startswith(ZIP_MAGIC):
+            zip_members.unpack(source, intake)
+        elif found := compression.sniff(head):
+            tar_members.unpack(compression.opened(source, found), intake)
+        else:
+            tar_members.unpack(source, intake)
+    return intake.finish()
+
+
+class Refused(Exception):
+    """A member that no box may hold; says which and why."""
+
+
+@dataclass
+class Intake:
+    """Takes an archive's members, one by one, and refuses what is unsafe."""
+
+    root: Path
+    limits: Limits
+    _size: int = 0
+    _count: int = 0
+    _files: dict[PurePosixPath, Path] = field(default_factory=dict)
+    _links: dict[PurePosixPath, tuple[str, PurePosixPath]] = field(default_factory=dict)
+
+    def directory(self, name: str) -> None:
+        """Take a directory."""
+        path = self._place(name)
+        if path.parts:
+            self._make(path)
+
+    def file(self, name: str, size: int, data: BinaryIO) -> None:
+        """Take a file of ``size`` bytes."""
+        path = self._new(name)
+        self._size += size
+        if size < 0 or self._size > self.limits.size:
+            raise Refused(f"member {name!r}: it unpacks to more than {self.limits.size} bytes")
+        self._make(path.parent)
+        target = self.root / path
+        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, files.PRIVATE_FILE), "wb") as stream:
+            try:
+                got = sparse.copy(data.read, stream, limit=size)
+            except sparse.TooLong:
+                raise Refused(f"member {name!r}: it unpacks to more than the {size} bytes that it declares") from None
+        if got != size:
+            raise Refused(f"member {name!r}: only {got} of {size} bytes are there")
+        self._files[path] = target
+
+    def link(self, name: str, target: str, *, symbolic: bool) -> None:
+        """Take a link; it is made at the end, as a hard link to a file that came out of this archive."""
+        path = self._new(name)
+        base = path.parent if symbolic else PurePosixPath()
+        self._links[path] = name, _followed(base, target, name)
+
+    def other(self, name: str, kind: str) -> None:
+        """Refuse a member that is no file, directory or link."""
+        raise Refused(f"member {name!r}: it is a {kind}, and a box holds only files")
+
+    def finish(self) -> tuple[Path, ...]:
+        """Make the links; the relative paths of all files."""
+        for path, (name, target) in self._links.items():
+            if target not in self._files:
+                raise Refused(f"member {name!r}: it links to {str(target)!r}, which is no file of the archive")
+            self._make(path.parent)
+            os.link(self._files[target], self.root / path)
+        if not self._files:
+            raise Refused("it holds no files")
+        return tuple(Path(path) for path in (*self._files, *self._links))
+
+    def _new(self, name: str) -> PurePosixPath:
+        path = self._place(name)
+        if path in self._files or path in self._links or (self.root / path).is_dir():
+            raise Refused(f"member {name!r}: there are two of that name")
+        return path
+
+    def _place(self, name: str) -> PurePosixPath:
+        self._count += 1
+        if self._count > self.limits.members:
+            raise Refused(f"it has more than {self.limits.members} members")
+        if name.startswith("/"):
+            raise Refused(f"member {name!r}: the name is absolute")
+        if not name or "\0" in name or "\\" in name:
+            raise Refused(f"member {name!r}: that is no name for a file")
+        if ".." in PurePosixPath(name).parts:
+            raise Refused(f"member {name!r}: the name leads out of the archive")
+        return PurePosixPath(name)
+
+    def _make(self, path: PurePosixPath) -> None:
+        """Make a directory and its parents; a file in their place is refused."""
+        for part in (*reversed(path.parents), path):
+            if part in self._files or part in self._links:
+                raise Refused(f"member {str(path)!r}: {str(part)!r} is a file and a directory")
+            (self.root / part).mkdir(mode=files.PRIVATE_DIRECTORY, exist_ok=True)
+
+
+def _followed(base: PurePosixPath, target: str, name: str) -> PurePosixPath:
+    """Where a link leads, worked out by name only: no directory of ours is a link."""
+    parts: list[str] = []
+    for part in (base / target).parts:  # an absolute target replaces the base, and its "/" is refused below
+        if part == "/" or (part == ".." and not parts):
+            raise Refused(f"member {name!r}: the link leads out of the archive")
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return PurePosixPath(*parts)

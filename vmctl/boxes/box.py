@@ -1,0 +1,104 @@
+"""One box in the store: an image, and what is known of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from vmctl.boxes.versions import Version
+from vmctl.driver import Disk
+from vmctl.errors import VmctlError
+from vmctl.spec import DEFAULT_USER
+
+SCHEMA = 1
+"""Of ``box.json``; a vmctl that finds a higher number leaves the box alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoxInfo:
+    """What ``box.json`` says. ``BoxInfo`` + where it lies = ``Box``."""
+
+    name: str
+    version: str
+    arch: str
+    digest: str
+    """Lower-case hex SHA-256 of the image file."""
+    format: str
+    """qcow2 or raw."""
+    virtual_size: int
+    """Bytes that the guest sees."""
+    size: int
+    """Bytes of the file."""
+    source: str
+    """Where it came from: a path, a URL (without a password) or "recipe:NAME"."""
+    user: str = DEFAULT_USER
+    """Login user unless the Vmfile names one."""
+    firmware: str = "bios"
+    cloud_init: bool = True
+    """Whether the image reads a NoCloud seed."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of a Vmfile's machine that lie below what the Vmfile says: memory, cpus…"""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """How it came to be: checksums that were verified, the file's stamp, recipe digest, packages…"""
+
+    @property
+    def image_name(self) -> str:
+        """The image's file name, in the box's directory."""
+        return f"{self.digest}.{self.format}"
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``box.json``."""
+        return {"schema": SCHEMA, **{one.name: getattr(self, one.name) for one in dataclasses.fields(BoxInfo)}}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Box(BoxInfo):
+    """A box that is in the store."""
+
+    directory: Path
+
+    @property
+    def path(self) -> Path:
+        """The image: read-only, never changed."""
+        return self.directory / self.image_name
+
+    def disk(self) -> Disk:
+        """The image, as drivers want it."""
+        return Disk(
+            path=self.path,
+            format=self.format,
+            digest=self.digest,
+            virtual_size=self.virtual_size,
+            firmware=self.firmware,
+            arch=self.arch,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} ({self.arch})"
+
+    @property
+    def order(self) -> Version:
+        """What "newest" means."""
+        return Version(self.version)
+
+    @classmethod
+    def from_json(cls, data: Any, directory: Path) -> Self:
+        """What ``box.json`` in ``directory`` says.
+
+        Raises:
+            VmctlError: it is damaged, or written by a newer vmctl.
+        """
+        if isinstance(data, Mapping) and isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
+            raise VmctlError(f"{directory} was written by a newer vmctl", hint="pip install --upgrade vmctl")
+        try:
+            known = {one.name: data[one.name] for one in dataclasses.fields(BoxInfo) if one.name in data}
+            box = cls(directory=directory, **known)
+            Version(box.version)
+        except (TypeError, KeyError, VmctlError) as error:
+            raise VmctlError(
+                f"{directory / 'box.json'} is damaged", details=str(error), hint=f"rm -r '{directory}'"
+            ) from error
+        return box

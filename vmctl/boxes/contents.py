@@ -1,0 +1,135 @@
+"""From what came in (a .box, an OVA, an image in any format) to one plain image, and what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vmctl.boxes import archive, foreign, image, ovf, vagrant_box
+from vmctl.boxes.checksum import Hashing
+from vmctl.boxes.vagrant_box import BadBox, VagrantBox
+from vmctl.events import Report, Warned
+from vmctl.spec import GIB, MIB
+from vmctl.store import files
+
+CHUNK = 1024**2
+UNREAD_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Said:
+    """What a box says of itself, below what the user says; "" and empty = nothing."""
+
+    user: str = ""
+    arch: str = ""
+    firmware: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def unpack(packed: Path, draft: Path, *, name: str, report: Report) -> Said:
+    """Unpack an archive in ``draft``, make its disk ``draft / "image"`` (qcow2 or raw), and tell what it says.
+
+    Raises:
+        BadArchive, BadBox, NotAnImage: it is no box that vmctl can use.
+        VmctlError: the disk is full, or qemu-img is missing.
+    """
+    root = draft / "content"
+    found = archive.unpack(packed, root, name=name)
+    if vagrant_box.is_vagrant_box(root):
+        box = vagrant_box.read(root, name=name)
+        plain(_only(box.disks, name), draft / "image", name=name)
+        _check_size(box, draft / "image", name)
+        _tell_unread(box, name, report)
+        report(Warned(text=f"{name}: vmctl logs in through cloud-init; a guest that has none can not come up yet"))
+        said = _vagrant(box)
+    else:
+        disk, said = _other(root, found, name)
+        plain(disk, draft / "image", name=name)
+    files.remove_tree(root)
+    return said
+
+
+def plain(source: Path, target: Path, *, name: str) -> None:
+    """Move the image to ``target``, converted to qcow2 where it is in a foreign format.
+
+    Raises:
+        NotAnImage: it is damaged, or refers to other files.
+    """
+    if foreign.sniff(source):
+        foreign.to_qcow2(source, target, name=name)
+        source.unlink()
+    else:
+        source.rename(target)
+
+
+def digest(path: Path) -> str:
+    """Lower-case hex SHA-256 of a file."""
+    hashing = Hashing()
+    with path.open("rb") as stream:
+        hashing.feed(iter(lambda: stream.read(CHUNK), b""))
+    return hashing.sha256
+
+
+def _only(disks: tuple[Path, ...], name: str) -> Path:
+    if len(disks) > 1:
+        raise BadBox(name, f"it has {len(disks)} disks; machines with several disks are not supported yet")
+    return disks[0]
+
+
+def _check_size(box: VagrantBox, path: Path, name: str) -> None:
+    """The declared size must be the image's, rounded up or down to GiB as packagers do."""
+    if box.declared_gib is None:
+        return
+    real = image.inspect(path, name).virtual_size
+    if abs(box.declared_gib * GIB - real) >= GIB:
+        raise BadBox(
+            name, f"metadata.json says virtual_size {box.declared_gib} GiB, but the disk has {real / GIB:g} GiB"
+        )
+
+
+def _tell_unread(box: VagrantBox, name: str, report: Report) -> None:
+    if box.unread:
+        shown = "; ".join(box.unread[:UNREAD_SHOWN])
+        more = f" (and {len(box.unread) - UNREAD_SHOWN} more lines)" if len(box.unread) > UNREAD_SHOWN else ""
+        report(Warned(text=f"{name}: its Vagrantfile is not run, and this in it has no effect: {shown}{more}"))
+
+
+def _vagrant(box: VagrantBox) -> Said:
+    facts = {"provider": box.provider, "mac": box.mac, "ssh_port": box.ssh_port, "info": dict(box.info)}
+    return Said(
+        user=box.user,
+        arch=box.arch or "",
+        firmware=box.firmware,
+        defaults=_defaults(box.cpus, box.memory) | ({} if box.share_project else {"synced_folders": []}),
+        provenance={"vagrant": {key: value for key, value in facts.items() if value}},
+    )
+
+
+def _defaults(cpus: int | None, memory: int | None) -> dict[str, Any]:
+    said: dict[str, Any] = {"cpus": cpus} if cpus else {}
+    return said | ({"memory": f"{memory // MIB}MiB"} if memory and memory >= MIB else {})
+
+
+def _other(root: Path, found: tuple[Path, ...], name: str) -> tuple[Path, Said]:
+    """An OVA, or an image that somebody put into an archive."""
+    descriptors = [path for path in found if path.suffix.lower() == ".ovf"]
+    if len(descriptors) == 1:
+        return _appliance(root, descriptors[0], found, name)
+    if len(found) == 1:
+        return root / found[0], Said()
+    raise BadBox(name, f"it is neither a Vagrant box nor an OVA: it holds {', '.join(sorted(map(str, found)))[:200]}")
+
+
+def _appliance(root: Path, descriptor: Path, found: tuple[Path, ...], name: str) -> tuple[Path, Said]:
+    try:
+        described = ovf.read(root / descriptor)
+    except ovf.BadOvf as error:
+        raise BadBox(name, str(error)) from error
+    disks = [descriptor.parent / disk for disk in described.disks]
+    if absent := [disk for disk in disks if disk not in found]:
+        raise BadBox(name, f"its descriptor names the disk {str(absent[0])!r}, which is not in it")
+    disk = _only(tuple(root / disk for disk in disks), name)
+    return disk, Said(firmware=described.firmware, defaults=_defaults(described.cpus, described.memory))

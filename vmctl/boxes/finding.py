@@ -1,0 +1,97 @@
+"""From what a Vmfile says to a box in the store: looked up, else fetched or built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vmctl.boxes.box import Box
+from vmctl.boxes.shelf import Shelf
+from vmctl.errors import UsageError, VmctlError
+from vmctl.events import Report, ignore
+from vmctl.layout import HomeLayout
+from vmctl.spec import BoxRef
+
+
+def find(ref: BoxRef, home: HomeLayout) -> Box | None:
+    """The box in the store that ``ref`` means; None when it must be fetched or built first. Quick, no network.
+
+    Raises:
+        UsageError: the constraint makes no sense, or the file that ``ref`` names is not there.
+    """
+    shelf = Shelf(home)
+    if ref.digest:
+        return shelf.by_digest(ref.digest)
+    if not (ref.is_path or ref.is_url):
+        return shelf.find(ref.address, ref.constraint)
+    from vmctl.boxes.adding import plain_source, stamp
+
+    source = plain_source(ref.address)
+    if "://" in source:
+        return shelf.from_source(source)
+    if not Path(source).is_file():
+        raise UsageError(f"the box {source} does not exist", hint=f"ls -l '{Path(source).parent}'")
+    return shelf.from_file(source, stamp(Path(source)))
+
+
+def ensure(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box:
+    """The box that ``ref`` means, in the store: added from its path or URL, or built from its recipe, if need be.
+
+    Raises:
+        VmctlError: there is no such box, or it could not be fetched or built.
+    """
+    if box := find(ref, home):
+        return box
+    if ref.digest:  # never another image instead of the locked one
+        raise VmctlError(f"the locked image of box {ref} is not in the store", hint="vmctl up --locked")
+    from vmctl.boxes import obtaining, recipe, resolving
+    from vmctl.boxes.web import Access
+
+    access = Access.from_environment()
+    if ref.is_path or ref.is_url:
+        return obtaining.obtain(obtaining.Order(address=ref.address, access=access), home, report=report)[0]
+
+    if ref.address in recipe.names():
+        from vmctl.boxes.building import build
+
+        return build(ref.address, home, constraint=ref.constraint, report=report)
+    if resolving.is_known(ref.address):
+        order = obtaining.Order(address=ref.address, version=ref.constraint, name=ref.address, access=access)
+        return obtaining.obtain(order, home, report=report)[0]
+    raise unknown(ref, Shelf(home))
+
+
+def unknown(ref: BoxRef, shelf: Shelf) -> VmctlError:
+    """The error for a name that means nothing here, with near names."""
+    import difflib
+
+    from vmctl.boxes import builtin, recipe
+
+    if versions := [box.version for box in shelf.boxes(ref.address)]:
+        return VmctlError(
+            f"no version of box {ref.address} satisfies {ref.constraint or 'this architecture'}",
+            details=f"in the store: {', '.join(versions)}",
+            hint="vmctl box list",
+        )
+    known = sorted({*shelf.names(), *recipe.names(), *builtin.entries()})
+    near = difflib.get_close_matches(ref.address, known, n=3)
+    meant = f", did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return VmctlError(
+        f"there is no box {ref.address!r}{meant}",
+        details=f"in the store, built in, or buildable: {', '.join(known)}" if known else "",
+        hint=f"vmctl box add PATH|URL --name {ref.address}",
+    )
+
+
+def box_defaults(home: HomeLayout) -> Callable[[BoxRef], Mapping[str, Any]]:
+    """What a box says of machines made from it, as keys of a Vmfile's machine; nothing for a box that is not there."""
+
+    def defaults(ref: BoxRef) -> Mapping[str, Any]:
+        try:
+            box = find(ref, home)
+        except VmctlError:
+            return {}  # `ensure` tells, when the box is needed
+        return box.defaults if box else {}
+
+    return defaults

@@ -1,0 +1,151 @@
+"""``Vmfile.lock``: which image exactly a Vmfile's boxes mean, per architecture; `vmctl box lock` and `up --locked`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from vmctl.boxes import names
+from vmctl.boxes.box import Box
+from vmctl.boxes.shelf import Shelf
+from vmctl.errors import UsageError, VmctlError
+from vmctl.events import Report, ignore
+from vmctl.layout import HomeLayout
+from vmctl.spec import BoxRef, Project
+from vmctl.store import files
+
+SUFFIX = ".lock"
+SCHEMA = 1
+MODE = 0o644
+HINT = "vmctl box lock"
+RECIPE = "recipe:"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Locked:
+    """One image."""
+
+    name: str
+    version: str
+    digest: str
+    source: str
+    user: str
+    firmware: str
+    cloud_init: bool
+
+    @classmethod
+    def of(cls, box: Box) -> Self:
+        """A box of the store, as the lock remembers it; what the user said of it when adding it counts too."""
+        return cls(**{one.name: getattr(box, one.name) for one in dataclasses.fields(cls)})
+
+
+Lock = Mapping[str, Mapping[str, Locked]]
+"""By box as the Vmfile writes it, then by architecture."""
+
+
+def path_for(vmfile: Path) -> Path:
+    """Where the lock of a Vmfile lies: beside it."""
+    return vmfile.with_name(vmfile.name + SUFFIX)
+
+
+def read(path: Path) -> Lock:
+    """The lock.
+
+    Raises:
+        UsageError: there is none, it is damaged, or a newer vmctl wrote it.
+    """
+    data = files.read_json(path)
+    if data is None:
+        raise UsageError(f"there is no {path}", hint=HINT)
+    try:
+        if data["schema"] > SCHEMA:
+            raise UsageError(f"{path} was written by a newer vmctl", hint="pip install --upgrade vmctl")
+        return {
+            box: {arch: Locked(**entry) for arch, entry in entries.items()} for box, entries in data["boxes"].items()
+        }
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{path} is damaged", details=str(error), hint=HINT) from error
+
+
+def write(path: Path, boxes: Mapping[str, Box]) -> bool:
+    """Lock these boxes (by how the Vmfile writes them); entries of other architectures are kept. Whether it changed."""
+    old = read(path) if path.exists() else {}
+    new: dict[str, dict[str, Any]] = {}
+    for ref, box in sorted(boxes.items()):
+        kept = {arch: dataclasses.asdict(entry) for arch, entry in old.get(ref, {}).items()}
+        new[ref] = kept | {box.arch: dataclasses.asdict(Locked.of(box))}
+    document = {"schema": SCHEMA, "boxes": new}
+    if path.exists() and files.read_json(path) == document:
+        return False
+    files.write_json(path, document, mode=MODE)
+    return True
+
+
+def pin(project: Project, lock: Lock) -> Project:
+    """The project with every box meaning the very image that the lock names.
+
+    Raises:
+        UsageError: a box is not in it (for this host's architecture).
+    """
+    machines = tuple(dataclasses.replace(spec, box=pinned(spec.box, lock)) for spec in project.machines)
+    return dataclasses.replace(project, machines=machines)
+
+
+def pinned(ref: BoxRef, lock: Lock) -> BoxRef:
+    """The box, meaning the very image that the lock names.
+
+    Raises:
+        UsageError: it is not in the lock (for this host's architecture).
+    """
+    return dataclasses.replace(ref, digest=_entry(lock, ref).digest)
+
+
+def provide(refs: Iterable[BoxRef], project: Project, home: HomeLayout, *, report: Report = ignore) -> None:
+    """Have the locked images of these boxes in the store; those that are there need no network.
+
+    Raises:
+        VmctlError: an image can not be had, or its source has another one by now.
+    """
+    lock = read(path_for(project.file))
+    for ref in dict.fromkeys(refs):
+        if Shelf(home).by_digest(ref.digest) is None:
+            _fetch(ref, _entry(lock, ref), home, report)
+
+
+def _entry(lock: Lock, ref: BoxRef) -> Locked:
+    entry = lock.get(str(ref), {}).get(names.host_architecture())
+    if entry is None:
+        raise UsageError(f"the box {ref} is not in the lock for {names.host_architecture()}", hint=HINT)
+    return entry
+
+
+def _fetch(ref: BoxRef, entry: Locked, home: HomeLayout, report: Report) -> None:
+    from vmctl.boxes.obtaining import Order, obtain
+    from vmctl.boxes.web import Access
+
+    if entry.source.startswith(RECIPE):
+        raise VmctlError(
+            f"the locked build of {ref} ({entry.version}) is not in the store",
+            details="A build takes the packages of its day, so it can not be made again.",
+            hint=f"copy it here: vmctl box repackage {entry.name}@{entry.version}; or lock a new one: {HINT}",
+        )
+    order = Order(
+        address=entry.source,
+        name=entry.name,
+        version=entry.version,
+        arch=names.host_architecture(),
+        user=entry.user,
+        firmware=entry.firmware,
+        cloud_init=entry.cloud_init,
+        access=Access.from_environment(),
+    )
+    box, _ = obtain(order, home, report=report)
+    if box.digest != entry.digest:
+        raise VmctlError(
+            f"the box {ref} is not what the lock says",
+            details=f"{entry.source}\nlocked {entry.digest}\n   got {box.digest}",
+            hint=f"{HINT}   # if the change is wanted",
+        )

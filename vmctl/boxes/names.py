@@ -1,0 +1,76 @@
+"""Names of boxes: which are valid, how they become file names, which one an image gets that has none."""
+
+from __future__ import annotations
+
+import platform
+import posixpath
+import re
+from urllib.parse import quote, unquote, urlsplit
+
+from vmctl.errors import UsageError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+SUFFIXES = (
+    ".gz",
+    ".xz",
+    ".zst",
+    ".bz2",
+    ".qcow2",
+    ".img",
+    ".raw",
+    ".box",
+    ".ova",
+    ".vmdk",
+    ".vdi",
+    ".vhdx",
+    ".vhd",
+    ".zip",
+    ".tar",
+)
+ARCHES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+LONGEST = 100
+
+
+def check(name: str) -> str:
+    """``name``, which is one that a box may have.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not NAME.fullmatch(name) or len(name) > LONGEST:
+        raise UsageError(
+            f"{name!r} is no name for a box",
+            details="Letters, digits and ._- are; one / may stand between.",
+            hint="vmctl box add FILE --name my-box",
+        )
+    return name
+
+
+def to_path(name: str) -> str:
+    """One path component for a name, version or architecture; different names never collide."""
+    encoded = quote(name, safe="+")
+    return encoded.replace(".", "%2E") if not encoded.strip(".") else encoded
+
+
+def from_path(component: str) -> str:
+    """The name that ``to_path`` encoded."""
+    return unquote(component)
+
+
+def of_address(address: str) -> str:
+    """A name for an image that comes from a path or URL: its file name without endings and strange characters."""
+    base = posixpath.basename(urlsplit(address).path if "://" in address else address)
+    while base.lower().endswith(SUFFIXES):
+        base = base[: base.rindex(".")]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", unquote(base)).strip("-._")[:LONGEST]
+    return name or "box"
+
+
+def architecture(name: str) -> str:
+    """One word for each architecture, as the kernel says it: amd64 → x86_64."""
+    return ARCHES.get(name, name)
+
+
+def host_architecture() -> str:
+    """This host's."""
+    return architecture(platform.machine())

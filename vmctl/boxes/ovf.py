@@ -1,0 +1,102 @@
+"""What an OVF descriptor says of a machine: its disks in order, CPUs, memory and firmware."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+LONGEST = 8 * 1024**2
+CPU, MEMORY, DISK_DRIVE = "3", "4", "17"
+"""CIM resource types, as OVF numbers the rows of its hardware table."""
+POWER = re.compile(r"byte\s*\*\s*2\^(\d+)")
+OLD_UNITS = {"byte": 1, "bytes": 1, "kilobytes": 1024, "megabytes": 1024**2, "gigabytes": 1024**3}
+
+
+class BadOvf(Exception):
+    """The descriptor is damaged, or asks for what no box may have."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ovf:
+    """A machine, as its exporter described it. Sizes are bytes; None = not said."""
+
+    disks: tuple[str, ...]
+    """Names of the disk files, relative to the descriptor; the first is the one to boot from."""
+    cpus: int | None = None
+    memory: int | None = None
+    firmware: str = "bios"
+
+
+def read(path: Path) -> Ovf:
+    """Read a descriptor.
+
+    Raises:
+        BadOvf: it is no OVF, or names no disk.
+    """
+    if path.stat().st_size > LONGEST:
+        raise BadOvf(f"{path.name} is longer than {LONGEST} bytes")
+    try:
+        tree = ET.fromstring(path.read_bytes(), ET.XMLParser(target=_NoDoctype()))  # noqa: S314
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise BadOvf(f"{path.name} is no OVF descriptor: {error}") from error
+    disks = _disks(tree)
+    if not disks:
+        raise BadOvf(f"{path.name} names no disks")
+    return Ovf(disks=disks, cpus=_cpus(tree), memory=_memory(tree), firmware=_firmware(tree))
+
+
+class _NoDoctype(ET.TreeBuilder):
+    def doctype(self, name: str, _public: str | None, _system: str | None) -> None:
+        raise ValueError(f"it declares a document type ({name})")
+
+
+def _disks(tree: ET.Element) -> tuple[str, ...]:
+    sources = {_get(one, "id"): _get(one, "href") for one in _all(tree, "File")}
+    disks = {_get(one, "diskId"): sources.get(_get(one, "fileRef"), "") for one in _all(tree, "Disk")}
+    attached = [_text(item, "HostResource").rpartition("/")[2] for item in _items(tree, DISK_DRIVE)]
+    order = [one for one in dict.fromkeys(attached) if one in disks] or list(disks)
+    return tuple(disks[one] for one in order if disks[one])
+
+
+def _cpus(tree: ET.Element) -> int | None:
+    return next((_number(_text(item, "VirtualQuantity")) for item in _items(tree, CPU)), None)
+
+
+def _memory(tree: ET.Element) -> int | None:
+    for item in _items(tree, MEMORY):
+        quantity = _number(_text(item, "VirtualQuantity"))
+        unit = _text(item, "AllocationUnits").strip().lower()
+        power = POWER.fullmatch(unit)
+        factor = 1 << min(int(power[1]), 40) if power else OLD_UNITS.get(unit)
+        return quantity * factor if quantity and factor else None
+    return None
+
+
+def _firmware(tree: ET.Element) -> str:
+    kinds = [_get(one, "type").lower() for one in _all(tree, "Firmware")]
+    return "uefi" if any(kind.startswith("efi") for kind in kinds) else "bios"
+
+
+def _items(tree: ET.Element, kind: str) -> list[ET.Element]:
+    rows = [*_all(tree, "Item"), *_all(tree, "StorageItem")]
+    return [row for row in rows if _text(row, "ResourceType") == kind]
+
+
+def _all(tree: ET.Element, name: str) -> list[ET.Element]:
+    """All elements of a local name; exporters differ in their namespaces."""
+    return tree.findall(f".//{{*}}{name}")
+
+
+def _text(element: ET.Element, name: str) -> str:
+    return (element.findtext(f"{{*}}{name}") or "").strip()
+
+
+def _get(element: ET.Element, name: str) -> str:
+    """An attribute, in whatever namespace."""
+    return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), "")
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 and int(text) > 0 else None  # noqa: PLR2004

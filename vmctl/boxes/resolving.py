@@ -1,0 +1,148 @@
+"""From an address as people write it to what is to be fetched: where from, and what it must be.
+
+An address is a path, a URL, a catalogue (a path or URL that holds JSON), a name from the built-in catalogue, or
+ORG/NAME, which catalogue servers know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from vmctl.boxes import builtin, catalogue, names
+from vmctl.boxes.catalogue import Wanted
+from vmctl.boxes.checksum import Checksum
+from vmctl.boxes.web import LONGEST_TEXT, Access, Unavailable
+from vmctl.errors import UsageError, VmctlError
+from vmctl.events import Report, Warned, ignore
+
+PLACES = ("/api/v2/vagrant/{name}", "/{name}")
+"""Where catalogue servers keep a box's catalogue: Vagrant's registry, and what older servers do."""
+JSON = "application/json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One box to fetch. "" and None = not known before it is there."""
+
+    sources: tuple[str, ...]
+    """Absolute paths or URLs of the same file, to be tried in order."""
+    name: str = ""
+    version: str = ""
+    arch: str = ""
+    checksum: Checksum | None = None
+    user: str = ""
+    firmware: str = ""
+    origin: str = ""
+    """What to ask for newer versions: a name or a catalogue's address; "" = a plain file or URL."""
+
+
+def resolve(address: str, wanted: Wanted, access: Access, *, report: Report = ignore) -> Choice:
+    """Make sense of an address.
+
+    Args:
+        address: an absolute path, a URL, or a name.
+        wanted: which version, provider and architecture.
+        access: how to talk to servers.
+        report: told of what is not verified, and of mirrors that do not answer.
+
+    Raises:
+        UsageError: a catalogue offers nothing that fits, or an option makes no sense for a plain file.
+        VmctlError: a catalogue is damaged, or no server knows the name.
+    """
+    if address.startswith("/") or "://" in address:
+        document = _document(address, access)
+        if document is None:
+            return _plain(address, wanted)
+        return _chosen(document, address, wanted, origin=address)
+    arch = names.architecture(wanted.arch or wanted.host)
+    if entry := builtin.find(address, arch):
+        if wanted.constraint or wanted.provider:
+            raise UsageError(f"{address} has no versions and providers to choose from", hint=f"vmctl box add {address}")
+        known = builtin.checksum(entry, access, report)
+        return Choice(
+            sources=entry.urls, name=entry.name, arch=arch, checksum=known, user=entry.user,
+            firmware=entry.firmware, origin=address,
+        )  # fmt: skip
+    if "/" not in names.check(address):
+        raise unknown(address)
+    document, where = _from_servers(address, access, report)
+    return _chosen(document, where, wanted, origin=address)
+
+
+def is_known(name: str) -> bool:
+    """Whether a name can be resolved at all: it is built in, or a server may know it."""
+    return name in builtin.entries() or "/" in name
+
+
+def unknown(name: str) -> VmctlError:
+    """The error for a name that nobody knows, with near ones."""
+    import difflib
+
+    near = difflib.get_close_matches(name, builtin.entries(), n=3)
+    meant = f", did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return UsageError(
+        f"there is no box {name!r}{meant}",
+        details=f"built in: {', '.join(builtin.entries())}",
+        hint="vmctl box add --help",
+    )
+
+
+def _plain(address: str, wanted: Wanted) -> Choice:
+    if wanted.provider:
+        raise UsageError(f"--provider chooses from a catalogue, and {address} is none")
+    return Choice(sources=(address,), version=wanted.constraint, arch=wanted.arch)
+
+
+def _chosen(document: bytes, where: str, wanted: Wanted, *, origin: str) -> Choice:
+    offer = catalogue.choose(catalogue.read(document, where=where), wanted, where=where)
+    name = offer.name if names.NAME.fullmatch(offer.name) else names.of_address(where)
+    return Choice(
+        sources=(offer.url,), name=name, version=offer.version, arch=offer.arch or wanted.arch,
+        checksum=offer.checksum, origin=origin,
+    )  # fmt: skip
+
+
+def _document(address: str, access: Access) -> bytes | None:
+    """The catalogue that a path or URL holds; None when it holds something else."""
+    if address.startswith(("/", "file://")):
+        return _local(Path(unquote(urlsplit(address).path) if "://" in address else address))
+    if urlsplit(address).path.lower().endswith(names.SUFFIXES):
+        return None
+    if urlsplit(address).path.endswith(".json") or access.content_type(address) == JSON:
+        return access.text(address, header_for=address, accept=JSON)
+    return None
+
+
+def _local(path: Path) -> bytes | None:
+    if not path.is_file() or path.stat().st_size > LONGEST_TEXT:
+        return None
+    with path.open("rb") as stream:
+        if stream.read(64).lstrip()[:1] != b"{" and path.suffix != ".json":
+            return None
+    return path.read_bytes()
+
+
+def _from_servers(name: str, access: Access, report: Report) -> tuple[bytes, str]:
+    """The catalogue of ORG/NAME and where it was, from the first server that has it."""
+    absent: list[Unavailable] = []
+    for url in _places(name, access):
+        try:
+            return access.text(url, accept=JSON), url
+        except Unavailable as error:
+            absent.append(error)
+            if not error.absent:
+                report(Warned(text=f"{error.brief}: {error.details}"))
+    raise VmctlError(
+        f"no server knows the box {name}",
+        details="\n".join(f"{error.brief}: {error.details}" for error in absent),
+        hint="vmctl box add URL --name NAME, or set VMCTL_BOX_SERVER (and VMCTL_BOX_TOKEN for private boxes)",
+    )
+
+
+def _places(name: str, access: Access) -> Iterator[str]:
+    for server in access.servers:
+        for place in PLACES:
+            yield server.rstrip("/") + place.format(name=quote(name))

@@ -1,0 +1,37 @@
+"""Writing files with holes: a run of zeros costs no disk space, whatever it cost in the archive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import BinaryIO
+
+from vmctl import interrupt
+
+CHUNK = 256 * 1024
+ZEROS = bytes(CHUNK)
+
+
+def copy(read: Callable[[int], bytes], target: BinaryIO, *, limit: int | None = None) -> int:
+    """Copy until ``read`` has no more, and return how many bytes that were; ``target`` is new and empty.
+
+    Raises:
+        TooLong: there is more than ``limit`` bytes.
+        Interrupted: the user asked to stop.
+    """
+    total = 0
+    while block := read(CHUNK):
+        interrupt.check()
+        total += len(block)
+        if limit is not None and total > limit:
+            raise TooLong
+        if block == ZEROS[: len(block)]:
+            target.seek(len(block), os.SEEK_CUR)
+        else:
+            target.write(block)
+    target.truncate(total)
+    return total
+
+
+class TooLong(Exception):
+    """There is more data than was allowed; a caller that knows whose data it is turns this into its error."""

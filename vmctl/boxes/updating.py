@@ -1,0 +1,73 @@
+"""`vmctl box outdated` and `update`: whether where a box came from has a newer one by now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vmctl.boxes import obtaining, resolving
+from vmctl.boxes.box import Box
+from vmctl.boxes.catalogue import Wanted
+from vmctl.boxes.obtaining import Order
+from vmctl.boxes.versions import Version
+from vmctl.boxes.web import Access
+from vmctl.events import Report, ignore
+from vmctl.layout import HomeLayout
+
+UNTOLD = "its source tells no versions"
+RECIPE = "recipe:"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What asking the source of a box brought."""
+
+    box: Box
+    newer: str = ""
+    """The newer version ("new image" where the source has no numbers); "" = none."""
+    unknown: str = ""
+    """Why it can not be told; "" = it can."""
+
+
+def newest(boxes: Sequence[Box]) -> list[Box]:
+    """The newest box of each name and architecture; only those can be out of date."""
+    best: dict[tuple[str, str], Box] = {}
+    for box in boxes:
+        key = (box.name, box.arch)
+        if key not in best or best[key].order < box.order:
+            best[key] = box
+    return list(best.values())
+
+
+def look(box: Box, access: Access, *, report: Report = ignore) -> Finding:
+    """Ask where the box came from.
+
+    Raises:
+        VmctlError: the source can not be asked, or makes no sense: that is not the same as "nothing newer".
+    """
+    origin = box.provenance.get("origin")
+    if not origin:
+        hint = f"vmctl box build {box.name} --again" if box.source.startswith(RECIPE) else UNTOLD
+        return Finding(box=box, unknown=hint)
+    wanted = Wanted(arch=box.arch, provider=box.provenance.get("vagrant", {}).get("provider", ""))
+    if "/" not in origin:  # built in: no versions, one image that is replaced
+        choice = resolving.resolve(origin, Wanted(arch=box.arch), access, report=report)
+        same = str(choice.checksum) == box.provenance.get("checksum")
+        return Finding(box=box, newer="" if same else "new image")
+    choice = resolving.resolve(origin, wanted, access, report=report)
+    return Finding(box=box, newer=choice.version if Version(choice.version) > box.order else "")
+
+
+def update(finding: Finding, access: Access, home: HomeLayout, *, report: Report = ignore) -> Box:
+    """Add the newer box beside the old one, which machines may still need; return it.
+
+    Raises:
+        VmctlError: as ``obtaining.obtain``.
+    """
+    old = finding.box
+    order = Order(
+        address=old.provenance["origin"], name=old.name, arch=old.arch, user=old.user, cloud_init=old.cloud_init,
+        provider=old.provenance.get("vagrant", {}).get("provider", "") if "/" in old.provenance["origin"] else "",
+        access=access,
+    )  # fmt: skip
+    return obtaining.obtain(order, home, report=report)[0]

@@ -1,0 +1,32 @@
+"""`vmctl box verify`: whether images still are what they were."""
+
+from __future__ import annotations
+
+from vmctl import interrupt
+from vmctl.boxes.box import Box
+from vmctl.boxes.checksum import Hashing
+from vmctl.events import Progress, Report, ignore
+
+CHUNK = 1024**2
+REPORT_EVERY = 256 * CHUNK
+
+
+def damage(box: Box, *, report: Report = ignore) -> str:
+    """What is wrong with a box's image; "" when it is sound.
+
+    Raises:
+        Interrupted: the user asked to stop.
+    """
+    hashing = Hashing()
+    try:
+        with box.path.open("rb") as stream:
+            while data := stream.read(CHUNK):
+                interrupt.check()
+                hashing.update(data)
+                if hashing.size % REPORT_EVERY == 0:
+                    report(Progress(step="verify_box", done=hashing.size, total=box.size))
+    except OSError as error:
+        return f"it can not be read: {error.strerror}"
+    if hashing.sha256 != box.digest:
+        return f"its content changed: {hashing.size} bytes with the digest {hashing.sha256}"
+    return ""
