@@ -1,0 +1,192 @@
+"""`vmctl box`: the images that machines start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmctl.cli import box_upkeep
+from vmctl.cli.app import App, command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vmctl.boxes import Box
+
+
+@click.group()
+def box() -> None:
+    """Manage base boxes."""
+
+
+@command("add")
+@click.argument("address", metavar="NAME|ORG/NAME|PATH|URL")
+@click.option("--name", default="", metavar="NAME", help="What to call it (default: from the address).")
+@click.option(
+    "--version",
+    default="",
+    metavar="VERSION",
+    help="A version or constraint (~>1.2) of a catalogue; for a file, its number.",
+)
+@click.option("--provider", default="", metavar="PROVIDER", help="Take a catalogue's box for this provider.")
+@click.option(
+    "--arch", default="", metavar="ARCH", help="Its architecture (default: what the box says, else this host's)."
+)
+@click.option("--checksum", metavar="[ALGO:]HEX", help="What the file must hash to.")
+@click.option(
+    "--user",
+    default="",
+    metavar="USER",
+    help="Login user unless a Vmfile names one (default: what the box says, else vmctl).",
+)
+@click.option("--firmware", type=click.Choice(["bios", "uefi"]), default=None, help="(default: what the box says)")
+@click.option("--cloud-init/--no-cloud-init", default=True, help="Whether the image reads a NoCloud seed.")
+@click.option("--insecure", is_flag=True, help="Take any certificate of a server.")
+@click.option(
+    "--ca", type=click.Path(exists=True, path_type=Path), help="Trust these certificates (file or directory)."
+)
+def add(
+    app: App,
+    address: str,
+    *,
+    checksum: str | None,
+    firmware: str | None,
+    insecure: bool,
+    ca: Path | None,
+    **options: Any,
+) -> None:
+    """Take a box into the store: a .box, an OVA, or a disk image (qcow2, raw, VMDK, VDI, VHDX; also compressed).
+
+    A name is one of the built-in catalogue (`ubuntu-24.04`) or ORG/NAME on the servers of VMCTL_BOX_SERVER.
+    """
+    from vmctl.boxes import obtaining
+    from vmctl.boxes.checksum import Checksum
+    from vmctl.boxes.web import Access
+
+    order = obtaining.Order(
+        address=_address(address, app.directory),
+        checksum=Checksum.parse(checksum) if checksum else None,
+        firmware=firmware or "",
+        access=Access.from_environment(insecure=insecure, ca=ca),
+        **options,
+    )
+    added, new = obtaining.obtain(order, app.home, report=app.report)
+    text = f"added {added}" if new else f"{added} is in the store already"
+    app.done({"box": _object(added), "changed": new}, text)
+
+
+@command("build")
+@click.argument("name", metavar="NAME")
+@click.option("--again", is_flag=True, help="Build even if this recipe made one already, for newer packages.")
+def build(app: App, name: str, *, again: bool) -> None:
+    """Build a box from its distribution's packages."""
+    from vmctl.boxes import building
+
+    built = building.build(name, app.home, report=app.report, again=again)
+    app.done({"box": _object(built)}, f"{built} is in the store")
+
+
+@command("list", query=True)
+@click.option("-i", "--info", is_flag=True, help="Also show where each came from, and what it says of itself.")
+def list_(app: App, *, info: bool) -> None:
+    """Show the boxes in the store, newest version first, and the machines that use them."""
+    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.users import users
+
+    boxes, by = Shelf(app.home, app.report).boxes(), users(app.home, report=app.report)
+    data = [{**_object(one), "used_by": by.get(one.digest, [])} | (_info(one) if info else {}) for one in boxes]
+    text = "\n".join(map(_described, boxes)) if info else _table(boxes, by)
+    app.result({"boxes": data}, text if boxes else "no boxes yet; try: vmctl box build debian-12")
+
+
+@command("remove")
+@click.argument("ref", metavar="NAME[@VERSION]")
+@click.option("--all", "every", is_flag=True, help="Remove all versions that match.")
+def remove(app: App, ref: str, *, every: bool) -> None:
+    """Remove a box from the store; refuses while a machine uses it."""
+    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.users import users
+
+    shelf = Shelf(app.home, app.report)
+    chosen = _chosen(shelf.boxes(ref.partition("@")[0]), ref, every=every)
+    by = users(app.home, report=app.report)
+    for one in chosen:
+        shelf.remove(one, by)
+    app.done({"removed": [_object(one) for one in chosen]}, "\n".join(f"removed {one}" for one in chosen))
+
+
+@command("verify")
+@click.argument("ref", metavar="[NAME[@VERSION]]", required=False)
+def verify(app: App, ref: str | None) -> int:
+    """Read the images again and compare them with their digests; exit 1 when one is damaged."""
+    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.verifying import damage
+
+    boxes = Shelf(app.home, app.report).boxes(ref.partition("@")[0] if ref else None)
+    chosen = _chosen(boxes, ref, every=True) if ref else boxes
+    rows = [(one, damage(one, report=app.report)) for one in chosen]
+    data = [{**_object(one), "damage": problem} for one, problem in rows]
+    app.result({"boxes": data}, "\n".join(f"{one}: {problem or 'sound'}" for one, problem in rows))
+    return 1 if any(problem for _, problem in rows) else 0
+
+
+for _command in (add, build, list_, remove, verify, *box_upkeep.COMMANDS):
+    box.add_command(_command)
+
+
+def _address(text: str, directory: Path) -> str:
+    """A URL or a name as it is, a path made absolute. What exists as a file is one, unless it could be a name."""
+    from vmctl.boxes import names
+
+    if "://" in text:
+        return text
+    path = (directory / Path(text).expanduser()).absolute()
+    named = names.NAME.fullmatch(text) and not text.endswith(names.SUFFIXES)
+    return text if named and not path.is_file() else str(path)
+
+
+def _chosen(boxes: Sequence[Box], ref: str, *, every: bool) -> list[Box]:
+    from vmctl.boxes.versions import Constraint
+    from vmctl.errors import UsageError, VmctlError
+
+    name, _, constraint = ref.partition("@")
+    allowed = Constraint.parse(constraint)
+    chosen = [one for one in boxes if allowed.allows(one.order)]
+    if not chosen:
+        raise VmctlError(f"there is no box {ref} in the store", hint="vmctl box list")
+    if len(chosen) > 1 and not every:
+        raise UsageError(
+            f"{ref} means several boxes: {', '.join(map(str, chosen))}",
+            hint=f"vmctl box remove {name}@{chosen[-1].version}, or --all",
+        )
+    return chosen
+
+
+def _object(one: Box) -> dict[str, Any]:
+    keys = ("name", "version", "arch", "digest", "format", "size", "virtual_size", "source", "user", "firmware")
+    return {key: getattr(one, key) for key in keys} | {"cloud_init": one.cloud_init, "path": str(one.path)}
+
+
+def _info(one: Box) -> dict[str, Any]:
+    return {"defaults": dict(one.defaults), "provenance": dict(one.provenance)}
+
+
+def _described(one: Box) -> str:
+    known = {"from": one.source, "user": one.user, "firmware": one.firmware, "cloud-init": one.cloud_init}
+    known |= {**one.defaults, **{key: value for key, value in one.provenance.items() if key != "stamps"}}
+    return "\n".join([str(one), *(f"  {key}: {value}" for key, value in known.items())])
+
+
+def _table(boxes: Sequence[Box], by: Mapping[str, Sequence[str]]) -> str:
+    from vmctl.boxes.space import readable
+
+    rows = [("NAME", "VERSION", "ARCH", "SIZE", "DISK", "USED BY")]
+    for one in boxes:
+        used = ", ".join(by.get(one.digest, ())) or "-"
+        rows.append((one.name, one.version, one.arch, readable(one.size), readable(one.virtual_size), used))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

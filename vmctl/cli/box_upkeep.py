@@ -1,0 +1,142 @@
+"""`vmctl box lock`, `outdated`, `update`, `prune`, `du` and `repackage`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmctl.cli.app import App, command
+from vmctl.cli.report import table
+
+if TYPE_CHECKING:
+    from vmctl.boxes import Box
+    from vmctl.boxes.updating import Finding
+
+NAME = click.argument("name", metavar="[NAME]", required=False)
+
+
+@command("outdated")
+@NAME
+def outdated(app: App, name: str | None) -> int:
+    """Ask where boxes came from for newer ones; exit 1 when there are any."""
+    findings = _findings(app, name)
+    rows = [(str(one.box), _told(one)) for one in findings]
+    app.result({"boxes": [_object(one) for one in findings]}, table(("BOX", "NEWER"), rows) if rows else "no boxes")
+    return 1 if any(one.newer for one in findings) else 0
+
+
+@command("update")
+@NAME
+def update(app: App, name: str | None) -> None:
+    """Add newer versions of boxes; machines keep the version that they were made from."""
+    from vmctl.boxes import updating
+    from vmctl.boxes.web import Access
+
+    access = Access.from_environment()
+    behind = [one for one in _findings(app, name) if one.newer]
+    added = [updating.update(one, access, app.home, report=app.report) for one in behind]
+    text = "\n".join(f"added {box}" for box in added) or "nothing newer"
+    app.done({"changed": bool(added), "added": [_names(box) for box in added]}, text)
+
+
+@command("prune")
+@click.option("--dry-run", is_flag=True, help="Only show what would go.")
+def prune(app: App, *, dry_run: bool) -> None:
+    """Remove boxes that have a newer version and no machine, and downloads that were given up."""
+    from vmctl.boxes import pruning
+    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.space import readable
+    from vmctl.boxes.users import users
+
+    shelf = Shelf(app.home, app.report)
+    by = users(app.home, report=app.report)
+    boxes, partial = pruning.superfluous(shelf.boxes(), by), pruning.given_up(app.home)
+    freed = sum(map(pruning.allocated, [*(box.directory for box in boxes), *partial]))
+    if not dry_run:
+        for box in boxes:
+            shelf.remove(box, by)
+        for path in partial:
+            path.unlink(missing_ok=True)
+    word = "would remove" if dry_run else "removed"
+    lines = [f"{word} {what}" for what in [*boxes, *(f"the partial download {path}" for path in partial)]]
+    data = {"changed": bool(lines) and not dry_run, "removed": [_names(box) for box in boxes], "bytes": freed}
+    app.done(data, "\n".join([*lines, f"{readable(freed)} in all"]) if lines else "nothing to remove")
+
+
+@command("du")
+def du(app: App) -> None:
+    """Show what boxes and partial downloads take up on disk."""
+    from vmctl.boxes import pruning
+    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.space import readable
+
+    sizes = [(box, pruning.allocated(box.directory)) for box in Shelf(app.home, app.report).boxes()]
+    partial = pruning.allocated(app.home.downloads)
+    total = sum(size for _, size in sizes) + partial
+    rows = [(str(box), readable(size)) for box, size in sizes]
+    rows += [("partial downloads", readable(partial)), ("all", readable(total))]
+    data = [{**_names(box), "bytes": size} for box, size in sizes]
+    app.result({"boxes": data, "downloads": partial, "bytes": total}, table(("BOX", "ON DISK"), rows))
+
+
+@command("repackage")
+@click.argument("ref", metavar="NAME[@VERSION]")
+@click.option("--output", type=click.Path(path_type=Path), help="The file to write (default: NAME-VERSION.box).")
+def repackage(app: App, ref: str, output: Path | None) -> None:
+    """Write a box of the store as a .box file, for vmctl elsewhere and for Vagrant's libvirt provider."""
+    from vmctl.boxes import packing
+    from vmctl.boxes.shelf import Shelf
+    from vmctl.errors import VmctlError
+
+    name, _, constraint = ref.partition("@")
+    box = Shelf(app.home, app.report).find(name, constraint)
+    if box is None:
+        raise VmctlError(f"there is no box {ref} in the store", hint="vmctl box list")
+    target = app.directory / (output or Path(f"{box.name.replace('/', '-')}-{box.version}.box"))
+    packing.repackage(box, target)
+    app.done({"box": _names(box), "path": str(target)}, f"wrote {target}")
+
+
+@command("lock")
+def lock(app: App) -> None:
+    """Write Vmfile.lock: the very images that this project's boxes mean now, for `up --locked`."""
+    from vmctl import boxes
+    from vmctl.boxes import locking
+
+    project = app.project
+    refs = dict.fromkeys(spec.box for spec in project.machines)
+    found = {str(ref): boxes.ensure(ref, app.home, report=app.report) for ref in refs}
+    path = locking.path_for(project.file)
+    changed = locking.write(path, found)
+    text = "\n".join(f"{ref}: {box}" for ref, box in found.items())
+    app.done({"changed": changed, "path": str(path), "boxes": {ref: _names(box) for ref, box in found.items()}}, text)
+
+
+COMMANDS = (lock, outdated, update, prune, du, repackage)
+
+
+def _findings(app: App, name: str | None) -> list[Finding]:
+    from vmctl.boxes import updating
+    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.web import Access
+    from vmctl.errors import VmctlError
+
+    access = Access.from_environment()
+    boxes = updating.newest(Shelf(app.home, app.report).boxes(name))
+    if name and not boxes:
+        raise VmctlError(f"there is no box {name} in the store", hint="vmctl box list")
+    return [updating.look(box, access, report=app.report) for box in boxes]
+
+
+def _told(finding: Finding) -> str:
+    return finding.newer or (f"? ({finding.unknown})" if finding.unknown else "-")
+
+
+def _object(finding: Finding) -> dict[str, Any]:
+    return {**_names(finding.box), "newer": finding.newer or None, "unknown": finding.unknown or None}
+
+
+def _names(box: Box) -> dict[str, Any]:
+    return {"name": box.name, "version": box.version, "arch": box.arch}

@@ -1,0 +1,67 @@
+"""The debug log: which programs were run, how they ended, and tracebacks of what went wrong; for bug reports.
+
+It holds no output of programs, no environment and no `--set` value; it is the user's alone (0600).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vmctl.store import files
+
+LONGEST = 1024**2  # bytes; the log before this one is kept as vmctl.log.1
+FORMAT = "%(asctime)s %(process)d %(name)s: %(message)s"
+LOGGER = "vmctl"
+
+
+class LogFile(logging.Handler):
+    """Appends to a private file, which is opened with the first record; a log that can not be kept is done without."""
+
+    def __init__(self, path: Path, headline: str) -> None:
+        super().__init__()
+        self.path = path
+        self.headline = headline
+        self.setFormatter(logging.Formatter(FORMAT))
+        self._descriptor: int | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record with one call, so that several vmctl do not mix theirs."""
+        with contextlib.suppress(OSError):
+            if self._descriptor is None:
+                self._descriptor = _opened(self.path)
+                self.emit(logging.makeLogRecord({"name": LOGGER, "msg": self.headline}))
+            os.write(self._descriptor, (self.format(record) + "\n").encode(errors="replace"))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        super().close()
+
+
+def _opened(path: Path) -> int:
+    files.make_directory(path.parent)
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > LONGEST:
+            path.replace(path.with_name(path.name + ".1"))
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE_FILE)
+
+
+@contextlib.contextmanager
+def kept(path: Path, headline: str) -> Iterator[None]:
+    """Keep the log at ``path`` for the length of the block; what is logged comes below ``headline``."""
+    logger, handler = logging.getLogger(LOGGER), LogFile(path, headline)
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        handler.close()

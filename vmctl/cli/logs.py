@@ -1,0 +1,68 @@
+"""`vmctl logs`: what the guest wrote to its serial console."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from vmctl.cli.app import App, command
+from vmctl.cli.guest import only_machine
+from vmctl.errors import VmctlError, WrongState
+from vmctl.events import Output
+
+POLL = 0.2  # seconds between looks at a console that is followed
+
+
+@command()
+@click.argument("name", required=False, metavar="[MACHINE]")
+@click.option("-f", "--follow", is_flag=True, help="Go on showing what comes, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+def logs(app: App, name: str | None, *, follow: bool, lines: int | None) -> None:
+    """Show a machine's serial console output: boot loader, kernel, services, panics."""
+    from vmctl.ssh.serial import clean
+
+    workspace, name = only_machine(app, name)
+    path = workspace.layout.machine(name).console
+    text, size = _read(path, name)
+    shown = clean(text).splitlines()
+    shown = shown if lines is None else shown[max(0, len(shown) - lines) :]
+    if not follow:
+        app.result({"machine": name, "lines": shown}, "\n".join(shown))
+        return
+    for line in shown:
+        app.console.output(Output(line=line, source="console"))
+    for line in _follow(path, size):
+        app.console.output(Output(line=clean(line), source="console"))
+
+
+def _read(path: Path, name: str) -> tuple[str, int]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise WrongState(f"machine {name} has no console output yet", hint=f"vmctl up {name}") from None
+    except OSError as error:
+        raise VmctlError(f"{path} can not be read", details=str(error)) from error
+    return data.decode(errors="replace"), len(data)
+
+
+def _follow(path: Path, position: int) -> Iterator[str]:
+    """Whole lines as they come; a console that begins anew (the machine was started again) is read from its start."""
+    from vmctl import interrupt
+
+    decoder, rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
+    while True:
+        size = path.stat().st_size if path.exists() else 0
+        if size < position:
+            position, rest = 0, ""
+            decoder.reset()
+        if size > position:
+            with path.open("rb") as stream:
+                stream.seek(position)
+                data = stream.read()
+            position += len(data)
+            *lines, rest = (rest + decoder.decode(data)).split("\n")
+            yield from lines
+        interrupt.sleep(POLL)

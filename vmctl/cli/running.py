@@ -1,0 +1,83 @@
+"""Where every command ends: errors are told once, and become the exit codes of DESIGN §8."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from vmctl import __version__, interrupt
+from vmctl.cli import log
+from vmctl.console import Console, exit_code
+from vmctl.errors import Interrupted, UsageError, VmctlError, from_os
+from vmctl.layout import HomeLayout, home
+
+logger = logging.getLogger(__name__)
+
+
+def run(cli: click.Command, argv: Sequence[str]) -> int:
+    """Run the command line and return the exit code of DESIGN §8; prints every error exactly once."""
+    interrupt.install()
+    console = Console(json="--json" in itertools.takewhile(lambda word: word != "--", argv))
+    layout = HomeLayout(home())
+    command_name = next((word for word in argv if word.isalpha()), "")
+    with log.kept(layout.log, f"vmctl {__version__} {command_name}"):
+        try:
+            outcome = cli.main(list(argv), prog_name="vmctl", standalone_mode=False)
+            return outcome if isinstance(outcome, int) else 0
+        except click.exceptions.Exit as exit_:
+            return exit_.exit_code
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show(console.err)
+            return error.exit_code
+        except BrokenPipeError:
+            _drop_stdout()
+            return 128 + signal.SIGPIPE
+        except Exception as error:  # noqa: BLE001  the one place where everything ends
+            return _end(console, error, layout.log)
+        except KeyboardInterrupt as error:
+            return _end(console, error, layout.log)
+
+
+def _end(console: Console, error: BaseException, kept: Path) -> int:
+    """Tell why the command failed, and keep the traceback in the log."""
+    known = _meant(error, kept)
+    if known is not error:
+        logger.debug("failed", exc_info=error)
+    elif not isinstance(known, UsageError | Interrupted):
+        logger.debug("%s", known.brief, exc_info=known)
+    try:
+        console.error(known)
+    except BrokenPipeError:
+        _drop_stdout()
+    return exit_code(known)
+
+
+def _meant(error: BaseException, kept: Path) -> VmctlError:
+    """The error for the user; what nobody foresaw is a fault of vmctl's, and names the log with the traceback."""
+    match error:
+        case VmctlError():
+            return error
+        case click.Abort() | KeyboardInterrupt():
+            return Interrupted(signal.SIGINT)
+        case click.ClickException():
+            context = getattr(error, "ctx", None)
+            hint = f"{context.command_path} --help" if context else "vmctl --help"
+            return UsageError(error.format_message(), hint=hint)
+        case OSError():
+            return from_os(error)
+    return VmctlError(
+        f"vmctl has a fault: {type(error).__name__}: {error}",
+        details=f"The traceback is in {kept}; please report it.",
+        hint=f"tail -n 50 '{kept}'",
+    )
+
+
+def _drop_stdout() -> None:
+    """Let Python's exit flush go nowhere: the reader of our output is gone (``vmctl list | head -1``)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

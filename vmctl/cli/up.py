@@ -1,0 +1,112 @@
+"""`vmctl up` and `vmctl plan`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmctl.cli.app import App, command
+from vmctl.cli.report import machine_object
+
+if TYPE_CHECKING:
+    from vmctl.lifecycle.plan import Plan
+    from vmctl.lifecycle.up import Result
+
+MANY = 8  # machines that a line still names
+
+
+@command()
+@click.argument("names", nargs=-1, metavar="[MACHINE]...")
+@click.option("--provider", metavar="NAME", help="Create machines under this provider.")
+@click.option("--provision/--no-provision", default=None, help="Run all provisioners again / none at all.")
+@click.option("--only", multiple=True, metavar="NAME", help="Run this provisioner (and other --only ones) only.")
+@click.option("--destroy-on-error", is_flag=True, help="Remove a new machine that fails to come up.")
+@click.option("--locked", is_flag=True, help="Use exactly the boxes of Vmfile.lock (`vmctl box lock`), or fail.")
+def up(app: App, names: tuple[str, ...], *, locked: bool, **options: Any) -> None:
+    """Create, start, share folders with and provision machines.
+
+    Whatever is done already is skipped; run it again after any failure.
+    """
+    from vmctl.lifecycle.up import Options
+    from vmctl.lifecycle.up import up as bring_up
+
+    app.locked = locked
+    workspace = app.select(names)
+    if locked:
+        _provide_locked(app)
+    result = bring_up(workspace, app.names, Options(**options), reload=app.reload)
+    text = _summary(result) + (f"\n{workspace.project.message}" if workspace.project.message else "")
+    app.done({"changed": result.changed, **_machines(result), "message": workspace.project.message}, text)
+
+
+def _provide_locked(app: App) -> None:
+    """Have the locked boxes of the chosen machines (and those they depend on); none is made from another one.
+
+    Raises:
+        WrongState: a machine was made from another box than the locked one.
+    """
+    from vmctl.boxes import locking
+    from vmctl.errors import WrongState
+    from vmctl.lifecycle.up import with_dependencies
+
+    project = app.workspace.project
+    chosen = with_dependencies(project, app.names)
+    for machine in app.workspace.survey(chosen):
+        used = machine.record.box.digest if machine.record and machine.observed else ""
+        if machine.spec and used and used != machine.spec.box.digest:
+            raise WrongState(
+                f"machine {machine.name} was made from another image of {machine.spec.box} than the locked one",
+                details=f"locked {machine.spec.box.digest}\n  made {used}",
+                hint=f"vmctl destroy {machine.name} && vmctl up --locked {machine.name}",
+            )
+    refs = [spec.box for spec in project.machines if spec.name in chosen]
+    locking.provide(refs, project, app.home, report=app.report)
+
+
+def _machines(result: Result) -> dict[str, Any]:
+    objects = [
+        {**machine_object(machine), "action": item.action.value}
+        for machine, item in zip(result.machines, result.plans, strict=True)
+    ]
+    return {"machines": objects, "provisioned": result.provisioned}
+
+
+def _summary(result: Result) -> str:
+    names = ", ".join(machine.name for machine in result.machines)
+    if len(result.machines) > MANY:
+        names = f"{len(result.machines)} machines"
+    verb = "are" if len(result.machines) > 1 else "is"
+    if not result.changed:
+        return f"{names} {verb} up; nothing to do"
+    only = result.machines[0].name if len(result.machines) == 1 else "MACHINE"
+    return f"{names} {verb} up: vmctl ssh {only}"
+
+
+@command(query=True)
+@click.argument("names", nargs=-1, metavar="[MACHINE]...")
+@click.option("--provider", metavar="NAME", help="As for `up`.")
+def plan(app: App, names: tuple[str, ...], provider: str | None) -> None:
+    """Show what `up` would do, machine by machine; changes nothing."""
+    from vmctl.lifecycle.plan import plan as make_plan
+
+    workspace = app.select(names)
+    plans = [make_plan(machine) for machine in workspace.survey(app.names, option=provider, choose=True)]
+    rows = [
+        {
+            "name": item.machine.name,
+            "action": item.action.value,
+            "changes": [
+                {"field": change.field, "old": change.old, "new": change.new, "needs": change.effect.value}
+                for change in item.changes
+            ],
+        }
+        for item in plans
+    ]
+    app.result({"machines": rows}, "\n".join(_lines(item) for item in plans))
+
+
+def _lines(item: Plan) -> str:
+    lines = [f"{item.machine.name}: {item.action.value}"]
+    lines += [f"  {change.field}: {change.old} → {change.new} (needs {change.effect.value})" for change in item.changes]
+    return "\n".join(lines)

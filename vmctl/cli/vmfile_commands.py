@@ -1,0 +1,89 @@
+"""`vmctl init`, `validate`, `config` and `schema`: everything about the Vmfile itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from vmctl.cli.app import App, command
+from vmctl.layout import PROJECT_DIRECTORY, VMFILE, ProjectLayout
+
+
+@command()
+@click.argument("box", required=False)
+@click.option("--force", is_flag=True, help="Replace an existing Vmfile.")
+def init(app: App, box: str | None, *, force: bool) -> None:
+    """Write a Vmfile in this directory, and the JSON Schema that its first line names for editors."""
+    from vmctl.errors import UsageError
+    from vmctl.store import files
+    from vmctl.vmfile.starter import DEFAULT_BOX, checked_box, starter
+
+    path = app.vmfile or app.directory / VMFILE
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists already", hint="vmctl init --force    # replaces it")
+    box = checked_box(box or DEFAULT_BOX, path.parent)
+    schema_file = _write_schema(path.parent)
+    files.write(path, starter(box, str(schema_file.relative_to(path.parent))), mode=0o644)
+    app.done({"file": str(path), "schema": str(schema_file), "box": box}, f"wrote {path}; next: vmctl up")
+
+
+@command(query=True)
+def validate(app: App) -> int:
+    """Check the Vmfile; all faults are shown, with their places."""
+    from vmctl.vmfile import VmfileInvalid
+
+    try:
+        project = app.project
+    except VmfileInvalid as error:
+        if not app.json:
+            raise
+        app.result({"valid": False, "faults": error.data["faults"]})
+        return error.exit_code
+    names = [spec.name for spec in project.machines]
+    text = f"{project.file} is valid: {len(names)} machine{'s' if len(names) > 1 else ''}"
+    app.result({"valid": True, "file": str(project.file), "machines": names, "faults": []}, text)
+    return 0
+
+
+@command(query=True)
+@click.option("--origins", "show_origins", is_flag=True, help="Show where each value was written.")
+def config(app: App, *, show_origins: bool) -> None:
+    """Show the effective configuration: every machine with every value."""
+    from vmctl.vmfile import effective, origins, to_yaml
+
+    project = app.project
+    data = effective(project)
+    places: Mapping[str, str] = origins(project) if show_origins else {}
+    answer = {"file": str(project.file), "root": str(project.root), **data}
+    app.result({**answer, "origins": places} if show_origins else answer, to_yaml(data, places))
+
+
+@command()
+@click.option(
+    "--write", is_flag=True, help=f"Write it to {PROJECT_DIRECTORY}/, where a Vmfile's first line expects it."
+)
+def schema(app: App, *, write: bool) -> None:
+    """Print the Vmfile's JSON Schema (2020-12), as editors use it."""
+    from vmctl.vmfile import schema as made
+
+    if write:
+        path = _write_schema(app.vmfile_path().parent)
+        app.done({"schema": str(path)}, f"wrote {path}")
+        return
+    app.result(made(), json.dumps(made(), indent=2))
+
+
+def _write_schema(root: Path) -> Path:
+    """Put the schema into the project's directory of state, which keeps itself out of version control."""
+    from vmctl.store import files
+    from vmctl.vmfile import schema as made
+
+    layout = ProjectLayout(root / PROJECT_DIRECTORY)
+    files.make_directory(layout.root)
+    if not layout.gitignore.exists():
+        files.write(layout.gitignore, "*\n", mode=0o644)
+    files.write(layout.schema, json.dumps(made(), indent=2) + "\n", mode=0o644)
+    return layout.schema

@@ -1,0 +1,179 @@
+"""The only printer: events and results become a live terminal view, plain lines, or JSON lines.
+
+Results go to standard output. While a command works, its events go to standard error (terminal and plain lines) or,
+with --json, to standard output as one object a line; an action's last line is ``{"event": "result", …}``. A query's
+only object is its answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from vmctl.errors import VmctlError
+from vmctl.events import Event, Notice, Output, Progress, StepDone, StepStarted, Warned
+
+if TYPE_CHECKING:
+    from vmctl.live import LiveView
+
+COLOR = re.compile(r"\x1b\[[0-9;]*[mK]")
+
+
+class Console:
+    """Renders what commands tell. Safe to call from several threads."""
+
+    def __init__(
+        self,
+        *,
+        json: bool = False,
+        verbosity: int = 0,
+        quiet: bool = False,
+        color: bool | None = None,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+    ) -> None:
+        self.json = json
+        self.query = False
+        """Whether the answer is one object: with --json, events then go to standard error as plain lines."""
+        self.verbosity = verbosity
+        self.quiet = quiet
+        self.color = color
+        self.out = out or sys.stdout
+        self.err = err or sys.stderr
+        self._lock = threading.Lock()
+        self._live: LiveView | None = None
+
+    def report(self, event: Event) -> None:
+        """Show one event."""
+        with self._lock:
+            if self.json and not self.query:
+                self._print_json(event_object(event))
+            elif not self.quiet:
+                self._render(event)
+
+    def _render(self, event: Event) -> None:
+        if self.is_live:
+            self._view().show(event)
+        elif line := plain_line(event, self.verbosity):
+            self.err.write(line + "\n")
+            self.err.flush()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a person watches: standard error is a terminal."""
+        return self.err.isatty()
+
+    def _view(self) -> LiveView:
+        if self._live is None:
+            from vmctl.live import LiveView
+
+            self._live = LiveView(self.err, color=self.color, verbosity=self.verbosity)
+        return self._live
+
+    def output(self, event: Output) -> None:
+        """Show a line of a program's output as part of the answer: on standard output."""
+        if self.json:
+            self.report(event)
+            return
+        self.close()
+        with self._lock:
+            self.out.write((f"{event.machine}: " if event.machine else "") + event.line + "\n")
+            self.out.flush()
+
+    def result(self, data: Mapping[str, Any], text: str = "") -> None:
+        """Show a query's answer: ``data`` with --json, else ``text``."""
+        self.close()
+        with self._lock:
+            if self.json:
+                self._print_json(data)
+            elif text:
+                self.out.write(text.rstrip("\n") + "\n")
+                self.out.flush()
+
+    def error(self, error: VmctlError) -> None:
+        """Show why the command failed."""
+        self.close()
+        with self._lock:
+            if self.json:
+                self._print_json({"event": "error", **error_object(error)})
+            else:
+                self.err.write(error_text(error, color=self._colored()) + "\n")
+                self.err.flush()
+
+    def _colored(self) -> bool:
+        return self.is_live if self.color is None else self.color
+
+    def _print_json(self, data: Mapping[str, Any]) -> None:
+        self.out.write(json.dumps(data, default=str, ensure_ascii=False) + "\n")
+        self.out.flush()
+
+    def close(self) -> None:
+        """End the live view, if any; the console can be used again."""
+        with self._lock:
+            if self._live is not None:
+                self._live.close()
+                self._live = None
+
+
+def event_object(event: Event) -> dict[str, Any]:
+    """An event for programs; what is in colour for people is plain for them."""
+    data = {"event": event_name(event), **dataclasses.asdict(event)}
+    return data | {"line": COLOR.sub("", event.line)} if isinstance(event, Output) else data
+
+
+def event_name(event: Event) -> str:
+    """The event's name in JSON: ``StepStarted`` is "step-started"."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(event).__name__).lower()
+
+
+def error_object(error: VmctlError) -> dict[str, Any]:
+    """An error for programs."""
+    return {
+        "kind": type(error).__name__,
+        "brief": error.brief,
+        "details": error.details,
+        "hint": error.hint,
+        "exit_code": exit_code(error),
+        **error.data,
+    }
+
+
+def exit_code(error: VmctlError) -> int:
+    """The exit code of DESIGN §8 for an error."""
+    number = getattr(error, "signal", 0)
+    return 128 + number if number else error.exit_code
+
+
+def error_text(error: VmctlError, *, color: bool) -> str:
+    """An error for people: brief, details indented, hint."""
+    red, dim, bold, reset = ("\x1b[31;1m", "\x1b[2m", "\x1b[1m", "\x1b[0m") if color else ("", "", "", "")
+    lines = [f"{red}error:{reset} {error.brief}"]
+    lines += [f"  {dim}{line}{reset}" for line in error.details.splitlines()]
+    if error.hint:
+        lines.append(f"{bold}hint:{reset} {error.hint}")
+    return "\n".join(lines)
+
+
+def plain_line(event: Event, verbosity: int) -> str:  # noqa: PLR0911  one return per kind of event
+    """One event as a line for logs and pipes; "" = not worth a line at this verbosity."""
+    prefix = f"{event.machine}: " if event.machine else ""
+    match event:
+        case StepStarted(text=text) if text:
+            return f"{prefix}{text}"
+        case StepDone(text=text) if text:
+            return f"{prefix}{text}"
+        case StepDone(step=step, seconds=seconds) if verbosity:
+            return f"{prefix}{step} done in {seconds:.1f} s"
+        case Notice(text=text):
+            return f"{prefix}{text}"
+        case Warned(text=text, hint=hint):
+            return f"{prefix}warning: {text}" + (f" ({hint})" if hint else "")
+        case Output(line=line):
+            return f"{prefix}  {line}"
+        case Progress() | _:
+            return ""

@@ -1,0 +1,282 @@
+"""The protocol between vmctl and a hypervisor, and nothing else.
+
+A provider is a class with these methods, announced as an entry point in the group ``vmctl.providers``. It is made
+with one argument, a ``Host``. Its suite of tests is ``vmctl.testing.DriverContract``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from vmctl.spec import FolderKind, MachineSpec
+
+
+class State(Enum):
+    """What a machine that exists is doing. A machine that does not exist is not in ``Driver.states()``."""
+
+    RUNNING = "running"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    PAUSED = "paused"
+    SAVED = "saved"
+    STOPPED = "stopped"
+    CRASHED = "crashed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tag:
+    """Whose a machine is; kept inside the hypervisor. Without one, vmctl does not touch a machine."""
+
+    project: str
+    """Project id (32 hex digits)."""
+    machine: str
+    """The machine's name in the Vmfile."""
+    version: str
+    """The vmctl that made it."""
+    root: str = ""
+    """The project's directory when it was made, for ``vmctl list``; may have moved since."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observed:
+    """What the hypervisor says of one machine."""
+
+    state: State
+    tag: Tag
+    run: str = ""
+    """Changes each time the machine is started or restored; "" when it is not running."""
+    raw: str = ""
+    """The hypervisor's own word for the state."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Disk:
+    """An image to start machines from: a box (or, later, a layer). Never written to."""
+
+    path: Path
+    format: str
+    """qcow2, raw, vmdk, vdi."""
+    digest: str
+    """Names the content: lower-case hex SHA-256 of the file."""
+    virtual_size: int
+    firmware: str = "bios"
+    """bios or uefi."""
+    arch: str = "x86_64"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forward:
+    """A forwarded port with every choice made; ``name`` is "ssh" for the one that vmctl uses itself."""
+
+    name: str
+    guest: int
+    host: int
+    host_ip: str
+    protocol: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nic:
+    """A NIC with every choice made. NIC 1 (user-mode NAT) is ``Definition.mac``; these are the further ones."""
+
+    network: str
+    """The network's name in the Vmfile."""
+    mac: str
+    ip: str
+    prefix: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """A folder that the hypervisor offers to the guest under ``tag``; the core mounts it."""
+
+    tag: str
+    host: Path
+    kind: FolderKind
+    read_only: bool = False
+    owner: tuple[int, int] | None = None
+    """uid and gid in the guest that host files of the folder's owner should belong to; None = unmapped."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Definition:
+    """What a machine must look like in the hypervisor: the spec, with every choice made by the core."""
+
+    name: str
+    """The machine's name in the hypervisor."""
+    tag: Tag
+    spec: MachineSpec
+    mac: str
+    """MAC address of NIC 1."""
+    console: Path
+    """File for the serial console's output."""
+    seed: Path | None = None
+    """NoCloud ISO; None for a box without cloud-init."""
+    forwards: tuple[Forward, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    shares: tuple[Share, ...] = ()
+    network_prefix: str = ""
+    """Prefix for what the provider must name in the hypervisor on behalf of the project (networks)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """Where SSH answers."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Features:
+    """Facts that the core branches on; it never looks at a driver's name."""
+
+    formats: tuple[str, ...]
+    """Image formats that ``create`` takes, best first."""
+    folders: tuple[FolderKind, ...]
+    """What ``Definition.shares`` may hold here and now, best first; rsync needs no help from the driver."""
+    parallel: bool = True
+    """Whether machines may be created and started at the same time."""
+    user_network: bool = True
+    """Whether NIC 1 is user-mode NAT with ``Definition.forwards`` on the host's loopback."""
+    nic1_address: str = "10.0.2.15/24"
+    """Static address of NIC 1 inside the guest; "" = the guest asks by DHCP."""
+    nic1_gateway: str = "10.0.2.2"
+    nic1_dns: str = "10.0.2.3"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Host:
+    """What a driver may use of its surroundings."""
+
+    home: Path
+    """vmctl's own data directory ($VMCTL_HOME)."""
+    warn: Callable[[str, str], None] = lambda _text, _hint: None
+    """Tell the user something once: text, hint."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Connection-wide options of this provider from the Vmfile's top level (``libvirt: {uri: …}``)."""
+    where: str = ""
+    """``Driver.where`` when this project's machines were made; "" = there are none, any choice is fine.
+
+    A driver that would now connect elsewhere has to connect here instead, or raise: the machines there would
+    look as if they did not exist.
+    """
+
+
+class Driver(Protocol):
+    """A hypervisor.
+
+    Every method blocks, may be repeated, prints nothing, never waits for the guest, and raises only ``VmctlError``.
+    Methods are called from several threads at once when ``features.parallel``. ``name`` is ``Definition.name``.
+    """
+
+    name: str
+    """The provider's name: "libvirt"."""
+
+    def __init__(self, host: Host) -> None:
+        """Keep ``host``; connecting waits for the first call that needs it."""
+
+    @property
+    def features(self) -> Features:
+        """What this hypervisor can do here."""
+
+    @property
+    def where(self) -> str:
+        """Which hypervisor this is, where a provider can mean several ("qemu:///system"); may connect."""
+
+    def usable(self) -> str:
+        """Why this provider can not be used on this host, or "" when it can. Quick, changes nothing, never raises."""
+
+    def check(self, definition: Definition) -> None:
+        """Refuse what can not work (``UsageError``, with hint) before anything is changed."""
+
+    def create(self, definition: Definition, base: Disk) -> None:
+        """Make the machine, stopped. It exists with this tag: nothing to do. It fails: leaves nothing behind."""
+
+    def update(self, definition: Definition) -> None:
+        """Make a stopped machine's hardware match; disks are kept, and grown where the spec says so."""
+
+    def start(self, name: str) -> None:
+        """Start, or restore from the saved state, or unpause. Running: nothing to do."""
+
+    def stop(self, name: str, *, force: bool = False) -> None:
+        """Press the power button and return. Stopped or absent: nothing to do.
+
+        ``force`` cuts the power, and also drops a saved state.
+        """
+
+    def destroy(self, name: str) -> None:
+        """Remove the machine and all that ``create`` made for it. Absent: removes leftovers, if any."""
+
+    def states(self) -> Mapping[str, Observed]:
+        """All tagged machines, of all projects, by hypervisor name, in one call; raises when it can not ask."""
+
+    def address(self, name: str) -> Address | None:
+        """Where SSH answers; None = not known yet."""
+
+
+@runtime_checkable
+class Suspends(Protocol):
+    """A driver that can keep a machine's memory on disk."""
+
+    def suspend(self, name: str) -> None:
+        """Save the memory and stop. ``Driver.start`` goes on from there. Saved already: nothing to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """A machine's state that was kept under a name."""
+
+    name: str
+    parent: str = ""
+    """Name of the snapshot that it builds on; "" = none."""
+    date: float
+    """When it was taken, in seconds since the epoch."""
+    size: int | None = None
+    """Bytes on disk that it keeps; None = not known."""
+    memory: bool = False
+    """Whether it holds the memory of a running machine, or only its disks."""
+    current: bool = False
+    """Whether the machine's present state builds on it."""
+
+
+@runtime_checkable
+class Snapshots(Protocol):
+    """A driver that can keep states of a machine by name, and go back to them."""
+
+    def snapshots(self, name: str) -> tuple[Snapshot, ...]:
+        """The machine's snapshots, parents before their children."""
+
+    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False) -> Snapshot:
+        """Keep the present state: of a running machine with its memory where the hypervisor can; it goes on running.
+
+        A name in use is refused (``WrongState``); with ``replace`` the older one goes once the new one is complete.
+        It fails: what was there before is there still.
+        """
+
+    def restore_snapshot(self, name: str, snapshot: str) -> None:
+        """Go back to a snapshot; the present state is lost. Afterwards ``start`` goes on from it.
+
+        Raises ``WrongState`` when there is none of that name.
+        """
+
+    def remove_snapshot(self, name: str, snapshot: str) -> None:
+        """Forget a snapshot, keep its children and the present state. Absent: nothing to do."""
+
+
+@runtime_checkable
+class PerMachine(Protocol):
+    """A driver whose features may differ from machine to machine, by their provider-only knobs."""
+
+    def features_of(self, spec: MachineSpec) -> Features:
+        """``Driver.features``, as they are for this machine. Knobs that ``check`` would refuse change nothing."""
+
+
+def features_of(driver: Driver, spec: MachineSpec) -> Features:
+    """What ``driver`` can do for one machine."""
+    return driver.features_of(spec) if isinstance(driver, PerMachine) else driver.features

@@ -1,0 +1,83 @@
+"""Every error that vmctl raises on purpose, and the exit codes that go with them.
+
+    VmctlError                       1   the operation failed
+    ├── UsageError                   2   the command line or the Vmfile is wrong
+    │   └── VmfileInvalid            2   (vmctl.vmfile) one or more faults, each with its place
+    ├── WrongState                   3   a machine is not in the state that the command needs
+    ├── ProvisionFailed              4   tasks failed
+    ├── Unreachable                  5   a machine could not be reached
+    ├── LockTimeout                  6   another vmctl holds the lock
+    └── Interrupted                130   SIGINT (143: SIGTERM)
+
+Errors are caught once, in ``vmctl.cli``. Adapters translate foreign exceptions at their own door.
+"""
+
+from __future__ import annotations
+
+
+class VmctlError(Exception):
+    """A failure told to the user in three parts.
+
+    Args:
+        brief: what failed, in one line, without a final full stop.
+        details: what is known of the cause; may span lines (the output of a program, for example).
+        hint: what to do next; a command wherever there is one.
+    """
+
+    exit_code: int = 1
+
+    def __init__(self, brief: str, *, details: str = "", hint: str = "") -> None:
+        super().__init__(brief)
+        self.brief = brief
+        self.details = details
+        self.hint = hint
+        self.data: dict[str, object] = {}
+        """What programs may want to know besides (--json), as JSON values."""
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.brief, self.details, self.hint) if part)
+
+
+class UsageError(VmctlError):
+    """The command line or a configuration file asks for something that makes no sense."""
+
+    exit_code = 2
+
+
+class WrongState(VmctlError):
+    """A machine is not in the state that the command needs."""
+
+    exit_code = 3
+
+
+class ProvisionFailed(VmctlError):
+    """A provisioner ran and reported failed tasks."""
+
+    exit_code = 4
+
+
+class Unreachable(VmctlError):
+    """A machine (or a hypervisor on another host) could not be reached."""
+
+    exit_code = 5
+
+
+class LockTimeout(VmctlError):
+    """Another vmctl holds a lock, and the time allowed for waiting ran out."""
+
+    exit_code = 6
+
+
+class Interrupted(VmctlError):
+    """The user (SIGINT) or the system (SIGTERM) asked vmctl to stop; ``signal`` says which."""
+
+    def __init__(self, signal: int = 2) -> None:
+        super().__init__("interrupted" if signal == 2 else "terminated")  # noqa: PLR2004  SIGINT is 2 everywhere
+        self.signal = signal
+
+
+def from_os(error: OSError) -> VmctlError:
+    """What the operating system refused (a full disk, a directory without permission), as an error of ours."""
+    where = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    brief = error.strerror or type(error).__name__
+    return VmctlError(f"{where}: {brief}" if where else brief)

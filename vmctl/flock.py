@@ -1,0 +1,42 @@
+"""The plain lock between vmctl processes that providers use: held by the kernel, so that none outlives its holder.
+
+``vmctl.store.locks`` is the core's own, which also tells who holds a lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vmctl import wait
+
+PATIENCE = 3600.0
+"""Seconds; converting a large box, or copying it to a slow pool, is the longest that a lock is held for."""
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``, which stays behind.
+
+    Raises:
+        TimedOut: another vmctl held it too long.
+        Interrupted: the user asked to stop while it waited.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        wait.until(lambda: _try(descriptor), wait.Deadline.after(PATIENCE), f"the lock {path}", hint=f"lsof {path}")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

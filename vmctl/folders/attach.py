@@ -1,0 +1,121 @@
+"""Having the project's folders in a running guest: mounts, first copies, and what the user is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from vmctl.driver import Share
+from vmctl.errors import VmctlError
+from vmctl.events import Notice, Output, Report, Warned
+from vmctl.folders import guest, rsync
+from vmctl.folders.guest import Answer, Wanted
+from vmctl.folders.offer import tag
+from vmctl.login import Login
+from vmctl.spec import Folder, MachineSpec
+
+if TYPE_CHECKING:
+    from vmctl.ssh import Connection
+
+
+def attach(
+    connection: Connection,
+    spec: MachineSpec,
+    shares: Sequence[Share],
+    *,
+    login: Login,
+    report: Report,
+    listing: bool = False,
+) -> dict[str, str]:
+    """Mount the folders that the hypervisor offers and copy the others; doing it again brings copies up to date.
+
+    Args:
+        connection: to the guest.
+        spec: the machine.
+        shares: what the hypervisor was told to offer when the machine started.
+        login: for rsync.
+        report: told what was copied, hidden or fell back.
+        listing: also tell each file that was copied.
+
+    Returns:
+        How each guest path is shared: "virtiofs", "rsync"…
+
+    Raises:
+        VmctlError: a folder could not be mounted or copied.
+        Unreachable, Interrupted.
+    """
+    offered = {share.tag: share for share in shares}
+    folders = sorted(spec.folders, key=lambda folder: folder.guest.split("/"))
+    wanted = [Wanted(folder=folder, share=offered.get(tag(folder))) for folder in folders]
+    prepared = guest.prepare(connection, wanted)
+    for path in prepared.still_busy:
+        report(Warned(machine=spec.name, text=f"{path} is no longer in the Vmfile but is still in use in the guest"))
+    used = {}
+    for one, answer in zip(wanted, prepared.answers, strict=True):
+        kind = _settle(spec.name, one, answer, report)
+        used[one.folder.guest] = kind
+        if kind == "rsync":
+            sent = rsync.send(connection, one.folder, login, owner=prepared.owner)
+            _tell_sent(spec.name, one.folder, sent, report, listing=listing)
+    return used
+
+
+def _settle(machine: str, one: Wanted, answer: Answer, report: Report) -> str:
+    """How a folder is shared now, by what the guest said; errors and surprises are told."""
+    path, said = one.folder.guest, answer.said
+    if "failed" in said:
+        raise VmctlError(
+            f"{machine}: the folder {path} could not be shared", details=said["failed"], hint=f"vmctl reload {machine}"
+        )
+    if "norsync" in said:
+        raise VmctlError(
+            f"{machine}: the folder {path} can not be copied: the guest has no rsync",
+            hint=f"vmctl ssh {machine} -c 'sudo apt-get install -y rsync'",
+        )
+    if "hides" in said:
+        report(
+            Notice(machine=machine, text=f"{path} was not empty in the guest; the shared folder hides what was there")
+        )
+    if "unwritable" in said:
+        report(
+            Warned(
+                machine=machine,
+                text=f"the guest's login user can not write to {path}",
+                hint=f"ls -ld '{one.folder.host}'",
+            )
+        )
+    if "mounted" in said and one.share is not None:
+        if one.folder.exclude:
+            text = f"{path} is live ({one.share.kind}), so its `exclude` has no effect; `type: rsync` would obey it"
+            report(Notice(machine=machine, text=text))
+        return one.share.kind
+    _tell_fallback(machine, one, report)
+    return "rsync"
+
+
+def _tell_fallback(machine: str, one: Wanted, report: Report) -> None:
+    if one.folder.kind == "rsync":
+        return
+    if one.share is None:
+        reason = "the hypervisor can not share folders here"
+    elif one.folder.kind == "auto":
+        reason = f"the guest's kernel has no {one.share.kind}"
+    else:
+        raise VmctlError(
+            f"{machine}: the folder {one.folder.guest} can not be shared: the guest's kernel has no {one.share.kind}",
+            hint="write `type: auto` in the Vmfile to have it copied by rsync instead",
+        )
+    text = f"{one.folder.guest} is a copy ({reason}): `vmctl sync --watch {machine}` keeps it up to date"
+    report(Notice(machine=machine, text=text))
+
+
+def _tell_sent(machine: str, folder: Folder, sent: rsync.Sent, report: Report, *, listing: bool) -> None:
+    if listing:
+        _tell_lines(machine, [*sent.changed, *(f"removed {name}" for name in sent.removed)], report)
+    if sent.changed or sent.removed:
+        report(Notice(machine=machine, text=f"{folder.guest}: {sent}"))
+
+
+def _tell_lines(machine: str, lines: Iterable[str], report: Report) -> None:
+    for line in lines:
+        report(Output(machine=machine, line=line, source="rsync"))

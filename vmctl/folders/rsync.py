@@ -1,0 +1,178 @@
+"""Copying a folder into the guest with rsync: one way, host to guest.
+
+What the host has, replaces what the guest has under the same name. Nothing else of the guest is touched, except that
+what an earlier copy sent and the host has since lost is removed: each folder's list of what was sent says what that
+is. So what the guest builds inside the folder stays.
+
+Left out: ``.vmctl/`` (it holds keys), and the folder's ``exclude:``. Sent as the login user's own files; symbolic
+links stay links; devices and sockets are not sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmctl import process
+from vmctl.errors import Unreachable
+from vmctl.layout import MachineLayout
+from vmctl.login import Login
+from vmctl.process import CommandFailed
+from vmctl.spec import Folder
+from vmctl.store import files
+
+if TYPE_CHECKING:
+    from vmctl.ssh import Connection
+
+ALWAYS_EXCLUDED = (".vmctl/",)
+UNREACHED = frozenset({10, 12, 30, 35, 255})  # rsync's statuses for broken connections, and ssh's own
+VANISHED = 24  # a file went away while it was read: the next copy sees that
+UNITS = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
+
+# Run as root with the folder as $1; names to remove, deepest first, come as NUL-ended words. A directory of the guest
+# that has become a symbolic link is not followed: what lies outside the folder is not ours.
+REMOVE = r"""
+root=$(cd -P -- "$1" && pwd) && cd "$root" || exit
+xargs -0 sh -c '
+    root=$1; shift; seen=; real=
+    for path; do
+        case $path in */*) parent=${path%/*}; place=$root/$parent ;; *) parent=.; place=$root ;; esac
+        [ "$seen" = "$parent" ] || { seen=$parent; real=$(realpath -e -- "./$parent" 2>/dev/null); }
+        [ "$real" = "$place" ] || continue
+        if [ -d "./$path" ] && [ ! -L "./$path" ]; then rmdir "./$path" 2>/dev/null; else rm -f "./$path"; fi
+    done; :' sh "$root"
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    """What one copy changed in the guest."""
+
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    size: int = 0
+    """Bytes of the files that were sent."""
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.changed)} sent ({_size(self.size)})"] if self.changed else []
+        parts += [f"{len(self.removed)} removed"] if self.removed else []
+        return ", ".join(parts) or "nothing to do"
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One line of rsync's itemised output."""
+
+    flags: str
+    size: int
+    name: bytes
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the guest's file or link was made or changed; directories do not count."""
+        return self.flags[1] != "d" and bool(self.flags[0] in "<ch" or self.flags[2:].strip(" ."))
+
+
+def send(connection: Connection, folder: Folder, login: Login, *, owner: tuple[int, int]) -> Sent:
+    """Bring the guest's copy of a folder up to date.
+
+    Args:
+        connection: to the guest, for removals.
+        folder: what to copy; ``prepare`` has made its directory.
+        login: the guest, for OpenSSH; its ``ssh_config`` is written.
+        owner: uid and gid of the login user.
+
+    Raises:
+        Unreachable: the connection failed.
+        CommandFailed: rsync failed otherwise; what was sent stays, and the next copy goes on from there.
+        ProgramMissing: the host has no rsync.
+        Interrupted.
+    """
+    items = _run(folder, login, owner)
+    manifest = _manifest(login, folder)
+    old = set(manifest.read_bytes().split(b"\0")) - {b""} if manifest.exists() else set()
+    new = {item.name for item in items}
+    gone = sorted((name for name in old - new if not _on_host(folder, name)), reverse=True)
+    if gone:
+        names = b"".join(name.rstrip(b"/") + b"\0" for name in gone)
+        connection.run(["sh", "-c", REMOVE, "sh", folder.guest], input=names, sudo=True)
+    files.write(manifest, b"\0".join(sorted(new)))
+    sent = [item for item in items if item.is_sent]
+    return Sent(
+        changed=tuple(_shown(item.name) for item in sent),
+        removed=tuple(_shown(name) for name in gone),
+        size=sum(item.size for item in sent if item.flags.startswith("<f")),
+    )
+
+
+def _on_host(folder: Folder, name: bytes) -> bool:
+    """An excluded file is not in the list, and yet it is no reason to remove the guest's."""
+    return os.path.lexists(os.path.join(os.fsencode(folder.host), name.rstrip(b"/")))  # noqa: PTH118  bytes
+
+
+def argv(folder: Folder, login: Login, owner: tuple[int, int]) -> list[str]:
+    """The rsync command line."""
+    shell = " ".join(_word(word) for word in (process.find("ssh", package="openssh-client"), "-F", str(login.config)))
+    read_only = ["--chmod=Fa-w"] if folder.read_only else []
+    excludes = [f"--exclude={pattern}" for pattern in (*ALWAYS_EXCLUDED, *folder.exclude)]
+    return [
+        process.find("rsync"),
+        "--recursive", "--links", "--perms", "--times", "--owner", "--group", f"--chown={owner[0]}:{owner[1]}",
+        *read_only,
+        "--protect-args", "-ii", "--out-format=%i %l %n",
+        f"--rsh={shell}", "--rsync-path=sudo -n rsync",
+        *excludes,
+        "--", f"{folder.host}/", f"{login.machine}:{folder.guest}/",
+    ]  # fmt: skip
+
+
+def _word(word: str) -> str:
+    """A word of rsync's ``--rsh``, which it splits itself: quotes group, a doubled quote stands for one."""
+    return "'" + word.replace("'", "''") + "'"
+
+
+def _run(folder: Folder, login: Login, owner: tuple[int, int]) -> list[_Item]:
+    # In the C locale rsync escapes every byte that is not ASCII, so that all names survive exactly.
+    completed = process.run(argv(folder, login, owner), check=False, env={"LC_ALL": "C"})
+    if completed.status in UNREACHED:
+        raise Unreachable(
+            f"{login.machine}: rsync lost the guest",
+            details=completed.stderr.strip(),
+            hint=f"vmctl status {login.machine}",
+        )
+    if completed.status not in (0, VANISHED):
+        raise CommandFailed(completed, hint=f"vmctl sync {shlex.quote(login.machine)}")
+    return [item for line in completed.stdout.splitlines() if (item := _parse(line))]
+
+
+_LINE = re.compile(r"(?P<flags>[<>ch.][fdLDS].{9}) (?P<size>\d+) (?P<name>.*)")
+_ESCAPE = re.compile(rb"\\#([0-7]{3})")
+
+
+def _parse(line: str) -> _Item | None:
+    found = _LINE.fullmatch(line)
+    if not found:
+        return None
+    name = _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), found["name"].encode("ascii", "replace"))
+    return None if name == b"./" else _Item(found["flags"], int(found["size"]), name)
+
+
+def _manifest(login: Login, folder: Folder) -> Path:
+    digest = hashlib.sha256(folder.guest.encode()).hexdigest()[:16]
+    return MachineLayout(login.config.parent).synced / digest
+
+
+def _shown(name: bytes) -> str:
+    return name.decode(errors="replace")
+
+
+def _size(size: float) -> str:
+    for factor, unit in UNITS:
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size:.0f} bytes"

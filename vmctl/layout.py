@@ -1,0 +1,168 @@
+"""Every path that vmctl ever writes, except inside a hypervisor's own storage (drivers name those)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+VMFILE = "Vmfile"
+PROJECT_DIRECTORY = ".vmctl"
+
+
+def home() -> Path:
+    """The data directory of vmctl: $VMCTL_HOME, else the XDG data directory's ``vmctl``."""
+    configured = os.environ.get("VMCTL_HOME")
+    return Path(configured).absolute() if configured else platformdirs.user_data_path("vmctl")
+
+
+def user_vmfile() -> Path:
+    """The user's own defaults, merged below every project's Vmfile."""
+    return platformdirs.user_config_path("vmctl") / VMFILE
+
+
+@dataclass(frozen=True, slots=True)
+class HomeLayout:
+    """What lies in the data directory."""
+
+    root: Path
+
+    @property
+    def boxes(self) -> Path:
+        """Boxes, as NAME/VERSION/ARCH/."""
+        return self.root / "boxes"
+
+    @property
+    def downloads(self) -> Path:
+        """Partial downloads, named by the digest of their address."""
+        return self.root / "downloads"
+
+    @property
+    def ports(self) -> Path:
+        """Which host port belongs to which machine, for all projects of this user."""
+        return self.root / "ports.json"
+
+    @property
+    def projects(self) -> Path:
+        """Index of known projects: id → last known directory."""
+        return self.root / "projects.json"
+
+    @property
+    def locks(self) -> Path:
+        """Lock files for what several projects share."""
+        return self.root / "locks"
+
+    @property
+    def log(self) -> Path:
+        """Debug log of the last commands, with tracebacks."""
+        return self.root / "vmctl.log"
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectLayout:
+    """What lies in a project's ``.vmctl``."""
+
+    root: Path
+    """``PROJECT/.vmctl``."""
+
+    @property
+    def id_file(self) -> Path:
+        """The project's identity."""
+        return self.root / "project.json"
+
+    @property
+    def gitignore(self) -> Path:
+        """Keeps the directory out of version control."""
+        return self.root / ".gitignore"
+
+    @property
+    def schema(self) -> Path:
+        """The Vmfile's JSON Schema, for editors (the Vmfile's first line names it)."""
+        return self.root / "Vmfile.schema.json"
+
+    @property
+    def inventory(self) -> Path:
+        """Directory of the generated Ansible inventory."""
+        return self.root / "inventory"
+
+    @property
+    def runner(self) -> Path:
+        """ansible-runner's private data directories."""
+        return self.root / "runner"
+
+    @property
+    def lock(self) -> Path:
+        """Held while the project's identity or its shared files are made."""
+        return self.root / "lock"
+
+    def machine_lock(self, name: str) -> Path:
+        """Held by the one vmctl that changes this machine; outlives the machine, so that removal can not race."""
+        return self.root / "locks" / name
+
+    @property
+    def machines(self) -> Path:
+        """Parent of the machines' directories."""
+        return self.root / "machines"
+
+    def machine(self, name: str) -> MachineLayout:
+        """The directory of one machine."""
+        return MachineLayout(self.machines / name)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLayout:
+    """What lies in one machine's directory (0700; private keys 0600)."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        """What only vmctl knows of the machine: box, provider, choices made."""
+        return self.root / "machine.json"
+
+    @property
+    def journal(self) -> Path:
+        """Step log, one JSON object a line; synced before each outside effect."""
+        return self.root / "journal"
+
+    @property
+    def key(self) -> Path:
+        """The machine's private SSH user key (0600); ``.pub`` beside it."""
+        return self.root / "id_ed25519"
+
+    @property
+    def host_key(self) -> Path:
+        """The guest's pre-generated private SSH host key (0600); ``.pub`` beside it."""
+        return self.root / "host_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The guest's host key, for strict checking from the first connection."""
+        return self.root / "known_hosts"
+
+    @property
+    def ssh_config(self) -> Path:
+        """OpenSSH configuration for this machine."""
+        return self.root / "ssh_config"
+
+    @property
+    def seed(self) -> Path:
+        """NoCloud ISO."""
+        return self.root / "seed.iso"
+
+    @property
+    def synced(self) -> Path:
+        """What rsync has sent, a list for each folder: only that is ever removed from the guest."""
+        return self.root / "synced"
+
+    @property
+    def provisioned(self) -> Path:
+        """Which provisioners succeeded, with the digest of their inputs."""
+        return self.root / "provisioned.json"
+
+    @property
+    def console(self) -> Path:
+        """The serial console's output."""
+        return self.root / "console.log"

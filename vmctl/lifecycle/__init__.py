@@ -1,0 +1,1 @@
+"""The verbs: what `up`, `halt`, `destroy`… do, as flat tuples of named steps over any driver."""

@@ -1,0 +1,64 @@
+"""The steps that take a machine down: halt, suspend, destroy. As those of ``steps``, each looks before it acts."""
+
+from __future__ import annotations
+
+from vmctl import interrupt
+from vmctl.driver import State, Suspends
+from vmctl.errors import WrongState
+from vmctl.lifecycle.conditions import off
+from vmctl.lifecycle.job import Job
+from vmctl.spec import DEFAULT_HALT_TIMEOUT
+from vmctl.store import files
+from vmctl.wait import Deadline, TimedOut, until
+
+
+def halt(job: Job) -> bool:
+    """Press the power button, wait, and cut the power if the guest does not react in time."""
+    if job.machine.state in (State.SAVED, State.PAUSED):
+        job.warn(f"it was {job.machine.state_text}; that state is dropped")
+        return power_off(job)
+    timeout = job.machine.spec.halt_timeout if job.machine.spec else DEFAULT_HALT_TIMEOUT
+    job.driver.stop(job.machine.domain)
+    try:
+        until(lambda: off(_looked(job)), Deadline.after(timeout), f"machine {job.name} to shut down")
+    except TimedOut:
+        job.warn(f"it did not shut down within {timeout:g} s; the power is cut")
+        return power_off(job)
+    return True
+
+
+def _looked(job: Job) -> Job:
+    job.look()
+    return job
+
+
+def power_off(job: Job) -> bool:
+    """Cut the power."""
+    job.driver.stop(job.machine.domain, force=True)
+    job.look()
+    return True
+
+
+def suspend(job: Job) -> bool:
+    """Save the machine's memory."""
+    driver = job.driver
+    if not isinstance(driver, Suspends):
+        raise WrongState(f"the provider {job.machine.provider} can not suspend machines", hint=f"vmctl halt {job.name}")
+    driver.suspend(job.machine.domain)
+    job.look()
+    return True
+
+
+def destroy(job: Job) -> bool:
+    """Remove the machine and what was made for it in the hypervisor, leftovers of a killed `create` as well."""
+    with interrupt.shielded():
+        job.driver.destroy(job.machine.domain)
+    return True
+
+
+def forget(job: Job) -> bool:
+    """Remove what vmctl itself keeps of the machine: ports, keys, record."""
+    with interrupt.shielded():
+        job.workspace.ports.release(job.workspace.owner(job.name))
+        files.remove_tree(job.machine.layout.root)
+    return True

@@ -1,0 +1,170 @@
+"""`up` from end to end: plan, check, run the steps of every machine, then one provisioning run over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vmctl import provision
+from vmctl.errors import UsageError, VmctlError
+from vmctl.events import Notice
+from vmctl.lifecycle import fleet
+from vmctl.lifecycle.job import Job
+from vmctl.lifecycle.plan import Action, Effect, Plan, plan
+from vmctl.spec import Project
+from vmctl.workspace import Machine, Workspace
+
+if TYPE_CHECKING:
+    from vmctl.lifecycle.job import Step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What the command line says beyond the Vmfile."""
+
+    provider: str | None = None
+    provision: bool | None = None
+    """None: what needs it; True: all; False: none."""
+    only: tuple[str, ...] = ()
+    """Names of provisioners to run, and no others."""
+    destroy_on_error: bool = False
+
+
+@dataclass
+class Result:
+    """What `up` did."""
+
+    machines: list[Machine] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+    provisioned: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done."""
+        return bool(self.provisioned) or any(item.action is not Action.NOTHING for item in self.plans)
+
+
+def with_dependencies(project: Project, names: Sequence[str]) -> tuple[str, ...]:
+    """The names and all that they depend on, in the order of the Vmfile."""
+    specs = {spec.name: spec for spec in project.machines}
+    wanted: set[str] = set()
+    queue = list(names)
+    while queue:
+        name = queue.pop()
+        if name not in wanted:
+            wanted.add(name)
+            queue += specs[name].depends_on
+    return tuple(name for name in specs if name in wanted)
+
+
+def up(
+    workspace: Workspace,
+    names: Sequence[str],
+    options: Options,
+    *,
+    steps: Sequence[Step] | None = None,
+    reload: Callable[[], Project] | None = None,
+) -> Result:
+    """Bring machines (and those they depend on) up, shared and provisioned.
+
+    Args:
+        workspace: the project.
+        names: which machines.
+        options: the command line's wishes.
+        steps: the verb's steps, where it is not `up` itself (`reload`).
+        reload: loads the Vmfile again; called when a box came in, for its defaults lie below the Vmfile's.
+
+    Raises:
+        VmctlError: what failed; machines are kept for inspection unless ``destroy_on_error``.
+    """
+    provision.check_names(workspace.project, options.only)
+    names = with_dependencies(workspace.project, names)
+    with workspace.locked(names):
+        machines = workspace.survey(names, option=options.provider, choose=True)
+        plans = [plan(machine) for machine in machines]
+        if steps or any(item.action is not Action.NOTHING for item in plans):
+            machines = _bring_up(workspace, machines, options, steps=steps, reload=reload)
+        else:
+            _tell_changes(workspace, plans)
+        result = Result(machines, plans)
+        if options.provision is not False:
+            result.provisioned = _provision(workspace, machines, options)
+        return result
+
+
+def _bring_up(
+    workspace: Workspace,
+    machines: Sequence[Machine],
+    options: Options,
+    *,
+    steps: Sequence[Step] | None,
+    reload: Callable[[], Project] | None,
+) -> list[Machine]:
+    from vmctl.lifecycle import verbs
+
+    jobs = [Job(workspace, machine) for machine in machines]
+    _check(jobs, restarting=steps is not None)
+    if reload and _prefetch(jobs):
+        workspace.project = reload()
+        jobs = [
+            Job(workspace, machine)
+            for machine in workspace.survey([job.name for job in jobs], option=options.provider, choose=True)
+        ]
+        _check(jobs, restarting=steps is not None)  # the boxes' defaults may ask for what can not be had
+    created = [job for job in jobs if job.machine.observed is None]
+    outcome = fleet.run(jobs, steps or verbs.UP)
+    if options.destroy_on_error and outcome.failed:
+        undo = [Job(workspace, job.look()) for job in created if job.name in outcome.failed]
+        fleet.run(undo, verbs.DESTROY)
+    outcome.raise_failure()
+    return [job.look() for job in jobs]
+
+
+def _check(jobs: Sequence[Job], *, restarting: bool) -> None:
+    """Check every machine before any is changed; all problems are told at once."""
+    from vmctl.lifecycle import steps
+
+    problems: list[VmctlError] = []
+    for job in jobs:
+        try:
+            steps.check(job, restarting=restarting)
+        except VmctlError as error:
+            problems.append(fleet.named(error, job.name))
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        kind = UsageError if all(isinstance(problem, UsageError) for problem in problems) else VmctlError
+        raise kind(
+            f"{len(problems)} machines can not come up as the Vmfile wants; nothing was changed",
+            details="\n".join(str(problem) for problem in problems),
+        )
+
+
+def _prefetch(jobs: Sequence[Job]) -> bool:
+    """Have all boxes in the store; whether one came in that has defaults of its own."""
+    from vmctl import boxes
+
+    came_in = False
+    for ref in dict.fromkeys(job.spec.box for job in jobs if job.machine.observed is None):
+        if boxes.find(ref, jobs[0].workspace.home) is None:
+            box = boxes.ensure(ref, jobs[0].workspace.home, report=jobs[0].report)
+            came_in = came_in or bool(box.defaults)
+    return came_in
+
+
+def _tell_changes(workspace: Workspace, plans: Sequence[Plan]) -> None:
+    for item in plans:
+        name = item.machine.name
+        if fields := item.with_effect(Effect.RECREATE):
+            text = f"{', '.join(fields)} changed in the Vmfile: `vmctl destroy {name} && vmctl up {name}` applies it"
+            workspace.report(Notice(machine=name, text=text))
+        if fields := item.with_effect(Effect.RELOAD):
+            text = f"{', '.join(fields)} changed in the Vmfile: `vmctl reload {name}` applies it"
+            workspace.report(Notice(machine=name, text=text))
+
+
+def _provision(workspace: Workspace, machines: Sequence[Machine], options: Options) -> dict[str, Any]:
+    from vmctl.lifecycle import provisioning
+
+    return provisioning.run(workspace, machines, only=options.only, force=bool(options.provision))

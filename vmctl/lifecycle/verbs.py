@@ -1,0 +1,46 @@
+"""The verbs as flat tuples of steps: read one from top to bottom to know what a command does."""
+
+from __future__ import annotations
+
+from vmctl.driver import State
+from vmctl.lifecycle import down, steps
+from vmctl.lifecycle.conditions import absent, exists, not_ready, not_running, off, outdated
+from vmctl.lifecycle.job import Job, Step
+
+
+def _cloud_init(job: Job) -> bool:
+    return job.record.box.cloud_init
+
+
+UP = (
+    Step(steps.fetch_box, when=absent),
+    Step(steps.make_keys, when=absent),
+    Step(steps.record, when=lambda job: absent(job) or off(job)),
+    Step(steps.define, when=not_ready),
+    Step(steps.write_seed, when=lambda job: (absent(job) or off(job)) and _cloud_init(job)),
+    Step(steps.create, "creating from {job.record.box.name}", when=absent),
+    Step(steps.update, when=outdated),
+    Step(steps.start, "starting", when=not_running),
+    Step(steps.await_ssh, "waiting for SSH", when=not_ready),
+    Step(steps.settle, when=lambda job: job.created),
+    Step(steps.set_clock, when=lambda job: job.restored),
+    Step(steps.share_folders, "sharing folders", when=lambda job: not_ready(job) and bool(_folders(job))),
+    Step(steps.check_ready, "waiting for its ready checks", when=lambda job: not_ready(job) and bool(job.spec.ready)),
+    Step(steps.mark_ready, when=not_ready),
+)
+
+
+def _folders(job: Job) -> bool:
+    return bool(job.spec.folders) or bool(job.record.folders)
+
+
+HALT = (Step(down.halt, "shutting down", when=lambda job: exists(job) and not off(job)),)
+POWER_OFF = (Step(down.power_off, "cutting the power", when=lambda job: exists(job) and not off(job)),)
+SUSPEND = (Step(down.suspend, "saving its memory", when=lambda job: job.machine.state is State.RUNNING),)
+RESUME = UP
+RELOAD = (*HALT, *UP)
+DESTROY = (
+    Step(down.power_off, when=lambda job: exists(job) and not off(job)),
+    Step(down.destroy, "destroying"),
+    Step(down.forget, journalled=False),
+)

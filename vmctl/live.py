@@ -1,0 +1,100 @@
+"""The live terminal view: finished steps scroll by, running ones stay at the bottom with a spinner and progress."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich.console import Console as RichConsole
+from rich.console import Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from vmctl.events import Event, Notice, Output, Progress, StepDone, StepStarted, Warned
+
+REFRESH = 8  # times a second
+
+
+class LiveView:
+    """Shows events on one terminal. Not thread-safe: ``Console`` serialises the calls."""
+
+    def __init__(self, stream: TextIO, *, color: bool | None, verbosity: int) -> None:
+        self._console = RichConsole(
+            file=stream, highlight=False, no_color=color is False, force_terminal=True, soft_wrap=True
+        )
+        self._running: dict[tuple[str, str], Spinner] = {}
+        self._texts: dict[tuple[str, str], str] = {}
+        self._verbosity = verbosity
+        self._live = Live(console=self._console, refresh_per_second=REFRESH, transient=True)
+        self._live.start()
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case StepStarted():
+                self._start(event)
+            case Progress():
+                self._progress(event)
+            case StepDone():
+                self._done(event)
+            case Output(line=line):
+                self._print(event, Text.from_ansi(line), "  ")
+            case Notice(text=text):
+                self._print(event, Text(text), "• ", "cyan")
+            case Warned(text=text, hint=hint):
+                self._print(event, Text(f"{text} ({hint})" if hint else text), "! ", "yellow")
+        self._live.update(Group(*self._running.values()))
+
+    def _start(self, event: StepStarted) -> None:
+        if not (event.text or self._verbosity):
+            return  # too quick to be worth a line
+        key = (event.machine, event.step)
+        self._texts[key] = event.text or event.step
+        self._running[key] = Spinner("dots", text=self._label(key))
+
+    def _label(self, key: tuple[str, str], extra: str = "") -> Text:
+        label = Text(f"{key[0]} ", style="bold") if key[0] else Text()
+        return label.append(self._texts[key], style="default").append(f" {extra}" if extra else "", style="dim")
+
+    def _progress(self, event: Progress) -> None:
+        key = (event.machine, event.step)
+        spinner = self._running.get(key)
+        if spinner is not None:
+            spinner.update(text=self._label(key, amount(event)))
+
+    def _done(self, event: StepDone) -> None:
+        key = (event.machine, event.step)
+        self._running.pop(key, None)
+        text = event.text or self._texts.pop(key, "")
+        if text and (event.changed or event.text or self._verbosity):
+            line = Text(text).append(f"  {event.seconds:.1f} s" if event.seconds >= 0.05 else "", style="dim")  # noqa: PLR2004  below it prints 0.0
+            self._print(event, line, "✓ ", "green")
+
+    def _print(self, event: Event, text: Text, mark: str, style: str = "") -> None:
+        line = Text(mark, style=style)
+        if event.machine:
+            line.append(f"{event.machine} ", style="bold")
+        self._console.print(line.append_text(text))
+
+    def close(self) -> None:
+        """Take the running steps off the screen and give the terminal back."""
+        self._live.update(Text())
+        self._live.stop()
+
+
+def amount(event: Progress) -> str:
+    """How far a step is: "42 % of 612.0 MiB", "3.1 GiB", "12/40 tasks"."""
+    if event.unit != "bytes":
+        return f"{event.done:g}/{event.total:g} {event.unit}" if event.total else f"{event.done:g} {event.unit}"
+    if event.total:
+        return f"{event.done / event.total:.0%} of {size(event.total)}"
+    return size(event.done)
+
+
+def size(count: float) -> str:
+    """Bytes for people, in binary units."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:  # noqa: PLR2004  the step between binary units
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -1,0 +1,24 @@
+"""How to get into a machine over SSH: everything that ssh, paramiko and Ansible need to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmctl.driver import Address
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Login:
+    """Where a machine's SSH answers, as whom to log in, and which keys prove both sides."""
+
+    machine: str
+    """The machine's name in the Vmfile; also the SSH host alias, and the name in ``known_hosts`` (HostKeyAlias)."""
+    address: Address
+    user: str
+    key: Path
+    """Private user key (0600)."""
+    known_hosts: Path
+    """Exactly the guest's host key, under the alias ``machine``. Checking is strict, always."""
+    config: Path
+    """The ``ssh_config`` file written for this machine (OpenSSH and Ansible use ``-F`` with it)."""

@@ -1,0 +1,90 @@
+"""Names of machines: what a user types, what the hypervisor sees, and the short id that works in any directory."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from vmctl.errors import UsageError, VmctlError
+from vmctl.events import Report, Warned, ignore
+from vmctl.layout import HomeLayout
+from vmctl.store import identity
+
+ID_LENGTH = 7
+ID_PATTERN = re.compile(r"[0-9a-f]{4,40}")
+LONGEST_PROJECT = 24
+
+
+def hypervisor_name(root: Path, machine: str, project: str) -> str:
+    """The machine's name in the hypervisor: ``<project dir>-<machine>-<first 8 of project id>``."""
+    directory = re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-")[:LONGEST_PROJECT].strip("-")
+    return f"{directory or 'project'}-{machine}-{project[:8]}"
+
+
+def short_id(project: str, machine: str) -> str:
+    """The machine's id in ``vmctl list``: stable, the same wherever it is asked."""
+    return hashlib.sha256(f"{project}/{machine}".encode()).hexdigest()[:ID_LENGTH]
+
+
+def select(known: Sequence[str], wanted: Iterable[str]) -> tuple[str, ...]:
+    """The known names that ``wanted`` (names and globs) means, in the order of ``known``; nothing wanted = all.
+
+    Raises:
+        UsageError: a name or pattern matches nothing.
+    """
+    patterns = tuple(wanted)
+    for pattern in patterns:
+        if not fnmatch.filter(known, pattern):
+            near = difflib.get_close_matches(pattern, known, n=1)
+            did_you_mean = f", did you mean '{near[0]}'?" if near else ""
+            raise UsageError(
+                f"no machine matches '{pattern}'{did_you_mean}", hint=f"machines of this project: {', '.join(known)}"
+            )
+    if not patterns:
+        return tuple(known)
+    return tuple(name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+
+
+def recorded(root: Path) -> tuple[str, ...]:
+    """Names of the machines that a project has directories for."""
+    directory = identity.project_layout(root).machines
+    return tuple(sorted(entry.name for entry in directory.iterdir())) if directory.is_dir() else ()
+
+
+def everywhere(home: HomeLayout, report: Report = ignore) -> Iterator[tuple[str, Path, str]]:
+    """All recorded machines of all known projects: project id, project directory, machine.
+
+    A project that can not be read is told of and passed over: it must not hide the others.
+    """
+    for project, directory in identity.index(home).items():
+        root = Path(directory)
+        try:
+            present = identity.read(identity.project_layout(root)) == project
+        except (VmctlError, OSError) as error:
+            report(Warned(text=f"the project {root} can not be read: {error}"))
+            continue
+        if present:
+            for machine in recorded(root):
+                yield project, root, machine
+
+
+def find_by_id(home: HomeLayout, wanted: str) -> tuple[Path, str] | None:
+    """The project directory and the machine whose id starts with ``wanted``; None = there is none.
+
+    Raises:
+        UsageError: several machines' ids start so.
+    """
+    if not ID_PATTERN.fullmatch(wanted):
+        return None
+    found = [
+        (root, machine)
+        for project, root, machine in everywhere(home)
+        if short_id(project, machine).startswith(wanted[:ID_LENGTH])
+    ]
+    if len(found) > 1:
+        raise UsageError(f"the id '{wanted}' means several machines", hint="vmctl list")
+    return found[0] if found else None

@@ -1,0 +1,251 @@
+"""The only door to subprocesses: argv lists, own process group, a deadline, and the output in the error.
+
+No function here takes a shell command line; ``shell=True`` does not exist in vmctl.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmctl import interrupt
+from vmctl.errors import VmctlError
+
+logger = logging.getLogger(__name__)
+
+POLL = 0.1  # seconds between looks at the interrupt flag
+GRACE = 2.0  # seconds between SIGTERM and SIGKILL
+DETAIL_LINES = 40
+
+Argv = Sequence[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that ended: its argv, exit status (negative: killed by that signal) and decoded output."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: str
+    stderr: str
+
+
+class CommandFailed(VmctlError):
+    """A program ended with a non-zero status, or was killed at its deadline; ``completed`` holds what it said."""
+
+    def __init__(self, completed: Completed, *, reason: str = "", hint: str = "") -> None:
+        name = Path(completed.argv[0]).name
+        brief = f"{name} {reason or f'ended with status {completed.status}'}"
+        output = (completed.stderr.strip() or completed.stdout.strip()).splitlines()[-DETAIL_LINES:]
+        super().__init__(brief, details="\n".join([f"$ {quoted(completed.argv)}", *output]), hint=hint)
+        self.completed = completed
+
+
+class ProgramMissing(VmctlError):
+    """A program that vmctl needs is not installed."""
+
+
+def quoted(argv: Argv) -> str:
+    """``argv`` as a person would type it in a shell; for messages only."""
+    return shlex.join(os.fspath(word) for word in argv)
+
+
+def find(program: str, *, package: str = "") -> str:
+    """The full path of ``program``.
+
+    Looks in PATH and then where system programs live (an ordinary user's PATH often lacks /usr/sbin).
+
+    Raises:
+        ProgramMissing: it is not there; the hint installs the Debian package ``package``.
+    """
+    path = shutil.which(program) or shutil.which(
+        program, path="/usr/local/sbin:/usr/sbin:/sbin:/usr/lib/qemu:/usr/libexec"
+    )
+    if path is None:
+        raise ProgramMissing(
+            f"the program {program!r} is not installed",
+            hint=f"sudo apt-get install {package or program}",
+        )
+    return path
+
+
+def run(
+    argv: Argv,
+    *,
+    check: bool = True,
+    input: str | bytes | None = None,  # noqa: A002  as subprocess.run names it
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    deadline: float | None = None,
+    hint: str = "",
+) -> Completed:
+    """Run a program to its end and return what it printed.
+
+    Args:
+        argv: the program and its arguments.
+        check: raise on a non-zero status.
+        input: what the program reads; without it, standard input is empty.
+        cwd: the working directory.
+        env: variables to add to the environment.
+        deadline: seconds allowed; the whole process group is killed after them.
+        hint: for the error.
+
+    Raises:
+        CommandFailed: non-zero status (with ``check``), or the deadline passed.
+        ProgramMissing: there is no such program.
+        Interrupted: the user asked to stop; the process group is gone by then.
+    """
+    words = tuple(os.fspath(word) for word in argv)
+    started = time.monotonic()
+    child = _spawn(words, cwd=cwd, env=env, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL)
+    data = input.encode() if isinstance(input, str) else input
+    with _ended(child):
+        out, err = _communicate(child, words, data, started, deadline)
+    completed = Completed(words, child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+    logger.debug("%s -> %d in %.2f s", quoted(words), completed.status, time.monotonic() - started)
+    if check and completed.status != 0:
+        raise CommandFailed(completed, hint=hint)
+    return completed
+
+
+def stream(
+    argv: Argv,
+    on_line: Callable[[str], None],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """Run a program, pass each line it prints (both streams, in order) to ``on_line``, return its status.
+
+    Raises:
+        ProgramMissing, Interrupted: as for ``run``.
+    """
+    words = tuple(os.fspath(word) for word in argv)
+    child = _spawn(words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, merge=True)
+    watcher = threading.Thread(target=_end_on_interrupt, args=(child,), daemon=True)
+    watcher.start()
+    with _ended(child):
+        assert child.stdout is not None  # noqa: S101  for the type checker
+        for raw in child.stdout:
+            on_line(raw.decode(errors="replace").rstrip("\r\n"))
+        child.wait()
+    interrupt.check()
+    return child.returncode
+
+
+def foreground(argv: Argv) -> int:
+    """Run a program with our own standard streams and terminal, and return its status (negative: that signal's).
+
+    Raises:
+        ProgramMissing, Interrupted: as for ``run``.
+    """
+    words = tuple(os.fspath(word) for word in argv)
+    logger.debug("run %s", quoted(words))
+    interrupt.check()
+    try:
+        child = subprocess.Popen(words)
+    except FileNotFoundError as error:
+        raise ProgramMissing(f"the program {words[0]!r} is not installed", details=str(error)) from error
+    threading.Thread(target=_terminate_on_interrupt, args=(child,), daemon=True).start()
+    child.wait()
+    interrupt.check()
+    return child.returncode
+
+
+def _terminate_on_interrupt(child: subprocess.Popen[bytes]) -> None:
+    """End a child that shares our process group; it has no group of its own to be killed with."""
+    while child.poll() is None:
+        if interrupt.requested():
+            child.terminate()
+            time.sleep(GRACE)
+            child.kill()
+            return
+        time.sleep(POLL)
+
+
+@contextlib.contextmanager
+def _ended(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """However the block ends, the child is gone and its pipes are closed."""
+    try:
+        yield
+    except BaseException:
+        end_group(child)
+        raise
+    finally:
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+def _spawn(
+    argv: tuple[str, ...],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    stdin: int,
+    merge: bool = False,
+) -> subprocess.Popen[bytes]:
+    logger.debug("run %s", quoted(argv))
+    interrupt.check()
+    try:
+        return subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merge else subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches vmctl alone, which then ends the group itself
+        )
+    except FileNotFoundError as error:
+        raise ProgramMissing(f"the program {argv[0]!r} is not installed", details=str(error)) from error
+
+
+def _communicate(
+    child: subprocess.Popen[bytes], argv: tuple[str, ...], data: bytes | None, started: float, deadline: float | None
+) -> tuple[bytes, bytes]:
+    while True:
+        try:
+            return child.communicate(data, timeout=POLL)
+        except subprocess.TimeoutExpired:
+            data = None  # communicate() keeps what it was given first
+        interrupt.check()
+        if deadline is not None and time.monotonic() - started > deadline:
+            end_group(child)
+            out, err = child.communicate()
+            said = (out.decode(errors="replace"), err.decode(errors="replace"))
+            completed = Completed(argv, -signal.SIGKILL, *said)
+            raise CommandFailed(completed, reason=f"did not end within {deadline:g} s")
+
+
+def _end_on_interrupt(child: subprocess.Popen[bytes]) -> None:
+    while child.poll() is None:
+        if interrupt.requested():
+            end_group(child)
+            return
+        time.sleep(POLL)
+
+
+def end_group(child: subprocess.Popen[bytes]) -> None:
+    """End a child of ours and all that it started: SIGTERM, a short grace, SIGKILL. Its pipes stay readable."""
+    for number, grace in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            return
+        try:
+            child.wait(grace)
+        except subprocess.TimeoutExpired:
+            continue
+        return

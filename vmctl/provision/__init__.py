@@ -1,0 +1,52 @@
+"""Provisioning: what a machine still needs, and one run over all machines that need it.
+
+``pending`` is on the path of every `vmctl up`, also of one with nothing to do: it reads small files and hashes.
+What it takes to run provisioners is imported when there is something to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vmctl.events import Report, ignore
+from vmctl.layout import ProjectLayout
+from vmctl.provision.ledger import check_names, forget, pending
+from vmctl.provision.target import Counts, Status, Summary, Target
+from vmctl.spec import Project
+
+__all__ = ["Counts", "Status", "Summary", "Target", "check_names", "forget", "pending", "run"]
+
+
+def run(
+    project: Project,
+    targets: Sequence[Target],
+    *,
+    layout: ProjectLayout,
+    only: Sequence[str] = (),
+    force: bool = False,
+    report: Report = ignore,
+    color: bool | None = None,
+) -> Summary:
+    """Run what each target needs, in the order of the Vmfile: Ansible once over all of them, scripts side by side.
+
+    A machine that fails gets no further provisioners, the others go on. A provisioner is recorded as done for a
+    machine right after it succeeded there, and only then.
+
+    Args:
+        project: the whole project; its other machines are in the inventory.
+        targets: running machines, whose locks the caller holds.
+        layout: where the inventory and ansible-runner's files go.
+        only: names of provisioners to run, done already or not, and no others.
+        force: run what is done already, too.
+        report: hears what goes on.
+        color: whether Ansible's lines carry colours; None = when standard error is a terminal.
+
+    Raises:
+        UsageError: an input is missing or makes no sense; nothing was run.
+        ProvisionFailed: tasks or scripts failed; ``summary`` (``vmctl.provision.failure``) has all machines.
+        Unreachable: a machine could not be reached, and nothing worse happened.
+        Interrupted: the user asked to stop; no process is left behind on the host.
+    """
+    from vmctl.provision.conductor import Conductor
+
+    return Conductor(project, tuple(targets), layout, report, color=color).run(only=tuple(only), force=force)

@@ -1,0 +1,125 @@
+"""One call of ``provision.run``: batches in order, each recorded where it succeeded, failures kept for the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from vmctl import interrupt
+from vmctl.events import Report, StepDone, StepStarted
+from vmctl.layout import ProjectLayout
+from vmctl.provision import ansible, failure, inputs, inventory, ledger, order, shell, workbench
+from vmctl.provision.failure import Failure
+from vmctl.provision.surroundings import STEP, Surroundings
+from vmctl.provision.target import Result, Summary, Target
+from vmctl.provision.verdict import Outcome
+from vmctl.spec import Ansible, Project, Provisioner
+
+
+@dataclass
+class Conductor:
+    """Runs provisioners over targets, and keeps the books."""
+
+    project: Project
+    targets: tuple[Target, ...]
+    layout: ProjectLayout
+    report: Report
+    color: bool | None = None
+    _summary: Summary = field(default_factory=lambda: Summary({}))
+    _failures: list[Failure] = field(default_factory=list)
+    _around: Surroundings | None = None
+
+    def run(self, *, only: Sequence[str], force: bool) -> Summary:
+        """As ``vmctl.provision.run``."""
+        ledger.check_names(self.project, only)
+        work = {
+            target.name: ledger.pending(target.spec, target.layout, force=force, only=only) for target in self.targets
+        }
+        batches = order.batches(work)
+        for item, _ in batches:
+            self._check(item)
+        self._summary = Summary({name: Result() for name, items in work.items() if items})
+        if batches:
+            inventory.write(self.project, [target.login for target in self.targets], self.layout)
+        with ExitStack() as stack:
+            for number, (item, names) in enumerate(batches, 1):
+                self._batch(item, number, names, stack)
+        if self._failures:
+            raise failure.error(self._failures, self._summary)
+        return self._summary
+
+    def _check(self, item: Provisioner) -> None:
+        if isinstance(item, Ansible):
+            ansible.check(self.project, item)
+        else:
+            shell.check(item)
+
+    def _batch(self, item: Provisioner, number: int, names: Sequence[str], stack: ExitStack) -> None:
+        """One provisioner over the machines that need it, without those on which something failed before."""
+        for name in names:
+            if self._summary.machines[name].failed:
+                self._summary.machines[name].not_attempted.append(item.name)
+        targets = [target for target in self.targets if target.name in names and not self._result(target).failed]
+        if not targets:
+            return
+        interrupt.check()
+        digest = inputs.digest(item)  # before the run: what changes meanwhile has not been applied
+        text = f"running {item.name} on {', '.join(target.name for target in targets)}"
+        self.report(StepStarted(step=STEP, text=text))
+        started = time.monotonic()
+        outcomes = self._perform(item, number, targets, stack)
+        for target, outcome in zip(targets, outcomes, strict=True):
+            self._book(item, target, outcome, digest)
+        seconds = time.monotonic() - started
+        changed = any(outcome.counts.changed for outcome in outcomes)
+        self.report(StepDone(step=STEP, seconds=seconds, changed=changed, text=_told(item, outcomes)))
+
+    def _result(self, target: Target) -> Result:
+        return self._summary.machines[target.name]
+
+    def _perform(self, item: Provisioner, number: int, targets: Sequence[Target], stack: ExitStack) -> list[Outcome]:
+        if isinstance(item, Ansible):
+            return ansible.provision(item, number, targets, self._surroundings(stack))
+        return shell.provision(item, targets, self.report)
+
+    def _surroundings(self, stack: ExitStack) -> Surroundings:
+        """Made for the first playbook; the others keep its SSH connections."""
+        if self._around is None:
+            logins = [target.login for target in self.targets]
+            self._around = Surroundings(
+                project=self.project,
+                hosts=inventory.hosts(self.project, logins, self.layout),
+                bench=stack.enter_context(workbench.opened(self.layout)),
+                report=self.report,
+                color=_color_wanted() if self.color is None else self.color,
+            )
+        return self._around
+
+    def _book(self, item: Provisioner, target: Target, outcome: Outcome, digest: str) -> None:
+        result = self._result(target)
+        result.counts += outcome.counts
+        if outcome.failure is None:
+            ledger.mark(target.layout, item, digest)
+            result.ran.append(item.name)
+            return
+        result.failed = item.name
+        result.status = outcome.failure.status
+        if outcome.failure not in self._failures:
+            self._failures.append(outcome.failure)
+
+
+def _told(item: Provisioner, outcomes: Sequence[Outcome]) -> str:
+    """What a provisioner did, in one line: "site: web-1 3 ok, 1 changed; web-2 failed"."""
+    parts = [
+        f"{outcome.machine} {outcome.failure.status.value if outcome.failure else outcome.counts}"
+        for outcome in outcomes
+    ]
+    return f"{item.name}: {'; '.join(parts)}"
+
+
+def _color_wanted() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")

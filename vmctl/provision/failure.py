@@ -1,0 +1,65 @@
+"""What went wrong where, and the one error that it becomes in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vmctl.errors import ProvisionFailed, Unreachable
+from vmctl.provision.target import Status, Summary
+from vmctl.spec import Provisioner
+
+
+class TasksFailed(ProvisionFailed):
+    """Tasks or scripts failed (exit 4); ``summary`` says what became of each machine."""
+
+    def __init__(self, brief: str, summary: Summary, *, details: str = "", hint: str = "") -> None:
+        super().__init__(brief, details=details, hint=hint)
+        self.summary = summary
+        self.data = {"provisioned": summary.as_object()}
+
+
+class MachinesUnreachable(Unreachable):
+    """Machines could not be reached (exit 5); ``summary`` says what became of each."""
+
+    def __init__(self, brief: str, summary: Summary, *, details: str = "", hint: str = "") -> None:
+        super().__init__(brief, details=details, hint=hint)
+        self.summary = summary
+        self.data = {"provisioned": summary.as_object()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why a provisioner failed on some machines (all for the same reason) or on one."""
+
+    machines: tuple[str, ...]
+    brief: str
+    details: str = ""
+    unreachable: bool = False
+    hint: str = ""
+
+    @property
+    def status(self) -> Status:
+        """What it means for the machines."""
+        return Status.UNREACHABLE if self.unreachable else Status.FAILED
+
+
+def error(failures: Sequence[Failure], summary: Summary) -> TasksFailed | MachinesUnreachable:
+    """The error that ends the command: unreachable only when nothing worse happened."""
+    kind = MachinesUnreachable if all(failure.unreachable for failure in failures) else TasksFailed
+    names = [name for name in summary.machines if any(name in failure.machines for failure in failures)]
+    again = f"correct it, then: vmctl up {' '.join(names)}"
+    if len(failures) == 1:
+        (only,) = failures
+        return kind(only.brief, summary, details=only.details, hint=only.hint or again)
+    details = "\n".join(line for item in failures for line in [item.brief, *_indented(item.details)])
+    return kind(f"provisioning failed on {', '.join(names)}", summary, details=details, hint=again)
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in text.splitlines()]
+
+
+def label(item: Provisioner) -> str:
+    """The provisioner in messages: its name, and where the Vmfile has it."""
+    return f"'{item.name}' ({item.place})" if item.place else f"'{item.name}'"

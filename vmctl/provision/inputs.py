@@ -1,0 +1,125 @@
+"""The digest of everything that goes into a provisioner: when it changes, the next `up` runs the provisioner again.
+
+Of a script: its bytes, arguments, environment and become. Of a playbook: its options, and these files:
+
+- the YAML files in the playbook's own directory;
+- everything in the directories that Ansible looks for beside a playbook (``ROLES_AND_SUCH``), ``ansible.cfg`` and
+  ``requirements.yml``; beside the playbook and in each directory above it, up to the project's.
+
+A file counts with its path, its content and whether it is executable; one larger than ``LARGE`` with its size and
+modification time instead of its content, so that a look costs milliseconds. Links are followed. What a playbook
+reads from anywhere else is not noticed: `vmctl provision` runs it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vmctl.layout import PROJECT_DIRECTORY, VMFILE
+from vmctl.spec import Ansible, Provisioner, Shell
+
+LARGE = 1024 * 1024  # bytes
+ROLES_AND_SUCH = (
+    "action_plugins", "callback_plugins", "collections", "files", "filter_plugins", "group_vars", "handlers",
+    "host_vars", "library", "lookup_plugins", "module_utils", "plugins", "roles", "tasks", "templates",
+    "test_plugins", "vars",
+)  # fmt: skip
+SINGLE_FILES = ("ansible.cfg", "requirements.yml", "requirements.yaml")
+YAML = (".yml", ".yaml")
+IGNORED = frozenset({".git", ".hg", ".svn", PROJECT_DIRECTORY, "__pycache__", "node_modules"})
+PROJECT_MARKS = (VMFILE, PROJECT_DIRECTORY, ".git")
+EXECUTABLE = 0o111
+
+
+def digest(provisioner: Provisioner) -> str:
+    """Lower-case hex SHA-256 of all that goes into a provisioner. Never raises for a file that is not there."""
+    total = hashlib.sha256()
+    if isinstance(provisioner, Shell):
+        said = ["shell", provisioner.inline, provisioner.args, provisioner.env, provisioner.become]
+        files = [provisioner.script] if provisioner.script else []
+    else:
+        said = ["ansible", *_options(provisioner)]
+        files = list(playbook_files(provisioner.playbook))
+    total.update(json.dumps(canonical(said)).encode())
+    base = files[0].parent if files else Path()
+    for path in files:
+        total.update(json.dumps([os.path.relpath(path, base), *_fingerprint(path)]).encode())
+    return total.hexdigest()
+
+
+def _options(item: Ansible) -> list[Any]:
+    return [item.groups, item.extra_vars, item.become, item.tags, item.skip_tags]
+
+
+def canonical(value: Any) -> Any:
+    """``value`` as JSON data that is the same for the same content: mappings become sorted pairs."""
+    if isinstance(value, dict) or hasattr(value, "items"):
+        pairs = [[canonical(key), canonical(item)] for key, item in value.items()]
+        return {"map": sorted(pairs, key=json.dumps)}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return [type(value).__name__, str(value)]
+
+
+def _fingerprint(path: Path) -> list[Any]:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return ["no file"]
+        executable = bool(status.st_mode & EXECUTABLE)
+        if status.st_size > LARGE:
+            return [executable, status.st_size, status.st_mtime_ns]
+        return [executable, hashlib.sha256(path.read_bytes()).hexdigest()]
+    except OSError as error:
+        return [error.errno]
+
+
+def playbook_files(playbook: Path) -> Iterator[Path]:
+    """The playbook and the files that count as its inputs, in a fixed order."""
+    yield playbook
+    beside = playbook.parent
+    yield from (path for path in _entries(beside) if path.suffix in YAML and path != playbook and not path.is_dir())
+    seen: set[str] = set()
+    for directory in _up_to_project(beside):
+        yield from (directory / name for name in SINGLE_FILES if (directory / name).is_file())
+        for name in ROLES_AND_SUCH:
+            yield from _tree(directory / name, seen)
+
+
+def _up_to_project(directory: Path) -> list[Path]:
+    """The directory and those above it up to the project's; without one, the directory alone."""
+    upward = [directory, *directory.parents]
+    for index, candidate in enumerate(upward):
+        if any((candidate / mark).exists() for mark in PROJECT_MARKS):
+            return upward[: index + 1]
+    return [directory]
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory / entry.name for entry in os.scandir(directory))
+    except OSError:
+        return []
+
+
+def _tree(path: Path, seen: set[str]) -> Iterator[Path]:
+    """All files below a directory; each directory once, however links lead to it."""
+    if path.name in IGNORED or path.suffix == ".pyc":
+        return
+    if not path.is_dir():
+        if path.is_file() or path.is_symlink():
+            yield path
+        return
+    real = os.path.realpath(path)
+    if real not in seen:
+        seen.add(real)
+        for entry in _entries(path):
+            yield from _tree(entry, seen)

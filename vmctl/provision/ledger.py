@@ -1,0 +1,98 @@
+"""Which provisioners a machine has had (``provisioned.json``), and so which it needs now."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from vmctl.errors import UsageError, VmctlError
+from vmctl.layout import MachineLayout
+from vmctl.provision import inputs
+from vmctl.spec import MachineSpec, Project, Provisioner
+from vmctl.store import files
+
+FORMAT = 1
+
+
+def pending(
+    spec: MachineSpec, layout: MachineLayout, *, force: bool = False, only: Sequence[str] = ()
+) -> tuple[Provisioner, ...]:
+    """The provisioners that a machine needs now, in order.
+
+    `run: once` is needed until it has succeeded with the inputs that it has now (``vmctl.provision.inputs``);
+    `always` is needed at each call; `never` only by name.
+
+    Args:
+        spec: the machine.
+        layout: where its record lies.
+        force: also what is done already.
+        only: exactly the provisioners with these names, done or not.
+
+    Raises:
+        VmctlError: the record is damaged.
+    """
+    if only:
+        return tuple(item for item in spec.provision if item.name in only)
+    wanted = [item for item in spec.provision if item.run != "never"]
+    if force or not wanted:
+        return tuple(wanted)
+    done = read(layout)
+    return tuple(item for item in wanted if item.run == "always" or done.get(item.name) != inputs.digest(item))
+
+
+def check_names(project: Project, only: Sequence[str]) -> None:
+    """Refuse names that no provisioner of the project has.
+
+    Raises:
+        UsageError: there is no such provisioner.
+    """
+    known = list(dict.fromkeys(item.name for spec in project.machines for item in spec.provision))
+    for name in only:
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, known, n=1)
+            did_you_mean = f", did you mean '{near[0]}'?" if near else ""
+            hint = f"provisioners of this project: {', '.join(known)}" if known else "vmctl validate"
+            raise UsageError(f"there is no provisioner '{name}'{did_you_mean}", hint=hint)
+
+
+def read(layout: MachineLayout) -> dict[str, str]:
+    """Digests of the inputs of what has succeeded, by the provisioner's name."""
+    return {name: entry["digest"] for name, entry in _load(layout).items()}
+
+
+def has_had_ansible(layout: MachineLayout) -> bool:
+    """Whether a playbook has succeeded on the machine before."""
+    return any(entry.get("kind") == "ansible" for entry in _load(layout).values())
+
+
+def _load(layout: MachineLayout) -> dict[str, dict[str, Any]]:
+    data = files.read_json(layout.provisioned)
+    if data is None:
+        return {}
+    try:
+        entries: dict[str, dict[str, Any]] = data["provisioners"]
+        if all(isinstance(entry["digest"], str) for entry in entries.values()):
+            return entries
+    except (TypeError, KeyError, AttributeError):
+        pass
+    raise VmctlError(
+        f"{layout.provisioned} is damaged", hint=f"rm '{layout.provisioned}', then `vmctl up` provisions again"
+    )
+
+
+def mark(layout: MachineLayout, provisioner: Provisioner, digest: str) -> None:
+    """Record that a provisioner succeeded with the inputs of this digest (taken before it ran)."""
+    entry = {
+        "kind": type(provisioner).__name__.lower(),
+        "digest": digest,
+        "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
+    files.write_json(layout.provisioned, {"format": FORMAT, "provisioners": {**_load(layout), provisioner.name: entry}})
+
+
+def forget(layout: MachineLayout) -> None:
+    """Drop the record: the machine's disk is new (or about to be)."""
+    layout.provisioned.unlink(missing_ok=True)

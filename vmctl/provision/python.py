@@ -1,0 +1,63 @@
+"""Ansible needs Python in the guest; a guest that has none yet gets it from the bootstrap playbook of vmctl's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from vmctl.errors import Unreachable
+from vmctl.events import Warned
+from vmctl.provision import inventory, ledger, playbook
+from vmctl.provision.parallel import each
+from vmctl.provision.surroundings import Surroundings
+from vmctl.provision.target import Target
+from vmctl.spec import Ansible
+
+PROBE = "command -v python3 >/dev/null || test -x /usr/libexec/platform-python"
+
+
+def ensure(item: Ansible, targets: Sequence[Target], number: int, around: Surroundings) -> None:
+    """Have Python in machines that Ansible has never worked on; where that fails, warn and let the playbook tell.
+
+    Raises:
+        Interrupted: the user asked to stop.
+    """
+    fresh = [target for target in targets if not ledger.has_had_ansible(target.layout)]
+    if not fresh or "ansible_python_interpreter" in item.extra_vars:
+        return
+    lacking = [target for target, lacks in zip(fresh, each(fresh, _lacks_python), strict=True) if lacks]
+    if lacking:
+        _bootstrap(lacking, number, around)
+
+
+def _lacks_python(target: Target) -> bool:
+    from vmctl.ssh import Connection
+
+    try:
+        with Connection.connect(target.login) as connection:
+            return connection.run(PROBE, check=False).status != 0
+    except Unreachable:
+        return False  # Ansible will say so, of this machine, and go on with the others
+
+
+def _bootstrap(targets: Sequence[Target], number: int, around: Surroundings) -> None:
+    names = tuple(target.name for target in targets)
+    run = playbook.Run(
+        name=f"{number}-bootstrap",
+        playbook=bundled("bootstrap.yml"),
+        inventory=inventory.render(around.project, around.hosts, {}),
+        limit=names,
+        directory=around.project.root,
+        color=around.color,
+    )
+    tally = around.play(run)
+    for name in names:
+        if tally.counts is None or name in tally.bad or name not in tally.counts:
+            text = f"there is no python3 in the guest, and it could not be installed: {tally.failures.get(name, '')}"
+            around.report(Warned(machine=name, text=text, hint=f"vmctl ssh {name}"))
+
+
+def bundled(name: str) -> Path:
+    """A playbook that ships with vmctl."""
+    return Path(str(resources.files("vmctl_playbooks") / name))

@@ -1,0 +1,43 @@
+"""What the Ansible runs of one call share, and how their progress is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vmctl.events import Output, Progress, Report
+from vmctl.provision import playbook
+from vmctl.provision.tally import Tally
+from vmctl.provision.workbench import Workbench
+from vmctl.spec import Project
+
+STEP = "provision"
+SOURCE = "ansible"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The project, its inventory, and a private place to work."""
+
+    project: Project
+    hosts: Mapping[str, Mapping[str, Any]]
+    """Inventory variables of all machines that exist."""
+    bench: Workbench
+    report: Report
+    color: bool
+
+    def play(self, run: playbook.Run) -> Tally:
+        """Run a playbook, telling what it prints and how far it is.
+
+        Raises:
+            Interrupted: the user asked to stop.
+        """
+        return playbook.play(run, self.bench, self._tell)
+
+    def _tell(self, tally: Tally, event: Mapping[str, Any]) -> None:
+        for line in str(event.get("stdout") or "").splitlines():
+            if line.strip():
+                self.report(Output(line=line, source=SOURCE))
+        if event.get("event") == "playbook_on_task_start":
+            self.report(Progress(step=STEP, done=tally.tasks, unit="tasks"))

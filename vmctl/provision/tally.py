@@ -1,0 +1,122 @@
+"""Ansible's events, one after the other → what became of each host. Pure: nothing is asked or printed here."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vmctl.provision.target import Counts
+
+COLOR = re.compile(r"\x1b\[[0-9;]*[mK]")
+NOISE = re.compile(r"Shared connection to .* closed\.")  # ssh's word at the end of each `raw`
+KEPT_LINES = 40
+OUTPUT_LINES = 15  # of a failed task's own output
+STATISTICS = {"ok": "ok", "changed": "changed", "failures": "failed", "dark": "unreachable", "skipped": "skipped"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskFailure:
+    """A task that failed on a host."""
+
+    task: str
+    place: str
+    """FILE:LINE of the task; "" where Ansible does not say."""
+    message: str
+
+    def __str__(self) -> str:
+        where = f" ({self.place})" if self.place else ""
+        return f"task '{self.task}'{where}: {self.message}"
+
+
+@dataclass
+class Tally:
+    """What is known of a run so far."""
+
+    tasks: int = 0
+    """How many were started."""
+    counts: dict[str, Counts] | None = None
+    """By host, from the statistics at the run's end; None = there were none, so nothing ran to its end."""
+    failures: dict[str, TaskFailure] = field(default_factory=dict)
+    """The last failed (or unreachable) task of each host, whether or not it was rescued."""
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+    """What ansible-playbook said apart from its tasks, without warnings."""
+    no_hosts_remaining: bool = False
+    _plays: dict[str, set[str]] = field(default_factory=dict)
+    _ended: dict[str, set[str]] = field(default_factory=dict)
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take in one event of ansible-runner."""
+        data = event.get("event_data") or {}
+        host = data.get("host") or ""
+        play = data.get("play_uuid") or ""
+        match event.get("event"):
+            case "playbook_on_task_start":
+                self.tasks += 1
+            case "runner_on_start":
+                self._plays.setdefault(play, set()).add(host)
+            case "runner_on_failed" if not data.get("ignore_errors"):
+                self._fail(host, play, data)
+            case "runner_on_unreachable":
+                self._fail(host, play, data)
+            case "playbook_on_no_hosts_remaining":
+                self.no_hosts_remaining = True
+            case "playbook_on_stats":
+                self.counts = _counts(data)
+            case "verbose" | "error":
+                self.errors.extend(line for line in plain(event.get("stdout", "")).splitlines() if line.strip())
+
+    def _fail(self, host: str, play: str, data: Mapping[str, Any]) -> None:
+        self._ended.setdefault(play, set()).add(host)
+        name = str(data.get("task") or "?")
+        role = data.get("role")
+        self.failures[host] = TaskFailure(
+            task=f"{role} : {name}" if role else name, place=data.get("task_path") or "", message=_message(data)
+        )
+
+    @property
+    def bad(self) -> frozenset[str]:
+        """Hosts that failed or could not be reached, by the statistics."""
+        return frozenset(host for host, count in (self.counts or {}).items() if count.failed or count.unreachable)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether Ansible gave up before the end of the playbook, so that hosts without a failure are not done.
+
+        It does so when all hosts of a play (or of its current batch) have failed, or one failure is said to be fatal.
+        """
+        return self.no_hosts_remaining or any(
+            hosts and hosts <= self._ended.get(play, set()) & self.bad for play, hosts in self._plays.items()
+        )
+
+
+def _counts(data: Mapping[str, Any]) -> dict[str, Counts]:
+    hosts = {host for key in ("processed", *STATISTICS) for host in data.get(key) or {}}
+    return {
+        host: Counts(**{ours: (data.get(theirs) or {}).get(host, 0) for theirs, ours in STATISTICS.items()})
+        for host in sorted(hosts)
+    }
+
+
+def _message(data: Mapping[str, Any]) -> str:
+    result = data.get("res") or {}
+    for item in result.get("results") or ():
+        if isinstance(item, Mapping) and item.get("failed"):
+            label = item.get("item", "")
+            return f"item {label!r}: {_said(item)}"
+    return _said(result)
+
+
+def _said(result: Mapping[str, Any]) -> str:
+    """A module's message and the end of what its program printed."""
+    message = str(result.get("msg") or "no message").strip()
+    parts = [str(result.get(key) or "").strip() for key in ("stdout", "stderr", "module_stdout", "module_stderr")]
+    lines = [line for part in parts if part not in message for line in part.splitlines() if not NOISE.match(line)]
+    return "\n".join([message, *lines[-OUTPUT_LINES:]])
+
+
+def plain(text: str) -> str:
+    """Text without colours."""
+    return COLOR.sub("", text)

@@ -1,0 +1,86 @@
+"""From what Ansible said of its hosts to what it means for the machines. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vmctl.provision.failure import Failure, label
+from vmctl.provision.tally import Tally
+from vmctl.provision.target import Counts
+from vmctl.spec import Ansible
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How one provisioner ended on one machine."""
+
+    machine: str
+    counts: Counts = field(default_factory=Counts)
+    failure: Failure | None = None
+
+
+def judge(item: Ansible, machines: Sequence[str], tally: Tally) -> list[Outcome]:
+    """What a run that was not interrupted means for each machine.
+
+    A machine is done when Ansible got to the end of the playbook and nothing failed on it. Where Ansible gave up
+    early, or something failed on a host that is no machine (localhost), no machine is done.
+    """
+    if tally.counts is None:
+        failure = _never_ran(item, machines, tally)
+        return [Outcome(machine=name, failure=failure) for name in machines]
+    counts = tally.counts
+    failures = {name: _host_failure(item, name, tally) for name in machines if name in tally.bad}
+    rest = [name for name in machines if name not in tally.bad]
+    if elsewhere := sorted(tally.bad - set(machines)):
+        common = _failed_elsewhere(item, rest, elsewhere, tally)
+        failures |= dict.fromkeys(rest, common)
+    elif tally.cut_short and rest:
+        failures |= dict.fromkeys(rest, _cut_short(item, rest, sorted(tally.bad)))
+    return [Outcome(machine=name, counts=counts.get(name, Counts()), failure=failures.get(name)) for name in machines]
+
+
+def nothing_matches(item: Ansible, machines: Sequence[str], known_groups: Sequence[str]) -> list[Outcome]:
+    """The verdict on a playbook without a single host to work on."""
+    failure = Failure(
+        machines=tuple(machines),
+        brief=f"provisioner {label(item)}: no play of {item.playbook.name} matches any machine",
+        details=f"Its `hosts:` name none of these groups: {', '.join(['all', *known_groups])}; nor a machine.",
+        hint="ansible-inventory -i .vmctl/inventory --graph",
+    )
+    return [Outcome(machine=name, failure=failure) for name in machines]
+
+
+def _never_ran(item: Ansible, machines: Sequence[str], tally: Tally) -> Failure:
+    return Failure(
+        machines=tuple(machines),
+        brief=f"provisioner {label(item)}: ansible-playbook could not run {item.playbook.name}",
+        details="\n".join(tally.errors) or "It said nothing.",
+    )
+
+
+def _host_failure(item: Ansible, name: str, tally: Tally) -> Failure:
+    counts = (tally.counts or {})[name]
+    unreachable = bool(counts.unreachable) and not counts.failed
+    task = tally.failures.get(name)
+    if unreachable:
+        brief = f"{name}: Ansible could not reach it (provisioner {label(item)})"
+        return Failure(
+            machines=(name,), brief=brief, details=str(task or ""), unreachable=True, hint=f"vmctl ssh {name}"
+        )
+    what = f"task '{task.task}' failed" if task else "a task failed"
+    where = f" at {task.place}" if task and task.place else ""
+    brief = f"{name}: {what}{where} (provisioner {label(item)})"
+    return Failure(machines=(name,), brief=brief, details=task.message if task else "")
+
+
+def _failed_elsewhere(item: Ansible, machines: Sequence[str], hosts: Sequence[str], tally: Tally) -> Failure:
+    said = [f"{host}: {tally.failures[host]}" for host in hosts if host in tally.failures]
+    brief = f"provisioner {label(item)} failed on {', '.join(hosts)}"
+    return Failure(machines=tuple(machines), brief=brief, details="\n".join(said))
+
+
+def _cut_short(item: Ansible, machines: Sequence[str], hosts: Sequence[str]) -> Failure:
+    brief = f"{', '.join(machines)}: provisioner {label(item)} did not get to its end"
+    details = f"Ansible gave up after failures on {', '.join(hosts) or 'all hosts of a play'}."
+    return Failure(machines=tuple(machines), brief=brief, details=details)

@@ -1,0 +1,91 @@
+"""What one call of ``provision.run`` needs on this host, and takes away with it: private directories and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmctl.layout import ProjectLayout
+from vmctl.provision import leftovers
+from vmctl.store import files, locks
+
+LONGEST_SOCKET = 104  # bytes in a UNIX socket's path, the smallest limit among systems
+SOCKET_NAME = 10 + 1 + 17  # Ansible's name for it, and what ssh appends while it makes it
+PREFIX = "vmctl-"
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A private place for the runs of one call."""
+
+    run: str
+    """In the environment of all processes (``leftovers.VARIABLE``)."""
+    root: Path
+    """For ansible-runner's data directories; holds secrets while the runs last (0700)."""
+    sockets: Path
+    """For ssh's control sockets: connections are kept from one provisioner to the next."""
+
+    def directory(self, name: str) -> Path:
+        """A new private directory for one run."""
+        return files.make_directory(self.root / name)
+
+
+@contextlib.contextmanager
+def opened(layout: ProjectLayout) -> Iterator[Workbench]:
+    """A workbench; whatever happens, nothing of it is left: no process, no socket, no file with a secret in it.
+
+    What a killed vmctl has left there is removed first.
+    """
+    run = secrets.token_hex(8)
+    root = layout.runner / run
+    with locks.hold(layout.runner / "lock", "ansible-runner's directory"):
+        _prune(layout.runner)
+        files.make_directory(root)
+        handle = _claim(root)
+    sockets = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short_directory()))
+    try:
+        yield Workbench(run, root, sockets)
+    finally:
+        leftovers.end(run)
+        shutil.rmtree(sockets, ignore_errors=True)
+        shutil.rmtree(root, ignore_errors=True)
+        os.close(handle)
+
+
+def _claim(directory: Path) -> int:
+    """Hold the directory as long as this process lives."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _prune(parent: Path) -> None:
+    """Remove directories (and end processes) of runs whose vmctl was killed."""
+    for directory in [entry for entry in parent.iterdir() if entry.is_dir() and not entry.is_symlink()]:
+        try:
+            handle = _claim(directory)
+        except OSError:
+            continue  # its vmctl is at work
+        leftovers.end(directory.name)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(handle)
+
+
+def _short_directory() -> str:
+    """Where control sockets fit into a socket address."""
+    room = LONGEST_SOCKET - SOCKET_NAME - len(f"/{PREFIX}12345678/")
+    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108  mkdtemp is private
+    return next(
+        path for path in candidates if path and len(os.fsencode(path)) <= room and os.access(path, os.W_OK | os.X_OK)
+    )

@@ -1,0 +1,106 @@
+"""From a provider's name to its driver, and which provider a machine gets."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from vmctl.driver import Driver, Host
+from vmctl.errors import UsageError, VmctlError
+
+GROUP = "vmctl.providers"
+VARIABLE = "VMCTL_PROVIDER"
+
+Make = Callable[[Host], Driver]
+
+
+class NoProvider(VmctlError):
+    """No provider can be used, or the wanted one can not."""
+
+
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def names() -> tuple[str, ...]:
+    """All installed providers, in the order in which `auto` tries them."""
+    return tuple(sorted(_entries()))
+
+
+def make(name: str, host: Host) -> Driver:
+    """Make the driver of a provider.
+
+    Raises:
+        UsageError: there is no such provider.
+        NoProvider: its code can not be loaded (a library is missing).
+    """
+    entry = _entries().get(name)
+    if entry is None:
+        near = difflib.get_close_matches(name, names(), n=1)
+        did_you_mean = f", did you mean '{near[0]}'?" if near else ""
+        raise UsageError(
+            f"no provider '{name}' is installed{did_you_mean}", hint=f"installed providers: {', '.join(names())}"
+        )
+    try:
+        driver: Any = entry.load()
+    except ImportError as error:
+        raise NoProvider(f"the provider '{name}' can not be loaded", details=str(error)) from error
+    made: Driver = driver(host)
+    return made
+
+
+def make_or_none(name: str, host: Host) -> Driver | None:
+    """Make the driver of a provider; None when its code can not be loaded."""
+    try:
+        return make(name, host)
+    except NoProvider:
+        return None
+
+
+def choose(
+    wanted: str, *, option: str | None, existing: str | None, driver: Callable[[str], Driver]
+) -> tuple[str, str]:
+    """Which provider a machine gets, and why: --provider > Vmfile > $VMCTL_PROVIDER > existing > first usable.
+
+    Args:
+        wanted: the Vmfile's ``provider`` ("auto" = no wish).
+        option: the value of --provider.
+        existing: the provider under which the machine exists now.
+        driver: makes drivers, to ask which is usable.
+
+    Raises:
+        UsageError: the machine exists under another provider than the wanted one.
+        NoProvider: none is usable; the error says why, for each.
+    """
+    variable = os.environ.get(VARIABLE)
+    for name, reason in (
+        (option, "--provider"),
+        (None if wanted == "auto" else wanted, "Vmfile"),
+        (variable, VARIABLE),
+    ):
+        if name:
+            if existing and existing != name and reason != VARIABLE:
+                raise UsageError(
+                    f"the machine exists under the provider '{existing}', but {reason} asks for '{name}'",
+                    hint=f"vmctl destroy, then vmctl up --provider {name}",
+                )
+            return (existing, "exists there") if existing else (name, reason)
+    if existing:
+        return existing, "exists there"
+    return _first_usable(driver)
+
+
+def _first_usable(driver: Callable[[str], Driver]) -> tuple[str, str]:
+    problems = []
+    for name in names():
+        try:
+            problem = driver(name).usable()
+        except NoProvider as error:
+            problem = error.details or error.brief
+        if not problem:
+            return name, "first usable"
+        problems.append(f"{name}: {problem}")
+    raise NoProvider("no provider can be used on this host", details="\n".join(problems), hint="make setup")

@@ -1,0 +1,123 @@
+"""Feeding a remote command and collecting what it prints, until it ends, a deadline passes or the user stops it."""
+
+from __future__ import annotations
+
+import codecs
+import select
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vmctl import interrupt
+from vmctl.wait import Deadline
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+
+POLL = 0.1  # seconds between looks at the interrupt flag
+CHUNK = 64 * 1024
+NO_STATUS = -1  # paramiko's word for "none came"
+BY_SIGNAL = 128  # our status for a command that a signal ended; paramiko does not pass on which
+STRAGGLERS = 1.0  # seconds to wait for output that is still on its way once the command has ended
+
+
+class Lost(Exception):
+    """The connection ended before the command did."""
+
+
+@dataclass
+class _Lines:
+    """Bytes in, whole lines out; one for each stream, so that lines never mix."""
+
+    on_line: Callable[[str], None] | None
+    kept: list[bytes] = field(default_factory=list)
+    _rest: str = ""
+    _decode: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+
+    def add(self, data: bytes) -> None:
+        self.kept.append(data)
+        if self.on_line:
+            *lines, self._rest = (self._rest + self._decode.decode(data)).split("\n")
+            for line in lines:
+                self.on_line(line.rstrip("\r"))
+
+    def end(self) -> bytes:
+        if self.on_line and self._rest:
+            self.on_line(self._rest)
+        return b"".join(self.kept)
+
+
+def communicate(
+    channel: Channel, data: bytes | None, deadline: Deadline | None, on_line: Callable[[str], None] | None
+) -> tuple[int | None, bytes, bytes]:
+    """Status (None: the deadline passed first), standard output and standard error of the channel's command.
+
+    Raises:
+        Lost: the connection ended first.
+        Interrupted: the user asked to stop.
+    """
+    out, err = _Lines(on_line), _Lines(on_line)
+    rest = memoryview(data or b"")
+    closed_input = False
+    try:
+        while not _ended(channel):
+            interrupt.check()
+            if deadline is not None and deadline.passed:
+                return None, out.end(), err.end()
+            if rest:
+                rest = _feed(channel, rest)
+            elif not closed_input:
+                channel.shutdown_write()
+                closed_input = True
+            _drain(channel, out, err, 0.0 if rest else POLL)
+        return _status(channel, out, err)
+    finally:
+        channel.close()
+
+
+def _ended(channel: Channel) -> bool:
+    return channel.exit_status_ready()
+
+
+def _feed(channel: Channel, rest: memoryview) -> memoryview:
+    """Send a little; a command that stops reading loses the rest, as with a pipe."""
+    channel.settimeout(POLL)
+    try:
+        return rest[channel.send(bytes(rest[:CHUNK])) :]
+    except TimeoutError:
+        return rest
+    except OSError:
+        return rest[:0]
+
+
+def _drain(channel: Channel, out: _Lines, err: _Lines, timeout: float) -> bool:
+    """Take what has come, waiting a moment for the first of it; whether there was anything."""
+    ended = channel.eof_received or channel.closed
+    if ended and not channel.recv_ready() and not channel.recv_stderr_ready():
+        channel.status_event.wait(timeout)  # the streams are closed, only the status is to come
+        return False
+    select.select([channel], [], [], timeout)
+    came = False
+    while channel.recv_ready():
+        out.add(channel.recv(CHUNK))
+        came = True
+    while channel.recv_stderr_ready():
+        err.add(channel.recv_stderr(CHUNK))
+        came = True
+    return came
+
+
+def _status(channel: Channel, out: _Lines, err: _Lines) -> tuple[int, bytes, bytes]:
+    """The end: a background process may hold the streams open, so they are not waited for long."""
+    limit = Deadline.after(STRAGGLERS)
+    while not limit.passed:
+        if not _drain(channel, out, err, POLL) and (channel.eof_received or channel.closed):
+            break
+    status = channel.recv_exit_status()
+    if status == NO_STATUS:
+        transport = channel.get_transport()
+        transport.join(STRAGGLERS / 4)  # it ends its channels shortly before itself
+        if not transport.is_active():
+            raise Lost("the connection ended before the command did")
+        status = BY_SIGNAL
+    return status, out.end(), err.end()

@@ -1,0 +1,136 @@
+"""From a TCP connection to an authenticated SSH transport, with an error class for each way that it can fail."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from vmctl import interrupt
+from vmctl.errors import Unreachable, VmctlError
+from vmctl.login import Login
+from vmctl.wait import Deadline
+
+if TYPE_CHECKING:
+    from paramiko import HostKeys, PKey, Transport
+
+POLL = 0.02
+KEEPALIVE = 15  # seconds
+
+
+class HostKeyWrong(Unreachable):
+    """Whoever answers is not the machine that vmctl made."""
+
+
+class LoginRefused(Unreachable):
+    """The machine answers, but does not take the key."""
+
+
+class Broken(Unreachable):
+    """The connection ended, or what answers does not speak SSH."""
+
+
+def authenticated(login: Login, sock: socket.socket, deadline: Deadline) -> Transport:
+    """Log in over a fresh TCP connection; ``sock`` belongs to the transport, and is closed on failure.
+
+    Raises:
+        HostKeyWrong, LoginRefused, Broken: as their names say; ``Broken`` also when the deadline passes.
+        Interrupted: the user asked to stop.
+    """
+    import paramiko
+
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it logs tracebacks of what is told as errors here
+    known = paramiko.HostKeys(str(login.known_hosts))
+    transport = None
+    try:
+        transport = paramiko.Transport(sock)
+        _authenticate(transport, login, known, deadline)
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        _close(transport, sock)
+        raise Broken(f"{login.machine}: the SSH connection broke", details=_reason(error)) from error
+    except BaseException:
+        _close(transport, sock)
+        raise
+    transport.set_keepalive(KEEPALIVE)
+    return transport
+
+
+def _close(transport: Transport | None, sock: socket.socket) -> None:
+    if transport is not None:
+        transport.close()
+    sock.close()
+
+
+def _authenticate(transport: Transport, login: Login, known: HostKeys, deadline: Deadline) -> None:
+    import paramiko
+
+    transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = max(deadline.left(), 1.0)
+    if kinds := known.lookup(login.machine):
+        transport.get_security_options().key_types = tuple(kinds)
+    negotiated = threading.Event()
+    transport.start_client(event=negotiated)
+    _await(negotiated, transport, deadline)
+    _check_host_key(transport.get_remote_server_key(), login, known)
+    answered = threading.Event()
+    transport.auth_publickey(login.user, _load_key(login), event=answered)
+    try:
+        _await(answered, transport, deadline)
+    except paramiko.AuthenticationException as error:
+        raise _refused(login) from error
+    if not transport.is_authenticated():
+        raise _refused(login)
+
+
+def _await(event: threading.Event, transport: Transport, deadline: Deadline) -> None:
+    """Wait for paramiko's thread; its exception, if any, is raised here."""
+    import paramiko
+
+    while not event.wait(POLL):
+        interrupt.check()
+        if deadline.passed:
+            raise paramiko.SSHException("no answer in time")
+        if not transport.is_active():
+            break
+    if error := transport.get_exception():
+        raise error
+    if not transport.is_active():
+        raise EOFError
+
+
+def _check_host_key(key: PKey, login: Login, known: HostKeys) -> None:
+    if not known.check(login.machine, key):
+        where = f"{login.address.host}:{login.address.port}"
+        raise HostKeyWrong(
+            f"{login.machine}: what answers on {where} has another SSH host key than the machine",
+            details=f"{where} shows {key.get_name()} {key.fingerprint}; expected is the key in {login.known_hosts}",
+            hint=f"vmctl destroy {login.machine} && vmctl up {login.machine}",
+        )
+
+
+def _load_key(login: Login) -> PKey:
+    import paramiko
+    from paramiko.pkey import UnknownKeyType
+
+    try:
+        return paramiko.PKey.from_path(login.key)
+    except (OSError, paramiko.SSHException, UnknownKeyType, ValueError) as error:
+        raise VmctlError(
+            f"{login.machine}: its private key {login.key} can not be read",
+            details=str(error),
+            hint=f"vmctl destroy {login.machine} && vmctl up {login.machine}",
+        ) from error
+
+
+def _refused(login: Login) -> LoginRefused:
+    return LoginRefused(
+        f"{login.machine}: the guest refuses user {login.user} with the machine's key",
+        details="The guest did not take the user and key from its seed: cloud-init is missing, failed or is not done.",
+        hint=f"vmctl logs {login.machine}",
+    )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, EOFError):
+        return "the other side closed the connection"
+    return str(error) or type(error).__name__

@@ -1,0 +1,133 @@
+"""Looking for an SSH server, as quickly as the network allows and without ever hanging on one try.
+
+User-mode NAT accepts connections itself long before the guest listens, and a connection made while the guest's
+network was down may stay silent for seconds after it is up. So a silent try is not waited for alone: a new one starts
+beside it every second, and the first that shows an SSH banner wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from vmctl.driver import Address
+from vmctl.wait import Clock, SystemClock, pauses
+
+BANNER = b"SSH-"
+PEEK = 255
+STAGGER = 1.0  # seconds between a silent try and the next one beside it
+LIFETIME = 8.0  # seconds that one try may stay silent
+SLICE = 0.05  # seconds of waiting between looks
+
+
+class Stage(IntEnum):
+    """How far a try got."""
+
+    ADDRESS = 0
+    CONNECT = 1
+    BANNER = 2
+    LOGIN = 3
+
+
+@dataclass
+class _Try:
+    sock: socket.socket
+    started: float
+    connected: bool = False
+
+
+@dataclass
+class Prober:
+    """Tries one address; ``poll`` often, ``close`` at the end."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    stage: Stage = Stage.ADDRESS
+    """How far the latest try that told anything got."""
+    stranger: str = ""
+    """What answered instead of an SSH server, if anything did."""
+    _tries: list[_Try] = field(default_factory=list)
+    _pauses: Iterator[float] = field(default_factory=pauses)
+    _not_before: float = 0.0
+
+    def poll(self, address: Address) -> socket.socket | None:
+        """Look for a moment (50 ms at most); the connection whose server has sent its SSH banner, or None."""
+        now = self.clock.monotonic()
+        for old in [one for one in self._tries if now - one.started > LIFETIME]:
+            self._drop(old)
+        if self._is_due(now):
+            self._start(address, now)
+        if not self._tries:
+            self.clock.sleep(SLICE)
+            return None
+        return self._look()
+
+    def close(self) -> None:
+        """Forget all tries."""
+        for one in list(self._tries):
+            self._drop(one)
+
+    def _is_due(self, now: float) -> bool:
+        if not self._tries:
+            return now >= self._not_before
+        return now - max(one.started for one in self._tries) >= STAGGER
+
+    def _start(self, address: Address, now: float) -> None:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        sock.settimeout(0)
+        try:
+            code = sock.connect_ex((address.host, address.port))
+        except OSError as error:  # a name that does not resolve
+            code = error.errno or errno.EHOSTUNREACH
+        one = _Try(sock, now)
+        self._tries.append(one)
+        if code not in (0, errno.EINPROGRESS):
+            self._failed(one, Stage.CONNECT)
+
+    def _look(self) -> socket.socket | None:
+        connecting = [one.sock for one in self._tries if not one.connected]
+        connected = [one.sock for one in self._tries if one.connected]
+        readable, writable, _ = select.select(connected, connecting, [], SLICE)
+        for one in [one for one in self._tries if one.sock in writable]:
+            if one.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._failed(one, Stage.CONNECT)
+            else:
+                one.connected = True
+                self.stage = max(self.stage, Stage.BANNER)
+        for one in [one for one in self._tries if one.sock in readable]:
+            if self._speaks_ssh(one):
+                self._tries.remove(one)
+                self.close()
+                one.sock.settimeout(None)
+                return one.sock
+        return None
+
+    def _speaks_ssh(self, one: _Try) -> bool:
+        try:
+            said = one.sock.recv(PEEK, socket.MSG_PEEK)
+        except OSError:
+            said = b""
+        if said.startswith(BANNER):
+            self.stage, self.stranger = Stage.LOGIN, ""
+            return True
+        if said and BANNER.startswith(said):
+            self.clock.sleep(SLICE)  # the rest is on its way
+            return False
+        self.stranger = said.decode("ascii", "replace").split("\n")[0].strip()
+        self._failed(one, Stage.BANNER)
+        return False
+
+    def _failed(self, one: _Try, stage: Stage) -> None:
+        self.stage = stage
+        self._not_before = self.clock.monotonic() + next(self._pauses)
+        self._drop(one)
+
+    def _drop(self, one: _Try) -> None:
+        self._tries.remove(one)
+        with contextlib.suppress(OSError):
+            one.sock.close()

@@ -1,0 +1,167 @@
+"""Waiting for a booting machine's SSH: address → TCP → banner → logged in, under one deadline.
+
+Gives up before the deadline only on proof: the machine is off, its console shows that the boot has ended badly, or
+booting is over and the same obstacle has stood there for a while since. An emulated guest may need minutes.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vmctl import interrupt
+from vmctl.driver import Address
+from vmctl.errors import Unreachable
+from vmctl.events import Progress, Report
+from vmctl.login import Login
+from vmctl.ssh import handshake
+from vmctl.ssh.connection import Connection
+from vmctl.ssh.probe import SLICE, Prober, Stage
+from vmctl.ssh.serial import SerialConsole
+from vmctl.wait import Deadline
+
+STEP = "await_ssh"
+LOOK = 1.0  # seconds between questions to the hypervisor and looks at the console
+HANDSHAKE = 30.0  # seconds for one login; an emulated guest needs several
+LOGIN_PAUSE = 1.0  # seconds after a login that failed
+SURE = 15.0  # seconds that an obstacle must stand once the console says that booting is over
+UNSURE = 60.0  # … while it only looks so
+
+
+def await_ssh(
+    *,
+    machine: str,
+    address: Callable[[], Address | None],
+    login: Callable[[Address], Login],
+    alive: Callable[[], bool],
+    deadline: Deadline,
+    console: Path,
+    report: Report,
+) -> Connection:
+    """Wait until a machine lets us in, and return the connection.
+
+    Args:
+        machine: its name, for messages and events.
+        address: where SSH answers, as far as the hypervisor knows.
+        login: how to log in at an address.
+        alive: whether the machine is still on.
+        deadline: when to give up in any case.
+        console: its serial console's output.
+        report: told once a second how far it is.
+
+    Raises:
+        Unreachable: with the stage that was reached, the console's last lines and what to do.
+        Interrupted: the user asked to stop.
+    """
+    waiter = _Waiter(
+        machine=machine, address=address, login=login, alive=alive, deadline=deadline,
+        console=SerialConsole(console), report=report,
+    )  # fmt: skip
+    try:
+        return waiter.run()
+    finally:
+        waiter.prober.close()
+
+
+@dataclass
+class _Waiter:
+    machine: str
+    address: Callable[[], Address | None]
+    login: Callable[[Address], Login]
+    alive: Callable[[], bool]
+    deadline: Deadline
+    console: SerialConsole
+    report: Report
+    prober: Prober = field(init=False)
+    total: float = field(init=False)
+    known: Address | None = None
+    error: Unreachable | None = None
+    """Why the latest login failed; None once a try did not get that far."""
+    _obstacle: str = ""
+    _since: float = 0.0
+    _looked: float | None = None
+
+    def __post_init__(self) -> None:
+        self.prober = Prober(self.deadline.clock)
+        self.total = self.deadline.left()
+
+    def run(self) -> Connection:
+        import paramiko  # noqa: F401  loading takes a moment: now, while the guest boots
+
+        while True:
+            interrupt.check()
+            self._look()
+            if connection := self._try():
+                return connection
+            if self.deadline.passed:
+                raise self._unreachable(f"no SSH within {self.total:.0f} s: {self._state()}")
+
+    def _look(self) -> None:
+        """Once a second: ask the hypervisor, read the console, and end a hopeless wait."""
+        now = self.deadline.clock.monotonic()
+        if self._looked is not None and now - self._looked < LOOK:
+            return
+        self._looked = now
+        self.known = self.address() or self.known
+        self.report(Progress(machine=self.machine, step=STEP, done=self.total - self.deadline.left(), unit="seconds"))
+        self.console.read()
+        if fatal := self.console.fatal():
+            raise self._unreachable(fatal)
+        if not self.alive():
+            raise self._unreachable("it went off before SSH answered")
+        if self._is_hopeless(now):
+            raise self._unreachable(self._state())
+
+    def _try(self) -> Connection | None:
+        if self.known is None:
+            self.deadline.clock.sleep(SLICE)
+            self.known = self.address()
+            return None
+        sock = self.prober.poll(self.known)
+        if sock is None:
+            if self.prober.stage is not Stage.LOGIN:
+                self.error = None
+            return None
+        return self._log_in(self.login(self.known), sock)
+
+    def _log_in(self, login: Login, sock: socket.socket) -> Connection | None:
+        limit = Deadline(min(self.deadline.at, self.deadline.clock.monotonic() + HANDSHAKE), self.deadline.clock)
+        try:
+            return Connection(login, handshake.authenticated(login, sock, limit))
+        except Unreachable as error:
+            self.error = error
+        self.deadline.clock.sleep(min(LOGIN_PAUSE, self.deadline.left()))
+        return None
+
+    def _is_hopeless(self, now: float) -> bool:
+        """Whether the same obstacle has stood for long enough, for what the console shows."""
+        evidence = "booted" if self.console.booted else "prompts" if self.console.prompts else ""
+        explained = isinstance(self.error, handshake.HostKeyWrong | handshake.LoginRefused) or self.prober.stranger
+        cause = type(self.error).__name__ if self.error else self.prober.stranger and "stranger"
+        obstacle = f"{cause} {evidence}" if evidence or explained else ""
+        if obstacle != self._obstacle:
+            self._obstacle, self._since = obstacle, now
+        patience = SURE if evidence == "booted" else UNSURE
+        return bool(obstacle) and now - self._since >= patience
+
+    def _state(self) -> str:
+        """How far it got, as a clause."""
+        if self.known is None:
+            return "it has no address"
+        where = f"{self.known.host}:{self.known.port}"
+        if self.error is not None:
+            return self.error.brief.removeprefix(f"{self.machine}: ")
+        if self.prober.stranger:
+            return f"something else than SSH answers on {where} ({self.prober.stranger[:60]!r})"
+        booted = "the guest has booted, but " if self.console.booted or self.console.prompts else ""
+        return f"{booted}no SSH server answers on {where}"
+
+    def _unreachable(self, what: str) -> Unreachable:
+        self.console.read()
+        tail = self.console.tail()
+        shown = f"The last lines of its serial console:\n{tail}" if tail else "Its serial console shows nothing."
+        details = "\n".join(part for part in (self.error.details if self.error else "", shown) if part)
+        hint = self.error.hint if self.error and self.error.hint else f"vmctl logs {self.machine}"
+        return Unreachable(f"{self.machine}: {what}", details=details, hint=hint)

@@ -1,0 +1,1 @@
+"""What vmctl keeps on disk: machine records, the journal, locks, port leases. All writes are atomic."""

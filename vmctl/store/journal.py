@@ -1,0 +1,61 @@
+"""The journal of one machine: what was about to be done, and what was done. Append-only, synced, for people and tests.
+
+Steps never need it to go on (they look at the world instead); it says what a killed vmctl was doing.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vmctl.store import files
+
+LONGEST = 256 * 1024
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """The journal at ``path``."""
+
+    path: Path
+
+    def write(self, step: str, phase: str, **facts: Any) -> None:
+        """Add an entry; it is on disk when this returns. ``phase``: begin, done, failed.
+
+        On a full disk there is no entry: `destroy`, which makes room, has to go on.
+        """
+        try:
+            self._append(step, phase, facts)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+
+    def _append(self, step: str, phase: str, facts: Mapping[str, Any]) -> None:
+        files.make_directory(self.path.parent)
+        entry = {"time": round(time.time(), 3), "pid": os.getpid(), "step": step, "phase": phase, **facts}
+        self._rotate()
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def _rotate(self) -> None:
+        if self.path.exists() and self.path.stat().st_size > LONGEST:
+            self.path.replace(self.path.with_name(self.path.name + ".1"))
+
+    def entries(self) -> list[Mapping[str, Any]]:
+        """All whole entries; a line cut by a crash is left out."""
+        found = []
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return found

@@ -1,0 +1,87 @@
+"""Locks between vmctl processes: kernel-held (flock), so that they vanish with their holder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from vmctl import interrupt
+from vmctl.errors import LockTimeout
+from vmctl.events import Notice, Report, ignore
+from vmctl.store import files
+
+VALUE = re.compile(r"(?s)^((?:--set=)?[\w.]+)=.*")
+"""What follows `--set`: its value may be a secret."""
+PAUSE = 0.1
+PATIENCE = 0.3  # seconds of silent waiting: most locks are held for less
+
+
+@contextlib.contextmanager
+def hold(
+    path: Path, what: str, *, timeout: float | None = None, machine: str = "", report: Report = ignore
+) -> Iterator[None]:
+    """Hold the lock at ``path`` for the duration of the block.
+
+    Args:
+        path: the lock file; it stays behind, empty of meaning.
+        what: what is locked, for messages: "machine web".
+        timeout: seconds to wait for another holder; None = for ever, 0 = not at all.
+        machine: for the event that tells of the wait.
+        report: told once, with the holder's name, when there is a wait.
+
+    Raises:
+        LockTimeout: another process kept the lock for longer than ``timeout``.
+        Interrupted: the user asked to stop while waiting.
+    """
+    from filelock import FileLock, Timeout
+
+    files.make_directory(path.parent)
+    lock = FileLock(path, thread_local=False)
+    started = time.monotonic()
+    told = False
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            break
+        except Timeout:
+            waited = time.monotonic() - started
+            if timeout is not None and waited >= timeout:
+                raise LockTimeout(
+                    f"{what} is locked by {holder(path)}",
+                    hint="wait for it to end, or give more time with --lock-timeout",
+                ) from None
+            if waited > PATIENCE and not told:
+                report(Notice(machine=machine, text=f"waiting for {what}, locked by {holder(path)}"))
+                told = True
+            interrupt.sleep(PAUSE)
+    try:
+        _announce(path)
+        yield
+    finally:
+        lock.release()
+
+
+def _holder_file(path: Path) -> Path:
+    return path.with_name(path.name + ".holder")
+
+
+def _announce(path: Path) -> None:
+    command = " ".join(["vmctl", *(VALUE.sub(r"\1=…", word) for word in sys.argv[1:])])
+    with contextlib.suppress(OSError):  # for messages only; a full disk must not keep `destroy` from making room
+        _holder_file(path).write_text(json.dumps({"pid": os.getpid(), "command": command, "since": time.time()}))
+
+
+def holder(path: Path) -> str:
+    """Who holds (or last held) a lock, for people."""
+    try:
+        known = json.loads(_holder_file(path).read_text())
+        since = time.strftime("%H:%M:%S", time.localtime(known["since"]))
+        return f"`{known['command']}` (process {known['pid']}, since {since})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another vmctl"

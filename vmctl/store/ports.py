@@ -1,0 +1,224 @@
+"""Host ports, leased to machines for as long as they exist, across all projects of this user (``ports.json``).
+
+A lease is what makes two machines never race for a port. Whether some other program has the port is found by binding
+it, just before the machine starts.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vmctl.driver import Forward
+from vmctl.errors import VmctlError
+from vmctl.events import Report, ignore
+from vmctl.layout import PROJECT_DIRECTORY, HomeLayout, ProjectLayout
+from vmctl.spec import LOOPBACK, Port
+from vmctl.store import files, locks
+from vmctl.store.listeners import listener
+
+SSH_RANGE = range(22000, 23000)
+AUTO_RANGE = range(23000, 24000)  # both below Linux's ephemeral ports (32768 up)
+SSH_PORT = 22
+WILDCARD = "0.0.0.0"  # noqa: S104  compared with, not bound unless the Vmfile says so
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """The machine that a lease belongs to."""
+
+    project: str
+    root: str
+    machine: str
+
+    def __str__(self) -> str:
+        return f"machine {self.machine} of {self.root}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """One leased host port."""
+
+    owner: Owner
+    forward: Forward
+
+    def same_port(self, forward: Forward) -> bool:
+        """Whether both can not be had at once."""
+        mine = self.forward
+        addresses = {mine.host_ip, forward.host_ip}
+        return (mine.protocol, mine.host) == (forward.protocol, forward.host) and (
+            len(addresses) == 1 or WILDCARD in addresses
+        )
+
+
+class PortTaken(VmctlError):
+    """A host port that the Vmfile asks for belongs to somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The leases of this user."""
+
+    home: HomeLayout
+    report: Report = ignore
+
+    def lease(self, owner: Owner, wanted: Sequence[Port], *, ssh: bool, running: bool) -> tuple[Forward, ...]:
+        """Lease what a machine needs and return it; what it had before and still wants, it keeps.
+
+        Args:
+            owner: the machine.
+            wanted: the Vmfile's ports; a host port of None is chosen here.
+            ssh: whether to add a forward to the guest's SSH.
+            running: the machine runs, so its own leases are bound by its own hypervisor.
+
+        Raises:
+            PortTaken: one or more ports belong to another machine or program; all are named. Nothing is changed.
+        """
+        with locks.hold(self.home.locks / "ports", "the port leases", report=self.report):
+            leases = self._read()
+            others = [lease for lease in leases if lease.owner != owner]
+            mine = [lease.forward for lease in leases if lease.owner == owner]
+            forwards = _Allocation(owner, others, mine, running=running).allocate(wanted, ssh=ssh)
+            self._write([*others, *(Lease(owner=owner, forward=forward) for forward in forwards)])
+            return forwards
+
+    def release(self, owner: Owner) -> None:
+        """Give up all that a machine holds."""
+        if not self.home.ports.exists():
+            return
+        with locks.hold(self.home.locks / "ports", "the port leases", report=self.report):
+            self._write([lease for lease in self._read() if lease.owner != owner])
+
+    def _read(self) -> list[Lease]:
+        rows = files.read_json(self.home.ports) or []
+        try:
+            leases = [Lease(owner=Owner(**row["owner"]), forward=Forward(**row["forward"])) for row in rows]
+        except (TypeError, KeyError) as error:
+            raise files.damaged(self.home.ports, f"{type(error).__name__}: {error}") from error
+        return [lease for lease in leases if _exists(lease.owner)]
+
+    def _write(self, leases: Iterable[Lease]) -> None:
+        files.write_json(self.home.ports, [asdict(lease) for lease in leases])
+
+
+def _exists(owner: Owner) -> bool:
+    """Whether the owner's project is still where it was; the leases of a deleted project are free again.
+
+    One that can not be asked (its file is damaged, its directory is out of reach) keeps what it has.
+    """
+    try:
+        identity = files.read_json(ProjectLayout(Path(owner.root) / PROJECT_DIRECTORY).id_file)
+    except (VmctlError, OSError):
+        return True
+    return isinstance(identity, Mapping) and identity.get("id") == owner.project
+
+
+@dataclass
+class _Allocation:
+    """One machine's choice of ports, with what is taken."""
+
+    owner: Owner
+    others: list[Lease]
+    mine: list[Forward]
+    running: bool
+
+    def allocate(self, wanted: Sequence[Port], *, ssh: bool) -> tuple[Forward, ...]:
+        chosen: list[Forward] = []
+        problems: list[str] = []
+        if ssh:
+            port = Port(guest=SSH_PORT, host=None, host_ip=LOOPBACK)
+            chosen.append(self._choose("ssh", port, SSH_RANGE, chosen))
+        for port in wanted:
+            name = f"{port.protocol}{port.guest}"
+            if port.host is None:
+                chosen.append(self._choose(name, port, AUTO_RANGE, chosen))
+                continue
+            forward = _forward(name, port, port.host)
+            problems += self._conflicts(forward)
+            chosen.append(forward)
+        if problems:
+            raise PortTaken(
+                f"host ports that machine {self.owner.machine} needs are taken",
+                details="\n".join(problems),
+                hint="free the port, or change it in the Vmfile (`auto:GUEST` takes any free one)",
+            )
+        return tuple(chosen)
+
+    def _conflicts(self, forward: Forward) -> list[str]:
+        where = f"{forward.host_ip}:{forward.host}/{forward.protocol}"
+        for lease in self.others:
+            if lease.same_port(forward):
+                return [f"{where} belongs to {lease.owner}"]
+        if not self._free(forward):
+            return [in_use(forward)]
+        return []
+
+    def _free(self, forward: Forward) -> bool:
+        return (self.running and self._had(forward)) or can_bind(forward)
+
+    def _had(self, forward: Forward) -> bool:
+        return any(
+            (old.host_ip, old.host, old.protocol) == (forward.host_ip, forward.host, forward.protocol)
+            for old in self.mine
+        )
+
+    def _choose(self, name: str, port: Port, choices: range, chosen: Sequence[Forward]) -> Forward:
+        kept = [
+            old.host for old in self.mine if (old.name, old.host_ip) == (name, port.host_ip) and old.host in choices
+        ]
+        for number in [*kept, *choices]:
+            forward = _forward(name, port, number)
+            clash = any(Lease(owner=self.owner, forward=other).same_port(forward) for other in chosen)
+            if not clash and not any(lease.same_port(forward) for lease in self.others) and self._free(forward):
+                return forward
+        raise PortTaken(
+            f"no free host port from {choices[0]} to {choices[-1]} is left for machine {self.owner.machine}",
+            hint="vmctl list",
+        )
+
+
+def _forward(name: str, port: Port, number: int) -> Forward:
+    return Forward(name=name, guest=port.guest, host=number, host_ip=port.host_ip, protocol=port.protocol)
+
+
+def require_free(machine: str, forwards: Iterable[Forward]) -> None:
+    """See that no program has taken ports that a machine can not do without.
+
+    Raises:
+        PortTaken: all that are taken, and who has them.
+    """
+    problems = [in_use(forward) for forward in forwards if not can_bind(forward)]
+    if problems:
+        raise PortTaken(
+            f"host ports that machine {machine} had when it was suspended are taken",
+            details="\n".join(problems),
+            hint=f"free them, or give up what is in its memory: vmctl halt {machine}",
+        )
+
+
+def in_use(forward: Forward) -> str:
+    """Who has a port, for people."""
+    where = f"{forward.host_ip}:{forward.host}/{forward.protocol}"
+    return f"{where} is in use by {listener(forward.host, forward.protocol)}"
+
+
+def can_bind(forward: Forward) -> bool:
+    """Whether a program could listen there now."""
+    kind = socket.SOCK_STREAM if forward.protocol == "tcp" else socket.SOCK_DGRAM
+    family = socket.AF_INET6 if ":" in forward.host_ip else socket.AF_INET
+    with suppress(OSError), socket.socket(family, kind) as probe:
+        if forward.protocol == "tcp":
+            # As QEMU does: a port whose last connections are in TIME_WAIT is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((forward.host_ip, forward.host))
+        return True
+    return False
+
+
+def as_objects(forwards: Iterable[Forward]) -> list[dict[str, Any]]:
+    """Forwards for JSON output."""
+    return [asdict(forward) for forward in forwards]

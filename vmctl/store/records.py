@@ -1,0 +1,87 @@
+"""The record of one machine: what only vmctl knows of it.
+
+Written before the machine is made, so that nothing is ever orphaned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from vmctl.driver import Forward
+from vmctl.layout import MachineLayout
+from vmctl.store import files
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoxUsed:
+    """The box that the machine's disk is an overlay of, with what a later start needs to know of it."""
+
+    name: str
+    version: str
+    digest: str
+    user: str
+    firmware: str = "bios"
+    cloud_init: bool = True
+    virtual_size: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One machine's record (``machine.json``)."""
+
+    name: str
+    """The machine's name in the hypervisor."""
+    project: str
+    machine: str
+    provider: str
+    where: str = ""
+    """Which hypervisor of the provider has it (``Driver.where``)."""
+    box: BoxUsed
+    version: str
+    """The vmctl that made it."""
+    user: str
+    """Login user in the guest."""
+    uid: int | None = None
+    """The login user's uid in the guest, where vmctl chose it."""
+    forwards: tuple[Forward, ...] = ()
+    applied: Mapping[str, Any] = field(default_factory=dict)
+    """The hardware that the hypervisor was last told, by field (``vmctl.lifecycle.plan``)."""
+    folders: Mapping[str, str] = field(default_factory=dict)
+    """How each guest path was shared: virtiofs, rsync…"""
+    ready_run: str = ""
+    """``Observed.run`` of the start after which folders and checks were done; "" = not yet."""
+
+    @property
+    def ssh_port(self) -> int | None:
+        """The host port that leads to the guest's SSH, where there is one."""
+        return next((forward.host for forward in self.forwards if forward.name == "ssh"), None)
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def save(layout: MachineLayout, record: Record) -> None:
+    """Write a machine's record."""
+    files.write_json(layout.record, dataclasses.asdict(record))
+
+
+def load(layout: MachineLayout) -> Record | None:
+    """Read a machine's record; None when there is none.
+
+    Raises:
+        VmctlError: the file is there but damaged.
+    """
+    data = files.read_json(layout.record)
+    if data is None:
+        return None
+    try:
+        known = {name.name: data[name.name] for name in dataclasses.fields(Record) if name.name in data}
+        known["box"] = BoxUsed(**known["box"])
+        known["forwards"] = tuple(Forward(**forward) for forward in known.get("forwards", ()))
+        return Record(**known)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise files.damaged(layout.record, f"{type(error).__name__}: {error}") from error

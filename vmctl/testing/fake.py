@@ -1,0 +1,212 @@
+"""A driver without a hypervisor. Its machines have states and addresses, and no guests."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, State
+from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.spec import FolderKind
+from vmctl.testing.shelf import Content, FakeMachine, Shelf
+
+KILL = "kill"
+FAULT_KEY = "fail"
+RUNNING = (State.RUNNING, State.STARTING, State.STOPPING)
+
+
+class FakeDriver:
+    """The whole driver protocol, ``Suspends`` included, in memory or in a file.
+
+    Options (``Host.options``, so ``fake: {…}`` of a Vmfile where it is installed as the provider ``fake``):
+        directory: keep the machines in ``machines.json`` there, shared by all processes that name it.
+        fail: name of a method whose every call fails, or a mapping from names to messages.
+
+    Attributes:
+        calls: every call as (method, machine), in order; "" for calls about none.
+        on_call: called with the same before each call; may raise, wait, or kill.
+        ignores_button: guests do not react to ``stop`` without ``force``.
+        problem: what ``usable`` says.
+    """
+
+    name = "fake"
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        directory: Path | None = None,
+        folders: tuple[FolderKind, ...] = (),
+        parallel: bool = True,
+    ) -> None:
+        self.host = host
+        chosen = directory or host.options.get("directory")
+        self._shelf = Shelf(Path(str(chosen)) / "machines.json" if chosen else None)
+        self._features = Features(formats=("qcow2", "raw"), folders=folders, parallel=parallel)
+        self.calls: list[tuple[str, str]] = []
+        self.on_call: Callable[[str, str], None] = lambda _method, _machine: None
+        self.ignores_button = False
+        self.problem = ""
+        self._configured = _configured_faults(host.options.get(FAULT_KEY))
+
+    @property
+    def features(self) -> Features:
+        """As configured."""
+        return self._features
+
+    @property
+    def where(self) -> str:
+        """Always the same."""
+        return "fake"
+
+    def usable(self) -> str:
+        """``problem``."""
+        return self.problem
+
+    def fail(self, method: str, message: str = "the fake driver was told to fail") -> None:
+        """Make every call of ``method`` raise ``VmctlError(message)``, or kill this process (``message="kill"``)."""
+        with self._shelf.open() as content:
+            content.faults[method] = message
+
+    def mend(self) -> None:
+        """Forget all faults."""
+        self._configured = {}
+        with self._shelf.open() as content:
+            content.faults.clear()
+
+    def machine(self, name: str) -> FakeMachine:
+        """A copy of what the fake knows of a machine; KeyError when there is none."""
+        with self._shelf.open() as content:
+            return content.machines[name]
+
+    def put(self, name: str, state: State) -> None:
+        """Change a machine's state behind vmctl's back."""
+        with self._shelf.open() as content:
+            content.machines[name].state = state
+
+    def check(self, definition: Definition) -> None:
+        """Refuse folders that ``features`` lacks, and a disk that would shrink."""
+        self._begin("check", definition.name)
+        for share in definition.shares:
+            if share.kind not in self._features.folders:
+                raise UsageError(f"{share.host}: the fake driver can not do {share.kind}", hint="use `type: rsync`")
+        with self._shelf.open() as content:
+            present = content.machines.get(definition.name)
+            if present and definition.spec.disk is not None and definition.spec.disk < present.disk:
+                raise UsageError(f"machines.{definition.spec.name}.disk: a disk can not shrink")
+
+    def create(self, definition: Definition, base: Disk) -> None:
+        """Write the machine down."""
+        self._begin("create", definition.name)
+        if not base.path.exists():
+            raise VmctlError(f"{base.path} does not exist", hint="vmctl box list")
+        with self._shelf.open() as content:
+            present = content.machines.get(definition.name)
+            if present is None:
+                size = definition.spec.disk or base.virtual_size
+                content.machines[definition.name] = FakeMachine(
+                    tag=definition.tag, address=_ssh(definition), disk=size, hardware=_hardware(definition)
+                )
+            elif (present.tag.project, present.tag.machine) != (definition.tag.project, definition.tag.machine):
+                raise VmctlError(f"the machine {definition.name!r} belongs to another project", hint="vmctl list")
+
+    def update(self, definition: Definition) -> None:
+        """Write down other hardware for a stopped machine."""
+        self._begin("update", definition.name)
+        with self._shelf.open() as content:
+            machine = _existing(content, definition.name)
+            if machine.state in (*RUNNING, State.PAUSED):
+                raise WrongState(f"the machine {definition.name!r} is running", hint="vmctl reload")
+            machine.tag, machine.address = definition.tag, _ssh(definition)
+            machine.hardware = _hardware(definition)
+            machine.disk = max(machine.disk, definition.spec.disk or 0)
+
+    def start(self, name: str) -> None:
+        """Running, from whatever it was."""
+        self._begin("start", name)
+        with self._shelf.open() as content:
+            machine = _existing(content, name)
+            if machine.state not in (*RUNNING, State.PAUSED):
+                machine.starts += 1
+            machine.state = State.RUNNING
+
+    def stop(self, name: str, *, force: bool = False) -> None:
+        """Off at once, unless ``ignores_button``."""
+        self._begin("stop", name)
+        with self._shelf.open() as content:
+            machine = content.machines.get(name)
+            if machine is not None and (force or (machine.state is not State.SAVED and not self.ignores_button)):
+                machine.state = State.STOPPED
+
+    def suspend(self, name: str) -> None:
+        """Saved."""
+        self._begin("suspend", name)
+        with self._shelf.open() as content:
+            machine = _existing(content, name)
+            if machine.state not in (*RUNNING, State.PAUSED, State.SAVED):
+                raise WrongState(f"the machine {name!r} is not running", hint="vmctl up")
+            machine.state = State.SAVED
+
+    def destroy(self, name: str) -> None:
+        """Forgotten."""
+        self._begin("destroy", name)
+        with self._shelf.open() as content:
+            content.machines.pop(name, None)
+
+    def states(self) -> Mapping[str, Observed]:
+        """All machines."""
+        self._begin("states")
+        with self._shelf.open() as content:
+            return {name: _observed(machine) for name, machine in content.machines.items()}
+
+    def address(self, name: str) -> Address | None:
+        """Where the machine's SSH forward is, while it runs."""
+        self._begin("address", name)
+        with self._shelf.open() as content:
+            machine = content.machines.get(name)
+            return machine.address if machine is not None and machine.state in RUNNING else None
+
+    def _begin(self, method: str, machine: str = "") -> None:
+        self.calls.append((method, machine))
+        self.on_call(method, machine)
+        with self._shelf.open() as content:
+            message = content.faults.get(method) or self._configured.get(method)
+        if message == KILL:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if message:
+            raise VmctlError(message)
+
+
+def _configured_faults(option: object) -> dict[str, str]:
+    if isinstance(option, Mapping):
+        return {str(method): str(message) for method, message in option.items()}
+    return {str(option): "the fake driver was told to fail"} if option else {}
+
+
+def _existing(content: Content, name: str) -> FakeMachine:
+    if name not in content.machines:
+        raise WrongState(f"there is no machine {name!r}", hint="vmctl up")
+    return content.machines[name]
+
+
+def _observed(machine: FakeMachine) -> Observed:
+    run = str(machine.starts) if machine.state in (*RUNNING, State.PAUSED) else ""
+    return Observed(state=machine.state, tag=machine.tag, run=run, raw=f"fake {machine.state.value}")
+
+
+def _ssh(definition: Definition) -> Address | None:
+    ssh = next((forward for forward in definition.forwards if forward.name == "ssh"), None)
+    return Address(host=ssh.host_ip, port=ssh.host) if ssh else None
+
+
+def _hardware(definition: Definition) -> dict[str, object]:
+    return {
+        "cpus": definition.spec.cpus,
+        "memory": definition.spec.memory,
+        "forwards": [[each.protocol, each.host_ip, each.host, each.guest] for each in definition.forwards],
+        "nics": [[nic.network, nic.ip] for nic in definition.nics],
+        "shares": [[share.tag, str(share.host)] for share in definition.shares],
+        "seed": str(definition.seed or ""),
+    }

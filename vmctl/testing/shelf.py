@@ -1,0 +1,86 @@
+"""Where a ``FakeDriver`` keeps its machines: in memory, or in a JSON file that several processes share."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vmctl.driver import Address, State, Tag
+from vmctl.store import files
+
+
+@dataclass
+class FakeMachine:
+    """A machine that exists only on paper."""
+
+    tag: Tag
+    address: Address | None
+    disk: int
+    """Size of the root disk in bytes."""
+    state: State = State.STOPPED
+    starts: int = 0
+    """How often it was started or restored."""
+    hardware: dict[str, Any] = field(default_factory=dict)
+    """What the last ``create`` or ``update`` asked for."""
+
+
+@dataclass
+class Content:
+    """All that a fake hypervisor knows."""
+
+    machines: dict[str, FakeMachine] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    """Name of a driver's method → what it fails with; see ``FakeDriver.fail``."""
+
+
+class Shelf:
+    """Hands out the content to one thread of one process at a time, and keeps what that changed."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._content = Content()
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def open(self) -> Iterator[Content]:
+        """The content; changes made inside the block are kept when it ends well."""
+        with self._lock:
+            if self._file is None:
+                yield self._content
+                return
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                before = self._file.read_text(encoding="utf-8") if self._file.exists() else "{}"
+                content = _decode(json.loads(before))
+                yield content
+                after = json.dumps(_encode(content), indent=1)
+                if after != before:
+                    files.write(self._file, after)
+
+
+def _encode(content: Content) -> dict[str, Any]:
+    machines = {name: {**asdict(each), "state": each.state.value} for name, each in content.machines.items()}
+    return {"machines": machines, "faults": content.faults}
+
+
+def _decode(raw: dict[str, Any]) -> Content:
+    machines = {name: _machine(row) for name, row in raw.get("machines", {}).items()}
+    return Content(machines=machines, faults=raw.get("faults", {}))
+
+
+def _machine(row: dict[str, Any]) -> FakeMachine:
+    return FakeMachine(
+        **{
+            **row,
+            "tag": Tag(**row["tag"]),
+            "address": Address(**row["address"]) if row["address"] else None,
+            "state": State(row["state"]),
+        }
+    )

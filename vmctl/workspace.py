@@ -1,0 +1,217 @@
+"""A project at work: its Vmfile, its records, the drivers it uses, and what the hypervisors say of its machines."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vmctl import machines as naming
+from vmctl import registry
+from vmctl.driver import Driver, Host, Observed, State
+from vmctl.errors import UsageError
+from vmctl.events import Report, Warned, ignore
+from vmctl.layout import HomeLayout, MachineLayout, ProjectLayout
+from vmctl.spec import BoxRef, MachineSpec, Project
+from vmctl.store import identity, locks, records
+from vmctl.store.ports import Owner, Ports
+from vmctl.store.records import Record
+
+ABSENT = "not created"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """One machine, as wanted (spec), as remembered (record) and as it is (observed)."""
+
+    name: str
+    layout: MachineLayout
+    spec: MachineSpec | None
+    """None: no longer in the Vmfile."""
+    record: Record | None
+    provider: str
+    reason: str
+    """Why that provider."""
+    observed: Observed | None
+    """None: the hypervisor was asked, and has no such machine."""
+    domain: str
+    """The machine's name in the hypervisor."""
+
+    @property
+    def state(self) -> State | None:
+        """What it is doing; None when it does not exist."""
+        return self.observed.state if self.observed else None
+
+    @property
+    def state_text(self) -> str:
+        """The state for people and JSON."""
+        if self.observed is None:
+            return ABSENT
+        unknown = self.observed.state is State.UNKNOWN
+        return f"unknown ({self.observed.raw})" if unknown else self.observed.state.value
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it runs, and folders and checks were done since it was started."""
+        run = self.observed.run if self.observed and self.observed.state is State.RUNNING else ""
+        return bool(run) and self.record is not None and self.record.ready_run == run
+
+
+@dataclass
+class Workspace:
+    """Everything about one project that commands need. Asks hypervisors, never remembers their answers."""
+
+    project: Project
+    home: HomeLayout
+    report: Report = ignore
+    lock_timeout: float | None = None
+    _drivers: dict[str, Driver] = field(default_factory=dict)
+    _guard: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def layout(self) -> ProjectLayout:
+        """Where the project keeps its state."""
+        return identity.project_layout(self.project.root)
+
+    @property
+    def id(self) -> str | None:
+        """The project's id; None before its first `up`."""
+        return identity.read(self.layout)
+
+    def ensure_id(self) -> str:
+        """The project's id, made now if there is none."""
+        return identity.ensure(self.layout, self.home, report=self.report)
+
+    def owner(self, machine: str) -> Owner:
+        """The machine, as owner of port leases."""
+        return Owner(project=self.ensure_id(), root=str(self.project.root), machine=machine)
+
+    @property
+    def ports(self) -> Ports:
+        """The host's port leases."""
+        return Ports(self.home, self.report)
+
+    def driver(self, provider: str) -> Driver:
+        """The provider's driver, made once."""
+        with self._guard:
+            if provider not in self._drivers:
+                host = Host(
+                    home=self.home.root,
+                    warn=self._warn,
+                    options=self.project.options.get(provider, {}),
+                    where=self._where(provider),
+                )
+                self._drivers[provider] = registry.make(provider, host)
+            return self._drivers[provider]
+
+    def _where(self, provider: str) -> str:
+        """Where the project's machines are, if it has any under this provider."""
+        for name in naming.recorded(self.project.root):
+            record = records.load(self.layout.machine(name))
+            if record is not None and record.provider == provider:
+                return record.where
+        return ""
+
+    def _warn(self, text: str, hint: str) -> None:
+        self.report(Warned(text=text, hint=hint))
+
+    def names(self, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+        """The machines of the Vmfile that ``wanted`` means; all when nothing is wanted."""
+        return naming.select([spec.name for spec in self.project.machines], wanted)
+
+    def all_names(self, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+        """As ``names``, and also machines that have left the Vmfile but still exist."""
+        in_file = [spec.name for spec in self.project.machines]
+        recorded = [name for name in naming.recorded(self.project.root) if name not in in_file]
+        return naming.select([*in_file, *recorded], wanted)
+
+    def survey(
+        self, names: Sequence[str] | None = None, *, option: str | None = None, choose: bool = False
+    ) -> list[Machine]:
+        """Look at machines: one question per provider, however many machines.
+
+        Args:
+            names: which (None = all of the Vmfile).
+            option: the value of --provider.
+            choose: settle which provider a machine that does not exist yet would get.
+
+        Raises:
+            VmctlError: a hypervisor could not be asked.
+        """
+        specs = {spec.name: spec for spec in self.project.machines}
+        project = self.id
+        told: dict[str, Mapping[str, Observed]] = {}
+        return [
+            self._look(name, specs.get(name), project, told, option=option, choose=choose)
+            for name in (specs if names is None else names)
+        ]
+
+    def _look(
+        self,
+        name: str,
+        spec: MachineSpec | None,
+        project: str | None,
+        told: dict[str, Mapping[str, Observed]],
+        *,
+        option: str | None,
+        choose: bool,
+    ) -> Machine:
+        layout = self.layout.machine(name)
+        record = records.load(layout) if project else None
+        wanted = spec.provider if spec else "auto"
+        provider, reason = wanted, "Vmfile"
+        if choose or record or project:
+            existing = record.provider if record else None
+            provider, reason = registry.choose(wanted, option=option, existing=existing, driver=self.driver)
+        observed, domain = None, record.name if record else ""
+        if project:
+            if provider not in told:
+                told[provider] = self.driver(provider).states()
+            domain, observed = _find(told[provider], project, name, domain)
+        return Machine(
+            name=name, layout=layout, spec=spec, record=record, provider=provider, reason=reason, observed=observed,
+            domain=domain or (naming.hypervisor_name(self.project.root, name, project) if project else ""),
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def locked(self, names: Sequence[str]) -> Iterator[None]:
+        """Hold the locks of machines, taken in one order everywhere, so that two commands never wait for each other."""
+        self.ensure_id()
+        with contextlib.ExitStack() as stack:
+            for name in sorted(names):
+                path = self.layout.machine_lock(name)
+                what = f"machine {name}"
+                stack.enter_context(locks.hold(path, what, timeout=self.lock_timeout, machine=name, report=self.report))
+            yield
+
+
+def _find(states: Mapping[str, Observed], project: str, machine: str, recorded: str) -> tuple[str, Observed | None]:
+    """The machine by its tag; a renamed or moved one is found as well."""
+    for name, observed in states.items():
+        if (observed.tag.project, observed.tag.machine) == (project, machine):
+            return name, observed
+    return recorded, None
+
+
+def from_records(file: Path) -> Project:
+    """The machines that vmctl has records of, as far as those tell, for commands that can do without the Vmfile."""
+    root = file.absolute().parent
+    layout, specs = identity.project_layout(root), []
+    for name in naming.recorded(root):
+        if record := records.load(layout.machine(name)):
+            box = BoxRef(address=record.box.name)
+            specs.append(MachineSpec(name=name, box=box, provider=record.provider, user=record.user))
+    return Project(root=root, file=file, machines=tuple(specs))
+
+
+def require_known(machine: Machine) -> MachineSpec:
+    """The machine's spec.
+
+    Raises:
+        UsageError: it is no longer in the Vmfile.
+    """
+    if machine.spec is None:
+        raise UsageError(f"machine {machine.name} is no longer in the Vmfile", hint=f"vmctl destroy {machine.name}")
+    return machine.spec
