@@ -1,0 +1,147 @@
+"""What can not work, found before anything is changed."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vmctl import process
+from vmctl.driver import Definition
+from vmctl.errors import UsageError
+from vmctl.spec import MachineSpec
+from vmctl_libvirt import host_routes, knobs, networks, shares
+from vmctl_libvirt.connection import AUTO, Connection
+from vmctl_libvirt.errors import library
+from vmctl_libvirt.knobs import Fault
+from vmctl_libvirt.storage import Storage
+
+KEEP_LOCAL = "sudo ip route add 239.192.0.0/14 dev lo"
+PASST_SINCE = 9_002_000
+"""9.0 documents it and refuses it (libvirt issue 462)."""
+
+
+def refusal(spec: MachineSpec, faults: Sequence[Fault]) -> UsageError:
+    """One error that tells all faults of a machine, each with its place."""
+    lines = [_line(spec, fault) for fault in faults]
+    if len(lines) == 1:
+        return UsageError(lines[0])
+    return UsageError(f"{len(lines)} faults in machine {spec.name!r}", details="\n".join(lines))
+
+
+def offline(definition: Definition, uri: str) -> Iterator[Fault]:
+    """The faults that show without asking libvirt."""
+    spec = definition.spec
+    yield from knobs.faults(spec)
+    own = knobs.options(spec).get("uri") or uri
+    if own != uri and not {own, uri} <= {AUTO, ""}:
+        yield Fault("libvirt.uri", f"must be the same for the whole project, which uses {uri}")
+    if not any(knobs.faults(spec)):
+        yield from _forwards(definition, knobs.read(spec))
+
+
+def faults(definition: Definition, connection: Any, door: Connection, storage: Storage) -> Iterator[Fault]:
+    """The faults that libvirt, or this host, must be asked about."""
+    if not any(knobs.faults(definition.spec)):
+        yield from _first_nic(knobs.read(definition.spec), connection, door)
+    yield from _shares(definition, door)
+    yield from _disk(definition, storage)
+    if door.abilities.is_session:
+        yield from _multicast(definition)
+    else:
+        yield from _subnets(definition, connection, door)
+
+
+def leak(definition: Definition, door: Connection) -> str:
+    """The device by which a session-mode network leaves this host, for others on that LAN to see; "" = by none."""
+    if not door.abilities.is_session:
+        return ""
+    groups = (networks.mcast_group(definition.network_prefix, nic.network) for nic in definition.nics)
+    devices = {host_routes.multicast_device(group.address) for group in groups}
+    return next(iter(sorted(devices - {"", host_routes.LOOPBACK})), "")
+
+
+def why_not_listed(connection: Any, arch: str) -> str:
+    """Why KVM can not be used by libvirt's own account, or ""."""
+    libvirt = library()
+    try:
+        connection.getDomainCapabilities(None, arch, None, "kvm", 0)
+    except libvirt.libvirtError as error:
+        return f"libvirt offers none for {arch}: {error}"
+    return ""
+
+
+def _line(spec: MachineSpec, fault: Fault) -> str:
+    place = spec.places.get(fault.path)
+    return f"{place}: " * bool(place) + f"machines.{spec.name}.{fault.path}: {fault.message}"
+
+
+def _forwards(definition: Definition, chosen: knobs.Knobs) -> Iterator[Fault]:
+    asked = [forward for forward in definition.forwards if forward.name != "ssh"]
+    if chosen.management_network and asked:
+        yield Fault(
+            "ports", "can not be forwarded with libvirt.management_network; connect to the machine's own address"
+        )
+    for index, forward in enumerate(asked):
+        if ipaddress.ip_address(forward.host_ip).version != 4 and chosen.user_network == "slirp":  # noqa: PLR2004
+            yield Fault(f"ports.{index}", f"{forward.host_ip}: QEMU's user network listens on IPv4 addresses only")
+
+
+def _first_nic(chosen: knobs.Knobs, connection: Any, door: Connection) -> Iterator[Fault]:
+    name = chosen.management_network
+    if name and networks.find(connection, name) is None:
+        known = ", ".join(sorted(each.name() for each in connection.listAllNetworks(0))) or "none"
+        yield Fault("libvirt.management_network", f"libvirt has no network {name!r} (it has: {known})")
+    if chosen.user_network == "passt" and not name:
+        if door.abilities.version < PASST_SINCE:
+            yield Fault("libvirt.user_network", "passt needs libvirt 9.2 or newer")
+        elif door.abilities.is_local and not _is_installed("passt"):
+            yield Fault("libvirt.user_network", "passt is not installed (sudo apt-get install passt)")
+
+
+def _shares(definition: Definition, door: Connection) -> Iterator[Fault]:
+    possible = shares.kinds(door.abilities)
+    for share in definition.shares:
+        if share.kind not in possible:
+            yield Fault(
+                "synced_folders",
+                f"{share.host}: {share.kind} is not possible with {door.abilities.uri} here; use `type: rsync`",
+            )
+        elif not share.host.is_dir():
+            yield Fault("synced_folders", f"{share.host}: no such directory")
+
+
+def _disk(definition: Definition, storage: Storage) -> Iterator[Fault]:
+    wanted = definition.spec.disk
+    present = storage.size(definition.name) if wanted is not None else None
+    if wanted is not None and present is not None and wanted < present:
+        yield Fault("disk", f"{wanted} bytes is less than the disk has now ({present}); a disk can not shrink")
+
+
+def _multicast(definition: Definition) -> Iterator[Fault]:
+    for index, nic in enumerate(definition.nics):
+        group = networks.mcast_group(definition.network_prefix, nic.network)
+        if not host_routes.multicast_device(group.address):
+            yield Fault(
+                f"networks.{index}",
+                f"this host has no way for multicast, which carries networks in session mode ({KEEP_LOCAL})",
+            )
+
+
+def _subnets(definition: Definition, connection: Any, door: Connection) -> Iterator[Fault]:
+    wanted = networks.subnets(definition)
+    if not wanted:
+        return
+    by_host = host_routes.taken() if door.abilities.is_local and door.abilities.runs_guests else []
+    by_libvirt = list(networks.taken_by_libvirt(connection))
+    for each, obstacle in networks.overlaps(wanted, by_libvirt, by_host):
+        index = wanted.index(each)
+        yield Fault(f"networks.{index}", f"{each.subnet} can not be used: {obstacle}")
+
+
+def _is_installed(program: str) -> bool:
+    try:
+        process.find(program)
+    except process.ProgramMissing:
+        return False
+    return True

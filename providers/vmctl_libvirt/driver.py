@@ -1,0 +1,247 @@
+"""The driver: vmctl's protocol on one side, libvirt on the other. The modules beside it do the work."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from vmctl import interrupt
+from vmctl.driver import Address, Definition, Disk, Features, Host, Observed
+from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.flock import held
+from vmctl.spec import MachineSpec
+from vmctl_libvirt import addresses, checks, knobs, machines, networks, shares
+from vmctl_libvirt.connection import AUTO, Connection, why_unusable
+from vmctl_libvirt.domain import Parts, Platform, domain_xml
+from vmctl_libvirt.errors import LibvirtMissing, library
+from vmctl_libvirt.first_nic import ssh_forward
+from vmctl_libvirt.identity import Mark
+from vmctl_libvirt.kvm import Evidence
+from vmctl_libvirt.shares import SharedFolder
+from vmctl_libvirt.storage import Storage
+
+FORMATS = ("qcow2", "raw")
+
+
+class LibvirtDriver:
+    """Machines by libvirt: QEMU/KVM, local or on another host, in system or session mode."""
+
+    name = "libvirt"
+
+    def __init__(self, host: Host, *, evidence: Evidence | None = None) -> None:
+        self._host = host
+        self._connection = Connection(str(host.options.get("uri") or AUTO), made_at=host.where)
+        self._evidence = evidence or Evidence()
+        self._warned: set[str] = set()
+        self._warned_lock = threading.Lock()
+
+    @property
+    def features(self) -> Features:
+        """What this connection can do."""
+        return Features(formats=FORMATS, folders=shares.kinds(self._connection.abilities))
+
+    @property
+    def where(self) -> str:
+        """The URI that ``auto`` turned out to be."""
+        return self._connection.abilities.uri
+
+    def features_of(self, spec: MachineSpec) -> Features:
+        """What this connection can do for one machine, whose knobs may change NIC 1."""
+        chosen = knobs.read(spec) if not any(knobs.faults(spec)) else knobs.Knobs()
+        if chosen.management_network:
+            return replace(self.features, user_network=False, nic1_address="", nic1_gateway="", nic1_dns="")
+        if chosen.user_network == "passt":  # which hands out the host's own name servers
+            return replace(self.features, nic1_address="", nic1_gateway="", nic1_dns="")
+        return self.features
+
+    def usable(self) -> str:
+        """Why libvirt can not be used here, or ""."""
+        try:
+            library()
+        except LibvirtMissing as error:
+            return f"{error.brief} ({error.hint})"
+        return why_unusable(self._connection.wanted)
+
+    def check(self, definition: Definition) -> None:
+        """Refuse what can not work, all faults of the machine at once."""
+
+        def look(connection: Any) -> list[knobs.Fault]:
+            storage = Storage(connection, self._connection.abilities)
+            return list(checks.faults(definition, connection, self._connection, storage))
+
+        found = list(checks.offline(definition, self._connection.wanted))
+        found += self._connection.run(look, f"check {definition.name}")
+        if found:
+            raise checks.refusal(definition.spec, found)
+        if device := checks.leak(definition, self._connection):
+            self._warn_once(
+                f"in session mode, networks between machines are multicast; theirs leaves this host by {device}",
+                f"{checks.KEEP_LOCAL}    # keeps it here",
+            )
+
+    def create(self, definition: Definition, base: Disk) -> None:
+        """Make the machine, stopped; finished halves of an earlier attempt are used or replaced."""
+        self._connection.run(lambda connection: self._create(connection, definition, base), f"create {definition.name}")
+
+    def update(self, definition: Definition) -> None:
+        """Redefine a stopped machine, keeping its disks and its identity in libvirt."""
+        self._connection.run(lambda connection: self._update(connection, definition), f"change {definition.name}")
+
+    def start(self, name: str) -> None:
+        """Start, restore or unpause."""
+        self._connection.run(lambda connection: machines.start(connection, name), f"start {name}")
+
+    def stop(self, name: str, *, force: bool = False) -> None:
+        """Press the power button (ACPI) and return, or cut the power."""
+        self._connection.run(lambda connection: machines.stop(connection, name, force=force), f"stop {name}")
+
+    def suspend(self, name: str) -> None:
+        """Save the memory to disk; with a live share (virtiofs) it is kept in RAM, and the machine is PAUSED."""
+        saved = self._connection.run(lambda connection: machines.suspend(connection, name), f"suspend {name}")
+        if not saved:
+            self._host.warn(
+                f"{name} is frozen in memory, not saved to disk, because it has a live folder (virtiofs);"
+                " it does not survive a restart of this host",
+                "vmctl halt    # where that matters",
+            )
+
+    def destroy(self, name: str) -> None:
+        """Remove the machine, its volumes, its saved memory, and the networks that nobody else uses."""
+        self._connection.run(lambda connection: self._destroy(connection, name), f"destroy {name}")
+
+    def states(self) -> Mapping[str, Observed]:
+        """All machines with vmctl's mark."""
+        return self._connection.run(lambda connection: dict(machines.observe_all(connection)), "list its machines")
+
+    def address(self, name: str) -> Address | None:
+        """Where SSH answers, as soon as it is known."""
+        return self._connection.run(lambda connection: addresses.find(connection, name), f"tell the address of {name}")
+
+    def prune(self) -> list[str]:
+        """Delete the pool's copies of boxes that no machine stands on; their volumes' names."""
+        return self._connection.run(
+            lambda connection: self._storage(connection).prune_bases(), "remove unused copies of boxes"
+        )
+
+    def close(self) -> None:
+        """Close the connection, if open; the next call opens it again."""
+        self._connection.close()
+
+    def _storage(self, connection: Any) -> Storage:
+        return Storage(connection, self._connection.abilities)
+
+    def _create(self, connection: Any, definition: Definition, base: Disk) -> None:
+        found = machines.find_ours(connection, definition.name)
+        if found is not None:
+            self._require_same(definition, found[1])
+            self._ensure_networks(connection, definition)
+            return
+        storage = self._storage(connection)
+        size = _disk_size(definition.spec, base)
+        with held(self._host.home / "locks" / f"libvirt-{base.digest}"):
+            base_path = storage.base(base)
+        try:
+            parts = Parts(
+                disk=storage.overlay(definition.name, base_path, base.format, size),
+                seed=storage.seed(definition.name, definition.seed) if definition.seed else "",
+                shares=self._shared_folders(definition),
+            )
+            self._define(connection, definition, _mark(definition, base.arch, base.firmware), parts)
+        except BaseException:
+            with interrupt.shielded(), suppress(library().libvirtError):  # what failed first is what matters
+                self._destroy(connection, definition.name)
+            raise
+
+    def _update(self, connection: Any, definition: Definition) -> None:
+        domain, mark = machines.must_find(connection, definition.name)
+        self._require_same(definition, mark)
+        if domain.isActive():
+            raise WrongState(f"the machine {definition.name!r} is running", hint="vmctl reload")
+        storage = self._storage(connection)
+        if definition.spec.disk is not None:
+            storage.grow(definition.name, definition.spec.disk)
+        parts = Parts(
+            uuid=domain.UUIDString(),
+            disk=storage.path(definition.name),
+            seed=storage.seed(definition.name, definition.seed) if definition.seed else "",
+            shares=self._shared_folders(definition),
+        )
+        self._define(connection, definition, _mark(definition, mark.arch, mark.firmware), parts)
+        self._prune_networks(connection)
+
+    def _shared_folders(self, definition: Definition) -> tuple[SharedFolder, ...]:
+        for text in shares.unmappable(definition.shares):
+            self._host.warn(text, "use `type: rsync` for it")
+        return shares.shared_folders(definition.shares, self._host.home / "libvirt")
+
+    def _define(self, connection: Any, definition: Definition, mark: Mark, parts: Parts) -> None:
+        connection.defineXML(domain_xml(definition, self._platform(connection, mark.arch), mark, parts))
+        self._ensure_networks(connection, definition)
+
+    def _destroy(self, connection: Any, name: str) -> None:
+        found = machines.find_ours(connection, name)
+        if found is not None:
+            machines.undefine(found[0], runs_guests=self._connection.abilities.runs_guests)
+        self._storage(connection).remove(name)
+        self._prune_networks(connection)
+
+    def _ensure_networks(self, connection: Any, definition: Definition) -> None:
+        if definition.nics and networks.is_wired_by_libvirt(self._connection.abilities.is_session):
+            with held(self._host.home / "locks" / "libvirt-networks"):
+                networks.ensure(connection, networks.subnets(definition), definition.tag.project)
+
+    def _prune_networks(self, connection: Any) -> None:
+        with held(self._host.home / "locks" / "libvirt-networks"):
+            networks.prune(connection)
+
+    def _require_same(self, definition: Definition, mark: Mark) -> None:
+        if (mark.tag.project, mark.tag.machine) != (definition.tag.project, definition.tag.machine):
+            raise VmctlError(
+                f"libvirt's machine {definition.name!r} belongs to another project",
+                details=f"machine {mark.tag.machine!r} of project {mark.tag.project} in {mark.tag.root}",
+                hint="vmctl list",
+            )
+
+    def _platform(self, connection: Any, arch: str) -> Platform:
+        abilities = self._connection.abilities
+        why_not = ""
+        if abilities.runs_guests:
+            why_not = self._evidence.why_not(arch, as_user=abilities.is_session) if abilities.is_local else ""
+            why_not = why_not or checks.why_not_listed(connection, arch)
+        if why_not:
+            self._warn_once(
+                f"machines are emulated, which is many times slower, because KVM can not be used: {why_not}"
+            )
+        uses_kvm = abilities.runs_guests and not why_not
+        return Platform(
+            type="kvm" if uses_kvm else "qemu",
+            arch=arch,
+            host_flag=self._evidence.flag() if abilities.is_local else "",
+            is_session=abilities.is_session,
+            is_local=abilities.is_local,
+        )
+
+    def _warn_once(self, text: str, hint: str = "") -> None:
+        with self._warned_lock:
+            is_new = text not in self._warned
+            self._warned.add(text)
+        if is_new:
+            self._host.warn(text, hint)
+
+
+def _mark(definition: Definition, arch: str, firmware: str) -> Mark:
+    ssh = ssh_forward(definition, knobs.read(definition.spec))
+    return Mark(tag=definition.tag, ssh=ssh, mac=definition.mac, arch=arch, firmware=firmware)
+
+
+def _disk_size(spec: MachineSpec, base: Disk) -> int:
+    if spec.disk is not None and spec.disk < base.virtual_size:
+        place = f"{spec.places['disk']}: " if "disk" in spec.places else ""
+        raise UsageError(
+            f"{place}machines.{spec.name}.disk: {spec.disk} bytes is less than the box's {base.virtual_size}",
+            hint="raise `disk:`, or leave it out to take the box's size",
+        )
+    return spec.disk or base.virtual_size

@@ -1,0 +1,60 @@
+"""NIC 1, through which SSH and the forwarded ports go: QEMU's user-mode network, passt, or a libvirt network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmctl.driver import Address, Definition, Forward
+from vmctl_libvirt.knobs import Knobs
+
+SSH = 22
+GUEST_ADDRESS = "10.0.2.15"
+GUEST_PREFIX = 24
+SLOT = "0x10"
+"""PCI slot, out of the way of those that libvirt hands out; the guest names the NIC by it (enp0s16)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstNic:
+    """NIC 1 with every choice made."""
+
+    kind: str
+    """slirp, passt or network."""
+    mac: str
+    network: str = ""
+    forwards: tuple[Forward, ...] = ()
+    bus: str = "pcie.0"
+    address: str = GUEST_ADDRESS
+    prefix: int = GUEST_PREFIX
+
+    @classmethod
+    def of(cls, definition: Definition, knobs: Knobs, machine: str) -> FirstNic:
+        """NIC 1 of a machine of the QEMU type ``machine``."""
+        if knobs.management_network:
+            return cls(kind="network", mac=definition.mac, network=knobs.management_network)
+        is_i440fx = machine == "pc" or machine.startswith("pc-i440fx")
+        return cls(
+            kind=knobs.user_network,
+            mac=definition.mac,
+            forwards=definition.forwards,
+            bus="pci.0" if is_i440fx else "pcie.0",
+        )
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """QEMU's arguments for slirp. libvirt's own ``<interface type='user'>`` can not forward ports with it."""
+        forwards = (
+            f"hostfwd={forward.protocol}:{forward.host_ip}:{forward.host}-:{forward.guest}" for forward in self.forwards
+        )
+        # No IPv6: slirp would announce a route that leads nowhere on most hosts.
+        netdev = ",".join(["user", "id=vmctl0", "ipv6=off", *forwards])
+        device = f"virtio-net-pci,netdev=vmctl0,mac={self.mac},bus={self.bus},addr={SLOT},romfile="
+        return ("-netdev", netdev, "-device", device)
+
+
+def ssh_forward(definition: Definition, knobs: Knobs) -> Address | None:
+    """Where the host forwards SSH from; None when the guest is reached at an address of its own."""
+    if knobs.management_network:
+        return None
+    ssh = next((forward for forward in definition.forwards if forward.name == "ssh"), None)
+    return Address(host=ssh.host_ip, port=ssh.host) if ssh else None

@@ -1,0 +1,234 @@
+"""Domains that carry vmctl's mark: find them, tell their state, change it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from vmctl.driver import Observed, State
+from vmctl.errors import VmctlError, WrongState
+from vmctl_libvirt import identity, missing, networks
+from vmctl_libvirt.errors import is_code, library
+from vmctl_libvirt.identity import Mark
+
+# libvirt's numbers (virDomainState) and words for what a domain does.
+STATES = {
+    0: (State.UNKNOWN, "no state"),
+    1: (State.RUNNING, "running"),
+    2: (State.RUNNING, "blocked"),
+    3: (State.PAUSED, "paused"),
+    4: (State.STOPPING, "in shutdown"),
+    5: (State.STOPPED, "shut off"),
+    6: (State.CRASHED, "crashed"),
+    7: (State.PAUSED, "suspended by its guest"),
+}
+PAUSED_STARTING_UP = 11
+SHUTOFF_CRASHED = 3
+ACTIVE = (State.RUNNING, State.PAUSED, State.STARTING, State.STOPPING)
+
+
+def find(connection: Any, name: str) -> Any | None:
+    """The domain ``name``, ours or not; None when there is none."""
+    libvirt = library()
+    try:
+        return connection.lookupByName(name)
+    except libvirt.libvirtError as error:
+        if is_code(error, "VIR_ERR_NO_DOMAIN"):
+            return None
+        raise
+
+
+def find_ours(connection: Any, name: str) -> tuple[Any, Mark] | None:
+    """The domain ``name`` and its mark; None when there is none.
+
+    Raises:
+        VmctlError: it exists, and vmctl did not make it.
+    """
+    domain = find(connection, name)
+    if domain is None:
+        return None
+    mark = identity.read(domain)
+    if mark is None:
+        raise VmctlError(
+            f"libvirt has a machine {name!r} that vmctl did not make, so vmctl does not touch it",
+            hint=f"virsh domrename {name} OTHER-NAME",
+        )
+    return domain, mark
+
+
+def must_find(connection: Any, name: str) -> tuple[Any, Mark]:
+    """As ``find_ours``, but absence is an error too."""
+    found = find_ours(connection, name)
+    if found is None:
+        raise WrongState(f"libvirt has no machine {name!r}", hint="vmctl up")
+    return found
+
+
+def observe_all(connection: Any) -> Iterator[tuple[str, Observed]]:
+    """Name and observation of every domain with a whole mark."""
+    libvirt = library()
+    saved = {each.name() for each in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
+    for domain in connection.listAllDomains(0):
+        try:
+            mark = identity.read(domain)
+            if mark is not None:
+                yield domain.name(), _observe(domain, mark, is_saved=domain.name() in saved)
+        except libvirt.libvirtError as error:
+            if not is_code(error, "VIR_ERR_NO_DOMAIN"):  # it went while we were asking
+                raise
+
+
+def state_of(domain: Any) -> State:
+    """What a domain is doing now."""
+    is_saved = not domain.isActive() and bool(domain.hasManagedSaveImage(0))
+    return _state(domain, is_saved=is_saved)[0]
+
+
+def start(connection: Any, name: str) -> None:
+    """Start, restore or unpause; running: nothing."""
+    domain, mark = must_find(connection, name)
+    state = state_of(domain)
+    if state is State.PAUSED:
+        _wake(domain)
+    elif state is State.STOPPING:
+        raise WrongState(f"the machine {name!r} is shutting down", hint="vmctl halt    # waits until it is off")
+    elif state not in (State.RUNNING, State.STARTING):
+        _start(connection, domain, mark, is_saved=state is State.SAVED)
+
+
+def stop(connection: Any, name: str, *, force: bool) -> None:
+    """Press the power button, or cut the power and drop a saved state."""
+    found = find_ours(connection, name)
+    if found is None:
+        return
+    domain, _ = found
+    if force:
+        cut_power(domain)
+        if domain.hasManagedSaveImage(0):
+            domain.managedSaveRemove(0)
+        return
+    state = state_of(domain)
+    if state is State.PAUSED:
+        _wake(domain)  # a frozen guest feels no button
+    if state in (State.RUNNING, State.PAUSED):
+        with _unless_off(domain):
+            domain.shutdown()
+
+
+def suspend(connection: Any, name: str) -> bool:
+    """Save the memory to disk and stop; where a device forbids that (virtiofs), freeze the machine in memory.
+
+    Returns:
+        Whether it is on disk.
+    """
+    libvirt = library()
+    domain, _ = must_find(connection, name)
+    state = state_of(domain)
+    if state is State.SAVED:
+        return True
+    if state not in (State.RUNNING, State.PAUSED):
+        raise WrongState(f"the machine {name!r} is not running", hint="vmctl up")
+    try:
+        domain.managedSave(0)
+    except libvirt.libvirtError as error:
+        if not _is_unsavable(error):
+            raise
+        if state is State.RUNNING:
+            domain.suspend()
+        return False
+    return True
+
+
+def undefine(domain: Any, *, runs_guests: bool) -> None:
+    """Cut the power and make libvirt forget a domain, its saved memory and its firmware variables."""
+    libvirt = library()
+    cut_power(domain)
+    flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    if runs_guests:
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    domain.undefineFlags(flags)
+
+
+def cut_power(domain: Any) -> None:
+    """Stop a domain at once; off: nothing."""
+    with _unless_off(domain):
+        if domain.isActive():
+            domain.destroy()
+
+
+def _start(connection: Any, domain: Any, mark: Mark, *, is_saved: bool) -> None:
+    networks.start(connection, networks.used_by(domain))
+    _prepare_console(domain, keep=is_saved)
+    run = secrets.token_hex(8)
+    identity.write_run(domain, mark, run, live=False)
+    _power_on(connection, domain)
+    if is_saved:  # the restored copy brought the token of its former run
+        identity.write_run(domain, mark, run, live=True)
+
+
+def _power_on(connection: Any, domain: Any) -> None:
+    libvirt = library()
+    try:
+        domain.create()
+    except libvirt.libvirtError as error:
+        if not (directory := missing.state_directory(str(error))):
+            raise
+        missing.make(connection, directory)
+        domain.create()
+
+
+def _prepare_console(domain: Any, *, keep: bool) -> None:
+    """Empty the console's file, made by us: one that libvirt's root daemon makes could not be read by the user."""
+    root = ET.fromstring(domain.XMLDesc(0))  # noqa: S314  libvirt made this text
+    source = root.find("devices/serial[@type='file']/source")
+    if source is not None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if keep else os.O_TRUNC)
+        with suppress(OSError):  # the file belongs to somebody else, or its directory went; libvirt says if it minds
+            os.close(os.open(Path(source.get("path", "")), flags, 0o600))
+
+
+def _wake(domain: Any) -> None:
+    libvirt = library()
+    if domain.state(0)[0] == libvirt.VIR_DOMAIN_PMSUSPENDED:
+        domain.pMWakeup(0)
+    else:
+        domain.resume()
+
+
+def _observe(domain: Any, mark: Mark, *, is_saved: bool) -> Observed:
+    state, raw = _state(domain, is_saved=is_saved)
+    run = f"{domain.ID()}-{mark.run}" if state in ACTIVE else ""
+    return Observed(state=state, tag=mark.tag, run=run, raw=raw)
+
+
+def _state(domain: Any, *, is_saved: bool) -> tuple[State, str]:
+    number, reason = domain.state(0)
+    state, raw = STATES.get(number, (State.UNKNOWN, f"state {number}"))
+    if state is State.STOPPED and is_saved:
+        return State.SAVED, "saved"
+    if state is State.STOPPED and reason == SHUTOFF_CRASHED:
+        return State.CRASHED, "crashed"
+    if state is State.PAUSED and reason == PAUSED_STARTING_UP:
+        return State.STARTING, "starting up"
+    return state, raw
+
+
+def _is_unsavable(error: Exception) -> bool:
+    codes = ("VIR_ERR_OPERATION_INVALID", "VIR_ERR_OPERATION_UNSUPPORTED", "VIR_ERR_CONFIG_UNSUPPORTED")
+    words = ("virtiofs", "migrat", "vhost-user")
+    return is_code(error, *codes) and any(word in str(error) for word in words)
+
+
+@contextmanager
+def _unless_off(domain: Any) -> Iterator[None]:
+    """Ignore that the domain stopped by itself in the meantime."""
+    try:
+        yield
+    except library().libvirtError:
+        if domain.isActive():
+            raise

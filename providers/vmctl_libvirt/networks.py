@@ -1,0 +1,176 @@
+"""Networks between machines: one libvirt network each in system mode, a multicast socket in session mode."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from vmctl import templates
+from vmctl.driver import Definition
+from vmctl_libvirt.errors import is_code, library
+
+NAMESPACE = "urn:x-vmctl:network:1"
+FIRST_PORT, LAST_PORT = 20000, 60000
+
+
+@dataclass(frozen=True)
+class Group:
+    """A multicast group that stands for a network."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A network that a machine wants to be on."""
+
+    name: str
+    """libvirt's name."""
+    subnet: ipaddress.IPv4Network
+
+    @property
+    def gateway(self) -> str:
+        """The host's own address on it: the first one."""
+        return str(self.subnet.network_address + 1)
+
+
+def is_wired_by_libvirt(is_session: bool) -> bool:  # noqa: FBT001  one fact in, one out
+    """Whether networks are libvirt's (bridges need root) rather than multicast sockets."""
+    return not is_session
+
+
+def libvirt_name(prefix: str, network: str) -> str:
+    """What a project's network is called in libvirt."""
+    return f"{prefix}{network}"
+
+
+def mcast_group(prefix: str, network: str) -> Group:
+    """The group of a project's network: in 239.192.0.0/14 (this site only), the same for every machine of it."""
+    digest = hashlib.sha256(libvirt_name(prefix, network).encode()).digest()
+    address = ipaddress.IPv4Address("239.192.0.0") + int.from_bytes(digest[:4]) % (1 << 18)
+    return Group(str(address), FIRST_PORT + int.from_bytes(digest[4:6]) % (LAST_PORT - FIRST_PORT))
+
+
+def subnets(definition: Definition) -> tuple[Subnet, ...]:
+    """The libvirt networks that a machine needs."""
+    return tuple(
+        Subnet(
+            libvirt_name(definition.network_prefix, nic.network),
+            ipaddress.IPv4Network(f"{nic.ip}/{nic.prefix}", strict=False),
+        )
+        for nic in definition.nics
+    )
+
+
+def ensure(connection: Any, wanted: Iterable[Subnet], project: str) -> None:
+    """Define and start the networks that are not there yet.
+
+    Called after the machine that uses them is defined, so that ``prune`` in another process never takes a network
+    between its making and its first user.
+    """
+    libvirt = library()
+    for each in wanted:
+        network = find(connection, each.name)
+        if network is None:
+            xml = templates.render(
+                "vmctl_libvirt", "network.xml.j2", network=each, namespace=NAMESPACE, project=project
+            )
+            network = connection.networkDefineXML(xml)
+        try:
+            if not network.isActive():
+                network.create()
+        except libvirt.libvirtError as error:
+            if not (is_code(error, "VIR_ERR_OPERATION_INVALID") and network.isActive()):
+                raise  # unless another vmctl started it in between
+
+
+def start(connection: Any, names: Iterable[str]) -> None:
+    """Start those of vmctl's networks among ``names`` that a host's reboot stopped."""
+    for name in names:
+        network = find(connection, name)
+        if network is not None and is_ours(network) and not network.isActive():
+            network.create()
+
+
+def prune(connection: Any) -> None:
+    """Remove vmctl's networks that no machine uses any more, of whatever project."""
+    ours = [network for network in connection.listAllNetworks(0) if is_ours(network)]
+    if not ours:
+        return
+    used = {name for domain in connection.listAllDomains(0) for name in used_by(domain)}
+    for network in ours:
+        if network.name() not in used:
+            if network.isActive():
+                network.destroy()
+            network.undefine()
+
+
+def used_by(domain: Any) -> set[str]:
+    """Names of the libvirt networks that a machine is on."""
+    libvirt = library()
+    try:
+        root = ET.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))  # noqa: S314  libvirt made this text
+    except libvirt.libvirtError as error:
+        if is_code(error, "VIR_ERR_NO_DOMAIN"):
+            return set()
+        raise
+    return {source.get("network", "") for source in root.iterfind("devices/interface/source")} - {""}
+
+
+def find(connection: Any, name: str) -> Any | None:
+    """The libvirt network ``name``, or None when there is none."""
+    libvirt = library()
+    try:
+        return connection.networkLookupByName(name)
+    except libvirt.libvirtError as error:
+        if is_code(error, "VIR_ERR_NO_NETWORK"):
+            return None
+        raise
+
+
+def is_ours(network: Any) -> bool:
+    """Whether vmctl made a network."""
+    root = ET.fromstring(network.XMLDesc(0))  # noqa: S314  libvirt made this text
+    return root.find(f"metadata/{{{NAMESPACE}}}network") is not None
+
+
+def taken_by_libvirt(connection: Any) -> Iterator[tuple[str, str, ipaddress.IPv4Network]]:
+    """Name, bridge and subnet of every IPv4 network that libvirt knows, running or not."""
+    for network in connection.listAllNetworks(0):
+        root = ET.fromstring(network.XMLDesc(0))  # noqa: S314  libvirt made this text
+        bridge = root.find("bridge")
+        for ip in root.iterfind("ip"):
+            if ip.get("family", "ipv4") == "ipv4":
+                mask = ip.get("prefix") or ip.get("netmask") or "32"
+                subnet = ipaddress.IPv4Network(f"{ip.get('address')}/{mask}", strict=False)
+                yield network.name(), bridge.get("name", "") if bridge is not None else "", subnet
+
+
+def overlaps(
+    wanted: Sequence[Subnet],
+    by_libvirt: Sequence[tuple[str, str, ipaddress.IPv4Network]],
+    by_host: Sequence[tuple[str, ipaddress.IPv4Network]],
+) -> Iterator[tuple[Subnet, str]]:
+    """Each wanted network that can not be, with what is in its way.
+
+    Args:
+        wanted: the machine's networks.
+        by_libvirt: see ``taken_by_libvirt``.
+        by_host: device and subnet of the host's addresses and routes, see ``host_routes.taken``.
+    """
+    for each in wanted:
+        own_bridges = {bridge for name, bridge, _ in by_libvirt if name == each.name}
+        for name, _, subnet in by_libvirt:
+            if name != each.name and subnet.overlaps(each.subnet):
+                yield each, f"libvirt's network {name!r} has {subnet}"
+            elif name == each.name and subnet != each.subnet:
+                yield each, f"the network exists already, as {subnet}"
+        bridges = {bridge for _, bridge, _ in by_libvirt}
+        for device, subnet in by_host:
+            if device not in own_bridges | bridges and subnet.overlaps(each.subnet):
+                yield each, f"this host reaches {subnet} through {device}"

@@ -1,0 +1,244 @@
+"""vmctl's storage pool: read-only base volumes named by digest, and one overlay and one seed per machine.
+
+Volumes can not be renamed, so a base volume gets a name of its own each time (digest and a random part), and counts
+only once a second, empty volume ``….complete`` stands beside it. An upload that was killed is never used, and two
+vmctl, even of different users on different hosts, need no lock against each other.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import platformdirs
+
+from vmctl import interrupt, templates
+from vmctl.driver import Disk
+from vmctl.errors import VmctlError
+from vmctl_libvirt.connection import Abilities
+from vmctl_libvirt.copying import copy_into
+from vmctl_libvirt.errors import is_code, library
+
+POOL = "vmctl"
+SYSTEM_DIRECTORY = Path("/var/lib/libvirt/images/vmctl")
+CHUNK = 1024**2
+READ_ONLY = 0o444
+BASE = "base-"
+COMPLETE = ".complete"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume to create; sizes in bytes."""
+
+    name: str
+    format: str
+    capacity: int
+    mode: str = "0600"
+    backing: str = ""
+    backing_format: str = ""
+
+
+def overlay_name(machine: str) -> str:
+    """The volume that a machine writes to."""
+    return f"{machine}.qcow2"
+
+
+def seed_name(machine: str) -> str:
+    """The volume with a machine's NoCloud seed."""
+    return f"{machine}-seed.iso"
+
+
+def base_stem(digest: str) -> str:
+    """What the names of all copies of a box begin with."""
+    return f"{BASE}{digest}-"
+
+
+def pool_directory(*, is_session: bool) -> Path:
+    """Where the pool lies when vmctl makes it: beside libvirt's own images."""
+    return platformdirs.user_data_path("libvirt") / "images" / POOL if is_session else SYSTEM_DIRECTORY
+
+
+class Storage:
+    """The pool, on one open connection. Methods raise ``libvirt.libvirtError``."""
+
+    def __init__(self, connection: Any, abilities: Abilities) -> None:
+        self._connection = connection
+        self._abilities = abilities
+
+    def base(self, disk: Disk) -> str:
+        """Path (on the hypervisor) of a complete, read-only copy of ``disk``; makes one where there is none."""
+        pool = self._pool()
+        for volume in self._complete(pool, disk.digest):
+            return str(volume.path())
+        stem = base_stem(disk.digest) + secrets.token_hex(4)
+        mode = "0644" if self._abilities.writes_pool else "0444"  # the copy itself makes it read-only then
+        wanted = Volume(f"{stem}.{disk.format}", "raw", _file_size(disk.path), mode=mode)
+        volume = self._create(pool, wanted)
+        try:
+            self._fill(volume, disk.path, READ_ONLY)
+            self._create(pool, Volume(stem + COMPLETE, "raw", 1, mode="0444"))
+        except BaseException:
+            with suppress(library().libvirtError):  # what failed first is what matters
+                volume.delete(0)
+            raise
+        return str(volume.path())
+
+    def overlay(self, machine: str, base: str, base_format: str, size: int) -> str:
+        """A new, empty overlay of ``size`` on ``base``; its path. A half-made one of that name is replaced."""
+        volume = Volume(overlay_name(machine), "qcow2", size, backing=base, backing_format=base_format)
+        return str(self._replace(self._pool(), volume).path())
+
+    def seed(self, machine: str, iso: Path) -> str:
+        """A copy of the machine's seed; its path. An older one is replaced."""
+        volume = self._replace(self._pool(), Volume(seed_name(machine), "raw", _file_size(iso)))
+        self._fill(volume, iso, 0o600)
+        return str(volume.path())
+
+    def size(self, machine: str) -> int | None:
+        """Virtual size of the machine's overlay in bytes; None = there is none."""
+        volume = self._find(self._pool(), overlay_name(machine))
+        return None if volume is None else int(volume.info()[1])
+
+    def grow(self, machine: str, size: int) -> None:
+        """Make the overlay at least ``size``. The machine is stopped."""
+        volume = self._find(self._pool(), overlay_name(machine))
+        if volume is not None and volume.info()[1] < size and self._abilities.runs_guests:
+            volume.resize(size, 0)
+
+    def path(self, machine: str) -> str:
+        """Path of the machine's overlay."""
+        return str(self._pool().storageVolLookupByName(overlay_name(machine)).path())
+
+    def remove(self, machine: str) -> None:
+        """Delete the machine's overlay and seed, where they exist."""
+        pool = self._existing()
+        for name in (overlay_name(machine), seed_name(machine)):
+            volume = None if pool is None else self._find(pool, name)
+            if volume is not None:
+                volume.delete(0)
+
+    def prune_bases(self) -> list[str]:
+        """Delete the complete base volumes that no overlay in the pool stands on; their names."""
+        pool = self._existing()
+        if pool is None:
+            return []
+        volumes = pool.listAllVolumes(0)
+        used = {_backing(volume) for volume in volumes}
+        unused = [volume for volume in volumes if self._is_complete(pool, volume) and volume.path() not in used]
+        for volume in unused:
+            marker = self._find(pool, _marker(volume.name()))
+            if marker is not None:
+                marker.delete(0)  # first, so that nobody takes it up any more
+            volume.delete(0)
+        return [volume.name() for volume in unused]
+
+    def _pool(self) -> Any:
+        """The pool, defined and started where needed."""
+        libvirt = library()
+        pool = self._existing() or self._define()
+        if not pool.isActive():
+            try:
+                pool.build(0)
+                pool.create(0)
+            except libvirt.libvirtError:
+                if not pool.isActive():  # else another vmctl was first
+                    raise
+        return pool
+
+    def _existing(self) -> Any | None:
+        libvirt = library()
+        try:
+            return self._connection.storagePoolLookupByName(POOL)
+        except libvirt.libvirtError as error:
+            if is_code(error, "VIR_ERR_NO_STORAGE_POOL"):
+                return None
+            raise
+
+    def _define(self) -> Any:
+        libvirt = library()
+        directory = pool_directory(is_session=self._abilities.is_session)
+        xml = templates.render("vmctl_libvirt", "pool.xml.j2", name=POOL, directory=directory)
+        try:
+            pool = self._connection.storagePoolDefineXML(xml, 0)
+        except libvirt.libvirtError:
+            if (pool := self._existing()) is None:  # else another vmctl was first
+                raise
+            return pool
+        pool.setAutostart(1)
+        return pool
+
+    def _complete(self, pool: Any, digest: str) -> Iterator[Any]:
+        stem = base_stem(digest)
+        for volume in pool.listAllVolumes(0):
+            if volume.name().startswith(stem) and self._is_complete(pool, volume):
+                yield volume
+
+    def _is_complete(self, pool: Any, volume: Any) -> bool:
+        name = volume.name()
+        if not name.startswith(BASE) or name.endswith(COMPLETE):
+            return False
+        return self._find(pool, _marker(name)) is not None
+
+    def _create(self, pool: Any, volume: Volume) -> Any:
+        return pool.createXML(templates.render("vmctl_libvirt", "volume.xml.j2", volume=volume), 0)
+
+    def _replace(self, pool: Any, volume: Volume) -> Any:
+        present = self._find(pool, volume.name)
+        if present is not None:
+            present.delete(0)
+        return self._create(pool, volume)
+
+    def _find(self, pool: Any, name: str) -> Any | None:
+        libvirt = library()
+        try:
+            return pool.storageVolLookupByName(name)
+        except libvirt.libvirtError as error:
+            if is_code(error, "VIR_ERR_NO_STORAGE_VOL"):
+                return None
+            raise
+
+    def _fill(self, volume: Any, source: Path, mode: int) -> None:
+        if self._abilities.writes_pool:
+            copy_into(source, Path(volume.path()), mode)
+        elif self._abilities.runs_guests:
+            self._upload(volume, source)
+
+    def _upload(self, volume: Any, source: Path) -> None:
+        stream = self._connection.newStream(0)
+        with source.open("rb") as reader:
+            try:
+                volume.upload(stream, 0, _file_size(source), 0)
+                while chunk := reader.read(CHUNK):
+                    interrupt.check()
+                    _send(stream, chunk)
+                stream.finish()
+            except BaseException:
+                stream.abort()
+                raise
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise VmctlError(f"can not read {path}", details=str(error), hint="vmctl box list") from error
+
+
+def _send(stream: Any, chunk: bytes) -> None:
+    while chunk:
+        chunk = chunk[stream.send(chunk) :]
+
+
+def _marker(name: str) -> str:
+    return name.rpartition(".")[0] + COMPLETE
+
+
+def _backing(volume: Any) -> str:
+    path = ET.fromstring(volume.XMLDesc(0)).findtext("backingStore/path")  # noqa: S314  libvirt made this text
+    return path or ""
