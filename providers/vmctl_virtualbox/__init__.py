@@ -1,0 +1,5 @@
+"""VirtualBox, driven through VBoxManage."""
+
+from vmctl_virtualbox.driver import VirtualBoxDriver
+
+__all__ = ["VirtualBoxDriver"]

@@ -1,0 +1,120 @@
+"""What can not work, found before anything is changed."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+
+from vmctl.driver import Definition
+from vmctl.errors import UsageError, VmctlError
+from vmctl.spec import MIB, MachineSpec
+from vmctl_virtualbox import answers, coexistence, knobs, networks
+from vmctl_virtualbox.hardware import NICS
+from vmctl_virtualbox.knobs import Fault
+from vmctl_virtualbox.vboxmanage import VBoxManage
+
+OLDEST = (6, 1)
+LEAST_MEMORY = 4 * MIB
+LOAD_DRIVER = "sudo modprobe vboxdrv   (not found: sudo apt-get install virtualbox-dkms, or sudo /sbin/vboxconfig)"
+
+
+def unusable(door: VBoxManage, *, forced: bool) -> str:
+    """Why VirtualBox can not be used on this host, or "". Never raises."""
+    try:
+        version = door.version()
+    except VmctlError as error:
+        return f"{error.brief} ({error.hint})" if error.hint else error.brief
+    if version.numbers[:2] < OLDEST:
+        return f"VirtualBox {version} is too old; vmctl needs 6.1 or newer"
+    if version.warning and not forced:
+        return f"{version.warning} ({LOAD_DRIVER})"
+    problem = None if forced else coexistence.conflict(coexistence.look(), version.numbers)
+    return f"{problem.reason} ({problem.hint})" if problem else ""
+
+
+def check(door: VBoxManage, definition: Definition, *, present_disk: int) -> None:
+    """Refuse what can not work; ``present_disk`` is the size of an existing machine's disk, else 0.
+
+    Raises:
+        UsageError: one or more faults in the machine, all in one error.
+        VmctlError: this host can not start VirtualBox machines now.
+    """
+    found = list(faults(door, definition))
+    wanted = definition.spec.disk
+    if wanted is not None and wanted < present_disk:
+        found.append(Fault("disk", f"{wanted} bytes is less than it has now ({present_disk}); a disk can not shrink"))
+    if found:
+        raise refusal(definition.spec, found)
+    forced = knobs.read(definition.spec).force
+    if problem := unusable(door, forced=forced):
+        raise VmctlError(
+            "VirtualBox can not start machines here",
+            details=problem,
+            hint="see the advice above, or set `virtualbox: {force: true}` to try all the same",
+        )
+
+
+def faults(door: VBoxManage, definition: Definition) -> Iterator[Fault]:
+    """All that is wrong with a machine's definition."""
+    spec = definition.spec
+    in_section = list(knobs.faults(spec))
+    yield from in_section
+    if spec.memory < LEAST_MEMORY:
+        yield Fault("memory", f"{spec.memory} bytes is less than VirtualBox's least, 4 MiB")
+    if len(definition.nics) >= NICS:
+        yield Fault("networks", f"VirtualBox machines have at most {NICS} NICs, of which vmctl uses the first")
+    yield from _forwards(definition)
+    yield from _shares(definition)
+    if not in_section and definition.nics:
+        yield from _networks(door, definition)
+
+
+def refusal(spec: MachineSpec, found: Sequence[Fault]) -> UsageError:
+    """One error that tells all faults of a machine, each with its place."""
+    lines = [_line(spec, fault) for fault in found]
+    if len(lines) == 1:
+        return UsageError(lines[0])
+    return UsageError(f"{len(lines)} faults in machine {spec.name!r}", details="\n".join(lines))
+
+
+def _line(spec: MachineSpec, fault: Fault) -> str:
+    place = spec.places.get(fault.path)
+    return f"{place}: " * bool(place) + f"machines.{spec.name}.{fault.path}: {fault.message}"
+
+
+def _forwards(definition: Definition) -> Iterator[Fault]:
+    asked = [forward for forward in definition.forwards if forward.name != "ssh"]
+    for index, forward in enumerate(asked):
+        if forward.host_ip and ipaddress.ip_address(forward.host_ip).version != 4:  # noqa: PLR2004
+            yield Fault(f"ports.{index}", f"{forward.host_ip}: VirtualBox's NAT forwards from IPv4 addresses only")
+
+
+def _shares(definition: Definition) -> Iterator[Fault]:
+    for share in definition.shares:
+        if share.kind != "vboxsf":
+            yield Fault(
+                "synced_folders", f"{share.host}: {share.kind} is not possible with VirtualBox; use vboxsf or rsync"
+            )
+        elif not share.host.is_dir():
+            yield Fault("synced_folders", f"{share.host}: no such directory")
+
+
+def _networks(door: VBoxManage, definition: Definition) -> Iterator[Fault]:
+    chosen = knobs.read(definition.spec)
+    own = list(networks.host_interfaces(door("list", "hostonlyifs")))
+    bridgeable = door("list", "bridgedifs")
+    yield from networks.faults(
+        definition,
+        chosen,
+        can=networks.can_hostonly(),
+        conf=networks.networks_conf(),
+        others=[*own, *networks.host_interfaces(bridgeable)],
+        own={interface.name for interface in own},
+    )
+    names = [record.get("Name", "") for record in answers.records(bridgeable)]
+    for network, how in chosen.networks.items():
+        wanted = how.removeprefix(knobs.BRIDGED)
+        if how != wanted and wanted not in names:
+            yield Fault(
+                "virtualbox.networks", f"{network}: the host has no interface {wanted!r} (it has: {', '.join(names)})"
+            )

@@ -1,0 +1,283 @@
+"""The VirtualBox driver: what vmctl asks of a hypervisor, said in VBoxManage's words."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from vmctl import interrupt
+from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Snapshot, State, Tag
+from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.spec import LOOPBACK
+from vmctl_virtualbox import answers, checks, hardware, identity, knobs, media, networks, states
+from vmctl_virtualbox.machine import Machine
+from vmctl_virtualbox.media import Media
+from vmctl_virtualbox.snapshots import Kept, read_kept
+from vmctl_virtualbox.vboxmanage import VBoxManage
+
+NEWEST_KNOWN = (7, 2)
+SSH = "ssh"
+
+
+class VirtualBoxDriver:
+    """VirtualBox on this host, for the user that runs vmctl."""
+
+    name = "virtualbox"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._door = VBoxManage()
+        self._media = Media(host.home, self._door)
+
+    @property
+    def features(self) -> Features:
+        """What VirtualBox can do, on every host."""
+        return Features(formats=media.FORMATS, folders=("vboxsf",))
+
+    def usable(self) -> str:
+        """Why VirtualBox can not be used here, or ""."""
+        return checks.unusable(self._door, forced=self._host.options.get("force") is True)
+
+    def check(self, definition: Definition) -> None:
+        """Refuse what can not work, all faults of the machine at once."""
+        checks.check(self._door, definition, present_disk=self._present_disk(definition))
+        version = self._door.version()
+        if version.numbers[:2] > NEWEST_KNOWN:
+            self._host.warn(f"VirtualBox {version} is newer than any that vmctl was tested with", "")
+
+    def create(self, definition: Definition, base: Disk) -> None:
+        """Make the machine, stopped; what a killed attempt left behind is removed first."""
+        machine = Machine(self._door, definition.name)
+        mark = identity.read(self._door).get(machine.uuid)
+        if machine.shown() is not None:
+            _check_owner(machine, mark, definition.tag)
+            if mark and mark.complete:
+                return
+        _check_base(definition, base)
+        self.destroy(definition.name)
+        mark = _mark(definition)
+        identity.write(self._door, mark)
+        try:
+            self._make(machine, definition, base)
+            identity.write(self._door, mark.completed())
+        except BaseException:
+            with interrupt.shielded():
+                self.destroy(definition.name)
+            raise
+
+    def update(self, definition: Definition) -> None:
+        """Make a stopped machine's settings match."""
+        machine = Machine(self._door, definition.name)
+        shown = machine.existing()
+        if states.state(shown["VMState"]) not in (State.STOPPED, State.CRASHED):
+            raise WrongState(f"{definition.name} is {shown['VMState']}; its hardware can change only when it is off")
+        present = self._present_disk(definition)
+        media.check_size(definition.spec.disk, present)
+        self._apply(machine, definition, shown)
+        if definition.spec.disk is not None and definition.spec.disk > present:
+            self._media.resize(_root_disk(shown), definition.spec.disk)
+        before, after = self._marked(machine), _mark(definition).completed()
+        identity.write(self._door, after)
+        if before.seed != after.seed:
+            self._media.eject(before.seed)
+
+    def start(self, name: str) -> None:
+        """Start, restore or unpause."""
+        machine = Machine(self._door, name)
+        machine.start(self._marked(machine))
+
+    def stop(self, name: str, *, force: bool = False) -> None:
+        """Press the power button and return, or cut the power."""
+        machine = Machine(self._door, name)
+        if force:
+            machine.stop_now()
+        else:
+            machine.press_button()
+
+    def suspend(self, name: str) -> None:
+        """Save the memory to disk and stop."""
+        Machine(self._door, name).suspend()
+
+    def destroy(self, name: str) -> None:
+        """Remove the machine, its disks and its folder. Bases, and disks from elsewhere, stay."""
+        machine = Machine(self._door, name)
+        shown = machine.settled()
+        mark = identity.read(self._door).get(machine.uuid)
+        if shown is not None:
+            _check_tag(machine, mark)
+            self._unregister(machine, shown)
+        own = self._media.machine(machine.uuid)
+        if mark or own.exists():
+            self._media.forget(own)
+            self._media.eject(mark.seed if mark else "")
+            media.remove_folder(own)
+            identity.remove(self._door, name)
+
+    def states(self) -> Mapping[str, Observed]:
+        """All finished machines with vmctl's tag, in two calls."""
+        marks = {uuid: mark for uuid, mark in identity.read(self._door).items() if mark.complete}
+        if not marks:
+            return {}
+        text = self._door("list", "--long", "vms", partial=True)
+        found = answers.long_states(text)
+        observed = {}
+        for uuid, mark in marks.items():
+            if uuid not in text:
+                continue  # removed with other tools; its tag alone means nothing
+            shown = found.get(uuid)
+            if shown is None or not states.is_known(shown.word):
+                shown = self._ask(Machine(self._door, mark.name)) or shown
+            if shown is not None:
+                observed[mark.name] = _observed(shown, mark)
+        return observed
+
+    def address(self, name: str) -> Address | None:
+        """The host's end of the SSH forward."""
+        shown = Machine(self._door, name).shown() or {}
+        rule = next((rule for rule in answers.rules(shown) if rule.name == SSH), None)
+        return Address(host=rule.host_ip or LOOPBACK, port=rule.host) if rule else None
+
+    # -- Snapshots
+
+    def snapshots(self, name: str) -> tuple[Snapshot, ...]:
+        """The machine's snapshots, parents first."""
+        return tuple(kept.snapshot for kept in self._kept(Machine(self._door, name)))
+
+    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False) -> Snapshot:
+        """Keep the present state, with the memory of a running machine."""
+        machine = Machine(self._door, name)
+        older = self._find(machine, snapshot)
+        if older and not replace:
+            raise WrongState(
+                f"{name} has a snapshot {snapshot!r} already", hint=f"vmctl snapshot save --force {snapshot}"
+            )
+        machine.existing()
+        self._door("snapshot", machine.uuid, "take", snapshot)
+        if older:
+            self._door("snapshot", machine.uuid, "delete", older.uuid)
+        return next(kept.snapshot for kept in self._kept(machine) if kept.snapshot.name == snapshot)
+
+    def restore_snapshot(self, name: str, snapshot: str) -> None:
+        """Go back to a snapshot; a running machine is cut off first."""
+        machine = Machine(self._door, name)
+        kept = self._find(machine, snapshot)
+        if kept is None:
+            raise WrongState(f"{name} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
+        machine.stop_now()
+        self._door("snapshot", machine.uuid, "restore", kept.uuid)
+
+    def remove_snapshot(self, name: str, snapshot: str) -> None:
+        """Forget a snapshot; what builds on it is kept."""
+        machine = Machine(self._door, name)
+        if kept := self._find(machine, snapshot):
+            self._door("snapshot", machine.uuid, "delete", kept.uuid)
+
+    # -- parts of the above
+
+    def _make(self, machine: Machine, definition: Definition, base: Disk) -> None:
+        chosen, uuid = knobs.read(definition.spec), machine.uuid
+        home = self._media.machine(uuid)
+        home.mkdir(mode=0o700, parents=True)
+        place = ("--basefolder", home, "--ostype", hardware.OS_TYPE, "--uuid", uuid, "--register")
+        self._door("createvm", "--name", definition.name, *place)
+        shown = machine.existing()
+        disk = (machine.folder(shown) or home) / media.ROOT_DISK
+        self._media.add_root_disk(base, disk, linked=chosen.linked_clone, size=definition.spec.disk)
+        self._door("storagectl", uuid, *hardware.controller(chosen.controller, base.format))
+        port = ("--storagectl", hardware.CONTROLLER, "--port", str(hardware.DISK_PORT), "--device", "0")
+        self._door("storageattach", uuid, *port, "--type", "hdd", "--medium", disk)
+        self._door("modifyvm", uuid, *hardware.firmware(base.firmware))
+        self._apply(machine, definition, shown)
+
+    def _present_disk(self, definition: Definition) -> int:
+        """The present size of the machine's disk, where that matters; else 0."""
+        shown = Machine(self._door, definition.name).shown() if definition.spec.disk is not None else None
+        return self._media.capacity(_root_disk(shown)) if shown and _root_disk(shown) else 0
+
+    def _apply(self, machine: Machine, definition: Definition, shown: dict[str, str]) -> None:
+        chosen = knobs.read(definition.spec)
+        options = hardware.settings(definition, chosen, answers.rules(shown))
+        for number, nic in enumerate(definition.nics, 2):
+            attachment = networks.attachment(self._door, definition, nic, chosen)
+            options += hardware.further_nic(number, attachment, nic.mac, chosen)
+        options += hardware.no_nics(2 + len(definition.nics))
+        self._door("modifyvm", machine.uuid, *hardware.spelled(options, self._door.usage("modifyvm")))
+        port = ("--storagectl", hardware.CONTROLLER, "--port", str(hardware.SEED_PORT), "--device", "0")
+        seed = definition.seed or "emptydrive"
+        self._door("storageattach", machine.uuid, *port, "--type", "dvddrive", "--medium", seed)
+        self._share(machine, definition, shown)
+
+    def _share(self, machine: Machine, definition: Definition, shown: dict[str, str]) -> None:
+        for tag in answers.shares(shown):
+            self._door("sharedfolder", "remove", machine.uuid, "--name", tag)
+        for share in definition.shares:
+            mode = ["--readonly"] if share.read_only else []
+            self._door("sharedfolder", "add", machine.uuid, "--name", share.tag, "--hostpath", share.host, *mode)
+
+    def _unregister(self, machine: Machine, shown: dict[str, str]) -> None:
+        machine.stop_now()
+        folder = machine.folder(shown)
+        self._door("unregistervm", machine.uuid)
+        if folder is not None and not folder.is_relative_to(self._media.machine(machine.uuid)):
+            self._media.forget(folder)
+            media.remove_moved(folder, Path(shown["CfgFile"]).stem)
+
+    def _marked(self, machine: Machine) -> identity.Mark:
+        return _check_tag(machine, identity.read(self._door).get(machine.uuid))
+
+    def _ask(self, machine: Machine) -> answers.Shown | None:
+        """The state of a machine whose entry in the long listing was not understood (another language, perhaps)."""
+        shown = machine.shown()
+        return answers.Shown(shown["VMState"], shown.get("VMStateChangeTime", "")) if shown else None
+
+    def _kept(self, machine: Machine) -> tuple[Kept, ...]:
+        return read_kept(Path(machine.existing()["CfgFile"]))
+
+    def _find(self, machine: Machine, snapshot: str) -> Kept | None:
+        return next((kept for kept in self._kept(machine) if kept.snapshot.name == snapshot), None)
+
+
+def _mark(definition: Definition) -> identity.Mark:
+    chosen = knobs.read(definition.spec)
+    return identity.Mark(
+        name=definition.name,
+        tag=definition.tag,
+        seed=str(definition.seed or ""),
+        pre_boot=chosen.commands(knobs.PRE_BOOT),
+        post_boot=chosen.commands(knobs.POST_BOOT),
+    )
+
+
+def _root_disk(shown: Mapping[str, str]) -> str:
+    return shown.get(f"{hardware.CONTROLLER}-ImageUUID-{hardware.DISK_PORT}-0", "")
+
+
+def _observed(shown: answers.Shown, mark: identity.Mark) -> Observed:
+    state = states.state(shown.word)
+    run = shown.since if state in (State.RUNNING, State.PAUSED) else ""
+    return Observed(state=state, tag=mark.tag, run=run, raw=shown.word)
+
+
+def _check_tag(machine: Machine, mark: identity.Mark | None) -> identity.Mark:
+    if mark is None:
+        raise WrongState(f"the machine {machine.name} does not carry vmctl's tag in VirtualBox", hint="vmctl up")
+    return mark
+
+
+def _check_owner(machine: Machine, mark: identity.Mark | None, tag: Tag) -> None:
+    if mark is None or (mark.tag.project, mark.tag.machine) != (tag.project, tag.machine):
+        whose = f"belongs to the project {mark.tag.project} ({mark.tag.root})" if mark else "carries no tag of vmctl"
+        raise VmctlError(
+            f"VirtualBox has a machine {machine.name} already, which {whose}",
+            hint=f"VBoxManage unregistervm {machine.uuid}",
+        )
+
+
+def _check_base(definition: Definition, base: Disk) -> None:
+    if base.arch != platform.machine():
+        raise UsageError(
+            f"the box is for {base.arch}, this host is {platform.machine()}: VirtualBox does not emulate",
+            hint="use a box for this host, or `provider: libvirt`",
+        )
+    media.check_size(definition.spec.disk, base.virtual_size)
