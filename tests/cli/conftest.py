@@ -1,0 +1,50 @@
+"""The whole command line, in process, on fake machines with real SSH servers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import Project, make_box
+from vmctl import interrupt
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that announces the provider ``fakeguests``, as an installed plug-in would."""
+    site = tmp_path_factory.mktemp("site")
+    info = site / "fakeguests-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fakeguests\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[vmctl.providers]\nfakeguests = fake_guests:FakeGuests\n")
+    return site
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, private_home: Path, plugin: Path, monkeypatch: pytest.MonkeyPatch, clean_interrupt: None
+) -> Iterator[Project]:
+    """A project with one box in the store; SSH servers that are left over are ended."""
+    monkeypatch.syspath_prepend(str(plugin))
+    monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(plugin), str(HERE)]))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    make_box(private_home)
+    root = tmp_path / "shop"
+    root.mkdir()
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start as root without it
+    yield Project(root, private_home)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    for pid in (private_home / "fake").glob("*.pid"):
+        with suppress(ProcessLookupError, ValueError):
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+    interrupt.clear()

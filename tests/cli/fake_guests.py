@@ -1,0 +1,97 @@
+"""A provider for tests: the fake driver, whose machines have a real OpenSSH server where the guest's would answer.
+
+Announced as a plug-in by ``conftest.py``, through a real entry point. What runs in the "guest" runs on this host.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from vmctl import process
+from vmctl.driver import Definition, Disk, Host
+from vmctl.testing import FakeDriver
+
+PATIENCE = 10.0  # seconds for sshd to end
+CONFIG = """\
+ListenAddress 127.0.0.1:{port}
+HostKey "{machine}/host_ed25519"
+AuthorizedKeysFile "{machine}/id_ed25519.pub"
+PidFile "{pid}"
+StrictModes no
+UsePAM no
+PermitRootLogin yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+Subsystem sftp internal-sftp
+"""
+
+
+class FakeGuests(FakeDriver):
+    """Fake machines with real SSH servers; state is shared by all processes that use the directory."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host, directory=host.home / "fake")
+        (host.home / "fake").mkdir(parents=True, exist_ok=True)
+
+    def create(self, definition: Definition, base: Disk) -> None:
+        super().create(definition, base)
+        self._write(definition)
+
+    def update(self, definition: Definition) -> None:
+        super().update(definition)
+        self._write(definition)
+
+    def start(self, name: str) -> None:
+        super().start(name)
+        if not self._pid(name).exists() and not (self.host.home / "no-sshd").exists():
+            program = process.find("sshd", package="openssh-server")
+            with (self._directory / f"{name}.log").open("ab") as log:
+                subprocess.run([program, "-f", self._config(name), "-E", os.devnull], check=True, stderr=log)
+
+    def stop(self, name: str, *, force: bool = False) -> None:
+        super().stop(name, force=force)
+        self._end(name)
+
+    def suspend(self, name: str) -> None:
+        super().suspend(name)
+        self._end(name)
+
+    def destroy(self, name: str) -> None:
+        super().destroy(name)
+        self._end(name)
+
+    @property
+    def _directory(self) -> Path:
+        return self.host.home / "fake"
+
+    def _config(self, name: str) -> Path:
+        return self._directory / f"{name}.sshd"
+
+    def _pid(self, name: str) -> Path:
+        return self._directory / f"{name}.pid"
+
+    def _write(self, definition: Definition) -> None:
+        port = next(forward.host for forward in definition.forwards if forward.name == "ssh")
+        machine = definition.console.parent
+        text = CONFIG.format(port=port, machine=machine, pid=self._pid(definition.name))
+        self._config(definition.name).write_text(text)
+
+    def _end(self, name: str) -> None:
+        with suppress(FileNotFoundError, ProcessLookupError, ValueError):
+            _end_process(int(self._pid(name).read_text()))
+        self._pid(name).unlink(missing_ok=True)
+
+
+def _end_process(pid: int) -> None:
+    """End a process and wait until it is gone, or its port would still be taken for a moment."""
+    process_descriptor = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGTERM)
+        select.select([process_descriptor], [], [], PATIENCE)
+    finally:
+        os.close(process_descriptor)

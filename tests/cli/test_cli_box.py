@@ -1,0 +1,100 @@
+"""`vmctl box add`, `list`, `remove`, `verify` and `build`, in process."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import Project
+from tests.unit.box_images import qcow2, write
+from vmctl import process
+from vmctl.boxes.shelf import Shelf
+from vmctl.layout import HomeLayout
+from vmctl.process import ProgramMissing
+from vmctl.store import identity, records
+
+
+@pytest.fixture
+def shop(tmp_path: Path, private_home: Path) -> Project:
+    """A directory and an empty store."""
+    return Project(tmp_path, private_home)
+
+
+@pytest.fixture
+def jammy(tmp_path: Path) -> Path:
+    return write(tmp_path / "jammy.qcow2", qcow2())
+
+
+def use(shop: Project, digest: str) -> None:
+    """Record a machine that needs a box."""
+    home = HomeLayout(shop.home)
+    layout = identity.project_layout(shop.root)
+    used = records.BoxUsed(name="jammy", version="1.0", digest=digest, user="vmctl")
+    record = records.Record(
+        name="x-web", project=identity.ensure(layout, home), machine="web", provider="fake", box=used, version="0",
+        user="vmctl",
+    )  # fmt: skip
+    records.save(layout.machine("web"), record)
+
+
+def test_add_list_remove(shop: Project, jammy: Path) -> None:
+    assert "no boxes yet" in shop.vmctl("box", "list").out
+    checksum = hashlib.sha256(jammy.read_bytes()).hexdigest()
+    added = shop.vmctl("box", "add", "./jammy.qcow2", "--version", "1.0", "--checksum", checksum, "--json").answer
+    assert (added["changed"], added["box"]["name"], added["box"]["digest"]) == (True, "jammy", checksum)
+    assert Path(added["box"]["path"]).read_bytes() == jammy.read_bytes()
+    assert shop.vmctl("box", "add", str(jammy), "--json").answer["changed"] is False
+    row = shop.vmctl("box", "list").out.splitlines()[1].split()
+    assert row[:3] == ["jammy", "1.0", "x86_64"]
+    assert row[-1] == "-"
+    assert "removed jammy 1.0" in shop.vmctl("box", "remove", "jammy").out
+    assert shop.vmctl("box", "list", "--json").answer == {"boxes": []}
+    assert "there is no box jammy in the store" in shop.vmctl("box", "remove", "jammy", status=1).err
+
+
+def test_a_wrong_checksum_adds_nothing(shop: Project, jammy: Path) -> None:
+    ran = shop.vmctl("box", "add", str(jammy), "--checksum", f"sha256:{'0' * 64}", status=1)
+    assert "does not have the checksum" in ran.err
+    shop.vmctl("box", "add", str(jammy), "--checksum", "12", status=2)
+    assert shop.vmctl("box", "list", "--json").answer == {"boxes": []}
+
+
+def test_a_box_in_use_is_not_removed(shop: Project, jammy: Path) -> None:
+    box = shop.vmctl("box", "add", str(jammy), "--json").answer["box"]
+    use(shop, box["digest"])
+    ran = shop.vmctl("box", "remove", "jammy", status=3)
+    assert f"by machine web of {shop.root}" in ran.err
+    assert shop.vmctl("box", "list", "--json").answer["boxes"][0]["used_by"] == [f"machine web of {shop.root}"]
+
+
+def test_several_versions_are_removed_only_when_that_is_said(shop: Project, tmp_path: Path) -> None:
+    for version in ("1.0", "1.1", "2.0"):
+        image = write(tmp_path / f"{version}.qcow2", qcow2(payload=version.encode()))
+        shop.vmctl("box", "add", str(image), "--name", "org/jammy", "--version", version)
+    assert "means several boxes" in shop.vmctl("box", "remove", "org/jammy@~>1.0", status=2).err
+    shop.vmctl("box", "remove", "org/jammy@~>1.0", "--all")
+    assert [box.version for box in Shelf(HomeLayout(shop.home)).boxes()] == ["2.0"]
+
+
+def test_verify_finds_what_changed(shop: Project, jammy: Path) -> None:
+    box = shop.vmctl("box", "add", str(jammy), "--json").answer["box"]
+    assert "sound" in shop.vmctl("box", "verify").out
+    path = Path(box["path"])
+    path.chmod(0o644)
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    assert "its content changed" in shop.vmctl("box", "verify", "jammy", status=1).out
+    path.unlink()
+    assert "can not be read" in shop.vmctl("box", "verify", status=1).out
+
+
+def test_build_names_all_that_is_missing(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(program: str, *, package: str = "") -> str:
+        raise ProgramMissing(program)
+
+    monkeypatch.setattr(process, "find", nothing)
+    ran = shop.vmctl("box", "build", "debian-12", status=1)
+    assert "sudo apt-get install" in ran.err
+    assert {"mmdebstrap", "qemu-utils", "fdisk", "e2fsprogs"} <= set(ran.err.split())
+    assert "there is no recipe for a box 'x'" in shop.vmctl("box", "build", "x", status=1).err

@@ -1,0 +1,96 @@
+"""`vmctl box lock` and `up --locked`, on fake machines."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import Project, make_box
+from vmctl import process
+from vmctl.boxes.shelf import Shelf
+from vmctl.layout import HomeLayout
+
+ME = getpass.getuser()
+"""Who the fake guests let in."""
+
+
+def lock_of(project: Project) -> dict[str, dict[str, dict[str, str]]]:
+    document = json.loads((project.root / "Vmfile.lock").read_text())
+    boxes: dict[str, dict[str, dict[str, str]]] = document["boxes"]
+    return boxes
+
+
+def image(path: Path, size: str) -> Path:
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", path, size])
+    return path
+
+
+def test_a_locked_box_stays_the_same_when_a_newer_one_comes(project: Project, tmp_path: Path) -> None:
+    project.vmfile("")
+    assert project.vmctl("box", "lock", "--json").answer["changed"] is True
+    assert project.vmctl("box", "lock", "--json").answer["changed"] is False
+    ((_, entry),) = lock_of(project)["tiny"].items()
+    project.vmctl(
+        "box", "add", str(image(tmp_path / "new.qcow2", "2G")), "--name", "tiny", "--version", "99", "--user", ME
+    )
+    project.vmctl("up", "--locked")
+    answer = project.vmctl("status", "--json").answer
+    assert answer["machines"][0]["box"] == f"tiny@{entry['version']}"
+    assert project.vmctl("up", "--locked", "--json").answer["changed"] is False
+    assert project.vmctl("up", "--json").answer["changed"] is False
+    project.vmctl("destroy", "--yes")
+    project.vmctl("up")
+    assert project.vmctl("status", "--json").answer["machines"][0]["box"] == "tiny@99"
+    assert "made from another image of tiny" in project.vmctl("up", "--locked", status=3).err
+    project.vmctl("destroy", "--yes")
+
+
+def test_a_locked_box_is_fetched_from_its_source_or_refused(project: Project, tmp_path: Path) -> None:
+    source = image(tmp_path / "mine.qcow2", "1G")
+    project.vmctl("box", "add", str(source), "--name", "mine", "--version", "1", "--user", ME)
+    (project.root / "Vmfile").write_text("box: mine\nprovider: fakeguests\nsynced_folders: []\n")
+    project.vmctl("box", "lock")
+    project.vmctl("box", "remove", "mine")
+    project.vmctl("up", "--locked")
+    project.vmctl("destroy", "--yes")
+    project.vmctl("box", "remove", "mine")
+    source.unlink()
+    image(source, "3G")
+    assert "the box mine is not what the lock says" in project.vmctl("up", "--locked", status=1).err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "there is no"),
+        ("{", "is damaged"),
+        ('{"schema": 1, "boxes": {}}', "the box tiny is not in the lock"),
+        ('{"schema": 1, "boxes": {"tiny": {"x86_64": {}}}}', "is damaged"),
+        ('{"schema": 9, "boxes": {}}', "written by a newer vmctl"),
+    ],
+)
+def test_no_usable_lock(project: Project, text: str | None, words: str) -> None:
+    project.vmfile("")
+    if text:
+        (project.root / "Vmfile.lock").write_text(text)
+    assert words in project.vmctl("up", "--locked", status=None).err
+    assert project.vmctl("status", "--json").answer["machines"][0]["state"] == "not created"
+
+
+def test_the_lock_of_another_architecture_is_kept(project: Project, private_home: Path) -> None:
+    project.vmfile("")
+    project.vmctl("box", "lock")
+    (box,) = Shelf(HomeLayout(private_home)).boxes("tiny")
+    document = json.loads((project.root / "Vmfile.lock").read_text())
+    document["boxes"]["tiny"]["s390x"] = {**document["boxes"]["tiny"][box.arch], "version": "7"}
+    (project.root / "Vmfile.lock").write_text(json.dumps(document))
+    project.vmctl("box", "lock")
+    assert set(lock_of(project)["tiny"]) == {box.arch, "s390x"}
+
+
+def test_make_box_is_what_this_file_relies_on(private_home: Path) -> None:
+    make_box(private_home)
+    assert Shelf(HomeLayout(private_home)).names() == ["tiny"]

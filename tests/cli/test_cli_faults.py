@@ -1,0 +1,103 @@
+"""What users see when something fails that no command foresaw, and what is kept for the bug report."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.fake_guests import FakeGuests
+from tests.cli.harness import Project
+from vmctl.cli.root import cli
+from vmctl.cli.running import run
+from vmctl.driver import Host
+from vmctl.workspace import Workspace
+
+
+def test_a_fault_of_vmctl_is_one_message_and_a_log(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object, **_kwargs: object) -> None:
+        raise ZeroDivisionError("seven by nothing")
+
+    project.vmfile("")
+    monkeypatch.setattr(Workspace, "survey", broken)
+    ran = project.vmctl("status", status=1)
+    assert "error: vmctl has a fault: ZeroDivisionError: seven by nothing" in ran.err
+    assert "Traceback" not in ran.err
+    log = project.home / "vmctl.log"
+    assert f"hint: tail -n 50 '{log}'" in ran.err
+    assert "Traceback" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert project.vmctl("status", "--json", status=1).answer["kind"] == "VmctlError"
+
+
+def test_the_log_tells_of_failures_without_arguments_of_the_guests_programs(project: Project) -> None:
+    project.vmfile("vars: {token: x}\nready: [{command: 'test x = {{ vars.token }}', timeout: 1}]\n")
+    project.vmctl("--set", "token=s3cr3t", "up", status=1)
+    text = (project.home / "vmctl.log").read_text()
+    assert "vmctl 0." in text
+    assert " up\n" in text
+    assert "default: ['sh'] -> 1" in text
+    assert "Traceback" in text
+
+
+def test_the_log_is_turned_over(project: Project) -> None:
+    log = project.home / "vmctl.log"
+    log.write_bytes(b"x" * 2_000_000)
+    project.vmfile("")
+    project.vmctl("ssh", "-c", "true", status=3)
+    assert log.stat().st_size < 100_000
+    assert log.with_name("vmctl.log.1").stat().st_size == 2_000_000
+
+
+def test_what_the_system_refuses_is_an_error(project: Project) -> None:
+    project.vmfile("")
+    (project.root / ".vmctl").write_text("a file where a directory should be")
+    ran = project.vmctl("up", status=1)
+    assert f"error: {project.root}/.vmctl" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_machine_that_the_system_refuses_fails_alone(project: Project) -> None:
+    project.vmfile("machines: {web: {}, db: {}}\n")
+    machines = project.root / ".vmctl" / "machines"
+    machines.mkdir(parents=True)
+    (machines / "db" / "journal").mkdir(parents=True)
+    ran = project.vmctl("up", status=1)
+    assert f"{machines}/db/journal: Is a directory" in ran.err
+    assert project.states()["web"] == "running"
+
+
+def test_nothing_but_vmctl_is_its_help(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, []) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Usage: vmctl")
+    assert "error:" not in shown
+
+
+def test_a_log_that_can_not_be_kept_is_done_without(project: Project) -> None:
+    project.vmfile("")
+    Path(project.home / "vmctl.log").mkdir()
+    project.vmctl("ssh", "-c", "true", status=3)
+
+
+def test_list_does_not_call_absent_what_it_could_not_ask(project: Project) -> None:
+    project.vmfile("")
+    project.vmctl("up")
+    FakeGuests(Host(home=project.home)).fail("states", "the hypervisor sleeps")
+    ran = project.vmctl("list", "--json")
+    assert [row["state"] for row in ran.answer["machines"]] == ["unknown"]
+    assert "warning: the hypervisor sleeps; its machines are shown as unknown" in ran.err
+    assert "the hypervisor sleeps" in project.vmctl("status", status=1).err
+
+
+def test_one_damaged_project_does_not_hide_the_others(project: Project, tmp_path: Path) -> None:
+    project.vmfile("")
+    project.vmctl("up")
+    other = Project(tmp_path / "other", project.home)
+    other.root.mkdir()
+    other.vmfile("")
+    other.vmctl("up")
+    (other.root / ".vmctl" / "project.json").write_text("{")
+    (project.root / ".vmctl" / "machines" / "default" / "machine.json").write_text("{")
+    ran = project.vmctl("list", "--json")
+    assert f"the project {other.root} can not be read" in ran.err
+    assert "machine.json is damaged" in ran.err
+    assert {row["project"]: row["state"] for row in ran.answer["machines"]}[str(project.root)] == "running"

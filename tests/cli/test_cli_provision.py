@@ -1,0 +1,102 @@
+"""`vmctl up` and `vmctl provision` with real scripts and the real Ansible on fake machines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import Project
+from vmctl import process
+
+SCRIPT = "provision: [{shell: {inline: 'echo ran >> %s', become: false}, name: note}]\n"
+PLAYBOOK = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: look
+      ansible.builtin.command: "%s"
+      changed_when: false
+"""
+
+
+@pytest.fixture(autouse=True)
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_PYTHON_INTERPRETER", sys.executable)
+
+
+def test_up_provisions_once_and_provision_does_it_again(project: Project, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    project.vmfile(SCRIPT % log)
+    project.vmctl("up")
+    assert "nothing to do" in project.vmctl("up").out
+    assert log.read_text() == "ran\n"
+    answer = project.vmctl("provision", "--json").answer
+    assert answer["provisioned"]["machines"]["default"]["ran"] == ["note"]
+    assert log.read_text() == "ran\nran\n"
+    assert "nothing to do" in project.vmctl("provision", "--changed").out
+
+
+def test_a_changed_script_runs_at_the_next_up(project: Project, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    project.vmfile(SCRIPT % log)
+    project.vmctl("up")
+    project.vmfile(SCRIPT.replace("echo ran", "echo changed") % log)
+    assert project.vmctl("up", "--json").answer["changed"] is True
+    assert log.read_text() == "ran\nchanged\n"
+
+
+def test_a_new_machine_is_provisioned_anew(project: Project, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    project.vmfile(SCRIPT % log)
+    project.vmctl("up")
+    project.vmctl("destroy", "--yes")
+    project.vmctl("up")
+    assert log.read_text() == "ran\nran\n"
+
+
+def test_a_failed_playbook_is_exit_4_with_a_summary_and_up_tries_again(project: Project) -> None:
+    playbook = project.root / "site.yml"
+    playbook.write_text(PLAYBOOK % "false")
+    project.vmfile("provision: [{ansible: {playbook: site.yml}}]\n")
+    ran = project.vmctl("up", "--json", status=4)
+    assert ran.answer["kind"] == "TasksFailed"
+    assert f"default: task 'look' failed at {playbook}:4" in ran.answer["brief"]
+    assert ran.answer["provisioned"]["machines"]["default"]["status"] == "failed"
+    assert project.states() == {"default": "running"}
+    playbook.write_text(PLAYBOOK % "true")
+    assert project.vmctl("up", "--json").answer["provisioned"]["machines"]["default"]["ok"] == 1
+    assert project.vmctl("up", "--json").answer["changed"] is False
+
+
+def test_only_names_provisioners_and_misspelt_ones_are_refused_first(project: Project, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    project.vmfile(SCRIPT % log)
+    ran = project.vmctl("up", "--only", "not", status=2)
+    assert "there is no provisioner 'not', did you mean 'note'?" in ran.err
+    assert project.states() == {"default": "not created"}
+    project.vmctl("up", "--no-provision")
+    project.vmctl("provision", "--only", "note")
+    assert log.read_text() == "ran\n"
+
+
+def test_a_machine_that_does_not_run_is_exit_3(project: Project, tmp_path: Path) -> None:
+    project.vmfile(SCRIPT % (tmp_path / "log"))
+    ran = project.vmctl("provision", status=3)
+    assert "machine default is not created, not running" in ran.err
+    assert "vmctl up default" in ran.err
+
+
+def test_an_up_with_nothing_to_do_imports_nothing_heavy(project: Project, tmp_path: Path) -> None:
+    project.vmfile(SCRIPT % (tmp_path / "log"))
+    project.vmctl("up")
+    heavy = ("ansible_runner", "paramiko", "pexpect", "requests", "rich", "cryptography", "vmctl.provision.conductor")
+    code = "import sys\nfrom vmctl.cli.running import run\nfrom vmctl.cli.root import cli\n"
+    code += f"run(cli, ['-C', {str(project.root)!r}, 'up'])\n"
+    code += f"print([name for name in {heavy!r} if name in sys.modules])"
+    root = Path(__file__).parents[2]
+    path = ":".join(str(root / part) for part in (".", "providers", "boxes", "playbooks"))
+    done = process.run([sys.executable, "-c", code], env={"PYTHONPATH": f"{path}:{os.environ['PYTHONPATH']}"})
+    assert done.stdout.splitlines()[-1] == "[]"

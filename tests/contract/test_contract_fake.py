@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.contract.contract_parts import make_definition, make_disk
+from vmctl.driver import Definition, Disk, Host
+from vmctl.testing import DriverContract, FakeDriver
+
+
+class TestInMemory(DriverContract):
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> FakeDriver:
+        return FakeDriver(Host(home=tmp_path))
+
+    @pytest.fixture
+    def definition(self, tmp_path: Path) -> Definition:
+        return make_definition(tmp_path)
+
+    @pytest.fixture
+    def disk(self, tmp_path: Path) -> Disk:
+        return make_disk(tmp_path)
+
+
+class TestInAFile(TestInMemory):
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> FakeDriver:
+        return FakeDriver(Host(home=tmp_path, options={"directory": str(tmp_path / "hypervisor")}))
+
+    def test_another_process_would_see_the_machines(
+        self, driver: FakeDriver, definition: Definition, disk: Disk, tmp_path: Path
+    ) -> None:
+        driver.create(definition, disk)
+        driver.start(definition.name)
+        other = FakeDriver(Host(home=tmp_path), directory=tmp_path / "hypervisor")
+        assert other.states() == driver.states()

@@ -1,0 +1,41 @@
+"""The suite on libvirt's own fake hypervisor, from a private file: what it knows goes with the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.contract_parts import make_definition, make_disk
+from vmctl.driver import Definition, Disk, Host
+from vmctl.testing import DriverContract
+from vmctl_libvirt import LibvirtDriver
+
+NODE = """\
+<node>
+  <cpu>
+    <mhz>3000</mhz> <model>x86_64</model> <active>4</active>
+    <nodes>1</nodes> <sockets>1</sockets> <cores>4</cores> <threads>1</threads>
+  </cpu>
+  <memory>8388608</memory>
+</node>
+"""
+
+
+class TestLibvirtTestDriver(DriverContract):
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> Iterator[LibvirtDriver]:
+        node = tmp_path / "node.xml"
+        node.write_text(NODE)
+        made = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": f"test://{node}"}))
+        yield made
+        made.close()
+
+    @pytest.fixture
+    def definition(self, tmp_path: Path) -> Definition:
+        return make_definition(tmp_path)
+
+    @pytest.fixture
+    def disk(self, tmp_path: Path) -> Disk:
+        return make_disk(tmp_path)

@@ -1,0 +1,57 @@
+"""VirtualBox from Debian, unpacked into a directory of its own; the machine that runs the tests stays as it is.
+
+Everything in it works but starting a machine, which needs a kernel module.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+SUITE = "sid"
+PACKAGES = ("virtualbox", "libfuse2t64")
+"""libfuse2 is for vboximg-mount, which shows a machine's disk as a file."""
+MIRROR = "http://deb.debian.org/debian"
+RECIPE = (
+    "--components=main,contrib",
+    "--variant=essential",
+    '--aptopt=Acquire::Check-Valid-Until "false"',
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    f"--include={','.join(PACKAGES)}",
+)
+
+
+def cache() -> Path:
+    """Where test runs keep what is expensive to make."""
+    return Path(os.environ.get("VMCTL_TEST_CACHE") or Path.home() / ".cache/vmctl-tests")
+
+
+def tree() -> Path:
+    """The directory with VirtualBox's file system tree; made on the first call, which takes half a minute."""
+    key = hashlib.sha256("\0".join((SUITE, MIRROR, *RECIPE)).encode()).hexdigest()[:16]
+    path = cache() / f"virtualbox-{key}"
+    cache().mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _build(path)
+    return path
+
+
+def _build(path: Path) -> None:
+    program = shutil.which("mmdebstrap")
+    if program is None:
+        raise RuntimeError("mmdebstrap is missing:  sudo apt-get install mmdebstrap")
+    if os.geteuid() != 0:
+        raise RuntimeError("unpacking VirtualBox needs root (sudo)")
+    part = path.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    done = subprocess.run([program, *RECIPE, SUITE, str(part), MIRROR], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"mmdebstrap could not unpack VirtualBox:\n{done.stderr}")
+    part.rename(path)

@@ -1,0 +1,191 @@
+"""Real machines: fixtures that run ``vmctl`` as a user would, in projects of their own, on the private test host.
+
+`make test` runs all of this inside ``tests/host/run.py``; a plain `pytest tests/integration` says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.ordinary_user import GID, UID, as_user
+
+ON_HOST = "VMCTL_TEST_HOST"
+VMCTL = Path(sys.executable).with_name("vmctl")
+LONG = 400.0
+
+
+@pytest.fixture(scope="session")
+def test_host() -> Path:
+    """Where the private test host keeps its files."""
+    place = os.environ.get(ON_HOST)
+    if not place:
+        pytest.fail("integration tests run on the private test host: sudo .venv/bin/python tests/host/run.py -- …")
+    return Path(place)
+
+
+@dataclass
+class Run:
+    """What one vmctl command did."""
+
+    status: int
+    out: str
+    err: str
+
+    def objects(self) -> list[dict[str, Any]]:
+        """The JSON lines that it printed."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """Its last JSON line."""
+        return self.objects()[-1]
+
+
+@dataclass
+class ProjectDirectory:
+    """A directory with a Vmfile, and vmctl run in it."""
+
+    root: Path
+    environment: Mapping[str, str]
+    as_ordinary_user: bool = False
+    provider: str = "libvirt"
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file of the project."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        if self.as_ordinary_user:
+            self._own(path)
+        return path
+
+    def _own(self, path: Path) -> None:
+        for place in (path, *path.parents):
+            if not place.is_relative_to(self.root):
+                return
+            os.chown(place, UID, UID)
+
+    def argv(self, *words: str) -> list[str]:
+        """The command as it is run."""
+        argv = [str(VMCTL), *words]
+        return as_user(argv, self.environment) if self.as_ordinary_user else argv
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start vmctl and go on."""
+        child = subprocess.Popen(
+            self.argv(*words),
+            cwd=self.root,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(child)
+        return child
+
+    def vmctl(self, *words: str, status: int = 0, timeout: float = LONG) -> Run:
+        """Run vmctl to its end, and see that it ends with ``status``."""
+        child = self.start(*words)
+        out, err = child.communicate(timeout=timeout)
+        shown = f"$ vmctl {' '.join(words)}\n{out}{err}[status {child.returncode}]"
+        print(shown)  # noqa: T201  pytest shows it when the test fails
+        assert child.returncode == status, shown
+        return Run(child.returncode, out, err)
+
+    def states(self) -> dict[str, str]:
+        """What `vmctl status` says of each machine."""
+        answer = self.vmctl("status", "--json").answer
+        return {machine["name"]: machine["state"] for machine in answer["machines"]}
+
+    def ssh(self, command: str, machine: str = "default", *, status: int = 0) -> str:
+        """Run a command in a machine and return what it printed."""
+        return self.vmctl("ssh", machine, "-c", command, status=status).out
+
+    def clean_up(self) -> None:
+        """End what still runs, remove the machines."""
+        for child in self.started:
+            if child.poll() is None:
+                child.kill()
+            child.communicate()
+        self.started.clear()
+        subprocess.run(
+            self.argv("destroy", "--yes"), cwd=self.root, check=False, env={**os.environ, **self.environment}
+        )
+
+
+def domains(uri: str = "qemu:///system") -> list[str]:
+    """All domains that libvirt knows."""
+    return _virsh(uri, "list", "--all", "--name")
+
+
+def volumes(uri: str = "qemu:///system", pool: str = "vmctl") -> list[str]:
+    """All volumes of vmctl's pool."""
+    return [line.split()[0] for line in _virsh(uri, "vol-list", pool)[2:]]
+
+
+def _virsh(uri: str, *words: str) -> list[str]:
+    argv: Sequence[str] = ["virsh", "--quiet", "--connect", uri, *words]
+    if uri.endswith("session"):
+        argv = as_user(argv, {})
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    return [line for line in done.stdout.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="session")
+def box_home(test_host: Path, debian_box: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory whose store has the debian-12 box."""
+    home = test_host / "vmctl-home"
+    shutil.copytree(debian_box, home, copy_function=_link)
+    return home
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@pytest.fixture
+def project(test_host: Path, box_home: Path, request: pytest.FixtureRequest) -> Iterator[ProjectDirectory]:
+    """A project directory for system mode; its machines are removed at the end."""
+    yield from _project(test_host, box_home, request.node.name, as_ordinary_user=False)
+
+
+@pytest.fixture
+def user_project(test_host: Path, box_home: Path, request: pytest.FixtureRequest) -> Iterator[ProjectDirectory]:
+    """A project directory of an ordinary user, for session mode."""
+    yield from _project(test_host, box_home, request.node.name, as_ordinary_user=True)
+
+
+def _project(test_host: Path, box_home: Path, name: str, *, as_ordinary_user: bool) -> Iterator[ProjectDirectory]:
+    parent = test_host / ("home" if as_ordinary_user else "projects")
+    root = parent / name.replace("[", "-").replace("]", "")
+    root.mkdir(parents=True)
+    home = box_home
+    if as_ordinary_user:
+        home = parent / "vmctl-home"
+        if not home.exists():
+            shutil.copytree(box_home, home)
+            subprocess.run(["chown", "-R", f"{UID}:{UID}", str(home)], check=True)
+        os.chown(root, UID, UID)
+    project = ProjectDirectory(root, {"VMCTL_HOME": str(home)}, as_ordinary_user)
+    try:
+        yield project
+    finally:
+        project.clean_up()
+
+
+__all__ = ["GID", "ProjectDirectory", "domains", "volumes"]

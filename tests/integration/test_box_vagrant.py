@@ -1,0 +1,47 @@
+"""Boxes go to the real Vagrant and come back: what `box repackage` writes, and what `vagrant box repackage` writes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import Project
+from vmctl import process
+from vmctl.spec import GIB
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def vagrant() -> str:
+    """The real one."""
+    found = shutil.which("vagrant")
+    if not found:
+        pytest.fail(
+            "the real Vagrant is missing:  sudo apt-get install --no-install-recommends vagrant vagrant-libvirt"
+        )
+    return found
+
+
+def test_a_box_goes_to_vagrant_and_comes_back(tmp_path: Path, private_home: Path, vagrant: str) -> None:
+    environment = {"VAGRANT_HOME": str(tmp_path / "vagrant"), "VAGRANT_CHECKPOINT_DISABLE": "1"}
+    vmctl = Project(tmp_path, private_home).vmctl
+    image = tmp_path / "disk.qcow2"
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "2500M"])
+    process.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 1G 1M", image])
+    vmctl("box", "add", str(image), "--name", "org/mine", "--version", "1.5", "--user", "me", "--arch", "x86_64")
+    vmctl("box", "repackage", "org/mine@1.5", "--output", "ours.box")
+
+    process.run([vagrant, "box", "add", "--name", "org/mine", tmp_path / "ours.box"], env=environment, cwd=tmp_path)
+    assert "(libvirt, 0" in process.run([vagrant, "box", "list"], env=environment, cwd=tmp_path).stdout
+    process.run([vagrant, "box", "repackage", "org/mine", "libvirt", "0"], env=environment, cwd=tmp_path)
+
+    back = vmctl("box", "add", "package.box", "--name", "back", "--json").answer["box"]
+    assert (back["user"], back["arch"], back["virtual_size"]) == ("me", "x86_64", 2500 * GIB // 1024)
+    assert back["digest"] == hashlib.sha256(image.read_bytes()).hexdigest()
+    unpacked = tmp_path / "vagrant" / "boxes" / "org-VAGRANTSLASH-mine" / "0" / "libvirt"
+    assert json.loads((unpacked / "metadata.json").read_text())["virtual_size"] == 3

@@ -1,0 +1,193 @@
+"""The libvirt driver alone, with a real guest: what no hypervisor double can show."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vmctl import boxes, keys, seed
+from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
+from vmctl.layout import HomeLayout
+from vmctl.spec import GIB, BoxRef, MachineSpec
+from vmctl.wait import Deadline, until
+from vmctl_libvirt import LibvirtDriver
+
+BOOT = 300.0
+GUEST_USER = 1000
+MOUNT = "sudo mkdir -p /project && sudo mount -t virtiofs vmctl0 /project"
+
+pytestmark = pytest.mark.integration
+
+
+class Guest:
+    """One machine with a seed of its own, and a way in."""
+
+    def __init__(self, driver: LibvirtDriver, directory: Path, name: str, port: int) -> None:
+        directory.mkdir(parents=True)
+        self.driver = driver
+        self.directory = directory
+        self.port = port
+        self.definition = Definition(
+            name=f"driver-{name}-0a1b2c3d",
+            tag=Tag(project="0a1b2c3d" * 4, machine=name, version="0.1.0", root=str(directory)),
+            spec=MachineSpec(name=name, box=BoxRef(address="debian-12"), hostname=name, disk=12 * GIB),
+            mac=f"52:54:00:00:{port // 100:02d}:{port % 100:02d}",
+            console=directory / "console.log",
+            seed=directory / "seed.iso",
+            forwards=(Forward(name="ssh", guest=22, host=port, host_ip="127.0.0.1", protocol="tcp"),),
+            nics=(
+                Nic(
+                    network="backend", mac=f"52:54:00:01:00:{port % 100:02d}", ip=f"192.168.56.{port % 100}", prefix=24
+                ),
+            ),
+            shares=(Share(tag="vmctl0", host=self.shared, kind="virtiofs", owner=(GUEST_USER, GUEST_USER)),),
+            network_prefix="driver-0a1b2c3d-",
+        )
+
+    @property
+    def shared(self) -> Path:
+        """The folder that the guest mounts."""
+        path = self.directory / "shared"
+        path.mkdir(exist_ok=True)
+        return path
+
+    @property
+    def name(self) -> str:
+        """The machine's name in the hypervisor."""
+        return self.definition.name
+
+    def create(self, disk: Disk) -> None:
+        """Make the machine, with its seed."""
+        public = keys.ensure(self.directory / "key")
+        keys.ensure(self.directory / "host")
+        seed.write(
+            self.directory / "seed.iso",
+            definition=self.definition,
+            features=self.driver.features,
+            user="vmctl",
+            public_key=public,
+            host_key=self.directory / "host",
+            uid=GUEST_USER,
+        )
+        (self.directory / "known_hosts").write_text(f"{self.name} {keys.ensure(self.directory / 'host')}\n")
+        self.driver.check(self.definition)
+        self.driver.create(self.definition, disk)
+
+    def try_ssh(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the guest."""
+        options = {
+            "IdentityFile": self.directory / "key",
+            "IdentitiesOnly": "yes",
+            "UserKnownHostsFile": self.directory / "known_hosts",
+            "StrictHostKeyChecking": "yes",
+            "HostKeyAlias": self.name,
+            "ConnectTimeout": 5,
+            "BatchMode": "yes",
+        }
+        words = [f"-o{name}={value}" for name, value in options.items()]
+        argv = ["ssh", "-F", "none", *words, "-p", str(self.port), "vmctl@127.0.0.1", command]
+        return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    def ssh(self, command: str) -> str:
+        """Run a command in the guest that must succeed; what it printed."""
+        done = self.try_ssh(command)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def await_ssh(self) -> None:
+        """Wait until the guest lets us in."""
+        deadline = Deadline.after(BOOT)
+        until(lambda: self.try_ssh("true").returncode == 0, deadline, f"SSH of {self.name}")
+
+    def await_state(self, state: State) -> None:
+        """Wait until the hypervisor says so."""
+        until(lambda: self.driver.states()[self.name].state is state, Deadline.after(BOOT), f"{self.name} {state}")
+
+
+@pytest.fixture(scope="module")
+def disk(debian_box: Path) -> Disk:
+    found = boxes.find(BoxRef(address="debian-12"), HomeLayout(debian_box))
+    assert found is not None
+    return found.disk()
+
+
+@pytest.fixture
+def driver(private_host: Path, tmp_path: Path) -> Iterator[LibvirtDriver]:
+    made = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": "qemu:///system"}))
+    yield made
+    made.prune()
+    made.close()
+
+
+@pytest.fixture
+def guests(driver: LibvirtDriver, private_host: Path, tmp_path: Path) -> Iterator[list[Guest]]:
+    place = private_host / "guests" / tmp_path.name
+    made = [Guest(driver, place / name, name, port) for name, port in (("web", 2311), ("db", 2312))]
+    yield made
+    for guest in made:
+        driver.destroy(guest.name)
+
+
+def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_through(
+    guests: list[Guest], driver: LibvirtDriver, disk: Disk
+) -> None:
+    web = guests[0]
+    for guest in guests:
+        guest.create(disk)
+        driver.start(guest.name)
+    for guest in guests:
+        guest.await_ssh()
+
+    # The disk has grown, the network between the machines and to the host works.
+    assert int(web.ssh("lsblk --bytes --noheadings --nodeps --output SIZE /dev/vda")) == 12 * GIB
+    web.ssh("ping -c 1 -W 5 192.168.56.12 && ping -c 1 -W 5 192.168.56.1")
+
+    # The folder is live both ways, and its files belong to the login user there and to its owner here.
+    (web.shared / "from-host").write_text("host\n")
+    assert web.ssh(f"{MOUNT} && cat /project/from-host") == "host\n"
+    web.ssh("echo guest > /project/from-guest && echo more >> /project/from-host")
+    assert (web.shared / "from-guest").read_text() == "guest\n"
+    assert (web.shared / "from-guest").stat().st_uid == os.getuid()
+    (web.shared / "from-host").write_text("edited\n")
+    assert web.ssh("cat /project/from-host") == "edited\n"
+
+    # Without a live folder the memory goes to disk; with one it is frozen. Both go on where they were.
+    web.ssh("echo here > /dev/shm/mark")
+    driver.suspend(web.name)
+    assert driver.states()[web.name].state is State.PAUSED
+    driver.start(web.name)
+    assert web.ssh("cat /dev/shm/mark /project/from-host") == "here\nedited\n"
+
+    # A reboot by the guest is the same run; power off by the button is not.
+    run = driver.states()[web.name].run
+    web.try_ssh("sudo systemctl reboot")
+    until(lambda: web.try_ssh("true").returncode != 0, Deadline.after(BOOT), "the guest to go down")
+    web.await_ssh()
+    assert driver.states()[web.name].run == run
+    for guest in guests:
+        driver.stop(guest.name)
+        guest.await_state(State.STOPPED)
+    driver.start(web.name)
+    assert driver.states()[web.name].run != run
+
+
+def test_a_guest_without_live_folders_is_saved_to_disk(guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> None:
+    guest = guests[0]
+    guest.definition = dataclasses.replace(guest.definition, shares=())
+    guest.create(disk)
+    driver.start(guest.name)
+    guest.await_ssh()
+    guest.ssh("echo here > /dev/shm/mark")
+    driver.suspend(guest.name)
+    assert driver.states()[guest.name].state is State.SAVED
+    driver.start(guest.name)
+    assert guest.ssh("cat /dev/shm/mark") == "here\n"
+    # What the serial console said is the user's to read, and is of this boot.
+    console = guest.definition.console
+    assert console.stat().st_uid == os.getuid()
+    assert "systemd" in console.read_text(errors="replace")

@@ -1,0 +1,431 @@
+"""The VirtualBox driver on the real VBoxManage, which does all but start machines: disks, settings, snapshots, ends."""
+
+# ruff: noqa: PLR0917  pytest passes fixtures by name
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.host.virtualbox.install import Installation, installed
+from tests.unit.virtualbox_definition import definition, nic
+from vmctl.driver import Definition, Disk, Host, Share, State
+from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.process import find, run
+from vmctl.spec import MIB
+from vmctl_virtualbox import VirtualBoxDriver, answers, identity
+from vmctl_virtualbox.vboxmanage import VBoxManage
+
+SIZE = 64 * MIB
+REPOSITORY = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def installation() -> Iterator[Installation]:
+    with installed(front=False) as made:
+        yield made
+
+
+@pytest.fixture
+def door(installation: Installation) -> VBoxManage:
+    return VBoxManage()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home ü 'x'"
+
+
+@pytest.fixture
+def driver(installation: Installation, home: Path, door: VBoxManage) -> Iterator[VirtualBoxDriver]:
+    made = VirtualBoxDriver(Host(home=home))
+    yield made
+    for name in made.states():
+        made.destroy(name)
+    assert_nothing_is_left(door, home)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Definition:
+    made = dataclasses.replace(
+        definition(nics=(nic(),), disk=2 * SIZE),
+        console=tmp_path / "console.log",
+        seed=tmp_path / "seed, ü.iso",
+        shares=(
+            Share(tag="project", host=tmp_path, kind="vboxsf"),
+            Share(tag="ro", host=tmp_path, kind="vboxsf", read_only=True),
+        ),
+    )
+    write_iso(tmp_path / "seed, ü.iso")
+    return made
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return make_disk(tmp_path, "qcow2")
+
+
+def make_disk(directory: Path, kind: str) -> Disk:
+    path = directory / f"box.{kind}"
+    run([find("qemu-img"), "create", "-q", "-f", kind, path, str(SIZE)])
+    return Disk(path=path, format=kind, digest=(kind.encode().hex() + "0" * 64)[:64], virtual_size=SIZE)
+
+
+def write_iso(path: Path) -> None:
+    import pycdlib
+
+    image = pycdlib.PyCdlib()
+    image.new(joliet=3, vol_ident="cidata")
+    image.write(str(path))
+    image.close()
+
+
+def shown(door: VBoxManage, name: str) -> dict[str, str]:
+    return answers.properties(door("showvminfo", identity.identifier(name), "--machinereadable"))
+
+
+def assert_nothing_is_left(door: VBoxManage, home: Path) -> None:
+    assert door("list", "vms", partial=True) == ""
+    assert door("list", "hdds") == ""
+    assert door("list", "dvds") == ""
+    assert identity.read(door) == {}
+    assert list((home / "virtualbox").glob("machines/*/*")) == []
+
+
+def test_a_machine_has_what_its_definition_says(
+    driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk, tmp_path: Path
+) -> None:
+    driver.check(machine)
+    driver.create(machine, disk)
+    found = shown(door, machine.name)
+    assert found["firmware"] == "BIOS"
+    assert (found["rtcuseutc"], found["defaultfrontend"], found["audio"]) == ("on", "headless", "null")
+    assert (found["macaddress1"], found["nictype1"], found["nic1"]) == ("5254000A1B2C", "virtio", "nat")
+    assert sorted(rule.name for rule in answers.rules(found)) == ["a_b", "ssh"]
+    assert (found["nic2"], found["intnet2"]) == ("intnet", "vmctl-0a1b2c3d-backend")
+    assert found["uartmode1"] == f"file,{tmp_path / 'console.log'}"
+    assert found["disks-1-0"] == str(machine.seed)
+    assert found["storagecontrollertype0"] == "VirtioSCSI"
+    assert set(answers.shares(found)) == {"project", "ro"}
+    medium = next(answers.records(door("showmediuminfo", "disk", found["disks-ImageUUID-0-0"])))
+    assert medium["Type"] == "normal (differencing)"
+    assert medium["Capacity"] == "128 MBytes"
+
+
+def test_two_machines_share_one_base_and_the_last_one_leaves_it(
+    driver: VirtualBoxDriver, machine: Definition, disk: Disk, home: Path
+) -> None:
+    other = dataclasses.replace(machine, name="shop-db-0a1b2c3d", tag=dataclasses.replace(machine.tag, machine="db"))
+    driver.create(machine, disk)
+    driver.create(other, disk)
+    base = home / "virtualbox/bases" / f"{disk.digest}.vdi"
+    before = base.read_bytes()
+    driver.destroy(machine.name)
+    assert set(driver.states()) == {other.name}
+    driver.destroy(other.name)
+    assert base.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["raw", "vdi", "vmdk", "qcow2"])
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_every_format_of_box(
+    driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, tmp_path: Path, kind: str, firmware: str
+) -> None:
+    disk = dataclasses.replace(make_disk(tmp_path, kind), firmware=firmware)
+    driver.create(machine, disk)
+    found = shown(door, machine.name)
+    assert found["firmware"] == ("EFI" if firmware == "uefi" else "BIOS")
+    assert found["storagecontrollertype0"] == ("VirtioSCSI" if kind in ("raw", "qcow2") else "IntelAhci")
+
+
+@pytest.mark.parametrize("kind", ["raw", "vdi", "vmdk"])
+def test_without_qemu_img_virtualbox_converts(
+    driver: VirtualBoxDriver,
+    machine: Definition,
+    tmp_path: Path,
+    kind: str,
+    installation: Installation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = make_disk(tmp_path, kind)
+    hide_qemu_img(monkeypatch)
+    driver.create(machine, disk)
+    assert driver.states()[machine.name].state is State.STOPPED
+
+
+def test_without_qemu_img_a_qcow2_box_is_refused(
+    driver: VirtualBoxDriver, machine: Definition, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_qemu_img(monkeypatch)
+    with pytest.raises(VmctlError) as caught:
+        driver.create(machine, disk)
+    assert "qemu-utils" in caught.value.hint
+    assert driver.states() == {}
+
+
+def hide_qemu_img(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vmctl import process
+
+    real = process.find
+
+    def found(program: str, *, package: str = "") -> str:
+        if program == "qemu-img":
+            raise process.ProgramMissing("the program 'qemu-img' is not installed")
+        return real(program, package=package)
+
+    monkeypatch.setattr(process, "find", found)
+
+
+def test_a_full_copy_needs_no_base(driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk) -> None:
+    spec = dataclasses.replace(machine.spec, options={"virtualbox": {"linked_clone": False}})
+    driver.create(dataclasses.replace(machine, spec=spec), disk)
+    media = list(answers.records(door("list", "hdds")))
+    assert [medium["Parent UUID"] for medium in media] == ["base"]
+
+
+def test_a_stopped_machine_follows_its_definition(
+    driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk
+) -> None:
+    driver.create(machine, disk)
+    spec = dataclasses.replace(machine.spec, cpus=3, memory=512 * MIB, disk=4 * SIZE)
+    driver.update(dataclasses.replace(machine, spec=spec, nics=(), shares=(), forwards=machine.forwards[:1], seed=None))
+    found = shown(door, machine.name)
+    assert (found["cpus"], found["memory"], found["nic2"], found["disks-1-0"]) == ("3", "512", "none", "emptydrive")
+    assert [rule.name for rule in answers.rules(found)] == ["ssh"]
+    assert answers.shares(found) == ()
+    medium = next(answers.records(door("showmediuminfo", "disk", found["disks-ImageUUID-0-0"])))
+    assert medium["Capacity"] == "256 MBytes"
+    with pytest.raises(UsageError, match="disk"):
+        driver.update(machine)
+
+
+def test_commands_of_the_user_run_around_a_start(
+    driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk
+) -> None:
+    customize = [["setextradata", ":id", "seen", "pre ü"], ["post-boot", "setextradata", ":id", "seen", "post"]]
+    spec = dataclasses.replace(machine.spec, options={"virtualbox": {"customize": customize}})
+    driver.create(dataclasses.replace(machine, spec=spec), disk)
+    with pytest.raises(VmctlError, match="VirtualBox"):
+        driver.start(machine.name)  # there is no kernel module
+    assert "pre ü" in door("getextradata", identity.identifier(machine.name), "seen")
+
+
+def test_snapshots_form_a_tree(driver: VirtualBoxDriver, machine: Definition, disk: Disk) -> None:
+    driver.create(machine, disk)
+    assert driver.snapshots(machine.name) == ()
+    first = driver.save_snapshot(machine.name, "first 'ü'")
+    assert (first.parent, first.memory, first.current) == ("", False, True)
+    driver.save_snapshot(machine.name, "second")
+    driver.restore_snapshot(machine.name, "first 'ü'")
+    driver.save_snapshot(machine.name, "third")
+    tree = {each.name: each.parent for each in driver.snapshots(machine.name)}
+    assert tree == {"first 'ü'": "", "second": "first 'ü'", "third": "first 'ü'"}
+    with pytest.raises(WrongState, match="already"):
+        driver.save_snapshot(machine.name, "third")
+    again = driver.save_snapshot(machine.name, "third", replace=True)
+    assert again.current
+    driver.remove_snapshot(machine.name, "second")
+    driver.remove_snapshot(machine.name, "second")
+    assert [each.name for each in driver.snapshots(machine.name)] == ["first 'ü'", "third"]
+    with pytest.raises(WrongState, match="no snapshot"):
+        driver.restore_snapshot(machine.name, "second")
+    # The disk grows where a snapshot stands below it, too.
+    spec = dataclasses.replace(machine.spec, disk=8 * SIZE)
+    driver.update(dataclasses.replace(machine, spec=spec))
+
+
+def test_a_saved_machine_is_saved_until_it_is_stopped(
+    driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk, tmp_path: Path
+) -> None:
+    driver.create(machine, disk)
+    state = tmp_path / "memory.sav"
+    state.write_bytes(b"memory")
+    door("adoptstate", identity.identifier(machine.name), state)
+    assert driver.states()[machine.name].state is State.SAVED
+    driver.suspend(machine.name)
+    with pytest.raises(WrongState, match="hardware can change only when it is off"):
+        driver.update(machine)
+    driver.stop(machine.name)
+    assert driver.states()[machine.name].state is State.SAVED
+    driver.stop(machine.name, force=True)
+    assert driver.states()[machine.name].state is State.STOPPED
+
+
+def test_a_machine_that_the_gui_renamed_and_moved_goes_with_its_files_alone(
+    driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk, tmp_path: Path
+) -> None:
+    driver.create(machine, disk)
+    driver.save_snapshot(machine.name, "first")
+    uuid = identity.identifier(machine.name)
+    door("modifyvm", uuid, "--name", "by hand")
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "by hand").mkdir(parents=True)
+    precious = elsewhere / "by hand" / "thesis.txt"
+    precious.write_text("years")
+    door("movevm", uuid, "--folder", elsewhere)
+    assert driver.states()[machine.name].state is State.STOPPED
+    driver.destroy(machine.name)
+    assert sorted(path.name for path in elsewhere.rglob("*")) == ["by hand", "thesis.txt"]
+
+
+def test_disks_that_the_user_attached_stay(
+    driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk, tmp_path: Path
+) -> None:
+    driver.create(machine, disk)
+    own = tmp_path / "own.vdi"
+    door("createmedium", "disk", "--filename", own, "--size", "16")
+    port = ("--storagectl", "disks", "--port", "3", "--device", "0")
+    door("storageattach", identity.identifier(machine.name), *port, "--type", "hdd", "--medium", own)
+    driver.destroy(machine.name)
+    assert own.exists()
+
+
+def test_an_inaccessible_machine_is_named_and_can_be_destroyed(
+    driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk, installation: Installation, home: Path
+) -> None:
+    driver.create(machine, disk)
+    settings = Path(shown(door, machine.name)["CfgFile"])
+    installation.stop()  # VirtualBox looks at the files when it starts
+    settings.rename(settings.with_suffix(".away"))
+    observed = driver.states()[machine.name]
+    assert (observed.state, observed.raw) == (State.UNKNOWN, "inaccessible")
+    with pytest.raises(WrongState, match="can not read the files"):
+        driver.start(machine.name)
+    driver.destroy(machine.name)
+    assert driver.states() == {}
+
+
+def test_a_foreign_machine_is_never_touched(
+    driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk, tmp_path: Path
+) -> None:
+    uuid = identity.identifier(machine.name)
+    door("createvm", "--name", machine.name, "--basefolder", tmp_path, "--uuid", uuid, "--register")
+    try:
+        assert driver.states() == {}
+        with pytest.raises(VmctlError, match="carries no tag"):
+            driver.create(machine, disk)
+        with pytest.raises(VmctlError, match="tag"):
+            driver.destroy(machine.name)
+        assert uuid in door("list", "vms")
+    finally:
+        door("unregistervm", uuid, "--delete")
+
+
+# -- faults
+
+WORDS = [
+    *("createvm", "createmedium", "modifymedium", "storagectl"),
+    *("storageattach", "modifyvm", "sharedfolder", "setextradata"),
+]
+INTERFERING = """#!/bin/sh
+case "$1" in
+  {word}) [ ! -e {flag} ] && {{ : >{flag}; {action}; }} ;;
+esac
+exec {real} "$@"
+"""
+
+
+@pytest.fixture
+def interfere(installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    front = tmp_path / "bin"
+    front.mkdir()
+    monkeypatch.setenv("PATH", f"{front}:{os.environ['PATH']}")
+    return front / "VBoxManage"
+
+
+def set_trap(program: Path, installation: Installation, word: str, action: str) -> None:
+    flag = program.with_name("sprung")
+    real = installation.bin / "VBoxManage"
+    program.write_text(INTERFERING.format(word=word, flag=flag, action=action, real=real))
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_create_that_fails_anywhere_leaves_nothing(
+    driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk, home: Path,
+    installation: Installation, interfere: Path, word: str,
+) -> None:  # fmt: skip
+    set_trap(interfere, installation, word, "echo 'VBoxManage: error: disk full' >&2; exit 0")
+    with pytest.raises(VmctlError, match="disk full"):
+        driver.create(machine, disk)
+    assert driver.states() == {}
+    assert_nothing_is_left(door, home)
+    driver.create(machine, disk)
+    assert driver.states()[machine.name].state is State.STOPPED
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("after", ["create", "destroy"])
+def test_a_killed_create_is_made_good_by_the_next_command(
+    driver: VirtualBoxDriver, machine: Definition, disk: Disk, home: Path, tmp_path: Path,
+    installation: Installation, interfere: Path, word: str, after: str,
+) -> None:  # fmt: skip
+    set_trap(interfere, installation, word, f'{installation.bin / "VBoxManage"} "$@"; kill -9 $PPID; sleep 1; exit 1')
+    killed = subprocess.run(
+        [sys.executable, "-c", CREATE, pickled(machine, disk, home, tmp_path)], check=False, cwd=REPOSITORY
+    )
+    assert killed.returncode == -9
+    assert driver.states() == {}  # what is half made does not count as there
+    if after == "create":
+        driver.create(machine, disk)
+        assert driver.states()[machine.name].state is State.STOPPED
+    else:
+        driver.destroy(machine.name)
+
+
+CREATE = """
+import pickle, sys
+sys.path[:0] = [".", "providers"]
+from pathlib import Path
+from vmctl.driver import Host
+from vmctl_virtualbox import VirtualBoxDriver
+machine, disk, home = pickle.loads(Path(sys.argv[1]).read_bytes())
+VirtualBoxDriver(Host(home=home)).create(machine, disk)
+"""
+
+
+def pickled(machine: Definition, disk: Disk, home: Path, directory: Path) -> str:
+    import pickle
+
+    path = directory / "create.pickle"
+    path.write_bytes(pickle.dumps((machine, disk, home)))
+    return str(path)
+
+
+def numbered(machine: Definition, number: int) -> Definition:
+    tag = dataclasses.replace(machine.tag, machine=str(number))
+    return dataclasses.replace(machine, name=f"{machine.name}-{number}", tag=tag)
+
+
+def test_machines_made_at_the_same_time_do_not_meet(driver: VirtualBoxDriver, machine: Definition, disk: Disk) -> None:
+    many = [
+        dataclasses.replace(
+            machine, name=f"{machine.name}-{number}", tag=dataclasses.replace(machine.tag, machine=str(number))
+        )
+        for number in range(6)
+    ]
+    with ThreadPoolExecutor(len(many)) as pool:
+        list(pool.map(lambda each: driver.create(each, disk), many))
+        assert len(driver.states()) == len(many)
+        list(pool.map(lambda each: driver.destroy(each.name), many))
+
+
+def test_states_takes_two_calls_for_any_number_of_machines(
+    driver: VirtualBoxDriver, machine: Definition, disk: Disk, installation: Installation, interfere: Path
+) -> None:
+    for number in range(3):
+        driver.create(numbered(machine, number), disk)
+    calls = interfere.with_name("calls")
+    interfere.write_text(f'#!/bin/sh\necho "$@" >>{calls}\nexec {installation.bin / "VBoxManage"} "$@"\n')
+    interfere.chmod(0o755)
+    assert len(driver.states()) == 3
+    assert len(calls.read_text().splitlines()) == 2

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmctl.boxes import catalogue
+from vmctl.boxes.catalogue import BadCatalogue, Offer, Wanted
+from vmctl.errors import UsageError
+
+WHERE = "https://example.org/boxes/catalogue.json"
+SHA = "ab" * 32
+
+
+def provider(name: str = "libvirt", url: str = "a.box", **more: Any) -> dict[str, Any]:
+    return {"name": name, "url": url, **more}
+
+
+def document(*versions: tuple[str, list[dict[str, Any]]]) -> bytes:
+    entries = [{"version": version, "providers": providers} for version, providers in versions]
+    return json.dumps({"name": "org/box", "versions": entries}).encode()
+
+
+def chosen(data: bytes, wanted: Wanted | None = None) -> Offer:
+    return catalogue.choose(catalogue.read(data, where=WHERE), wanted or Wanted(), where=WHERE)
+
+
+def test_the_newest_version_wins() -> None:
+    data = document(("1.9.0", [provider(url="19.box")]), ("1.10.0", [provider(url="110.box")]))
+    offer = chosen(data)
+    assert (offer.name, offer.version, offer.url) == ("org/box", "1.10.0", "https://example.org/boxes/110.box")
+
+
+def test_constraints_and_prereleases() -> None:
+    data = document(*[(version, [provider()]) for version in ("1.0.0", "1.1.9", "1.2.0", "2.0.0.beta")])
+    assert chosen(data).version == "1.2.0"
+    assert chosen(data, Wanted(constraint="~>1.1.5")).version == "1.1.9"
+    assert chosen(data, Wanted(constraint="2.0.0.beta")).version == "2.0.0.beta"
+
+
+def test_a_version_without_a_box_for_us_is_passed_over() -> None:
+    data = document(("2.0", [provider("vmware_desktop")]), ("1.0", [provider("virtualbox"), provider(url="l.box")]))
+    assert (chosen(data).version, chosen(data).provider) == ("1.0", "libvirt")
+    assert chosen(data, Wanted(provider="virtualbox")).provider == "virtualbox"
+    assert chosen(data, Wanted(provider="vmware_desktop")).version == "2.0"
+
+
+@pytest.mark.parametrize(
+    ("entries", "wanted", "expected"),
+    [
+        ([("amd64", False), ("arm64", True)], Wanted(), "amd64"),
+        ([("amd64", False), ("arm64", True)], Wanted(host="aarch64"), "arm64"),
+        ([("amd64", True), ("arm64", False)], Wanted(arch="arm64"), "arm64"),
+        ([("unknown", True), ("arm64", False)], Wanted(), "unknown"),
+        ([("unknown", True)], Wanted(arch="amd64"), None),
+        ([("unknown", False)], Wanted(), None),
+        ([("arm64", True)], Wanted(), None),
+        ([(None, False)], Wanted(arch="riscv64"), None),
+    ],
+)
+def test_architectures(entries: list[tuple[str | None, bool]], wanted: Wanted, expected: str | None) -> None:
+    providers = [provider(url=f"{arch}.box", architecture=arch, default_architecture=own) for arch, own in entries]
+    data = document(("1.0", providers))
+    if expected is None:
+        with pytest.raises(UsageError, match="offers no box for libvirt or virtualbox"):
+            chosen(data, wanted)
+    else:
+        assert chosen(data, wanted).url.endswith(f"/{expected}.box")
+
+
+def test_a_catalogue_that_tells_no_architecture_has_one_for_all() -> None:
+    assert chosen(document(("1.0", [provider()])), Wanted(arch="riscv64")).arch is None
+
+
+def test_checksums_of_every_kind() -> None:
+    for kind, digits in catalogue.ALGORITHMS.items():
+        data = document(("1.0", [provider(checksum_type=kind.upper(), checksum="A" * digits)]))
+        checksum = chosen(data).checksum
+        assert checksum is not None
+        assert (checksum.algorithm, checksum.value) == (kind, "a" * digits)
+    assert chosen(document(("1.0", [provider(checksum_type="", checksum="")]))).checksum is None
+
+
+@pytest.mark.parametrize(("place", "url"), [("/srv/c.json", "/srv/a.box"), ("file:///srv/c.json", "file:///srv/a.box")])
+def test_boxes_beside_the_catalogue(place: str, url: str) -> None:
+    assert catalogue.read(document(("1", [provider()])), where=place)[0].url == url
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"<html>", "it is not valid JSON"),
+        (b"[" * 100_000, "it is not valid JSON"),
+        (b"[]", "the document in it is no JSON object"),
+        (b"{}", "'name' must be a text, not None"),
+        (b'{"name": "a"}', "'versions' must be a list, not None"),
+        (b'{"name": "a", "versions": [1]}', "a version in it is no JSON object"),
+        (document(("one", [])), "versions: 'one' is no version"),
+        (document(("1.0", [provider(url="")])), "'url' must be a text, not ''"),
+        (document(("1.0", [provider(checksum_type="sha256", checksum="ab")])), "'ab' is no checksum of the kind 'sha2"),
+        (document(("1.0", [provider(checksum_type="crc", checksum="ab")])), "no checksum of the kind 'crc'"),
+        (document(("1.0", [provider(checksum=SHA)])), "no checksum of the kind None"),
+    ],
+)
+def test_bad_catalogues(data: bytes, words: str) -> None:
+    with pytest.raises(BadCatalogue) as caught:
+        catalogue.read(data, where=WHERE)
+    assert words in caught.value.details
+    assert WHERE in caught.value.brief
+
+
+def test_nothing_fits_says_what_there_is() -> None:
+    with pytest.raises(UsageError) as caught:
+        chosen(document(("1.0", [provider(architecture="arm64")])), Wanted(constraint=">2"))
+    assert caught.value.brief == f"{WHERE} offers no box for libvirt or virtualbox on x86_64 version >2"
+    assert caught.value.details == "it offers 1.0 (libvirt, aarch64)"
+
+
+def test_what_looks_like_a_catalogue() -> None:
+    assert catalogue.is_catalogue(b"\n " + document())
+    assert not catalogue.is_catalogue(b"QFI\xfb")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["1.0", "x", "sha256", "libvirt"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "version", "versions", "providers", "url", "checksum", "checksum_type"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None)
+@given(JSON)
+def test_any_document_is_read_or_refused(value: Any) -> None:
+    try:
+        catalogue.read(json.dumps(value).encode(), where=WHERE)
+    except BadCatalogue:
+        return

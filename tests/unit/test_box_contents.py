@@ -1,0 +1,207 @@
+"""Boxes and foreign images on their way into a real store; the images are made by the real qemu-img."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.box_archives import tarred, written
+from tests.unit.test_vagrant_box import OVF
+from vmctl import process
+from vmctl.boxes import Box, adding
+from vmctl.boxes.adding import Request
+from vmctl.boxes.archive import BadArchive
+from vmctl.boxes.checksum import Checksum, ChecksumMismatch, Hashing
+from vmctl.boxes.image import NotAnImage, inspect
+from vmctl.boxes.shelf import Shelf
+from vmctl.boxes.vagrant_box import BadBox
+from vmctl.events import Event, Warned
+from vmctl.layout import HomeLayout
+from vmctl.spec import GIB
+
+CONTENT = b"boot sector".ljust(510, b"\0") + b"\x55\xaa" + b"the disk's content" * 1000
+VAGRANTFILE = b"""Vagrant.configure("2") do |config|
+  config.ssh.username = "me"
+  config.vm.synced_folder ".", "/vagrant", disabled: true
+  config.vm.provider(:libvirt) do |v|
+    v.memory = 768
+    v.cpus = 3
+  end
+  config.vm.hostname = compute()
+end
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> HomeLayout:
+    return HomeLayout(tmp_path / "home")
+
+
+def disk(path: Path, kind: str, *options: str, size: int = GIB) -> Path:
+    raw = path.with_suffix(".tmp")
+    raw.write_bytes(CONTENT)
+    with raw.open("ab") as stream:
+        stream.truncate(size)
+    process.run(["qemu-img", "convert", "-f", "raw", "-O", kind, *options, raw, path])
+    raw.unlink()
+    return path
+
+
+def content(box: Box) -> bytes:
+    out = box.directory.parent.parent / "raw"
+    process.run(["qemu-img", "convert", "-O", "raw", box.path, out])
+    with out.open("rb") as stream:
+        return stream.read(len(CONTENT))
+
+
+def libvirt_box(tmp_path: Path, **changes: Any) -> Path:
+    qcow2 = disk(tmp_path / "box.img", "qcow2").read_bytes()
+    metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": 1, **changes}
+    members = {"metadata.json": json.dumps(metadata).encode(), "Vagrantfile": VAGRANTFILE, "box.img": qcow2}
+    return written(tmp_path / "my.box", tarred(members))
+
+
+def add(path: Path | str, home: HomeLayout, **options: Any) -> tuple[Box, list[Event]]:
+    events: list[Event] = []
+    box, _ = adding.add(Request(address=str(path), **options), home, report=events.append)
+    return box, events
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("vmdk", ()), ("vmdk", ("-o", "subformat=streamOptimized")), ("vdi", ()), ("vhdx", ()), ("vpc", ())],
+)
+def test_foreign_images_become_qcow2(tmp_path: Path, home: HomeLayout, kind: str, options: tuple[str, ...]) -> None:
+    box, _ = add(disk(tmp_path / "my.image", kind, *options), home)
+    hashing = Hashing()
+    hashing.update(box.path.read_bytes())
+    assert (box.format, box.digest, box.size) == ("qcow2", hashing.sha256, box.path.stat().st_size)
+    assert inspect(box.path, "box").virtual_size >= GIB
+    assert content(box) == CONTENT
+
+
+def test_a_libvirt_box(tmp_path: Path, home: HomeLayout) -> None:
+    box, events = add(libvirt_box(tmp_path, architecture="arm64"), home)
+    assert (box.name, box.format, box.user, box.arch, box.virtual_size) == ("my", "qcow2", "me", "aarch64", GIB)
+    assert box.defaults == {"cpus": 3, "memory": "768MiB", "synced_folders": []}
+    assert content(box) == CONTENT
+    warned = [event.text for event in events if isinstance(event, Warned)]
+    assert warned == [
+        f"{tmp_path}/my.box: its Vagrantfile is not run, and this in it has no effect: config.vm.hostname = compute()",
+        f"{tmp_path}/my.box: vmctl logs in through cloud-init; a guest that has none can not come up yet",
+    ]
+
+
+def test_what_the_user_says_is_above_what_the_box_says(tmp_path: Path, home: HomeLayout) -> None:
+    box, _ = add(libvirt_box(tmp_path), home, user="you", firmware="uefi", arch="x86_64", name="n", version="1.2")
+    assert (box.user, box.firmware, box.arch, box.name, box.version) == ("you", "uefi", "x86_64", "n", "1.2")
+
+
+def test_a_virtualbox_box_and_an_ova(tmp_path: Path, home: HomeLayout) -> None:
+    text = OVF.replace('<Disk ovf:diskId="d2" ovf:fileRef="f2"/>', "")
+    vmdk = disk(tmp_path / "b-disk001.vmdk", "vmdk", "-o", "subformat=streamOptimized").read_bytes()
+    members = {"box.ovf": text.encode(), "b-disk001.vmdk": vmdk}
+    box, _ = add(written(tmp_path / "vb.box", tarred(members)), home)
+    assert (box.user, box.firmware, box.defaults) == ("vagrant", "uefi", {"cpus": 2, "memory": "512MiB"})
+    assert content(box) == CONTENT
+    members = {"appliance.ovf": text.encode(), "appliance.mf": b"", "b-disk001.vmdk": vmdk}
+    ova, _ = add(written(tmp_path / "app.ova", tarred(members, mode="w")), home)
+    assert (ova.name, ova.user, ova.firmware) == ("app", "vmctl", "uefi")
+    assert content(ova) == CONTENT
+
+
+def test_an_image_alone_in_a_zip(tmp_path: Path, home: HomeLayout) -> None:
+    with zipfile.ZipFile(tmp_path / "image.zip", "w") as made:
+        made.write(disk(tmp_path / "box.img", "qcow2"), "sub/disk.qcow2")
+    assert content(add(tmp_path / "image.zip", home)[0]) == CONTENT
+
+
+def test_the_checksum_is_the_archives(tmp_path: Path, home: HomeLayout) -> None:
+    path = libvirt_box(tmp_path)
+    hashing = Hashing()
+    hashing.update(path.read_bytes())
+    with pytest.raises(ChecksumMismatch):
+        add(path, home, checksum=Checksum("sha256", "0" * 64))
+    assert Shelf(home).boxes() == []
+    add(path, home, checksum=Checksum("sha256", hashing.sha256))
+
+
+def vmdk_with(path: Path, change: Mapping[bytes, bytes]) -> bytes:
+    data = disk(path, "vmdk").read_bytes()
+    for old, new in change.items():
+        assert len(old) == len(new)
+        assert old in data
+        data = data.replace(old, new)
+    return data
+
+
+def hostile_vmdk(tmp_path: Path) -> bytes:
+    """One whose embedded descriptor names a file of the host."""
+    data = bytearray(disk(tmp_path / "h.vmdk", "vmdk").read_bytes())
+    struct.pack_into("<Q", data, 12, 0)  # capacity 0 makes readers follow the descriptor
+    return bytes(data)
+
+
+@pytest.mark.parametrize("case", ["text", "capacity", "parent"])
+def test_a_vmdk_that_refers_to_other_files(tmp_path: Path, home: HomeLayout, case: str) -> None:
+    cases = {
+        "text": lambda: b'# Disk DescriptorFile\nversion=1\nRW 1 FLAT "/etc/shadow" 0\n'.ljust(1024),
+        "capacity": lambda: hostile_vmdk(tmp_path),
+        "parent": lambda: vmdk_with(tmp_path / "p.vmdk", {b"parentCID=ffffffff": b"parentCID=12345678"}),
+    }
+    with pytest.raises(NotAnImage, match=r"in other files|refers to a parent"):
+        add(written(tmp_path / "evil.vmdk", cases[case]()), home)
+    assert Shelf(home).boxes() == []
+    assert list(home.boxes.iterdir()) == []
+
+
+def overlay(tmp_path: Path) -> bytes:
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", tmp_path / "o.img", "1G"])
+    return (tmp_path / "o.img").read_bytes()
+
+
+def test_an_overlay_in_a_box_can_not_show_the_hosts_files(tmp_path: Path, home: HomeLayout) -> None:
+    metadata = json.dumps({"provider": "libvirt", "disks": [{"path": "d.img"}]}).encode()
+    path = written(tmp_path / "evil.box", tarred({"metadata.json": metadata, "d.img": overlay(tmp_path)}))
+    with pytest.raises(NotAnImage, match="backing file"):
+        add(path, home)
+    assert list(home.boxes.iterdir()) == []
+
+
+def test_a_lying_virtual_size(tmp_path: Path, home: HomeLayout) -> None:
+    with pytest.raises(BadBox, match="says virtual_size 40 GiB, but the disk has 1 GiB"):
+        add(libvirt_box(tmp_path, virtual_size=40), home)
+    assert list(home.boxes.iterdir()) == []
+
+
+def test_truncated_and_damaged(tmp_path: Path, home: HomeLayout) -> None:
+    data = libvirt_box(tmp_path).read_bytes()
+    with pytest.raises(BadArchive, match=r"cut\.box can not be unpacked"):
+        add(written(tmp_path / "cut.box", data[: len(data) // 2]), home)
+    assert list(home.boxes.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["vdi", "vmdk", "vhdx"])
+@pytest.mark.parametrize("keep", [0.2, 0.98])
+def test_truncated_foreign_images(tmp_path: Path, home: HomeLayout, kind: str, keep: float) -> None:
+    data = disk(tmp_path / "x", kind).read_bytes()
+    with pytest.raises(NotAnImage):
+        add(written(tmp_path / "cut", data[: int(len(data) * keep)]), home)
+    assert list(home.boxes.iterdir()) == []
+
+
+def test_several_disks_are_refused(tmp_path: Path, home: HomeLayout) -> None:
+    metadata = json.dumps({"provider": "libvirt", "disks": [{"path": "a"}, {"path": "b"}]}).encode()
+    with pytest.raises(BadBox, match="it has 2 disks"):
+        add(written(tmp_path / "two.box", tarred({"metadata.json": metadata, "a": b"1", "b": b"2"})), home)
+
+
+def test_an_archive_of_something_else(tmp_path: Path, home: HomeLayout) -> None:
+    with pytest.raises(BadBox, match="neither a Vagrant box nor an OVA: it holds a, b"):
+        add(written(tmp_path / "x.tar", tarred({"a": b"1", "b": b"2"})), home)

@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import os
+import resource
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.box_images import MIB, qcow2, raw, write
+from tests.unit.faulty_server import FaultyServer, faulty_server
+from vmctl import boxes, interrupt
+from vmctl.boxes import adding
+from vmctl.boxes.adding import Request, add
+from vmctl.boxes.box import Box
+from vmctl.boxes.checksum import Checksum, ChecksumMismatch
+from vmctl.boxes.download import DownloadFailed, Patience
+from vmctl.boxes.image import NotAnImage
+from vmctl.boxes.shelf import Shelf
+from vmctl.errors import Interrupted, UsageError, VmctlError
+from vmctl.events import Event, StepDone, Warned
+from vmctl.layout import HomeLayout
+from vmctl.spec import BoxRef
+
+QUICK = Patience(stall=1, tries=3, first_pause=0.01)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> HomeLayout:
+    return HomeLayout(tmp_path / "vmctl")
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyServer]:
+    with faulty_server() as one:
+        one.body = qcow2()
+        yield one
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return write(tmp_path / "jammy.qcow2", qcow2())
+
+
+def unchanged(home: HomeLayout) -> bool:
+    """Whether there is nothing in the store, not even a leftover."""
+    found = [*home.boxes.rglob("*"), *(home.downloads.iterdir() if home.downloads.exists() else [])]
+    return found == []
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_a_file_becomes_a_box(home: HomeLayout, image: Path) -> None:
+    events: list[Event] = []
+    box, new = add(Request(address=str(image)), home, report=events.append)
+    assert new
+    assert (box.name, box.format, box.digest, box.virtual_size) == ("jammy", "qcow2", sha256(qcow2()), 64 * MIB)
+    assert box.path.read_bytes() == qcow2()
+    assert box.size == len(qcow2())
+    assert boxes.find(BoxRef(address="jammy"), home) == box
+    assert isinstance(events[-1], StepDone)
+    assert events[-1].changed
+
+
+def test_holes_stay_holes(home: HomeLayout, tmp_path: Path) -> None:
+    box, _ = add(Request(address=str(write(tmp_path / "disk.img", raw(size=64 * MIB)))), home)
+    assert box.path.read_bytes() == raw(size=64 * MIB)
+    assert box.path.stat().st_blocks * 512 < MIB
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)])
+def test_compressed_images_are_stored_unpacked(
+    home: HomeLayout, tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
+    packed = pack(qcow2())
+    path = write(tmp_path / f"jammy.qcow2{suffix}", packed)
+    box, _ = add(Request(address=str(path), checksum=Checksum("sha256", sha256(packed))), home)
+    assert (box.name, box.digest, box.path.read_bytes()) == ("jammy", sha256(qcow2()), qcow2())
+    with pytest.raises(NotAnImage, match="can not be used"):
+        add(Request(address=str(write(path, packed[:-9])), name="other"), home)
+    assert len(Shelf(home).boxes()) == 1
+
+
+def test_an_unchanged_file_is_not_added_twice_and_a_changed_one_is(home: HomeLayout, image: Path) -> None:
+    first, _ = add(Request(address=str(image)), home)
+    assert add(Request(address=str(image)), home) == (first, False)
+    os.utime(image)  # touched, same content
+    second, new = add(Request(address=str(image)), home)
+    assert (second.digest, second.version, new) == (first.digest, first.version, False)
+    assert boxes.find(BoxRef(address=str(image)), home) == second  # and that is remembered
+    write(image, qcow2(payload=b"changed"))
+    assert boxes.find(BoxRef(address=str(image)), home) is None
+    third = boxes.ensure(BoxRef(address=str(image)), home)
+    assert third.digest == sha256(qcow2(payload=b"changed"))
+    assert boxes.ensure(BoxRef(address=str(image)), home) == third
+
+
+def test_a_copy_is_the_same_box(home: HomeLayout, image: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copies" / image.name
+    copy.parent.mkdir()
+    first, _ = add(Request(address=str(image)), home)
+    second, new = add(Request(address=f"file://{write(copy, qcow2())}"), home)
+    assert (second.directory, new) == (first.directory, False)
+    assert boxes.find(BoxRef(address=str(image)), home) == boxes.find(BoxRef(address=str(copy)), home)
+
+
+def test_name_version_and_the_rest_are_the_users(home: HomeLayout, image: Path) -> None:
+    request = Request(
+        address=str(image), name="org/jammy", version="1.2", arch="arm64", user="ubuntu", firmware="uefi",
+        cloud_init=False,
+    )  # fmt: skip
+    box, _ = add(request, home)
+    assert (box.name, box.version, box.arch, box.user) == ("org/jammy", "1.2", "aarch64", "ubuntu")
+    assert (box.firmware, box.cloud_init) == ("uefi", False)
+    write(image, qcow2(payload=b"other"))
+    with pytest.raises(UsageError, match="already, with another content"):
+        add(request, home)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request(address="/no/such/file"), "there is no file /no/such/file"),
+        (Request(address="/tmp", name="../x"), "is no name for a box"),
+        (Request(address="/tmp", version="one"), "is no version"),
+        (Request(address="ftp://host/x"), "not from ftp://host/x"),
+    ],
+)
+def test_senseless_requests(home: HomeLayout, request_: Request, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        add(request_, home)
+
+
+def test_bad_files_leave_the_store_unchanged(home: HomeLayout, image: Path) -> None:
+    with pytest.raises(ChecksumMismatch, match=str(image)):
+        add(Request(address=str(image), checksum=Checksum("sha256", "0" * 64)), home)
+    for data in (b"<html>" + bytes(900), qcow2()[:-70_000], qcow2(backing=b"/etc/passwd"), b""):
+        with pytest.raises(NotAnImage, match=str(image)):
+            add(Request(address=str(write(image, data))), home)
+    assert unchanged(home)
+
+
+def test_a_url_becomes_a_box(home: HomeLayout, server: FaultyServer) -> None:
+    server.drop_after = [131072]
+    checksum = Checksum("sha256", sha256(qcow2()))
+    box, _ = add(Request(address=server.url, checksum=checksum), home, patience=QUICK)
+    assert (box.name, box.source, box.path.read_bytes()) == ("image", server.url, qcow2())
+    assert box.provenance["checksum"] == str(checksum)
+    assert boxes.ensure(BoxRef(address=server.url), home) == box
+    assert len(server.ranges) == 2
+    assert list(home.downloads.iterdir()) == []
+
+
+def test_a_url_of_a_compressed_image(home: HomeLayout, server: FaultyServer) -> None:
+    server.body = gzip.compress(qcow2())
+    box, _ = add(Request(address=server.url), home, patience=QUICK)
+    assert box.path.read_bytes() == qcow2()
+    assert list(home.downloads.iterdir()) == []
+
+
+def test_what_was_not_verified_is_said(home: HomeLayout, server: FaultyServer) -> None:
+    events: list[Event] = []
+    add(Request(address=server.url), home, report=events.append, patience=QUICK)
+    warning = next(event for event in events if isinstance(event, Warned))
+    assert "not verified" in warning.text
+    assert sha256(qcow2()) in warning.hint
+
+
+def test_bad_downloads_leave_the_store_unchanged(home: HomeLayout, server: FaultyServer) -> None:
+    server.body = b"<!doctype html><html>please log in</html>" + bytes(600)
+    with pytest.raises(NotAnImage, match="can not be used") as caught:
+        add(Request(address=server.url), home, patience=QUICK)
+    assert "web page" in caught.value.details
+    server.body = qcow2()
+    with pytest.raises(ChecksumMismatch):
+        add(Request(address=server.url, checksum=Checksum("sha256", "0" * 64)), home, patience=QUICK)
+    server.statuses = [404]
+    with pytest.raises(DownloadFailed, match="could not be downloaded"):
+        add(Request(address=server.url), home, patience=QUICK)
+    assert unchanged(home)
+
+
+def test_two_who_want_the_same_download_it_once(home: HomeLayout, server: FaultyServer) -> None:
+    found: list[Box] = []
+    workers = [
+        threading.Thread(target=lambda: found.append(boxes.ensure(BoxRef(address=server.url), home))) for _ in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len({box.directory for box in found}) == 1
+    assert len(found) == 4
+    assert len(server.ranges) == 1
+
+
+def test_a_password_in_a_url_is_not_kept(home: HomeLayout, server: FaultyServer) -> None:
+    url = server.url.replace("http://", "http://me:secret@")
+    box, _ = add(Request(address=url), home, patience=QUICK)
+    assert "secret" not in (box.directory / "box.json").read_text()
+    assert boxes.find(BoxRef(address=url), home) == box
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    home: HomeLayout, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamps = iter(["1", "1", "2"])
+    monkeypatch.setattr(adding, "stamp", lambda _path: next(stamps))
+    with pytest.raises(VmctlError, match="changed while it was read"):
+        add(Request(address=str(image)), home)
+    assert unchanged(home)
+
+
+def test_an_interruption_leaves_the_store_unchanged(home: HomeLayout, image: Path, clean_interrupt: None) -> None:
+    def stop(_event: Event) -> None:
+        interrupt.request()
+
+    with pytest.raises(Interrupted):
+        add(Request(address=str(image)), home, report=stop)
+    interrupt.clear()
+    assert unchanged(home)
+
+
+def run(code: str, *argv: str, **limits: tuple[int, int]) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        for name, values in limits.items():
+            resource.setrlimit(getattr(resource, name), values)
+
+    argv = (sys.executable, "-c", textwrap.dedent(code), *argv)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(argv, env=env, preexec_fn=limit, capture_output=True, text=True, check=False)
+
+
+ADD = """
+    import signal, sys
+    from pathlib import Path
+    from vmctl.boxes.adding import Request, add
+    from vmctl.errors import VmctlError
+    from vmctl.layout import HomeLayout
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        add(Request(address=sys.argv[2]), HomeLayout(Path(sys.argv[1])))
+    except VmctlError as error:
+        print(error)
+        sys.exit(7)
+"""
+
+
+def test_a_disk_that_becomes_full_is_one_clear_error_and_leaves_nothing(
+    home: HomeLayout, image: Path, server: FaultyServer
+) -> None:
+    for address in (str(image), server.url):
+        done = run(ADD, str(home.root), address, RLIMIT_FSIZE=(200_000, 200_000))
+        assert done.returncode == 7, done.stderr
+        assert done.stdout.startswith("the disk became full")
+        assert unchanged(home)
+
+
+def test_memory_does_not_grow_with_the_image(home: HomeLayout, tmp_path: Path) -> None:
+    path = tmp_path / "big.img"
+    with path.open("wb") as stream:
+        stream.write(raw(size=MIB))
+        stream.truncate(1024 * MIB)
+    # VmHWM begins anew with each program; ru_maxrss would count pytest's own memory, from before the exec.
+    code = ADD + "\n    print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+    done = run(code, str(home.root), str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout) < 120 * 1024

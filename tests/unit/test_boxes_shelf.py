@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from vmctl.boxes.box import Box, BoxInfo
+from vmctl.boxes.shelf import Shelf
+from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.layout import HomeLayout
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(HomeLayout(tmp_path / "vmctl"))
+
+
+def info(name: str = "debian", version: str = "1.0", digest: str = "d" * 64, **more: object) -> BoxInfo:
+    known = {"arch": "x86_64", "format": "qcow2", "virtual_size": 10, "size": 5, "source": "/x", **more}
+    return BoxInfo(name=name, version=version, digest=digest, **known)  # type: ignore[arg-type]  # by name
+
+
+def put(shelf: Shelf, one: BoxInfo) -> Box:
+    with shelf.draft() as draft:
+        directory = draft / "box"
+        directory.mkdir()
+        (directory / one.image_name).write_bytes(b"image")
+        return shelf.publish(directory, one)
+
+
+def leftovers(shelf: Shelf) -> list[str]:
+    return [path.name for path in shelf.home.boxes.iterdir() if path.name.startswith(".")]
+
+
+def test_a_box_is_found_as_it_was_published(shelf: Shelf) -> None:
+    box = put(shelf, info(user="me", defaults={"memory": "2GiB"}, firmware="uefi", cloud_init=False))
+    assert shelf.find("debian") == box
+    assert (box.user, box.defaults, box.firmware, box.cloud_init) == ("me", {"memory": "2GiB"}, "uefi", False)
+    assert box.path.read_bytes() == b"image"
+    assert box.path.stat().st_mode & 0o777 == 0o444
+    assert (box.disk().path, box.disk().digest, box.disk().firmware) == (box.path, "d" * 64, "uefi")
+    assert leftovers(shelf) == []
+
+
+def test_the_newest_version_that_satisfies_wins(shelf: Shelf) -> None:
+    for version in ("1.9", "1.10", "2.0.beta", "0.20260101.1"):
+        put(shelf, info(version=version))
+    put(shelf, info(version="3", arch="aarch64"))
+    found = [shelf.find("debian", constraint) for constraint in ("", "<1.10", "~>1.0", ">=2.0.a", ">3")]
+    assert [box and box.version for box in found] == ["1.10", "1.9", "1.10", "2.0.beta", None]
+    assert shelf.find("debian", arch="arm64") is not None
+
+
+def test_names_with_a_slash_and_names_alike_do_not_collide(shelf: Shelf) -> None:
+    for name in ("org/debian", "org%2Fdebian".replace("%", "-"), "org"):
+        put(shelf, info(name))
+    assert shelf.names() == ["org", "org-2Fdebian", "org/debian"]
+    assert [box.name for box in shelf.boxes()] == shelf.names()
+    assert shelf.find("debian") is None
+
+
+def test_an_empty_store(shelf: Shelf) -> None:
+    assert (shelf.boxes(), shelf.names(), shelf.find("x"), shelf.from_source("/x")) == ([], [], None, None)
+
+
+def test_the_same_again_is_the_same_box_and_another_content_is_refused(shelf: Shelf) -> None:
+    first = put(shelf, info())
+    assert put(shelf, info()) == first
+    with pytest.raises(UsageError, match="is in the store already, with another content"):
+        put(shelf, info(digest="e" * 64))
+    assert shelf.boxes() == [first]
+    assert leftovers(shelf) == []
+
+
+def test_a_box_in_use_stays_and_the_error_names_the_users(shelf: Shelf) -> None:
+    box = put(shelf, info())
+    with pytest.raises(WrongState, match=r"debian 1[.]0") as caught:
+        shelf.remove(box, {"d" * 64: ["machine web of /p", "machine db of /q"]})
+    assert "machine web of /p" in caught.value.details
+    assert "machine db of /q" in caught.value.details
+    assert box.path.exists()
+
+
+def test_a_removed_box_leaves_nothing_and_its_neighbours_stay(shelf: Shelf) -> None:
+    old, new = put(shelf, info()), put(shelf, info(version="2"))
+    shelf.remove(old, {"e" * 64: ["machine web of /p"]})
+    assert shelf.boxes() == [new]
+    shelf.remove(new, {})
+    shelf.remove(new, {})
+    assert list(shelf.home.boxes.iterdir()) == []
+
+
+def test_a_failure_leaves_no_draft(shelf: Shelf) -> None:
+    def fail() -> None:
+        with shelf.draft() as draft:
+            (draft / "part").write_bytes(b"x")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert leftovers(shelf) == []
+
+
+def test_drafts_of_others_that_live_are_left_alone(shelf: Shelf) -> None:
+    with shelf.draft() as one, shelf.draft() as other:
+        assert one.exists()
+        assert other.exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema": 1, "name": "debian"}', '{"schema": 99}'])
+def test_a_damaged_box_is_an_error_that_names_its_directory(shelf: Shelf, content: str) -> None:
+    box = put(shelf, info())
+    (box.directory / "box.json").write_text(content)
+    with pytest.raises(VmctlError, match=re.escape(str(box.directory))):
+        shelf.find("debian")
+
+
+VICTIM = textwrap.dedent("""
+    import os, signal, sys
+    from pathlib import Path
+    from test_boxes_shelf import info, put
+    from vmctl.boxes.shelf import Shelf
+    from vmctl.layout import HomeLayout
+
+    def traced(step, function):
+        def call(*args, **kwargs):
+            global left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+        return call
+
+    left = int(sys.argv[2])
+    shelf = Shelf(HomeLayout(Path(sys.argv[1])))
+    for name in ("fsync", "rename", "mkdir", "open", "unlink", "rmdir", "replace"):
+        setattr(os, name, traced(name, getattr(os, name)))
+    box = put(shelf, info(version="2"))
+    print("published", flush=True)
+    shelf.remove(box, {})
+""")
+
+
+def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(shelf: Shelf) -> None:
+    old = put(shelf, info())
+    seen = set()
+    for step in range(1, 200):
+        argv = [sys.executable, "-c", VICTIM, str(shelf.home.root), str(step)]
+        paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+        done = subprocess.run(
+            argv, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
+        )
+        boxes = [box.version for box in shelf.boxes("debian")]
+        assert boxes in (["1.0"], ["2", "1.0"])
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        seen.add(tuple(boxes))
+        for box in shelf.boxes("debian"):
+            assert box.path.read_bytes() == b"image"
+        with shelf.draft():
+            assert len(leftovers(shelf)) == 1  # what was left is gone, but for this one
+        if len(boxes) > 1:
+            shelf.remove(shelf.boxes("debian")[0], {})
+        if done.returncode == 0:
+            break
+    else:
+        pytest.fail("it never came to its end")
+    assert seen == {("1.0",), ("2", "1.0")}
+    assert shelf.boxes() == [old]

@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import pytest
+
+from vmctl.driver import Share
+from vmctl.events import Event, Notice
+from vmctl.folders.attach import _settle
+from vmctl.folders.guest import Answer, Wanted
+from vmctl.spec import Folder
+
+
+@pytest.mark.parametrize(("exclude", "told"), [((), 0), (("node_modules",), 1)])
+def test_a_live_folder_says_that_it_excludes_nothing(exclude: tuple[str, ...], told: int) -> None:
+    folder = Folder(host=Path("/src"), guest="/project", exclude=exclude)
+    wanted = Wanted(folder=folder, share=Share(tag="t", host=folder.host, kind="virtiofs"))
+    events: list[Event] = []
+    assert _settle("web", wanted, Answer(said={"mounted": ""}), events.append) == "virtiofs"
+    assert len(events) == told
+    for event in events:
+        assert isinstance(event, Notice)
+        assert "`exclude` has no effect" in event.text

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vmctl import folders
+from vmctl.driver import Features
+from vmctl.errors import UsageError
+from vmctl.folders import offer
+from vmctl.spec import BoxRef, Folder, FolderKind, MachineSpec
+
+LIVE = Features(formats=("qcow2",), folders=("virtiofs",))
+NOTHING = Features(formats=("qcow2",), folders=())
+
+
+def machine(*shared: Folder) -> MachineSpec:
+    return MachineSpec(name="web", box=BoxRef(address="debian-12"), folders=shared)
+
+
+def folder(host: Path, guest: str = "/project", kind: FolderKind = "auto", *, read_only: bool = False) -> Folder:
+    return Folder(host=host, guest=guest, kind=kind, read_only=read_only)
+
+
+def test_auto_takes_the_best_that_the_driver_has(tmp_path: Path) -> None:
+    both = Features(formats=(), folders=("virtiofs", "9p"))
+    (share,) = folders.shares(machine(folder(tmp_path)), both, user_uid=None)
+    assert (share.kind, share.host, share.owner) == ("virtiofs", tmp_path, None)
+
+
+def test_auto_and_rsync_offer_nothing_where_there_is_nothing(tmp_path: Path) -> None:
+    spec = machine(folder(tmp_path), folder(tmp_path, "/copy", "rsync"))
+    assert folders.shares(spec, NOTHING, user_uid=1000) == ()
+    assert [share.tag for share in folders.shares(spec, LIVE, user_uid=1000)] == [offer.tag(spec.folders[0])]
+
+
+def test_a_kind_that_is_not_to_be_had_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the folder /project can not be shared by 9p here") as caught:
+        folders.shares(machine(folder(tmp_path, kind="9p")), LIVE, user_uid=None)
+    assert caught.value.details == "Here, folders can be shared by virtiofs and rsync."
+
+
+def test_tags_are_short_and_belong_to_the_guest_path(tmp_path: Path) -> None:
+    tags = {offer.tag(folder(tmp_path, f"/{'x' * length}")) for length in range(1, 200)}
+    assert len(tags) == 199
+    assert max(map(len, tags)) <= 36
+    assert offer.tag(folder(tmp_path)) == offer.tag(folder(tmp_path.parent))
+
+
+def test_the_owner_is_mapped_only_where_it_differs_from_the_login_user(tmp_path: Path) -> None:
+    own = tmp_path.stat().st_uid
+    spec = machine(folder(tmp_path))
+    assert folders.shares(spec, LIVE, user_uid=own)[0].owner is None
+    assert folders.shares(spec, LIVE, user_uid=own + 1)[0].owner == (own + 1, own + 1)
+
+
+@pytest.mark.parametrize(("owner", "uid"), [(0, 1000), (999, 1000), (1000, 1000), (1234, 1234), (65534, 1000)])
+def test_the_login_user_has_the_uid_of_the_person_who_owns_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, uid: int
+) -> None:
+    read_only = tmp_path / "read-only"
+    read_only.mkdir()
+    real = Path.stat
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = list(real(path, follow_symlinks=follow_symlinks))
+        found[4] = owner if path == tmp_path else 4321
+        return os.stat_result(found)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    spec = machine(folder(read_only, "/ro", read_only=True), folder(tmp_path))
+    assert folders.login_uid(spec) == uid
+
+
+def test_without_folders_the_login_user_is_the_first(tmp_path: Path) -> None:
+    assert folders.login_uid(machine()) == 1000
+    assert folders.login_uid(machine(folder(tmp_path / "gone"))) == 1000

@@ -1,0 +1,162 @@
+"""The arrows of docs/architecture.md, and the doors: what may import what, and who alone does certain things."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+ROOTS = (REPOSITORY, REPOSITORY / "providers", REPOSITORY / "boxes", REPOSITORY / "playbooks")
+PROVIDERS = ("vmctl_libvirt", "vmctl_virtualbox")
+HYPERVISOR_LIBRARIES = ("libvirt", "libvirt_qemu", *PROVIDERS)
+FOR_PROVIDERS = {"driver", "spec", "errors", "process", "templates", "wait", "interrupt", "flock"}
+"""Modules of vmctl that a provider may use."""
+
+LAYERS = (
+    {"spec", "driver", "login", "layout", "events", "errors", "process", "wait", "interrupt", "templates", "flock"},
+    {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},
+    {"lifecycle", "workspace", "machines", "reach"},
+    {"cli", "testing"},
+)
+"""A unit imports units of its own layer and of those before it. ``vmctl`` itself holds nothing but the version."""
+RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file."""
+
+    name: str
+    path: Path
+    tree: ast.Module
+
+    @property
+    def unit(self) -> str:
+        """The name below ``vmctl``: "store" of "vmctl.store.files"; "" of vmctl itself and of other packages."""
+        package, _, rest = self.name.partition(".")
+        return rest.partition(".")[0] if package == "vmctl" else ""
+
+    def imports(self) -> Iterator[tuple[int, str]]:
+        """Line and dotted name of everything imported, wherever in the file; names below a package included."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from ((node.lineno, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{self.path}:{node.lineno}: relative import"
+                yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+    def units(self) -> Iterator[tuple[int, str]]:
+        """Line and unit of everything imported from vmctl."""
+        for line, name in self.imports():
+            package, _, rest = name.partition(".")
+            if package == "vmctl" and rest and rest != "__version__":
+                yield line, rest.partition(".")[0]
+
+    def calls(self) -> Iterator[ast.Call]:
+        """Every call in the file."""
+        return (node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
+
+
+def _modules() -> Iterator[Module]:
+    for root in ROOTS:
+        for path in sorted(root.glob("vmctl*/**/*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            name = ".".join(part for part in parts if part != "__init__")
+            yield Module(name, path.relative_to(REPOSITORY), ast.parse(path.read_text(), str(path)))
+
+
+MODULES = list(_modules())
+CORE = [module for module in MODULES if module.name.partition(".")[0] == "vmctl"]
+
+
+def _of(package: str) -> list[Module]:
+    return [module for module in MODULES if module.name.partition(".")[0] == package]
+
+
+def test_every_source_root_was_read() -> None:
+    packages = {module.name.partition(".")[0] for module in MODULES}
+    assert packages == {"vmctl", *PROVIDERS, "vmctl_boxes", "vmctl_playbooks"}
+
+
+def test_every_unit_has_a_layer() -> None:
+    assert {module.unit for module in CORE} - {""} == set(RANK)
+
+
+def test_no_arrow_points_up() -> None:
+    upward = [
+        f"{module.path}:{line}: {module.unit} imports {unit}"
+        for module in CORE
+        if module.unit
+        for line, unit in module.units()
+        if RANK[unit] > RANK[module.unit]
+    ]
+    assert upward == []
+
+
+def test_the_core_knows_no_hypervisor() -> None:
+    known = [
+        f"{module.path}:{line}: {name}"
+        for module in CORE
+        for line, name in module.imports()
+        if name.partition(".")[0] in HYPERVISOR_LIBRARIES
+    ]
+    assert known == []
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_providers_use_only_what_plugins_may_use(provider: str) -> None:
+    others = set(PROVIDERS) - {provider}
+    used = [
+        f"{module.path}:{line}: {name}"
+        for module in _of(provider)
+        for line, name in module.imports()
+        if name.partition(".")[0] in others | {"vmctl_boxes", "vmctl_playbooks"}
+    ]
+    used += [
+        f"{module.path}:{line}: vmctl.{unit}"
+        for module in _of(provider)
+        for line, unit in module.units()
+        if unit not in FOR_PROVIDERS
+    ]
+    assert used == []
+
+
+def test_only_process_starts_processes() -> None:
+    doors = {
+        module.name for module in MODULES for _, name in module.imports() if name.partition(".")[0] == "subprocess"
+    }
+    assert doors == {"vmctl.process"}
+
+
+def test_nothing_goes_through_a_shell() -> None:
+    shells = [
+        f"{module.path}:{call.lineno}"
+        for module in MODULES
+        for call in module.calls()
+        if any(word.arg == "shell" for word in call.keywords) or ast.unparse(call.func) in {"os.system", "os.popen"}
+    ]
+    assert shells == []
+
+
+def test_only_the_console_prints() -> None:
+    printers = {
+        module.name
+        for module in MODULES
+        for call in module.calls()
+        if ast.unparse(call.func) in {"print", "sys.stdout.write", "sys.stderr.write", "click.echo", "click.secho"}
+    }
+    assert printers <= {"vmctl.console", "vmctl.live"}
+
+
+def test_only_the_doors_to_time_sleep() -> None:
+    sleepers = {
+        module.name
+        for module in MODULES
+        for call in module.calls()
+        if ast.unparse(call.func) in {"time.sleep", "sleep"}
+    }
+    assert sleepers <= {"vmctl.wait", "vmctl.process", "vmctl.interrupt"}

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from vmctl import keys, process
+from vmctl.errors import VmctlError
+
+
+def test_a_new_key_is_private_and_openssh_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "machine" / "id_ed25519"
+    line = keys.ensure(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    derived = process.run(["ssh-keygen", "-y", "-f", path])
+    assert line.split()[:2] == derived.stdout.split()[:2]
+    assert keys.public_path(path).read_text() == line + "\n"
+
+
+def test_an_existing_key_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    line = keys.ensure(path)
+    before = path.read_bytes()
+    assert keys.ensure(path) == line
+    assert path.read_bytes() == before
+
+
+def test_a_lost_public_half_is_derived_again(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    line = keys.ensure(path)
+    keys.public_path(path).unlink()
+    assert keys.ensure(path) == line
+    assert keys.public_path(path).read_text() == line + "\n"
+
+
+def test_a_damaged_key_is_an_error_and_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("not a key")
+    with pytest.raises(VmctlError, match="holds no private SSH key"):
+        keys.ensure(path)
+    assert path.read_text() == "not a key"

@@ -1,0 +1,251 @@
+"""Rules of the driver that need a hypervisor, on libvirt's test driver with a private file."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
+from vmctl.errors import UsageError, VmctlError
+from vmctl.spec import GIB, MIB, BoxRef, MachineSpec, Place
+from vmctl_libvirt import LibvirtDriver, connection, host_routes, missing
+from vmctl_libvirt.connection import Connection
+
+NODE = """<node><cpu><mhz>3000</mhz><model>x86_64</model><active>4</active><nodes>1</nodes><sockets>1</sockets>
+<cores>4</cores><threads>1</threads></cpu><memory>8388608</memory>{}</node>"""
+FOREIGN = """<domain type='test'><name>{name}</name>{metadata}<memory unit='MiB'>64</memory><os><type>hvm</type></os>
+</domain>"""
+HALF = "<metadata><v:machine xmlns:v='urn:x-vmctl:machine:1' project='' machine='web'/></metadata>"
+SSH = Forward(name="ssh", guest=22, host=2222, host_ip="127.0.0.1", protocol="tcp")
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    node = tmp_path / "node.xml"
+    domains = FOREIGN.format(name="foreign", metadata="") + FOREIGN.format(name="half", metadata=HALF)
+    node.write_text(NODE.format(domains))
+    return f"test://{node}"
+
+
+@pytest.fixture
+def driver(tmp_path: Path, uri: str) -> Iterator[LibvirtDriver]:
+    made = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": uri}))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    path = tmp_path / "box.qcow2"
+    path.write_bytes(b"image")
+    return Disk(path=path, format="qcow2", digest="d" * 64, virtual_size=GIB)
+
+
+def define(tmp_path: Path, *, name: str = "shop-web", knobs: dict[str, Any] | None = None, **spec: Any) -> Definition:
+    return Definition(
+        name=name,
+        tag=Tag(project="a" * 32, machine="web", version="0.1.0"),
+        spec=MachineSpec(
+            name="web", box=BoxRef(address="box"), memory=64 * MIB, options={"libvirt": knobs or {}}, **spec
+        ),
+        mac="52:54:00:00:00:01",
+        console=tmp_path / "console.log",
+        forwards=(SSH,),
+        network_prefix="shop-",
+    )
+
+
+def test_machines_of_others_and_half_tagged_ones_are_not_seen(driver: LibvirtDriver) -> None:
+    assert driver.states() == {}
+
+
+@pytest.mark.parametrize("name", ["foreign", "half"])
+def test_machines_of_others_are_not_touched(driver: LibvirtDriver, tmp_path: Path, disk: Disk, name: str) -> None:
+    definition = define(tmp_path, name=name)
+    acts: tuple[Callable[[], None], ...] = (
+        lambda: driver.create(definition, disk),
+        lambda: driver.update(definition),
+        lambda: driver.start(name),
+        lambda: driver.stop(name, force=True),
+        lambda: driver.suspend(name),
+        lambda: driver.destroy(name),
+    )
+    for act in acts:
+        with pytest.raises(VmctlError, match="vmctl did not make"):
+            act()
+
+
+def test_all_faults_are_told_at_once_with_their_places(driver: LibvirtDriver, tmp_path: Path) -> None:
+    place = Place(file="Vmfile", line=4, column=7)
+    definition = define(tmp_path, knobs={"cpux": "host-model", "video": "crt"}, places={"libvirt.cpux": place})
+    share = Share(tag="t", host=tmp_path, kind="virtiofs")
+    with pytest.raises(UsageError) as caught:
+        driver.check(dataclasses.replace(definition, shares=(share,)))
+    assert caught.value.brief == "3 faults in machine 'web'"
+    first, second, third = caught.value.details.splitlines()
+    assert first == "Vmfile:4:7: machines.web.libvirt.cpux: unknown key, did you mean 'cpu'?"
+    assert second.startswith("machines.web.libvirt.video: must be one of none,")
+    assert "virtiofs is not possible with test://" in third
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"management_network": "lan"}, "libvirt has no network 'lan' (it has: none)"),
+        ({"user_network": "passt"}, "passt needs libvirt 9.2 or newer"),
+        ({"uri": "qemu:///system"}, "must be the same for the whole project"),
+    ],
+)
+def test_a_knob_that_can_not_work_here_is_refused(
+    driver: LibvirtDriver, tmp_path: Path, knobs: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmctl_libvirt.checks.PASST_SINCE", 99_000_000)
+    with pytest.raises(UsageError) as caught:
+        driver.check(define(tmp_path, knobs=knobs))
+    assert message in caught.value.brief
+
+
+def test_ports_need_the_user_network(driver: LibvirtDriver, tmp_path: Path) -> None:
+    forward = Forward(name="", guest=80, host=8080, host_ip="127.0.0.1", protocol="tcp")
+    definition = define(tmp_path, knobs={"management_network": "default"})
+    with pytest.raises(UsageError) as caught:
+        driver.check(dataclasses.replace(definition, forwards=(forward,)))
+    assert "can not be forwarded with libvirt.management_network" in caught.value.details
+
+
+def test_slirp_listens_on_ipv4_only(driver: LibvirtDriver, tmp_path: Path) -> None:
+    forward = Forward(name="", guest=80, host=8080, host_ip="::1", protocol="tcp")
+    with pytest.raises(UsageError, match="IPv4 addresses only"):
+        driver.check(dataclasses.replace(define(tmp_path), forwards=(SSH, forward)))
+
+
+def test_a_box_larger_than_the_disk_is_refused_and_leaves_nothing(
+    driver: LibvirtDriver, tmp_path: Path, disk: Disk
+) -> None:
+    with pytest.raises(UsageError, match="less than the box's"):
+        driver.create(define(tmp_path, disk=GIB // 2), disk)
+    assert driver.states() == {}
+
+
+def test_a_machine_whose_xml_is_refused_leaves_nothing(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:
+    definition = define(tmp_path, knobs={"xml": "<vcpu>many</vcpu>"})
+    with pytest.raises(VmctlError) as caught:
+        driver.create(definition, disk)
+    assert caught.value.brief == "libvirt could not create shop-web"
+    assert "vcpu" in caught.value.details
+    (base,) = driver.prune()
+    assert base.startswith("base-")
+
+
+def test_networks_come_and_go_with_their_machines(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:
+    nic = Nic(network="backend", mac="52:54:00:00:00:02", ip="192.168.56.10", prefix=24)
+    definition = dataclasses.replace(define(tmp_path), nics=(nic,))
+    driver.create(definition, disk)
+    driver.check(definition)
+    other = dataclasses.replace(definition, name="other", network_prefix="other-")
+    with pytest.raises(UsageError, match=r"192\.168\.56\.0/24 can not be used: libvirt's network 'shop-backend'"):
+        driver.check(other)
+    driver.update(define(tmp_path))
+    driver.check(other)
+
+
+def test_features_follow_the_knobs_of_one_machine(driver: LibvirtDriver, tmp_path: Path) -> None:
+    assert driver.features_of(define(tmp_path).spec) == driver.features
+    managed = driver.features_of(define(tmp_path, knobs={"management_network": "default"}).spec)
+    assert (managed.user_network, managed.nic1_address) == (False, "")
+    assert driver.features_of(define(tmp_path, knobs={"user_network": "passt"}).spec).nic1_address == ""
+
+
+def test_an_address_on_a_network_is_that_of_nic_1(tmp_path: Path, disk: Disk) -> None:
+    driver = LibvirtDriver(Host(home=tmp_path, options={"uri": "test:///default"}))
+    definition = define(tmp_path, knobs={"management_network": "default"})
+    driver.create(definition, disk)
+    assert driver.address("shop-web") is None
+    driver.start("shop-web")
+    found = driver.address("shop-web")
+    driver.destroy("shop-web")
+    driver.close()
+    assert found is not None
+    assert ipaddress.ip_address(found.host) in ipaddress.ip_network("192.168.122.0/24")
+    assert found.port == 22
+
+
+def test_a_dropped_connection_is_opened_again_once(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:
+    driver.create(define(tmp_path), disk)
+    driver._connection._connected().close()
+    assert driver.states() == {}  # a new connection to the same file: what was made is gone with the old one
+
+
+def test_a_hypervisor_that_can_not_be_asked_is_an_error(tmp_path: Path) -> None:
+    driver = LibvirtDriver(Host(home=tmp_path, options={"uri": f"test://{tmp_path / 'absent.xml'}"}))
+    with pytest.raises(VmctlError, match="can not connect to libvirt at test://"):
+        driver.states()
+
+
+def test_a_project_stays_where_its_machines_are(tmp_path: Path, uri: str) -> None:
+    assert LibvirtDriver(Host(home=tmp_path, where=uri)).where == uri
+    elsewhere = LibvirtDriver(Host(home=tmp_path, where=uri, options={"uri": "test:///default"}))
+    with pytest.raises(VmctlError, match="this project's machines are at") as caught:
+        elsewhere.states()
+    assert uri in caught.value.hint
+
+
+def test_root_has_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmctl_libvirt.connection.os.geteuid", lambda: 0)
+    with pytest.raises(VmctlError, match="does not offer qemu:///session to root"):
+        Connection("qemu:///session").run(lambda _open: None, "nothing")
+
+
+@pytest.mark.parametrize(
+    ("installed", "sockets", "wanted", "uid", "problem"),
+    [
+        (False, False, "auto", 1000, "libvirt is not installed"),
+        (True, False, "auto", 0, "libvirtd does not run"),
+        (True, False, "qemu:///system", 1000, "libvirtd does not run"),
+        (True, False, "auto", 1000, ""),
+        (True, True, "auto", 0, ""),
+        (False, False, "qemu+ssh://far/system", 1000, ""),
+    ],
+)
+def test_what_is_missing_is_told_without_connecting(
+    *,
+    installed: bool,
+    sockets: bool,
+    wanted: str,
+    uid: int,
+    problem: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vmctl_libvirt.connection.os.geteuid", lambda: uid)
+    found = "/usr/sbin/libvirtd" if installed else None
+    monkeypatch.setattr("vmctl_libvirt.connection.shutil.which", lambda *_words, **_named: found)
+    if sockets:
+        (tmp_path / "libvirt-sock").touch()
+    monkeypatch.setattr(connection, "SOCKET_DIRECTORY", tmp_path)
+    assert connection.why_unusable(wanted).startswith(problem)
+    assert bool(connection.why_unusable(wanted)) == bool(problem)
+
+
+def test_the_console_is_emptied_at_each_start(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:
+    definition = define(tmp_path)
+    definition.console.write_text("an older boot\n")
+    driver.create(definition, disk)
+    driver.start(definition.name)
+    assert definition.console.read_text() == ""
+    assert driver.states()[definition.name].state is State.RUNNING
+
+
+def test_only_the_complaint_about_dnsmasqs_directory_is_acted_on() -> None:
+    complaint = "Failed to create file '/var/lib/libvirt/dnsmasq/virbr0.macs.new': No such file or directory"
+    assert missing.state_directory(complaint) == PurePosixPath("/var/lib/libvirt/dnsmasq")
+    assert missing.state_directory("Failed to create file '/etc/x/virbr0.macs.new': Permission denied") is None
+
+
+def test_the_way_of_multicast_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert host_routes.multicast_device("127.0.0.1") == "lo"

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vmctl import interrupt
+from vmctl.driver import Disk
+from vmctl.errors import Interrupted, VmctlError
+from vmctl_libvirt import storage
+from vmctl_libvirt.connection import Abilities
+from vmctl_libvirt.copying import CHUNK, copy_into
+from vmctl_libvirt.errors import library
+from vmctl_libvirt.storage import Storage
+
+ABILITIES = Abilities(uri="test:///default", version=9_000_000, is_local=True, is_session=False, runs_guests=False)
+
+
+@pytest.fixture
+def connection() -> Iterator[Any]:
+    opened = library().open("test:///default")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def pool(connection: Any) -> Storage:
+    return Storage(connection, ABILITIES)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    path = tmp_path / "box.qcow2"
+    path.write_bytes(b"image")
+    return Disk(path=path, format="qcow2", digest="d" * 64, virtual_size=1000)
+
+
+def volumes(connection: Any) -> list[str]:
+    return sorted(volume.name() for volume in connection.storagePoolLookupByName("vmctl").listAllVolumes(0))
+
+
+def test_a_box_is_copied_once(pool: Storage, connection: Any, disk: Disk) -> None:
+    first = pool.base(disk)
+    assert pool.base(disk) == first
+    base, marker = sorted(volumes(connection), key=lambda name: name.endswith(".complete"))
+    assert base.startswith(f"base-{disk.digest}-")
+    assert marker == base.removesuffix(".qcow2") + ".complete"
+
+
+def test_a_copy_without_its_marker_is_never_used(pool: Storage, connection: Any, disk: Disk) -> None:
+    killed = pool.base(disk)
+    marker = next(name for name in volumes(connection) if name.endswith(".complete"))
+    connection.storagePoolLookupByName("vmctl").storageVolLookupByName(marker).delete(0)
+    assert pool.base(disk) != killed
+
+
+def test_a_copy_that_fails_is_removed(
+    pool: Storage, connection: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object) -> None:
+        raise VmctlError("disk full")
+
+    monkeypatch.setattr(Storage, "_fill", refuse)
+    with pytest.raises(VmctlError, match="disk full"):
+        pool.base(disk)
+    assert volumes(connection) == []
+
+
+def test_removing_a_machine_removes_its_volumes_alone(pool: Storage, connection: Any, disk: Disk) -> None:
+    base = pool.base(disk)
+    pool.overlay("shop-web", base, "qcow2", 2000)
+    pool.overlay("shop-web-2", base, "qcow2", 2000)
+    pool.seed("shop-web", disk.path)
+    pool.remove("shop-web")
+    assert [name for name in volumes(connection) if not name.startswith("base-")] == ["shop-web-2.qcow2"]
+    pool.remove("shop-web")
+
+
+def test_removing_without_a_pool_does_nothing(pool: Storage, connection: Any) -> None:
+    pool.remove("shop-web")
+    assert pool.prune_bases() == []
+    assert "vmctl" not in connection.listStoragePools()
+
+
+def test_copies_that_nobody_uses_can_be_pruned(pool: Storage, connection: Any, disk: Disk, tmp_path: Path) -> None:
+    base = pool.base(disk)
+    unused = Disk(path=disk.path, format="qcow2", digest="e" * 64, virtual_size=1000)
+    pool.base(unused)
+    pool.overlay("shop-web", base, "qcow2", 2000)
+    (pruned,) = pool.prune_bases()
+    assert pruned.startswith(f"base-{unused.digest}-")
+    assert pool.base(disk) == base
+
+
+def test_the_size_of_an_overlay_is_known(pool: Storage, disk: Disk) -> None:
+    assert pool.size("shop-web") is None
+    pool.overlay("shop-web", pool.base(disk), "qcow2", 2000)
+    assert pool.size("shop-web") == 2000
+
+
+def test_the_pool_lies_with_the_mode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert storage.pool_directory(is_session=False) == Path("/var/lib/libvirt/images/vmctl")
+    assert storage.pool_directory(is_session=True) == tmp_path / "libvirt" / "images" / "vmctl"
+
+
+def test_a_copy_is_exact_read_only_and_keeps_its_holes(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    with source.open("wb") as file:
+        file.write(b"head")
+        file.seek(3 * CHUNK)
+        file.write(os.urandom(CHUNK + 1))
+        file.truncate(8 * CHUNK)
+    target.touch()
+    copy_into(source, target, 0o444)
+    assert target.read_bytes() == source.read_bytes()
+    assert target.stat().st_mode & 0o777 == 0o444
+    assert target.stat().st_blocks * 512 < 4 * CHUNK
+
+
+def test_an_empty_file_can_be_copied(tmp_path: Path) -> None:
+    for name in ("source", "target"):
+        (tmp_path / name).touch()
+    copy_into(tmp_path / "source", tmp_path / "target", 0o600)
+    assert (tmp_path / "target").stat().st_size == 0
+
+
+def test_a_copy_ends_when_the_user_says_so(tmp_path: Path, clean_interrupt: None) -> None:
+    (tmp_path / "source").write_bytes(b"x")
+    (tmp_path / "target").touch()
+    interrupt.request()
+    with pytest.raises(Interrupted):
+        copy_into(tmp_path / "source", tmp_path / "target", 0o600)
+
+
+def test_an_image_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "target").touch()
+    with pytest.raises(VmctlError, match="can not copy"):
+        copy_into(tmp_path / "absent", tmp_path / "target", 0o600)

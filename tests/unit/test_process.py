@@ -1,0 +1,107 @@
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vmctl import interrupt, process
+from vmctl.errors import Interrupted
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_returns_output_and_status() -> None:
+    done = process.run(python("import sys; print('out'); print('err', file=sys.stderr)"))
+    assert (done.status, done.stdout, done.stderr) == (0, "out\n", "err\n")
+
+
+def test_passes_input_and_environment(tmp_path: Path) -> None:
+    code = "import os, sys; print(os.getcwd(), os.environ['X'], sys.stdin.read())"
+    done = process.run(python(code), input="hé", env={"X": "a b"}, cwd=tmp_path)
+    assert done.stdout == f"{tmp_path} a b hé\n"
+
+
+def test_a_failure_carries_argv_status_and_output() -> None:
+    with pytest.raises(process.CommandFailed) as caught:
+        process.run(python("import sys; print('boom', file=sys.stderr); sys.exit(3)"), hint="try again")
+    assert caught.value.completed.status == 3
+    assert "ended with status 3" in caught.value.brief
+    assert "boom" in caught.value.details
+    assert "$ " in caught.value.details
+    assert caught.value.hint == "try again"
+
+
+def test_unchecked_failures_are_returned() -> None:
+    assert process.run(python("raise SystemExit(4)"), check=False).status == 4
+
+
+def test_a_missing_program_is_named() -> None:
+    with pytest.raises(process.ProgramMissing, match="no-such-program"):
+        process.run(["no-such-program"])
+
+
+def test_find_names_the_package() -> None:
+    with pytest.raises(process.ProgramMissing) as caught:
+        process.find("no-such-program", package="some-package")
+    assert caught.value.hint == "sudo apt-get install some-package"
+
+
+def test_the_deadline_kills_the_whole_group(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    code = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"open({str(pid_file)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(60)"
+    )
+    with pytest.raises(process.CommandFailed, match=r"did not end within 1 s"):
+        process.run(python(code), deadline=1)
+    assert gone(int(pid_file.read_text()))
+
+
+def test_an_interrupt_ends_a_running_program(clean_interrupt: None) -> None:
+    threading.Timer(0.3, interrupt.request).start()
+    started = time.monotonic()
+    with pytest.raises(Interrupted):
+        process.run(python("import time; time.sleep(60)"))
+    assert time.monotonic() - started < 5
+
+
+def test_an_interrupt_ends_a_streamed_program(clean_interrupt: None) -> None:
+    threading.Timer(0.3, interrupt.request, [signal.SIGTERM]).start()
+    with pytest.raises(Interrupted) as caught:
+        process.stream(python("import time; time.sleep(60)"), lambda _line: None)
+    assert caught.value.signal == signal.SIGTERM
+
+
+def test_shielded_code_runs_to_its_end(clean_interrupt: None) -> None:
+    interrupt.request()
+    with interrupt.shielded():
+        assert process.run(["true"]).status == 0
+    with pytest.raises(Interrupted):
+        process.run(["true"])
+
+
+def test_stream_passes_lines_of_both_streams() -> None:
+    lines: list[str] = []
+    code = "import sys; print('a', flush=True); print('b', file=sys.stderr, flush=True); print('c'); sys.exit(5)"
+    assert process.stream(python(code), lines.append) == 5
+    assert lines == ["a", "b", "c"]
+
+
+def test_the_child_has_its_own_process_group() -> None:
+    done = process.run(python("import os; print(os.getpgrp() == os.getpid())"))
+    assert done.stdout == "True\n"
+    assert os.getpgrp() != 0

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vmctl.provision.tally import Tally, TaskFailure
+from vmctl.provision.target import Counts
+from vmctl.provision.verdict import judge
+from vmctl.spec import Ansible
+
+ITEM = Ansible(name="site", playbook=Path("site.yml"))
+
+
+def event(kind: str, host: str = "", play: str = "1", **data: Any) -> dict[str, Any]:
+    return {"event": kind, "event_data": {"host": host, "play_uuid": play, **data}}
+
+
+def failed(host: str, play: str = "1", **result: Any) -> dict[str, Any]:
+    place = {"task": "install", "task_path": "/p/site.yml:7", "res": {"msg": "it broke", **result}}
+    return event("runner_on_failed", host, play, **place)
+
+
+def begun(*hosts: str, play: str = "1") -> list[dict[str, Any]]:
+    return [event("runner_on_start", host, play) for host in hosts]
+
+
+def stats(**counts: dict[str, int]) -> dict[str, Any]:
+    return {"event": "playbook_on_stats", "event_data": counts}
+
+
+def tally(*events: dict[str, Any]) -> Tally:
+    found = Tally()
+    for item in events:
+        found.add(item)
+    return found
+
+
+def test_counts_come_from_the_statistics() -> None:
+    told = stats(ok={"a": 3}, changed={"a": 1}, skipped={"a": 2}, processed={"a": 1, "b": 1}, dark={"b": 1})
+    assert tally(told).counts == {"a": Counts(ok=3, changed=1, skipped=2), "b": Counts(unreachable=1)}
+
+
+def test_without_statistics_there_are_no_counts() -> None:
+    assert tally(*begun("a")).counts is None
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ({}, "it broke"),
+        ({"stderr": "line one\nline two\n"}, "it broke\nline one\nline two"),
+        ({"stdout": "said"}, "it broke\nsaid"),
+        ({"msg": "has said", "stderr": "said"}, "has said"),
+        ({"msg": ""}, "no message"),
+        ({"results": [{"item": "x"}, {"item": "y", "failed": True, "msg": "no y"}]}, "item 'y': no y"),
+    ],
+)
+def test_a_failure_carries_what_the_module_said(result: dict[str, Any], message: str) -> None:
+    assert tally(failed("a", **result)).failures["a"] == TaskFailure(
+        task="install", place="/p/site.yml:7", message=message
+    )
+
+
+def test_ignored_failures_do_not_count() -> None:
+    ignored = failed("a")
+    ignored["event_data"]["ignore_errors"] = True
+    assert tally(ignored).failures == {}
+
+
+def test_errors_are_kept_without_colours_and_warnings() -> None:
+    said = [
+        {"event": "warning", "stdout": "[WARNING]: careful"},
+        {"event": "error", "stdout": "\x1b[0;31m[ERROR]: bad\x1b[0m\r\n\r\n"},
+        {"event": "verbose", "stdout": "Traceback"},
+    ]
+    assert list(tally(*said).errors) == ["[ERROR]: bad", "Traceback"]
+
+
+def machines(found: Tally, *names: str) -> dict[str, str]:
+    """Machine → what was held against it."""
+    return {outcome.machine: outcome.failure.brief if outcome.failure else "" for outcome in judge(ITEM, names, found)}
+
+
+def test_one_host_failing_does_not_concern_the_other() -> None:
+    found = tally(*begun("a", "b"), failed("a"), stats(ok={"b": 1}, failures={"a": 1}))
+    assert machines(found, "a", "b") == {
+        "a": "a: task 'install' failed at /p/site.yml:7 (provisioner 'site')", "b": "",
+    }  # fmt: skip
+
+
+def test_all_hosts_of_one_play_failing_cuts_the_others_short() -> None:
+    found = tally(*begun("a"), failed("a"), stats(failures={"a": 1}, ok={"b": 1}))
+    assert machines(found, "a", "b")["b"] == "b: provisioner 'site' did not get to its end"
+
+
+def test_a_play_in_which_all_were_rescued_cuts_nothing_short() -> None:
+    found = tally(*begun("a"), failed("a"), stats(rescued={"a": 1}, ok={"a": 2, "b": 1}))
+    assert machines(found, "a", "b") == {"a": "", "b": ""}
+
+
+def test_ansible_giving_up_is_believed() -> None:
+    gave_up = event("playbook_on_no_hosts_remaining")
+    found = tally(*begun("a", "b"), failed("a"), gave_up, stats(failures={"a": 1}, ok={"b": 1}))
+    assert machines(found, "b") == {"b": "provisioner 'site' failed on a"}
+    assert machines(found, "a", "b")["b"] == "b: provisioner 'site' did not get to its end"
+
+
+def test_a_failure_on_no_machine_is_everybodys() -> None:
+    found = tally(failed("localhost"), stats(failures={"localhost": 1}, ok={"a": 1}))
+    assert set(machines(found, "a", "b").values()) == {"provisioner 'site' failed on localhost"}
+
+
+def test_no_statistics_fail_all_machines_for_one_reason() -> None:
+    outcomes = judge(ITEM, ["a", "b"], tally({"event": "error", "stdout": "[ERROR]: no such role"}))
+    assert {outcome.failure.details for outcome in outcomes if outcome.failure} == {"[ERROR]: no such role"}
+    assert outcomes[0].failure is outcomes[1].failure
+
+
+def test_unreachable_is_not_failed() -> None:
+    lost = event("runner_on_unreachable", "a", task="x", res={"msg": "refused"})
+    (outcome,) = judge(ITEM, ["a"], tally(*begun("a"), lost, stats(dark={"a": 1})))
+    assert outcome.failure is not None
+    assert outcome.failure.unreachable
+    assert "refused" in outcome.failure.details

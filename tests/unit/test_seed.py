@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vmctl import keys, seed
+from vmctl.driver import Definition, Features, Nic, Tag
+from vmctl.spec import BoxRef, MachineSpec
+
+FEATURES = Features(formats=("qcow2",), folders=())
+
+
+@pytest.fixture
+def definition(tmp_path: Path) -> Definition:
+    return Definition(
+        name="shop-web-01234567",
+        tag=Tag(project="0123456789abcdef" * 2, machine="web", version="0"),
+        spec=MachineSpec(name="web", box=BoxRef(address="debian-12"), hostname="web.example.org"),
+        mac="52:54:00:AB:CD:01",
+        console=tmp_path / "console.log",
+        nics=(Nic(network="backend", mac="52:54:00:ab:cd:02", ip="192.168.56.10", prefix=24),),
+    )
+
+
+class Seed:
+    """A machine's directory: writes seeds there and reads them back."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "seed.iso"
+        self.host_key = directory / "host_ed25519"
+        self.public_key = keys.ensure(directory / "id_ed25519")
+        self.host_public = keys.ensure(self.host_key)
+        self.resolv_conf = directory / "resolv.conf"
+        self.resolv_conf.write_text("search lan\nnameserver 192.0.2.1\n")
+
+    def write(self, definition: Definition, features: Features = FEATURES, **numbers: int) -> bool:
+        return seed.write(
+            self.path,
+            definition=definition,
+            features=features,
+            user="vmctl",
+            public_key=self.public_key,
+            host_key=self.host_key,
+            resolv_conf=self.resolv_conf,
+            **numbers,
+        )
+
+    def read(self, name: str) -> Any:
+        return yaml.safe_load(seed.read(self.path)[name])
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Seed:
+    return Seed(tmp_path)
+
+
+def test_the_image_is_private_and_labelled_for_cloud_init(machine: Seed, definition: Definition) -> None:
+    assert machine.write(definition)
+    assert stat.S_IMODE(machine.path.stat().st_mode) == 0o600
+    assert machine.path.read_bytes()[16 * 2048 + 40 :][:32].rstrip() == b"cidata"
+    assert seed.read(machine.path)["user-data"].startswith("#cloud-config\n")
+
+
+def test_the_user_logs_in_with_the_machines_key_only(machine: Seed, definition: Definition) -> None:
+    machine.write(definition, uid=1234, gid=1234)
+    (user,) = machine.read("user-data")["users"]
+    assert user["name"] == "vmctl"
+    assert user["ssh_authorized_keys"] == [machine.public_key]
+    assert user["lock_passwd"] is True
+    assert user["sudo"] == "ALL=(ALL) NOPASSWD:ALL"
+    assert user["uid"] == 1234
+    assert "primary_group" not in user
+    assert "bootcmd" not in machine.read("user-data")
+
+
+def test_a_group_of_another_number_is_made_where_it_is_missing(machine: Seed, definition: Definition) -> None:
+    machine.write(definition, uid=1000, gid=100)
+    data = machine.read("user-data")
+    assert data["users"][0]["primary_group"] == "100"
+    assert data["bootcmd"] == [["sh", "-c", seed.MAKE_GROUP, "sh", "100", "vmctl"]]
+
+
+def test_the_host_key_is_the_given_one(machine: Seed, definition: Definition) -> None:
+    machine.write(definition)
+    data = machine.read("user-data")
+    assert data["ssh_keys"] == {
+        "ed25519_private": machine.host_key.read_text(),
+        "ed25519_public": machine.host_public,
+    }
+    assert data["ssh_deletekeys"] is True
+
+
+def test_hostname_and_fqdn(machine: Seed, definition: Definition) -> None:
+    machine.write(definition)
+    data = machine.read("user-data")
+    assert (data["hostname"], data["fqdn"]) == ("web", "web.example.org")
+    assert machine.read("meta-data")["local-hostname"] == "web.example.org"
+
+
+def test_nic_1_is_static_where_the_driver_names_an_address(machine: Seed, definition: Definition) -> None:
+    machine.write(definition)
+    nic = machine.read("network-config")["ethernets"]["eth0"]
+    assert nic["match"] == {"macaddress": "52:54:00:ab:cd:01"}
+    assert nic["addresses"] == ["10.0.2.15/24"]
+    assert nic["routes"] == [{"to": "0.0.0.0/0", "via": "10.0.2.2"}]
+    assert nic["nameservers"] == {"addresses": ["10.0.2.3"]}
+
+
+def test_nic_1_asks_by_dhcp_where_the_driver_names_none(machine: Seed, definition: Definition) -> None:
+    machine.write(definition, dataclasses.replace(FEATURES, nic1_address=""))
+    nic = machine.read("network-config")["ethernets"]["eth0"]
+    assert nic["dhcp4"] is True
+    assert "addresses" not in nic
+
+
+@pytest.mark.parametrize("text", ["", "# nameserver 192.0.2.1\n", "nameserver\n", "nameserver nonsense\n"])
+def test_without_a_name_server_on_the_host_the_guest_waits_for_none(
+    machine: Seed, definition: Definition, text: str
+) -> None:
+    machine.resolv_conf.write_text(text)
+    machine.write(definition)
+    assert "nameservers" not in machine.read("network-config")["ethernets"]["eth0"]
+
+
+@pytest.mark.parametrize("text", ["nameserver 127.0.0.53\n", "nameserver ::1\n", "domain x\nnameserver fe80::1%eth0"])
+def test_any_address_counts_as_a_name_server(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_text(text)
+    assert seed.has_name_server(path)
+
+
+def test_a_host_without_resolv_conf_has_no_name_server(tmp_path: Path) -> None:
+    assert not seed.has_name_server(tmp_path / "absent")
+
+
+def test_further_nics_are_static_and_never_waited_for(machine: Seed, definition: Definition) -> None:
+    machine.write(definition)
+    nic = machine.read("network-config")["ethernets"]["eth1"]
+    assert nic["match"] == {"macaddress": "52:54:00:ab:cd:02"}
+    assert nic["addresses"] == ["192.168.56.10/24"]
+    assert nic["optional"] is True
+
+
+def test_the_same_input_leaves_the_image_alone(machine: Seed, definition: Definition) -> None:
+    machine.write(definition)
+    before = machine.path.stat()
+    assert not machine.write(definition)
+    assert machine.path.stat().st_ino == before.st_ino
+
+
+def test_a_damaged_image_is_written_again(machine: Seed, definition: Definition) -> None:
+    machine.path.write_bytes(b"\0" * 4096)
+    assert machine.write(definition)
+    assert machine.read("meta-data")
+
+
+def test_network_and_hostname_keep_the_instance(machine: Seed, definition: Definition) -> None:
+    machine.write(definition)
+    before = machine.read("meta-data")["instance-id"]
+    spec = dataclasses.replace(definition.spec, hostname="other")
+    assert machine.write(dataclasses.replace(definition, nics=(), spec=spec))
+    assert machine.read("meta-data")["instance-id"] == before
+    assert machine.read("user-data")["updates"] == {"network": {"when": ["boot"]}}
+
+
+def test_another_user_or_host_key_is_another_instance(machine: Seed, definition: Definition) -> None:
+    machine.write(definition)
+    before = machine.read("meta-data")["instance-id"]
+    machine.write(definition, uid=4321)
+    other_user = machine.read("meta-data")["instance-id"]
+    machine.host_key.unlink()
+    keys.public_path(machine.host_key).unlink()
+    machine.host_public = keys.ensure(machine.host_key)
+    machine.write(definition, uid=4321)
+    assert len({before, other_user, machine.read("meta-data")["instance-id"]}) == 3
+
+
+def test_odd_characters_survive(machine: Seed, definition: Definition) -> None:
+    machine.public_key = 'ssh-ed25519 AAAA "quoted": {name} # é 🐧'
+    machine.write(definition)
+    assert machine.read("user-data")["users"][0]["ssh_authorized_keys"] == [machine.public_key]
+    assert json.loads(seed.read(machine.path)["meta-data"])["local-hostname"] == "web.example.org"

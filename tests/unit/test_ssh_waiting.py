@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.unit.openssh_server import Sshd, free_port
+from vmctl import interrupt, keys, ssh
+from vmctl.driver import Address
+from vmctl.errors import Interrupted, Unreachable
+from vmctl.events import Event, Progress, ignore
+from vmctl.login import Login
+from vmctl.ssh import waiting
+from vmctl.wait import Clock, Deadline
+
+PROMPT = "Debian GNU/Linux 12 web ttyS0\n\nweb login: "
+FINISHED = "[   31.4] cloud-init[612]: Cloud-init v. 22.4.2 finished at Mon, 24 Nov 2026. Up 31.40 seconds\n"
+
+
+@dataclass
+class FastClock:
+    """Time that passes a hundred times as fast as it is slept."""
+
+    now: float = 1000.0
+    slept: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        self.now += 0.02
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        interrupt.check()
+        self.slept.append(seconds)
+        self.now += seconds
+        time.sleep(seconds / 100)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FastClock:
+    monkeypatch.setattr("vmctl.ssh.probe.SLICE", 0.005)
+    return FastClock()
+
+
+def wait_for(
+    login: Login,
+    *,
+    console: Path,
+    clock: Clock | None = None,
+    timeout: float = 300.0,
+    alive: Callable[[], bool] = lambda: True,
+    report: Callable[[Event], None] = ignore,
+) -> ssh.Connection:
+    return waiting.await_ssh(
+        machine="web",
+        address=lambda: login.address,
+        login=lambda _address: login,
+        alive=alive,
+        deadline=Deadline.after(timeout, clock),
+        console=console,
+        report=report,
+    )
+
+
+@pytest.fixture
+def console(tmp_path: Path) -> Path:
+    return tmp_path / "console.log"
+
+
+@contextlib.contextmanager
+def server(answer: Callable[[socket.socket], None]) -> Iterator[Address]:
+    """A server that gives each connection to ``answer``."""
+    held: list[socket.socket] = []
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            held.append(connection)
+            with contextlib.suppress(OSError):
+                answer(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        yield Address(host="127.0.0.1", port=listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for connection in held:
+        connection.close()
+
+
+def silence(_connection: socket.socket) -> None:
+    """Accept, and say nothing: what user-mode NAT does while the guest boots."""
+
+
+def hang_up(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_answers_is_logged_in_to(sshd: Sshd, console: Path) -> None:
+    with wait_for(sshd.login, console=console) as connection:
+        assert connection.run("echo in").stdout == "in\n"
+        assert connection.login == sshd.login
+
+
+def test_a_server_that_comes_late_is_found(sshd: Sshd, console: Path, clock: FastClock) -> None:
+    addresses = iter([None] * 5 + [Address(host="127.0.0.1", port=free_port())] * 3)
+    events: list[Event] = []
+    connection = waiting.await_ssh(
+        machine="web",
+        address=lambda: next(addresses, sshd.login.address),
+        login=lambda address: sshd.but(address=address),
+        alive=lambda: True,
+        deadline=Deadline.after(300, clock),
+        console=console,
+        report=events.append,
+    )
+    connection.close()
+    assert connection.login.address == sshd.login.address
+    assert all(isinstance(event, Progress) and event.unit == "seconds" for event in events)
+    assert len(events) > 1
+
+
+def test_silent_tries_do_not_hold_up_the_one_that_is_answered(sshd: Sshd, console: Path) -> None:
+    seen: list[socket.socket] = []
+
+    def answer_the_second(connection: socket.socket) -> None:
+        seen.append(connection)
+        if len(seen) > 1:
+            forward(connection, sshd.login.address)
+
+    with server(answer_the_second) as address:
+        started = time.monotonic()
+        with wait_for(sshd.but(address=address), console=console) as connection:
+            assert connection.run("echo in").stdout == "in\n"
+        assert time.monotonic() - started < 4
+    assert len(seen) == 2
+
+
+def forward(connection: socket.socket, address: Address) -> None:
+    upstream = socket.create_connection((address.host, address.port))
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        if target is connection:
+            upstream.close()
+
+    for pair in ((connection, upstream), (upstream, connection)):
+        threading.Thread(target=copy, args=pair, daemon=True).start()
+
+
+def test_the_deadline_tells_how_far_it_got_and_what_the_console_said(
+    sshd: Sshd, console: Path, clock: FastClock
+) -> None:
+    console.write_bytes(b"\x1b[2J\x1b[01;32mLoading Linux 6.1 ...\x1b[0m\r\n\x00\x07[  1.0] still at it\r\n")
+    login = sshd.but(address=Address(host="127.0.0.1", port=free_port()))
+    with pytest.raises(Unreachable) as caught:
+        wait_for(login, console=console, clock=clock, timeout=20)
+    error = caught.value
+    assert error.brief == f"web: no SSH within 20 s: no SSH server answers on 127.0.0.1:{login.address.port}"
+    assert error.details.splitlines()[1:] == ["Loading Linux 6.1 ...", "[  1.0] still at it"]
+    assert error.hint == "vmctl logs web"
+    assert error.exit_code == 5
+
+
+def test_no_address(sshd: Sshd, console: Path, clock: FastClock) -> None:
+    with pytest.raises(Unreachable, match="it has no address") as caught:
+        waiting.await_ssh(
+            machine="web", address=lambda: None, login=lambda _address: sshd.login, alive=lambda: True,
+            deadline=Deadline.after(5, clock), console=console, report=ignore,
+        )  # fmt: skip
+    assert caught.value.details == "Its serial console shows nothing."
+
+
+def test_a_machine_that_went_off_ends_the_wait(sshd: Sshd, console: Path, clock: FastClock) -> None:
+    with server(silence) as address, pytest.raises(Unreachable, match="went off before SSH answered"):
+        wait_for(sshd.but(address=address), console=console, clock=clock, alive=lambda: False)
+    assert clock.now < 1010
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("[ 1.2] Kernel panic - not syncing: VFS: Unable to mount root fs\n", "kernel panicked"),
+        ("You are in emergency mode. After logging in, type\n", "emergency mode"),
+        ("ALERT!  UUID=1 does not exist.  Dropping to a shell!\n\n(initramfs) ", "did not find the root file system"),
+        ("Generating rdsosreport\n\ndracut:/# ", "did not find the root file system"),
+        ("error: unknown filesystem.\nEntering rescue mode...\ngrub rescue> ", "boot loader"),
+        ("SYSLINUX 6.04\nCould not find kernel image: linux\nboot: ", "boot loader"),
+        ("SeaBIOS (version 1.16)\nNo bootable device.\n", "nothing to boot from"),
+        ("BdsDxe: No bootable option or device was found.\n", "nothing to boot from"),
+    ],
+)
+def test_a_boot_that_ended_badly_ends_the_wait(
+    sshd: Sshd, console: Path, clock: FastClock, text: str, meaning: str
+) -> None:
+    console.write_text(text)
+    with server(silence) as address, pytest.raises(Unreachable, match=meaning) as caught:
+        wait_for(sshd.but(address=address), console=console, clock=clock)
+    assert clock.now < 1010
+    assert text.strip().splitlines()[0] in caught.value.details
+
+
+@pytest.mark.parametrize("answer", [silence, hang_up])
+@pytest.mark.parametrize("evidence", [(FINISHED, waiting.SURE), (PROMPT, waiting.UNSURE)])
+def test_a_booted_guest_without_an_ssh_server_is_told_early(
+    sshd: Sshd,
+    console: Path,
+    clock: FastClock,
+    answer: Callable[[socket.socket], None],
+    evidence: tuple[str, float],
+) -> None:
+    text, patience = evidence
+    console.write_text(text)
+    with (
+        server(answer) as address,
+        pytest.raises(Unreachable, match="has booted, but no SSH server answers") as caught,
+    ):
+        wait_for(sshd.but(address=address), console=console, clock=clock)
+    assert patience <= clock.now - 1000 < patience + 10
+    assert "serial console" in caught.value.details
+
+
+def test_a_guest_that_still_boots_is_never_given_up_early(sshd: Sshd, console: Path, clock: FastClock) -> None:
+    console.write_text("[   12.0] systemd[1]: Starting something slow\n")
+    with server(hang_up) as address, pytest.raises(Unreachable, match="no SSH within 250 s"):
+        wait_for(sshd.but(address=address), console=console, clock=clock, timeout=250)
+
+
+@pytest.mark.parametrize("earlier", [FINISHED, PROMPT, "Kernel panic - not syncing: x\n"])
+@pytest.mark.parametrize("begin", ["[  9.1] reboot: Restarting system\n", "[    0.000000] Linux version 6.1.0-32\n"])
+def test_an_earlier_boot_on_the_console_proves_nothing(
+    sshd: Sshd, console: Path, clock: FastClock, earlier: str, begin: str
+) -> None:
+    console.write_text(f"{earlier}\n{begin}[    1.0] still at it\n")
+    with server(hang_up) as address, pytest.raises(Unreachable, match="no SSH within 100 s"):
+        wait_for(sshd.but(address=address), console=console, clock=clock, timeout=100)
+
+
+def test_something_else_than_ssh_is_named(sshd: Sshd, console: Path, clock: FastClock) -> None:
+    def speak_http(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+    with (
+        server(speak_http) as address,
+        pytest.raises(Unreachable, match=r"something else than SSH .*'HTTP/1\.0 400 Bad Request'"),
+    ):
+        wait_for(sshd.but(address=address), console=console, clock=clock)
+    assert clock.now - 1000 < waiting.UNSURE + 10
+
+
+def test_a_wrong_host_key_is_told_when_it_stays(sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path) -> None:
+    console.write_text(FINISHED)
+    known = tmp_path / "known_hosts"
+    ssh.write_known_hosts(known, "web", keys.ensure(tmp_path / "other"))
+    with pytest.raises(Unreachable, match="another SSH host key") as caught:
+        wait_for(sshd.but(known_hosts=known), console=console, clock=clock)
+    assert caught.value.hint == "vmctl destroy web && vmctl up web"
+    assert "expected is the key in" in caught.value.details
+    assert clock.now - 1000 < waiting.SURE + 10
+
+
+def test_a_refused_key_is_told_when_it_stays(sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path) -> None:
+    keys.ensure(tmp_path / "other")
+    with pytest.raises(Unreachable, match="refuses user") as caught:
+        wait_for(sshd.but(key=tmp_path / "other"), console=console, clock=clock)
+    assert "cloud-init" in caught.value.details
+    assert waiting.UNSURE <= clock.now - 1000 < waiting.UNSURE + 10
+
+
+def test_a_key_that_is_refused_at_first_is_tried_again(
+    sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path
+) -> None:
+    keys.ensure(tmp_path / "other")
+    logins = iter([sshd.but(key=tmp_path / "other")] * 2)
+    connection = waiting.await_ssh(
+        machine="web", address=lambda: sshd.login.address, login=lambda _address: next(logins, sshd.login),
+        alive=lambda: True, deadline=Deadline.after(300, clock), console=console, report=ignore,
+    )  # fmt: skip
+    connection.close()
+    assert connection.login.key == sshd.login.key
+
+
+@pytest.mark.usefixtures("clean_interrupt")
+def test_the_wait_is_interruptible(sshd: Sshd, console: Path) -> None:
+    timer = threading.Timer(0.2, interrupt.request, [signal.SIGINT])
+    timer.start()
+    with server(silence) as address, pytest.raises(Interrupted):
+        wait_for(sshd.but(address=address), console=console)
+    timer.join()

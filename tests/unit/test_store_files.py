@@ -1,0 +1,55 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from vmctl.errors import VmctlError
+from vmctl.store import files
+
+
+def test_write_is_private_and_makes_parents(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    files.write(path, "text")
+    assert path.read_text() == "text"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    files.write(path, "old")
+
+    def fill(stream: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        files.write_with(path, fill)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "x.json", {"b": [1, "ü"], "a": None})
+    assert files.read_json(tmp_path / "x.json") == {"b": [1, "ü"], "a": None}
+    assert files.read_json(tmp_path / "missing.json") is None
+
+
+@pytest.mark.parametrize("content", [b"\0\0\0\0", b"\xff\xfe", b"", b"null"])
+def test_damaged_json_is_an_error_with_a_way_out(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(VmctlError, match="is damaged") as caught:
+        files.read_json(path)
+    assert caught.value.hint.startswith("mv ")
+
+
+def test_remove_tree_does_not_follow_links(tmp_path: Path) -> None:
+    (tmp_path / "keep").mkdir()
+    (tmp_path / "keep" / "file").write_text("x")
+    doomed = tmp_path / "doomed"
+    doomed.mkdir()
+    (doomed / "link").symlink_to(tmp_path / "keep")
+    files.remove_tree(doomed)
+    files.remove_tree(doomed)
+    assert not doomed.exists()
+    assert (tmp_path / "keep" / "file").exists()

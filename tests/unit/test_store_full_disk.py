@@ -1,0 +1,33 @@
+"""What of a full disk stops a command, and what does not: /dev/full refuses every write as a full disk does."""
+
+from pathlib import Path
+
+import pytest
+
+from vmctl.store import files, locks
+from vmctl.store.journal import Journal
+
+FULL = Path("/dev/full")
+
+
+def test_the_error_names_the_file(tmp_path: Path) -> None:
+    def fill(_stream: object) -> None:
+        with FULL.open("wb", buffering=0) as full:
+            full.write(b"x")
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        files.write_with(tmp_path / "x.json", fill)
+    assert caught.value.filename == str(tmp_path / "x.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_does_without_an_entry(tmp_path: Path) -> None:
+    (tmp_path / "journal").symlink_to(FULL)
+    Journal(tmp_path / "journal").write("destroy", "begin")
+    assert FULL.is_char_device()
+
+
+def test_a_lock_is_held_without_a_name(tmp_path: Path) -> None:
+    (tmp_path / "lock.holder").symlink_to(FULL)
+    with locks.hold(tmp_path / "lock", "machine web"):
+        assert (tmp_path / "lock").exists()
