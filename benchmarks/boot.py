@@ -1,0 +1,87 @@
+"""``vmctl up`` against plain QEMU on the same disk, and the quick commands on a machine that is up."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from benchmarks.measure import VMCTL, Finding, Project, alternating, median, seconds
+from benchmarks.plain_qemu import PlainQemu, await_ssh
+
+UP = 1.10
+NO_OP_UP = 0.4
+STATUS = 0.2
+SSH = 0.15
+VMFILE = "box: debian-12\nprovider: libvirt\n"
+MACHINE = "default"
+
+
+def measure(place: Path, box_home: Path, *, rounds: int, times: int) -> Iterator[Finding]:
+    """Boot in turns, then ask a machine that is up."""
+    root = place / "project"
+    root.mkdir()
+    (root / "Vmfile").write_text(VMFILE)
+    project = Project(root, {"VMCTL_HOME": str(box_home)})
+    try:
+        yield _up_against_qemu(project, place, rounds)
+        project.vmctl("up")
+        yield Finding(what="up, nothing to do", value=median(lambda: project.vmctl("up"), times=times), budget=NO_OP_UP)
+        yield Finding(what="status", value=median(lambda: project.vmctl("status"), times=times), budget=STATUS)
+        yield _ssh_against_openssh(project, place, times)
+    finally:
+        project.vmctl("destroy", "--yes")
+
+
+def _up_against_qemu(project: Project, place: Path, rounds: int) -> Finding:
+    project.vmctl("up")  # has the box copied into libvirt's pool, once for all machines
+    project.vmctl("destroy", "--yes")
+    pairs = [_round(project, place) for _ in range(rounds)]
+    ours, plain = (statistics.median(times) for times in zip(*pairs, strict=True))
+    detail = (
+        f"{ours:.1f} s against {plain:.1f} s, medians of {_list(a for a, _ in pairs)} and {_list(b for _, b in pairs)}"
+    )
+    return Finding(what="up / plain QEMU until SSH", value=ours / plain, unit="x", budget=UP, detail=detail)
+
+
+def _list(times: Iterable[float]) -> str:
+    return "/".join(f"{taken:.1f}" for taken in times)
+
+
+def _round(project: Project, place: Path) -> tuple[float, float]:
+    """Seconds of one ``vmctl up`` from nothing, and of one plain boot of the same machine."""
+    ours = seconds(lambda: project.vmctl("up"))
+    qemu = PlainQemu.like(_domain(project), place)
+    config = _ssh_config(project, place)
+    project.vmctl("halt", "--force")
+
+    def boot() -> None:
+        with qemu.running():
+            await_ssh(config, MACHINE)
+
+    plain = seconds(boot)
+    project.vmctl("destroy", "--yes")  # its power was cut
+    return ours, plain
+
+
+def _domain(project: Project) -> str:
+    (machine,) = json.loads(project.vmctl("status", "--json"))["machines"]
+    return str(machine["domain"])
+
+
+def _ssh_config(project: Project, place: Path) -> Path:
+    config = place / "ssh_config"
+    config.write_text(project.vmctl("ssh-config"))
+    return config
+
+
+def _ssh_against_openssh(project: Project, place: Path, times: int) -> Finding:
+    config = _ssh_config(project, place)
+    ours, plain = alternating(
+        lambda: project.run(VMCTL, "ssh", MACHINE, "-c", "true"),
+        lambda: project.run("ssh", "-F", config, MACHINE, "true"),
+        times=times,
+    )
+    detail = f"{ours:.3f} s against {plain:.3f} s"
+    return Finding(what="ssh -c true, more than ssh", value=ours - plain, budget=SSH, detail=detail)
