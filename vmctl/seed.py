@@ -40,6 +40,7 @@ def write(
     host_key: Path,
     uid: int | None = None,
     gid: int | None = None,
+    first_boots: int = 0,
     resolv_conf: Path = RESOLV_CONF,
 ) -> bool:
     """Write the seed of one machine; an image that says the same already is left alone.
@@ -53,6 +54,8 @@ def write(
         host_key: the guest's private SSH host key (ed25519).
         uid: number of ``user``; None = the guest's choice. Without effect where the box has the user already.
         gid: number of the user's primary group; None = a group of its own, with the uid's number where it is free.
+        first_boots: how often the machine was started again before its first boot was known to be on its disk; a new
+            number makes cloud-init do its per-instance part again.
         resolv_conf: the host's; without a name server there, the guest gets none to wait for.
 
     Returns:
@@ -61,7 +64,7 @@ def write(
     content = {
         "user-data": "#cloud-config\n"
         + _dump(user_data(definition, user=user, public_key=public_key, host_key=host_key, uid=uid, gid=gid)),
-        "meta-data": _dump(meta_data(definition, identity=(user, public_key, ensure(host_key), uid, gid))),
+        "meta-data": _dump(meta_data(definition, identity=(user, public_key, ensure(host_key), uid, gid, first_boots))),
         "network-config": _dump(network_config(definition, features, dns=has_name_server(resolv_conf))),
     }
     if path.exists() and read(path) == content:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.harness import Project
-from vmctl import interrupt
+from vmctl import interrupt, seed
 
 VMCTL = Path(sys.executable).with_name("vmctl")
 
@@ -95,6 +95,27 @@ def test_secrets_are_private(project: Project) -> None:
     assert state.stat().st_mode & 0o777 == 0o700
     for name in ("id_ed25519", "host_ed25519", "seed.iso"):
         assert (state / "machines" / "default" / name).stat().st_mode & 0o777 == 0o600
+
+
+def instance(project: Project) -> str:
+    """What cloud-init is told to tell a new instance by."""
+    content = seed.read(project.root / ".vmctl" / "machines" / "default" / "seed.iso")
+    return str(json.loads(content["meta-data"])["instance-id"])
+
+
+def test_a_first_boot_that_was_cut_short_is_done_again(project: Project) -> None:
+    project.vmfile("boot_timeout: 1\n")
+    (project.home / "no-sshd").touch()
+    project.vmctl("up", status=5)
+    first = instance(project)
+    project.vmctl("halt", "--force")
+    (project.home / "no-sshd").unlink()
+    project.vmctl("up")
+    second = instance(project)
+    assert second != first  # or keys that the power cut left empty would stay so
+    project.vmctl("halt")
+    project.vmctl("up")
+    assert instance(project) == second
 
 
 def test_several_machines_in_order_of_their_dependencies(project: Project) -> None:

@@ -6,7 +6,7 @@ Each looks before it acts, so running it again after any failure finishes the wo
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vmctl import __version__, boxes, folders, keys, provision, seed, ssh
 from vmctl.driver import Address, Forward, State
@@ -106,9 +106,22 @@ def record(job: Job) -> bool:
             forwards=lease_ports(job),
             applied=old.applied if old and exists(job) else {},
             folders=old.folders if old and exists(job) else {},
+            **_first_boot(job),
         )
     )
     return True
+
+
+def _first_boot(job: Job) -> dict[str, Any]:
+    """Whether the first boot has settled, and which try this is.
+
+    A power cut before that can leave the guest with empty host keys or none of our user; as a new instance, cloud-init
+    writes them again.
+    """
+    old = job.machine.record
+    if old is None or not exists(job):
+        return {}
+    return {"settled": old.settled, "first_boots": old.first_boots + (0 if old.settled else 1)}
 
 
 def _box_used(job: Job) -> BoxUsed:
@@ -141,6 +154,7 @@ def write_seed(job: Job) -> bool:
         public_key=keys.ensure(layout.key),
         host_key=layout.host_key,
         uid=job.record.uid,
+        first_boots=job.record.first_boots,
     )
 
 
@@ -214,6 +228,7 @@ def settle(job: Job) -> bool:
     """Have the new guest's first writes on its disk: a power cut would leave it with empty SSH host keys."""
     assert job.connection is not None  # noqa: S101  `await_ssh` ran
     job.connection.run(["sync"])
+    job.save(job.record.but(settled=True))
     return True
 
 

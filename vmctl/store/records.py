@@ -51,6 +51,10 @@ class Record:
     """The hardware that the hypervisor was last told, by field (``vmctl.lifecycle.plan``)."""
     folders: Mapping[str, str] = field(default_factory=dict)
     """How each guest path was shared: virtiofs, rsync…"""
+    settled: bool = False
+    """Whether what the first boot wrote (users, host keys) is known to be on the guest's disk."""
+    first_boots: int = 0
+    """How often it was started again before it had settled; each is a new instance to cloud-init."""
     ready_run: str = ""
     """``Observed.run`` of the start after which folders and checks were done; "" = not yet."""
 
