@@ -22,3 +22,8 @@ class Login:
     """Exactly the guest's host key, under the alias ``machine``. Checking is strict, always."""
     config: Path
     """The ``ssh_config`` file written for this machine (OpenSSH and Ansible use ``-F`` with it)."""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it leads straight to root, so that nothing needs sudo."""
+        return self.user == "root"

@@ -125,7 +125,7 @@ def argv(folder: Folder, login: Login, owner: tuple[int, int]) -> list[str]:
         "--recursive", "--links", "--perms", "--times", "--owner", "--group", f"--chown={owner[0]}:{owner[1]}",
         *read_only,
         "--protect-args", "-ii", "--out-format=%i %l %n",
-        f"--rsh={shell}", "--rsync-path=sudo -n rsync",
+        f"--rsh={shell}", f"--rsync-path={'rsync' if login.is_root else 'sudo -n rsync'}",
         *excludes,
         "--", f"{folder.host}/", f"{login.machine}:{folder.guest}/",
     ]  # fmt: skip

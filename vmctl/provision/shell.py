@@ -85,13 +85,14 @@ def _run(item: Shell, target: Target, connection: Connection, report: Report) ->
         lines.append(line)
         report(Output(machine=target.name, line=line, source=SOURCE))
 
-    sudo = item.become and target.login.user != "root"
     script = content(item)
-    with _directory(connection, sudo=sudo) as directory:
+    with _directory(connection, sudo=item.become) as directory:
         connection.put(environment(item.env).encode(), f"{directory}/env", mode=0o600)
         connection.put(script, f"{directory}/script", mode=0o700)
         argv = [*interpreter(script, inline=item.inline is not None), f"{directory}/script", *item.args]
-        done = connection.run(["sh", "-c", START, "sh", directory, *argv], sudo=sudo, check=False, on_line=on_line)
+        done = connection.run(
+            ["sh", "-c", START, "sh", directory, *argv], sudo=item.become, check=False, on_line=on_line
+        )
     return done.status, lines
 
 

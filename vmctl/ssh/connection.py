@@ -84,7 +84,7 @@ class Connection:
         Args:
             command: an argv (passed exactly), or text for ``sh -c``.
             input: what it reads; without it, standard input is empty.
-            sudo: run it as root.
+            sudo: run it as root, which needs no sudo where root logs in.
             check: raise on a non-zero status.
             deadline: seconds allowed.
             env: variables to add to its environment.
@@ -98,7 +98,7 @@ class Connection:
             Unreachable: the connection broke.
             Interrupted: the user asked to stop; the guest's program gets a hang-up.
         """
-        argv = _argv(command, sudo=sudo, env=env)
+        argv = _argv(command, sudo=sudo and not self.login.is_root, env=env)
         data = input.encode() if isinstance(input, str) else input
         started = time.monotonic()
         status, out, err = self._execute(argv, data, deadline, on_line)
