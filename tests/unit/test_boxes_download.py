@@ -198,7 +198,7 @@ def test_an_interruption_ends_a_stalled_download_at_once_and_keeps_what_came(
     started = time.monotonic()
     with pytest.raises(Interrupted):
         download.fetch(server.url, home, patience=Patience(stall=30))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 5  # of 30
     interrupt.clear()
     server.ranges.clear()
     assert fetch(server, home)[0] == BODY

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -151,9 +153,20 @@ def test_everything_of_a_script_counts(tmp_path: Path) -> None:
     assert len({*digests, inputs.digest(item)}) == 7
 
 
-def test_asking_is_quick_however_many_roles_there_are(project: Path) -> None:
-    for number in range(300):
+def spent(act: Callable[[], object]) -> float:
+    """CPU seconds, the best of three."""
+    found = []
+    for _ in range(3):
+        started = time.process_time()
+        act()
+        found.append(time.process_time() - started)
+    return min(found)
+
+
+def test_asking_costs_little_more_than_reading_the_files(project: Path) -> None:
+    files = [
         write(project / "roles" / f"role{number}" / "tasks" / "main.yml", "- command: 'true'\n" * 20)
-    started = time.process_time()
-    of(project)
-    assert time.process_time() - started < 0.5
+        for number in range(300)
+    ]
+    reading = spent(lambda: [hashlib.sha256(path.read_bytes()).hexdigest() for path in files])
+    assert spent(lambda: of(project)) < 30 * reading

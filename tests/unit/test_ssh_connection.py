@@ -95,7 +95,7 @@ def test_an_interruption_ends_a_command_at_once(web: Connection) -> None:
     with pytest.raises(Interrupted) as caught:
         web.run(["sleep", "30"])
     assert caught.value.signal == signal.SIGTERM
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5  # of 30
     timer.join()
 
 

@@ -1,4 +1,4 @@
-"""Budgets of loading, generous enough for a busy machine (the real figures are in docs/vmfile.md's commit)."""
+"""What loading costs, as ratios; the budgets themselves are measured by `make bench`."""
 
 import subprocess
 import sys
@@ -10,11 +10,11 @@ import pytest
 from tests.unit.vmfile_cases import fill, load
 
 THREE = "box: debian-12\nvars: {m: 1GiB}\nmachines:\n  a: {memory: '{{ vars.m }}'}\n  b: {}\n  c: {depends_on: [a]}\n"
-THOUSAND = """
+MANY = """
 box: debian-12
 machines:
   web:
-    count: 1000
+    count: COUNT
     ports: ["8080:80"]
     networks: [{name: backend, ip: 192.168.56.10, netmask: 21}]
     depends_on: [db]
@@ -35,20 +35,20 @@ def _no_user_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
-def test_a_thousand_machines_load_quickly(tmp_path: Path) -> None:
+def cost(directory: Path, count: int) -> float:
+    """CPU seconds of loading so many machines, the best of three."""
+    text, spent = MANY.replace("COUNT", str(count)), []
+    for _ in range(3):
+        started = time.process_time()
+        assert len(load(directory, text).machines) == count + 1
+        spent.append(time.process_time() - started)
+    return min(spent)
+
+
+def test_loading_costs_in_proportion_to_the_machines(tmp_path: Path) -> None:
     fill(tmp_path)
     load(tmp_path, THREE)
-    started = time.process_time()
-    project = load(tmp_path, THOUSAND)
-    assert time.process_time() - started < 0.4
-    assert len(project.machines) == 1001
-
-
-def test_three_machines_load_quickly_once_imported(tmp_path: Path) -> None:
-    load(tmp_path, THREE)
-    started = time.process_time()
-    load(tmp_path, THREE)
-    assert time.process_time() - started < 0.015
+    assert cost(tmp_path, 1000) < 30 * cost(tmp_path, 100)  # 100 times, if each machine looked at all others
 
 
 def test_nothing_heavy_is_imported_for_plain_names(tmp_path: Path) -> None:
