@@ -25,6 +25,7 @@ LOOPBACK = "127.0.0.1"
 FolderKind = Literal["auto", "virtiofs", "9p", "vboxsf", "rsync"]
 Protocol = Literal["tcp", "udp"]
 Run = Literal["once", "always", "never"]
+Condition = Literal["started", "ready", "provisioned"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,11 +103,30 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadyCheck:
-    """What must hold before a machine counts as ready: exactly one of ``port`` (in the guest) or ``command``."""
+    """What must hold before a machine counts as ready: exactly one of ``port``, ``http``, ``command`` and ``unit``.
+
+    All are looked at from inside the guest.
+    """
 
     port: int | None = None
+    http: str | None = None
+    """A URL that answers."""
+    status: int | None = None
+    """Which HTTP status it answers with; None = any from 200 to 399."""
     command: str | None = None
+    unit: str | None = None
+    """A systemd unit that is active."""
     timeout: float = 60.0
+    hint: str = ""
+    """What to tell who waits in vain; "" = what vmctl knows itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dependency:
+    """Another machine, and how far it must have come before this one begins."""
+
+    machine: str
+    until: Condition = "ready"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,7 +184,11 @@ class MachineSpec:
     folders: tuple[Folder, ...] = ()
     ports: tuple[Port, ...] = ()
     networks: tuple[Network, ...] = ()
-    depends_on: tuple[str, ...] = ()
+    depends_on: tuple[Dependency, ...] = ()
+    autostart: bool = True
+    """Whether a command that brings machines up means this one, too, when no machine is named."""
+    primary: bool = False
+    """Whether a command about one machine means this one when none is named."""
     ready: tuple[ReadyCheck, ...] = ()
     provision: tuple[Provisioner, ...] = ()
     boot_timeout: float = DEFAULT_BOOT_TIMEOUT
@@ -183,6 +207,8 @@ class Project:
     file: Path
     machines: tuple[MachineSpec, ...]
     message: str = ""
+    parallel: int | None = None
+    """How many machines a command works on at the same time; None = as many as the host can take."""
     vars: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Provider-only knobs of the top level (and the user's Vmfile), without those of single machines."""

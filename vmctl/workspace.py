@@ -121,6 +121,10 @@ class Workspace:
         """The machines of the Vmfile that ``wanted`` means; all when nothing is wanted."""
         return naming.select([spec.name for spec in self.project.machines], wanted)
 
+    def default_names(self) -> tuple[str, ...]:
+        """The machines that a command brings up when none is named: those with ``autostart``."""
+        return tuple(spec.name for spec in self.project.machines if spec.autostart)
+
     def all_names(self, wanted: Sequence[str] = ()) -> tuple[str, ...]:
         """As ``names``, and also machines that have left the Vmfile but still exist."""
         in_file = [spec.name for spec in self.project.machines]

@@ -13,6 +13,7 @@ from vmctl.spec import (
     MIB,
     Ansible,
     BoxRef,
+    Dependency,
     Folder,
     MachineSpec,
     Network,
@@ -23,10 +24,11 @@ from vmctl.spec import (
     Shell,
 )
 from vmctl.vmfile.folders import FOLDER
-from vmctl.vmfile.keys import COUNT, MACHINE, READY, TOP_ONLY
+from vmctl.vmfile.keys import COUNT, MACHINE, TOP_ONLY
 from vmctl.vmfile.nics import NETWORK
 from vmctl.vmfile.ports import PORT
 from vmctl.vmfile.provisioners import ANSIBLE, PROVISIONER, SHELL
+from vmctl.vmfile.readiness import CHECK
 from vmctl.vmfile.starter import starter
 
 REPOSITORY = Path(__file__).parents[2]
@@ -126,7 +128,7 @@ message: "Open http://127.0.0.1:{{ vars.app_port }}"
             hostname=f"web-{index}",
             ports=(Port(host=8079 + index, guest=80),),
             networks=(Network(name="backend", ip=f"192.168.56.{9 + index}"),),
-            depends_on=("db",),
+            depends_on=(Dependency(machine="db"),),
             ready=(ReadyCheck(port=80), ReadyCheck(command="systemctl is-active nginx")),
             options={"libvirt": {"machine": "q35"}},
             **common,
@@ -333,7 +335,7 @@ def test_no_vmfile_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_example_is_valid() -> None:
     project = vmfile.load(REPOSITORY / "Vmfile.example", environ={})
-    assert [spec.name for spec in project.machines] == ["web-1", "web-2", "db"]
+    assert [spec.name for spec in project.machines] == ["web-1", "web-2", "db", "worker-eu", "worker-us"]
     assert [item.name for item in by_name(project)["db"].provision] == ["setup", "site", "again", "motd"]
 
 
@@ -346,10 +348,10 @@ def fields_of(kind: Any) -> Mapping[str, Any]:
 def test_the_example_and_the_reference_show_every_key() -> None:
     example = (REPOSITORY / "Vmfile.example").read_text()
     reference = (REPOSITORY / "docs" / "vmfile.md").read_text()
-    for key in (*MACHINE, *TOP_ONLY, "machines", "count"):
+    for key in (*MACHINE, *TOP_ONLY, "machines", "count", "for_each"):
         assert f"{key}:" in example, key
         assert f"`{key}`" in reference, key
-    nested = {key for one in (FOLDER, PORT, NETWORK, *PROVISIONERS) for key in fields_of(one)} | set(READY.fields)
+    nested = {key for one in (FOLDER, PORT, NETWORK, *PROVISIONERS) for key in fields_of(one)} | set(CHECK.fields)
     for key in nested:
         assert f"{key}:" in example, key
         assert f"`{key}`" in reference or f"{{{key}:" in reference, key

@@ -44,8 +44,8 @@ def test_it_accepts_what_the_validator_accepts(path: Path) -> None:
 def test_the_keys_of_the_top_level_and_of_a_machine_are_the_validators() -> None:
     providers = {"libvirt", "virtualbox"}
     assert set(SCHEMA["properties"]) - {"machines"} >= {*MACHINE, *TOP_ONLY} | providers
-    assert set(SCHEMA["$defs"]["machine"]["properties"]) >= {*MACHINE, "count"} | providers
-    extra = set(SCHEMA["$defs"]["machine"]["properties"]) - {*MACHINE, "count"}
+    assert set(SCHEMA["$defs"]["machine"]["properties"]) >= {*MACHINE, "count", "for_each"} | providers
+    extra = set(SCHEMA["$defs"]["machine"]["properties"]) - {*MACHINE, "count", "for_each"}
     assert all(SCHEMA["$defs"][name]["type"] == "object" for name in extra)
 
 

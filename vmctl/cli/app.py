@@ -105,11 +105,14 @@ class App:
         self.console.close()
         click.confirm(question, abort=True, err=True)
 
-    def select(self, wanted: Sequence[str], *, orphans: bool = False, salvage: bool = False) -> Workspace:
+    def select(
+        self, wanted: Sequence[str], *, orphans: bool = False, salvage: bool = False, rising: bool = False
+    ) -> Workspace:
         """The workspace that ``wanted`` (names, globs, or one id from `vmctl list`) is about; sets ``names``.
 
         Args:
             wanted: nothing = all machines.
+            rising: the command brings machines up: nothing wanted = those that start by themselves.
             orphans: also machines that still exist but are no longer in the Vmfile.
             salvage: where the Vmfile is invalid, warn and go on with the machines that were created.
         """
@@ -120,6 +123,8 @@ class App:
             self.__dict__.pop("project", None)
             wanted = (name,)
         self.names = self.workspace.all_names(wanted) if orphans else self.workspace.names(wanted)
+        if rising and not wanted:
+            self.names = self.workspace.default_names()
         return self.workspace
 
     def _elsewhere(self, wanted: str) -> tuple[Path, str] | None:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import click
 
 from vmctl.cli.app import App, command
+from vmctl.cli.limits import PARALLEL, limits
 
 
 @command()
 @click.argument("names", nargs=-1, metavar="[MACHINE]...")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def destroy(app: App, names: tuple[str, ...], *, yes: bool) -> None:
+@PARALLEL
+def destroy(app: App, names: tuple[str, ...], *, yes: bool, parallel: int | None) -> None:
     """Remove machines, their disks, and everything vmctl made for them. Boxes and your own files stay."""
     from vmctl.lifecycle import fleet, verbs
     from vmctl.lifecycle.job import Job
@@ -26,7 +28,7 @@ def destroy(app: App, names: tuple[str, ...], *, yes: bool) -> None:
         doomed = [job for job in jobs if job.machine.observed or job.machine.layout.root.exists()]
         if doomed and not yes:
             _confirm(app, [job.name for job in doomed])
-        fleet.run(doomed, verbs.DESTROY, reverse=True).raise_failure()
+        fleet.run(doomed, verbs.DESTROY, reverse=True, limits=limits(workspace, parallel)).raise_failure()
     gone = [job.name for job in doomed]
     app.done(
         {"changed": bool(gone), "destroyed": gone}, f"destroyed: {', '.join(gone)}" if gone else "nothing to destroy"

@@ -23,12 +23,15 @@ AT_ONCE = 8
 
 
 def only_machine(app: App, name: str | None) -> tuple[Workspace, str]:
-    """The one machine that a command is about.
+    """The one machine that a command is about: the named one, else the primary one, else the only one.
 
     Raises:
         UsageError: the name means several, or there are several to choose from.
     """
     workspace = app.select([name] if name else [], salvage=True)
+    primary = [spec.name for spec in workspace.project.machines if spec.primary]
+    if primary and not name:
+        return workspace, primary[0]
     if len(app.names) != 1:
         raise UsageError("which machine?", hint=f"name one of: {', '.join(app.names)}")
     return workspace, app.names[0]

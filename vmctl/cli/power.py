@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from vmctl.cli.app import App, command
+from vmctl.cli.limits import PARALLEL, limits
 from vmctl.cli.report import machine_object
 
 if TYPE_CHECKING:
     from vmctl.lifecycle.job import Step
+    from vmctl.workspace import Workspace
 
 NAMES = click.argument("names", nargs=-1, metavar="[MACHINE]...")
 
 
-def _run(app: App, names: tuple[str, ...], steps: Sequence[Step], past: str) -> None:
+def _run(app: App, names: tuple[str, ...], steps: Sequence[Step], past: str, *, parallel: int | None) -> None:
     """Run steps that take machines down: dependents first."""
     from vmctl.lifecycle import fleet
     from vmctl.lifecycle.job import Job
@@ -25,7 +27,7 @@ def _run(app: App, names: tuple[str, ...], steps: Sequence[Step], past: str) -> 
     with workspace.locked(app.names):
         jobs = [Job(workspace, machine) for machine in workspace.survey(app.names)]
         idle = [job.name for job in jobs if not any(step.when(job) for step in steps)]
-        fleet.run(jobs, steps, reverse=True).raise_failure()
+        fleet.run(jobs, steps, reverse=True, limits=limits(workspace, parallel)).raise_failure()
         machines = workspace.survey(app.names)
     changed = [machine.name for machine in machines if machine.name not in idle]
     text = "\n".join(f"{machine.name}: {machine.state_text}" for machine in machines)
@@ -37,37 +39,49 @@ def _run(app: App, names: tuple[str, ...], steps: Sequence[Step], past: str) -> 
 @command()
 @NAMES
 @click.option("--force", is_flag=True, help="Cut the power instead of asking the guest to shut down.")
-def halt(app: App, names: tuple[str, ...], *, force: bool) -> None:
+@PARALLEL
+def halt(app: App, names: tuple[str, ...], *, force: bool, parallel: int | None) -> None:
     """Shut machines down; a guest that does not react in time loses its power."""
     from vmctl.lifecycle import verbs
 
-    _run(app, names, verbs.POWER_OFF if force else verbs.HALT, "halted")
+    _run(app, names, verbs.POWER_OFF if force else verbs.HALT, "halted", parallel=parallel)
 
 
 @command()
 @NAMES
-def suspend(app: App, names: tuple[str, ...]) -> None:
+@PARALLEL
+def suspend(app: App, names: tuple[str, ...], *, parallel: int | None) -> None:
     """Save running machines' memory to disk and stop them; `up` or `resume` goes on from there."""
     from vmctl.lifecycle import verbs
 
-    _run(app, names, verbs.SUSPEND, "suspended")
+    _run(app, names, verbs.SUSPEND, "suspended", parallel=parallel)
+
+
+def _select_rising(app: App, names: tuple[str, ...]) -> Workspace:
+    """Select machines to start again; none named = those that exist or start by themselves."""
+    workspace = app.select(names)
+    if not names:
+        machines = workspace.survey()
+        app.names = tuple(one.name for one in machines if one.observed or (one.spec and one.spec.autostart))
+    return workspace
 
 
 @command()
 @NAMES
-def resume(app: App, names: tuple[str, ...]) -> None:
+@PARALLEL
+def resume(app: App, names: tuple[str, ...], *, parallel: int | None) -> None:
     """Go on from where `suspend` stopped."""
     from vmctl.driver import State
     from vmctl.errors import WrongState
     from vmctl.lifecycle.up import Options, up
 
-    workspace = app.select(names)
+    workspace = _select_rising(app, names)
     for machine in workspace.survey(app.names):
         if machine.state not in (State.SAVED, State.PAUSED, State.RUNNING):
             raise WrongState(
                 f"machine {machine.name} is {machine.state_text}, not suspended", hint=f"vmctl up {machine.name}"
             )
-    result = up(workspace, app.names, Options(provision=False))
+    result = up(workspace, app.names, Options(provision=False, parallel=parallel))
     _tell_running(app, result.machines, "resumed")
 
 
@@ -75,14 +89,16 @@ def resume(app: App, names: tuple[str, ...]) -> None:
 @NAMES
 @click.option("--force", is_flag=True, help="Cut the power instead of asking the guest to shut down.")
 @click.option("--provision/--no-provision", default=None, help="Run all provisioners again / none at all.")
-def reload(app: App, names: tuple[str, ...], *, force: bool, provision: bool | None) -> None:
+@PARALLEL
+def reload(app: App, names: tuple[str, ...], *, force: bool, provision: bool | None, parallel: int | None) -> None:
     """Restart machines, applying what the Vmfile has changed."""
     from vmctl.lifecycle import verbs
     from vmctl.lifecycle.up import Options, up
 
-    workspace = app.select(names)
+    workspace = _select_rising(app, names)
     down = verbs.POWER_OFF if force else verbs.HALT
-    result = up(workspace, app.names, Options(provision=provision), steps=(*down, *verbs.UP), reload=app.reload)
+    options = Options(provision=provision, parallel=parallel)
+    result = up(workspace, app.names, options, steps=(*down, *verbs.UP), reload=app.reload)
     _tell_running(app, result.machines, "reloaded")
 
 

@@ -25,7 +25,12 @@ def status(app: App, names: tuple[str, ...], *, check: bool) -> int:
     data = {"project": str(workspace.project.root), "machines": [machine_object(machine) for machine in machines]}
     header = ("MACHINE", "STATE", "PROVIDER", "SSH", "PORTS")
     app.result(data, table(header, (_row(machine) for machine in machines)))
-    return 3 if check and not all(machine.is_ready for machine in machines) else 0
+    expected = [machine for machine in machines if names or _starts_by_itself(machine)]
+    return 3 if check and not all(machine.is_ready for machine in expected) else 0
+
+
+def _starts_by_itself(machine: Machine) -> bool:
+    return machine.spec is None or machine.spec.autostart
 
 
 def _row(machine: Machine) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmctl.cli.app import App, command
+from vmctl.cli.limits import PARALLEL
 from vmctl.cli.report import machine_object
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ MANY = 8  # machines that a line still names
 @click.option("--provision/--no-provision", default=None, help="Run all provisioners again / none at all.")
 @click.option("--only", multiple=True, metavar="NAME", help="Run this provisioner (and other --only ones) only.")
 @click.option("--destroy-on-error", is_flag=True, help="Remove a new machine that fails to come up.")
+@PARALLEL
+@click.option("--fail-fast", is_flag=True, help="Begin nothing new once a machine has failed.")
 @click.option("--locked", is_flag=True, help="Use exactly the boxes of Vmfile.lock (`vmctl box lock`), or fail.")
 def up(app: App, names: tuple[str, ...], *, locked: bool, **options: Any) -> None:
     """Create, start, share folders with and provision machines.
@@ -32,7 +35,10 @@ def up(app: App, names: tuple[str, ...], *, locked: bool, **options: Any) -> Non
     from vmctl.lifecycle.up import up as bring_up
 
     app.locked = locked
-    workspace = app.select(names)
+    workspace = app.select(names, rising=True)
+    if not app.names:
+        app.done({"changed": False, "machines": [], "provisioned": {}, "message": ""}, "no machine starts by itself")
+        return
     if locked:
         _provide_locked(app)
     result = bring_up(workspace, app.names, Options(**options), reload=app.reload)
@@ -90,7 +96,7 @@ def plan(app: App, names: tuple[str, ...], provider: str | None) -> None:
     """Show what `up` would do, machine by machine; changes nothing."""
     from vmctl.lifecycle.plan import plan as make_plan
 
-    workspace = app.select(names)
+    workspace = app.select(names, rising=True)
     plans = [make_plan(machine) for machine in workspace.survey(app.names, option=provider, choose=True)]
     rows = [
         {

@@ -1,94 +1,113 @@
-"""Running a verb over several machines: in parallel where drivers allow, in the order of `depends_on`."""
+"""Running a verb over several machines: in parallel where host and drivers allow, in the order of `depends_on`."""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from vmctl import interrupt
-from vmctl.errors import Interrupted, VmctlError, from_os
+from vmctl.errors import VmctlError, from_os
 from vmctl.lifecycle import job as jobs
+from vmctl.lifecycle.capacity import Limits
 from vmctl.lifecycle.job import Job, Step
+from vmctl.lifecycle.outcome import FleetFailed, Outcome, named
+
+__all__ = ["FleetFailed", "Limits", "Outcome", "named", "run"]
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 8
 POLL = 0.2  # seconds; also how often signals get their turn in the main thread
+STARTED = "start"
+"""The step after which a machine counts as started."""
+UNLIMITED = Limits()
 
 
-@dataclass
-class Outcome:
-    """What became of each machine."""
-
-    done: list[str] = field(default_factory=list)
-    failed: dict[str, VmctlError] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Not attempted, because of that other machine."""
-
-    def raise_failure(self) -> None:
-        """Raise what failed, as one error; nothing failed: return."""
-        if not self.failed:
-            return
-        interrupted = next((error for error in self.failed.values() if isinstance(error, Interrupted)), None)
-        if interrupted:
-            raise interrupted
-        name, first = next(iter(self.failed.items()))
-        if len(self.failed) == 1 and not self.skipped:
-            raise named(first, name)
-        raise FleetFailed(self)
-
-
-class FleetFailed(VmctlError):
-    """Several machines failed, or some were not attempted because others failed."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        failures = [f"{name}: {error}" for name, error in outcome.failed.items()]
-        failures += [f"{name}: not attempted, it depends on {other}" for name, other in outcome.skipped.items()]
-        codes = {error.exit_code for error in outcome.failed.values()}
-        super().__init__(
-            f"{len(outcome.failed)} of {_total(outcome)} machines failed",
-            details="\n".join(failures),
-            hint="vmctl status",
-        )
-        self.exit_code = codes.pop() if len(codes) == 1 else 1
-        self.outcome = outcome
-
-
-def _total(outcome: Outcome) -> int:
-    return len(outcome.done) + len(outcome.failed) + len(outcome.skipped)
-
-
-def named(error: VmctlError, machine: str) -> VmctlError:
-    """The error, with the machine's name in front where the text does not name it as a word yet."""
-    if machine not in re.findall(r"[\w-]+", re.sub(r"\S*/\S*", "", error.brief)):
-        error.brief = f"{machine}: {error.brief}"
-    return error
-
-
-def run(fleet: Sequence[Job], steps: Sequence[Step], *, reverse: bool = False) -> Outcome:
+def run(fleet: Sequence[Job], steps: Sequence[Step], *, reverse: bool = False, limits: Limits = UNLIMITED) -> Outcome:
     """Run the steps for each machine; a machine waits for those it depends on (``reverse``: for its dependents).
 
     One machine's failure lets independent ones finish; its dependents are skipped. Interrupted: what runs ends at its
     next step or wait, nothing new begins.
     """
-    outcome = Outcome()
-    waiting = {job.name: job for job in fleet}
-    needs = _needs(fleet, reverse=reverse)
-    parallel = all(job.features.parallel for job in fleet) if len(fleet) > 1 else False
-    with ThreadPoolExecutor(AT_ONCE if parallel else 1, thread_name_prefix="vmctl") as pool:
-        running: dict[Future[None], str] = {}
-        while waiting or running:
-            for name in [name for name in waiting if _may_begin(name, needs, outcome)]:
-                job = waiting.pop(name)
-                running[pool.submit(_run_one, job, steps)] = name
-            _skip(waiting, needs, outcome)
-            ended, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
-            for future in ended:
-                _note(outcome, running.pop(future), future)
-    return outcome
+    if not fleet:
+        return Outcome()
+    return _Run(fleet, steps, limits, reverse=reverse).to_the_end()
+
+
+@dataclass
+class _Need:
+    """Another machine of the run that a machine waits for."""
+
+    other: Job
+    only_started: bool
+
+    def met(self, outcome: Outcome) -> bool:
+        return self.other.name in outcome.done or (self.only_started and STARTED in self.other.passed)
+
+
+@dataclass
+class _Run:
+    fleet: Sequence[Job]
+    steps: Sequence[Step]
+    limits: Limits
+    reverse: bool
+    outcome: Outcome = field(default_factory=Outcome)
+    running: dict[Future[None], Job] = field(default_factory=dict)
+    _needs: dict[str, list[_Need]] = field(default_factory=dict)
+
+    def to_the_end(self) -> Outcome:
+        waiting = {job.name: job for job in self.fleet}
+        self._needs = _needs(self.fleet, reverse=self.reverse)
+        with ThreadPoolExecutor(self._workers(), thread_name_prefix="vmctl") as pool:
+            while waiting or self.running:
+                for job in [job for job in waiting.values() if self._may_begin(job)]:
+                    if self._has_room(job):
+                        del waiting[job.name]
+                        self.running[pool.submit(_run_one, job, self.steps)] = job
+                self._skip(waiting)
+                ended, _ = wait(self.running, timeout=POLL, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    _note(self.outcome, self.running.pop(future).name, future)
+        return self.outcome
+
+    def _workers(self) -> int:
+        parallel = len(self.fleet) > 1 and all(job.features.parallel for job in self.fleet)
+        return self.limits.workers if parallel else 1
+
+    def _has_room(self, job: Job) -> bool:
+        if len(self.running) >= self._workers():
+            return False
+        others = [other.machine.spec for other in self.running.values()]
+        return self.reverse or self.limits.has_room(job.machine.spec, others)
+
+    def _may_begin(self, job: Job) -> bool:
+        if interrupt.requested() or self._gives_up():
+            return False
+        return all(need.met(self.outcome) for need in self._needs[job.name])
+
+    def _gives_up(self) -> bool:
+        return self.limits.fail_fast and bool(self.outcome.failed)
+
+    def _skip(self, waiting: dict[str, Job]) -> None:
+        """Give up the machines that can not begin any more."""
+        for name in list(waiting):
+            if interrupt.requested():
+                self.outcome.failed[name] = interrupt.error()
+                del waiting[name]
+            elif why := self._why_not(name):
+                self.outcome.skipped[name] = why
+                del waiting[name]
+
+    def _why_not(self, name: str) -> str:
+        lost = [
+            need.other.name
+            for need in self._needs[name]
+            if need.other.name in self.outcome.lost and not need.met(self.outcome)
+        ]
+        if lost:
+            return f"it depends on {min(lost)}"
+        return f"{next(iter(self.outcome.failed))} failed before it" if self._gives_up() else ""
 
 
 def _run_one(job: Job, steps: Sequence[Step]) -> None:
@@ -98,29 +117,19 @@ def _run_one(job: Job, steps: Sequence[Step]) -> None:
         job.close()
 
 
-def _needs(fleet: Sequence[Job], *, reverse: bool) -> Mapping[str, set[str]]:
-    names = {job.name for job in fleet}
-    needs: dict[str, set[str]] = {name: set() for name in names}
+def _needs(fleet: Sequence[Job], *, reverse: bool) -> dict[str, list[_Need]]:
+    by_name = {job.name: job for job in fleet}
+    needs: dict[str, list[_Need]] = {name: [] for name in by_name}
     for job in fleet:
-        for other in set(job.machine.spec.depends_on if job.machine.spec else ()) & names:
-            first, second = (job.name, other) if reverse else (other, job.name)
-            needs[second].add(first)
+        for one in job.machine.spec.depends_on if job.machine.spec else ():
+            other = by_name.get(one.machine)
+            if other is None:
+                continue
+            if reverse:
+                needs[other.name].append(_Need(job, only_started=False))
+            else:
+                needs[job.name].append(_Need(other, only_started=one.until == "started"))
     return needs
-
-
-def _may_begin(name: str, needs: Mapping[str, set[str]], outcome: Outcome) -> bool:
-    return not interrupt.requested() and needs[name] <= set(outcome.done)
-
-
-def _skip(waiting: dict[str, Job], needs: Mapping[str, set[str]], outcome: Outcome) -> None:
-    lost = {*outcome.failed, *outcome.skipped}
-    for name in list(waiting):
-        if interrupt.requested():
-            outcome.failed[name] = interrupt.error()
-            del waiting[name]
-        elif cause := needs[name] & lost:
-            outcome.skipped[name] = min(cause)
-            del waiting[name]
 
 
 def _note(outcome: Outcome, name: str, future: Future[None]) -> None:

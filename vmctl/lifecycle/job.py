@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vmctl import interrupt
@@ -35,6 +35,8 @@ class Job:
     """The machine was made in this run."""
     restored: bool = False
     """The machine came back from a saved state in this run."""
+    passed: set[str] = field(default_factory=set)
+    """Names of the steps that are behind it, done now or not needed."""
 
     @property
     def name(self) -> str:
@@ -128,6 +130,7 @@ def run(job: Job, steps: Sequence[Step]) -> None:
         interrupt.check()
         if step.when(job):
             _run_one(job, step)
+        job.passed.add(step.name)
 
 
 def _run_one(job: Job, step: Step) -> None:

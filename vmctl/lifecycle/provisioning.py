@@ -7,9 +7,11 @@ from typing import Any
 
 from vmctl import provision
 from vmctl.driver import State
-from vmctl.errors import VmctlError
+from vmctl.errors import ProvisionFailed, Unreachable, VmctlError
 from vmctl.lifecycle.job import Job
+from vmctl.lifecycle.outcome import Outcome
 from vmctl.lifecycle.steps import login
+from vmctl.lifecycle.waves import lost_need, waves
 from vmctl.workspace import Machine, Workspace
 
 
@@ -18,9 +20,33 @@ def run(
 ) -> dict[str, Any]:
     """Run what the machines need, in one go; return the summary for programs, {} when nothing was needed.
 
+    Where a machine waits for another one to be provisioned, it is one go for each wave of machines.
+
     Raises:
         UsageError: no provisioner has a name of ``only``.
         ProvisionFailed, Unreachable: as ``vmctl.provision.run``.
+        FleetFailed: that, and machines were not attempted.
+    """
+    outcome = Outcome()
+    for wave in waves(machines):
+        wanted = []
+        for machine in wave:
+            if why := lost_need(machine.spec, outcome.skipped, outcome.unprovisioned):
+                outcome.skipped[machine.name] = why
+            else:
+                wanted.append(machine)
+        provision_wave(workspace, wanted, outcome, only=only, force=force)
+    outcome.raise_failure()
+    return outcome.provisioned
+
+
+def provision_wave(
+    workspace: Workspace, machines: Sequence[Machine], outcome: Outcome, *, only: Sequence[str], force: bool
+) -> None:
+    """Run what the machines need, all at once; the result, or the failure, is added to ``outcome``.
+
+    Raises:
+        UsageError: no provisioner has a name of ``only``, or an input makes no sense.
     """
     provision.check_names(workspace.project, only)
     targets = [
@@ -31,11 +57,16 @@ def run(
         and provision.pending(machine.spec, machine.layout, force=force, only=only)
     ]
     if not targets:
-        return {}
-    summary = provision.run(
-        workspace.project, targets, layout=workspace.layout, only=only, force=force, report=workspace.report
-    )
-    return summary.as_object()
+        return
+    try:
+        summary = provision.run(
+            workspace.project, targets, layout=workspace.layout, only=only, force=force, report=workspace.report
+        )
+    except (ProvisionFailed, Unreachable) as error:
+        outcome.provisioning.append(error)
+        outcome.add_provisioned(error.data.get("provisioned"))
+    else:
+        outcome.add_provisioned(summary.as_object())
 
 
 def _target(workspace: Workspace, machine: Machine) -> provision.Target:

@@ -12,23 +12,14 @@ from vmctl.events import Notice
 from vmctl.lifecycle import fleet
 from vmctl.lifecycle.job import Job
 from vmctl.lifecycle.plan import Action, Effect, Plan, plan
+from vmctl.lifecycle.rollout import Options, Rollout
 from vmctl.spec import Project
 from vmctl.workspace import Machine, Workspace
 
 if TYPE_CHECKING:
     from vmctl.lifecycle.job import Step
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    """What the command line says beyond the Vmfile."""
-
-    provider: str | None = None
-    provision: bool | None = None
-    """None: what needs it; True: all; False: none."""
-    only: tuple[str, ...] = ()
-    """Names of provisioners to run, and no others."""
-    destroy_on_error: bool = False
+__all__ = ["Options", "Result", "up", "with_dependencies"]
 
 
 @dataclass
@@ -54,7 +45,7 @@ def with_dependencies(project: Project, names: Sequence[str]) -> tuple[str, ...]
         name = queue.pop()
         if name not in wanted:
             wanted.add(name)
-            queue += specs[name].depends_on
+            queue += [one.machine for one in specs[name].depends_on]
     return tuple(name for name in specs if name in wanted)
 
 
@@ -83,42 +74,35 @@ def up(
     with workspace.locked(names):
         machines = workspace.survey(names, option=options.provider, choose=True)
         plans = [plan(machine) for machine in machines]
+        rollout = Rollout(workspace, options, steps)
         if steps or any(item.action is not Action.NOTHING for item in plans):
-            machines = _bring_up(workspace, machines, options, steps=steps, reload=reload)
+            machines = _checked(workspace, machines, options, restarting=steps is not None, reload=reload)
         else:
             _tell_changes(workspace, plans)
-        result = Result(machines, plans)
-        if options.provision is not False:
-            result.provisioned = _provision(workspace, machines, options)
-        return result
+        rollout.run(machines)
+        rollout.outcome.raise_failure()
+        if rollout.worked:
+            machines = workspace.survey(names, option=options.provider)
+        return Result(machines, plans, rollout.outcome.provisioned)
 
 
-def _bring_up(
+def _checked(
     workspace: Workspace,
     machines: Sequence[Machine],
     options: Options,
     *,
-    steps: Sequence[Step] | None,
+    restarting: bool,
     reload: Callable[[], Project] | None,
 ) -> list[Machine]:
-    from vmctl.lifecycle import verbs
-
+    """The machines, once all were checked and their boxes are in the store."""
     jobs = [Job(workspace, machine) for machine in machines]
-    _check(jobs, restarting=steps is not None)
+    _check(jobs, restarting=restarting)
     if reload and _prefetch(jobs):
         workspace.project = reload()
-        jobs = [
-            Job(workspace, machine)
-            for machine in workspace.survey([job.name for job in jobs], option=options.provider, choose=True)
-        ]
-        _check(jobs, restarting=steps is not None)  # the boxes' defaults may ask for what can not be had
-    created = [job for job in jobs if job.machine.observed is None]
-    outcome = fleet.run(jobs, steps or verbs.UP)
-    if options.destroy_on_error and outcome.failed:
-        undo = [Job(workspace, job.look()) for job in created if job.name in outcome.failed]
-        fleet.run(undo, verbs.DESTROY)
-    outcome.raise_failure()
-    return [job.look() for job in jobs]
+        names = [job.name for job in jobs]
+        jobs = [Job(workspace, machine) for machine in workspace.survey(names, option=options.provider, choose=True)]
+        _check(jobs, restarting=restarting)  # the boxes' defaults may ask for what can not be had
+    return [job.machine for job in jobs]
 
 
 def _check(jobs: Sequence[Job], *, restarting: bool) -> None:
@@ -162,9 +146,3 @@ def _tell_changes(workspace: Workspace, plans: Sequence[Plan]) -> None:
         if fields := item.with_effect(Effect.RELOAD):
             text = f"{', '.join(fields)} changed in the Vmfile: `vmctl reload {name}` applies it"
             workspace.report(Notice(machine=name, text=text))
-
-
-def _provision(workspace: Workspace, machines: Sequence[Machine], options: Options) -> dict[str, Any]:
-    from vmctl.lifecycle import provisioning
-
-    return provisioning.run(workspace, machines, only=options.only, force=bool(options.provision))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
-from vmctl.spec import Port
+from vmctl.spec import Dependency, Port
+from vmctl.vmfile.dependencies import combined
 from vmctl.vmfile.drafts import Draft
 from vmctl.vmfile.faults import Faults
-from vmctl.vmfile.nodes import Node
+from vmctl.vmfile.nodes import Node, Table
 from vmctl.vmfile.nodes import Sequence as ListNode
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  compared with, not bound to
@@ -17,14 +17,17 @@ ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  compared with, not bound to
 def check(drafts: Sequence[Draft], faults: Faults) -> None:
     """Record what is wrong between machines."""
     _hostnames(drafts, faults)
+    _primary(drafts, faults)
     _host_ports(drafts, faults)
     _guest_folders(drafts, faults)
     _circles(drafts, faults)
 
 
 def item_node(draft: Draft, key: str, number: int) -> Node:
-    """The node of an item of one of a machine's lists."""
+    """The node of an item of one of a machine's lists (or, of a mapping, the key)."""
     node = draft.layer[key]
+    if isinstance(node, Table):
+        return list(node.entries.values())[number].key
     return node.items[number] if isinstance(node, ListNode) else node
 
 
@@ -37,6 +40,14 @@ def _hostnames(drafts: Sequence[Draft], faults: Faults) -> None:
             message = f"'{owners[hostname]}' and '{draft.name}' would have the same host name"
             faults.add(node.place, node.path, f'{message}; write e.g. "{hostname}-{{{{ machine.index }}}}"')
         owners.setdefault(hostname, draft.name)
+
+
+def _primary(drafts: Sequence[Draft], faults: Faults) -> None:
+    primary = [draft for draft in drafts if draft.values.get("primary")]
+    for draft in primary[1:]:
+        node = draft.layer["primary"]
+        message = f"'{primary[0].name}' is the primary machine already, '{draft.name}' can not be it too"
+        faults.add(node.place, node.path, message)
 
 
 def _host_ports(drafts: Sequence[Draft], faults: Faults) -> None:
@@ -69,13 +80,17 @@ def _overlap(one: str, other: str) -> bool:
     return one == other or one in ANY_ADDRESS or other in ANY_ADDRESS
 
 
-def dependencies(draft: Draft) -> tuple[str, ...]:
+def dependencies(draft: Draft) -> tuple[Dependency, ...]:
     """The machines that a machine depends on, each once."""
-    return tuple(dict.fromkeys(chain.from_iterable(draft.values.get("depends_on", ()))))
+    return combined(draft.values.get("depends_on", ()))
 
 
 def _circles(drafts: Sequence[Draft], faults: Faults) -> None:
-    needs = {draft.name: dependencies(draft) for draft in drafts if draft.values.get("depends_on")}
+    needs = {
+        draft.name: tuple(one.machine for one in dependencies(draft))
+        for draft in drafts
+        if draft.values.get("depends_on")
+    }
     by_name = {draft.name: draft for draft in drafts}
     done: set[str] = set()
     for start in needs:
@@ -106,6 +121,6 @@ def _circle(start: str, needs: Mapping[str, tuple[str, ...]], done: set[str]) ->
 
 def _cause(draft: Draft, needed: str) -> Node:
     """The item of ``depends_on`` that asks for a machine."""
-    lists = draft.values["depends_on"]
-    number = next(number for number, names in enumerate(lists) if needed in names)
+    items = draft.values["depends_on"]
+    number = next(number for number, item in enumerate(items) if any(one.machine == needed for one in item))
     return item_node(draft, "depends_on", number)

@@ -29,7 +29,7 @@ from vmctl.vmfile.templating import Templates
 BoxDefaults = Callable[[BoxRef], Mapping[str, Any]]
 Layer = Mapping[str, Node]
 OPTIONS = FreeMap()
-ELSEWHERE = ("provision", "machines", "count", *TOP_ONLY)
+ELSEWHERE = ("provision", "machines", "count", "for_each", *TOP_ONLY)
 """Keys of the top level and of machines that are read by other means than layers."""
 
 
@@ -84,7 +84,7 @@ class Drafter:
                 self._read(key, _kind(key), node, self._reading(first.name, first.group, first.index))
 
     def _reading(self, name: str, group: Group, index: int) -> Reading:
-        scope = machine_scope(self.scope, name, group.name, index)
+        scope = machine_scope(self.scope, name, group.name, index, group.each[index - 1] if group.each else None)
         return Reading(self.faults, Templates(self.faults, scope).render, self.names)
 
     def _box(self, group: Group, own: Layer, at: Reading) -> BoxRef | None:

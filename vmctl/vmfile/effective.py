@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmctl.spec import Ansible, Folder, MachineSpec, Network, Place, Port, Project, Provisioner, ReadyCheck, Shell
+from vmctl.spec import (
+    Ansible,
+    Dependency,
+    Folder,
+    MachineSpec,
+    Network,
+    Place,
+    Port,
+    Project,
+    Provisioner,
+    ReadyCheck,
+    Shell,
+)
 from vmctl.vmfile.nodes import join
 from vmctl.vmfile.quantities import format_duration, format_size
 
@@ -19,6 +31,8 @@ def effective(project: Project) -> dict[str, Any]:
     data["machines"] = {spec.name: _machine(spec) for spec in project.machines}
     if project.message:
         data["message"] = project.message
+    if project.parallel:
+        data["parallel"] = project.parallel
     return data
 
 
@@ -36,7 +50,9 @@ def _machine(spec: MachineSpec) -> dict[str, Any]:
         "synced_folders": [_folder(folder) for folder in spec.folders],
         "ports": [_port(port) for port in spec.ports],
         "networks": [_network(network) for network in spec.networks],
-        "depends_on": list(spec.depends_on),
+        "depends_on": _depends_on(spec.depends_on),
+        "autostart": spec.autostart,
+        "primary": spec.primary,
         "ready": [_ready(check) for check in spec.ready],
         "provision": [_provisioner(one) for one in spec.provision],
         **{name: dict(options) for name, options in spec.options.items()},
@@ -62,9 +78,22 @@ def _network(network: Network) -> dict[str, Any]:
     return {"name": network.name, "ip": network.ip, "netmask": network.netmask}
 
 
+def _depends_on(several: tuple[Dependency, ...]) -> list[str] | dict[str, Any]:
+    if all(one.until == "ready" for one in several):
+        return [one.machine for one in several]
+    return {one.machine: one.until for one in several}
+
+
 def _ready(check: ReadyCheck) -> dict[str, Any]:
-    what = {"port": check.port} if check.port is not None else {"command": check.command}
-    return {**what, "timeout": format_duration(check.timeout)}
+    what = {
+        "port": check.port,
+        "http": check.http,
+        "status": check.status,
+        "command": check.command,
+        "unit": check.unit,
+    }
+    said = {key: value for key, value in what.items() if value is not None}
+    return {**said, "timeout": format_duration(check.timeout), **({"hint": check.hint} if check.hint else {})}
 
 
 def _provisioner(one: Provisioner) -> dict[str, Any]:
@@ -99,8 +128,9 @@ def origins(project: Project) -> dict[str, str]:
         values = data["machines"][spec.name]
         for path in leaves(values, ""):
             found[join(f"machines.{spec.name}", path)] = _origin(spec, path)
-    if project.message:
-        found["message"] = nearest(project.places, "message")
+    for key in ("message", "parallel"):
+        if key in data:
+            found[key] = nearest(project.places, key)
     return found
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vmctl.spec import DEFAULT_MACHINE
+from vmctl.vmfile.expansion import Each
 from vmctl.vmfile.faults import Rejected
-from vmctl.vmfile.keys import COUNT
+from vmctl.vmfile.keys import COUNT, FOR_EACH
 from vmctl.vmfile.names import PATTERN, RESERVED, WHY
 from vmctl.vmfile.nodes import Node, Scalar, Table
 from vmctl.vmfile.reading import Reading
@@ -25,6 +26,8 @@ class Group:
     table: Table
     members: tuple[str, ...]
     counted: bool = False
+    each: tuple[Each, ...] = ()
+    """What ``for_each`` says of each member; empty without it."""
 
 
 def groups(top: Table, at: Reading) -> tuple[Group, ...]:
@@ -53,9 +56,7 @@ def _entries(table: Table, at: Reading) -> Iterator[Group]:
             own = _own(entry.value, at)
         except Rejected:
             continue
-        yield Group(
-            name=name, key=entry.key, table=own, members=_members(name, own, at), counted="count" in own.entries
-        )
+        yield _group(name, entry.key, own, at)
 
 
 def _own(node: Node, at: Reading) -> Table:
@@ -63,6 +64,18 @@ def _own(node: Node, at: Reading) -> Table:
     if isinstance(node, Scalar) and node.value is None:
         return Table(node.source, node.line, node.column, node.path, {})
     return as_table(node, at)
+
+
+def _group(name: str, key: Node, own: Table, at: Reading) -> Group:
+    if "for_each" not in own.entries:
+        return Group(name=name, key=key, table=own, members=_members(name, own, at), counted="count" in own.entries)
+    if "count" in own.entries:
+        at.add(own.entries["count"].key, "count and for_each exclude each other")
+    try:
+        each: tuple[Each, ...] = FOR_EACH.kind.read(own.entries["for_each"].value, at)
+    except Rejected:
+        each = (Each("1", "1"),)  # so that the other keys of the machine are checked
+    return Group(name=name, key=key, table=own, members=tuple(f"{name}-{one.key}" for one in each), each=each)
 
 
 def _members(name: str, own: Table, at: Reading) -> tuple[str, ...]:
@@ -84,8 +97,9 @@ def _check_members(found: tuple[Group, ...], at: Reading) -> None:
                 at.add(group.key, f"the machine '{member}' is made by '{owners[member].name}' too")
                 break
             owners[member] = group
-        if len(group.members[-1]) > len(group.name) and not re.fullmatch(PATTERN, group.members[-1]):
-            at.add(group.key, f"'{group.members[-1]}': {WHY}")
+        longest = max(reversed(group.members), key=len)
+        if len(longest) > len(group.name) and re.fullmatch(PATTERN, group.name) and not re.fullmatch(PATTERN, longest):
+            at.add(group.key, f"'{longest}': {WHY}")
 
 
 def references(found: tuple[Group, ...]) -> Mapping[str, tuple[str, ...]]:

@@ -5,34 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from vmctl import spec
-from vmctl.spec import GIB, MIB, ReadyCheck
+from vmctl.spec import GIB, MIB
 from vmctl.vmfile.box_refs import BOX
+from vmctl.vmfile.dependencies import DependsOn
+from vmctl.vmfile.expansion import ForEach
 from vmctl.vmfile.folders import DEFAULT_GUEST, FOLDER
-from vmctl.vmfile.kinds import parsed, text, whole
-from vmctl.vmfile.names import MachineNames
+from vmctl.vmfile.kinds import flag, parsed, text, whole
 from vmctl.vmfile.nics import NETWORK
-from vmctl.vmfile.nodes import Table
-from vmctl.vmfile.ports import NUMBER, PORT
+from vmctl.vmfile.ports import PORT
 from vmctl.vmfile.provider_names import PROVIDER
 from vmctl.vmfile.provisioners import PROVISION
-from vmctl.vmfile.quantities import (
-    DURATION_PATTERN,
-    DURATION_WORDS,
-    SIZE_PATTERN,
-    SIZE_WORDS,
-    Mismatch,
-    format_size,
-    parse_duration,
-    parse_size,
-)  # fmt: skip
-from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.structures import Field, FreeMap, ListOf, NotYet, Record
+from vmctl.vmfile.quantities import SIZE_PATTERN, SIZE_WORDS, Mismatch, format_size, parse_size
+from vmctl.vmfile.readiness import READY
+from vmctl.vmfile.structures import Field, FreeMap, ListOf
+from vmctl.vmfile.times import duration
 
 MOST_MACHINES = 1000
 MOST_CPUS = 256
 SMALLEST_MEMORY, LARGEST_MEMORY = 64 * MIB, 16 * 1024 * GIB
 SMALLEST_DISK, LARGEST_DISK = 64 * MIB, 64 * 1024 * GIB
-LONGEST_WAIT = 24 * 3600
 
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOSTNAME = rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*"
@@ -55,37 +46,6 @@ def _size(smallest: int, largest: int) -> Any:
     return parsed(SIZE_WORDS, parse, {"anyOf": json})
 
 
-def _duration(shortest: float = 1) -> Any:
-    def parse(value: Any) -> float:
-        seconds = parse_duration(value)
-        if not shortest <= seconds <= LONGEST_WAIT:
-            raise Mismatch(f"{seconds:g} seconds is not between {shortest:g} and {LONGEST_WAIT}")
-        return seconds
-
-    json = [
-        {"type": "number", "minimum": shortest, "maximum": LONGEST_WAIT},
-        {"type": "string", "pattern": DURATION_PATTERN},
-    ]
-    return parsed(DURATION_WORDS, parse, {"anyOf": json})
-
-
-def _ready(values: dict[str, Any], _table: Table, _at: Reading) -> ReadyCheck:
-    return ReadyCheck(**values)
-
-
-READY = Record(
-    {
-        "port": Field(NUMBER, "A TCP port of the guest that accepts connections."),
-        "command": Field(text("a command"), "A command in the guest that succeeds."),
-        "timeout": Field(_duration(), "How long it may take.", default=60),
-    },
-    _ready,
-    later=("http", "unit", "hint"),
-    exactly_one=("port", "command"),
-)
-
-DEPENDS_ON = NotYet(ListOf(NotYet(MachineNames(), "conditions")), "conditions")
-
 MACHINE: dict[str, Field] = {
     "box": Field(BOX, "What the machine starts from: NAME[@CONSTRAINT], a path (./…) or a URL."),
     "provider": Field(PROVIDER, "What runs the machine; auto = the first usable.", default="auto"),
@@ -100,28 +60,38 @@ MACHINE: dict[str, Field] = {
         text("a user's name", USER, "a login user has 1 to 32 of a-z, 0-9, '_' and '-', and is not root"),
         "Login user; default: the box's.",
     ),
-    "boot_timeout": Field(_duration(), "How long SSH may take to answer.", default=spec.DEFAULT_BOOT_TIMEOUT),
-    "halt_timeout": Field(_duration(), "How long a shutdown may take.", default=spec.DEFAULT_HALT_TIMEOUT),
+    "boot_timeout": Field(duration(), "How long SSH may take to answer.", default=spec.DEFAULT_BOOT_TIMEOUT),
+    "halt_timeout": Field(duration(), "How long a shutdown may take.", default=spec.DEFAULT_HALT_TIMEOUT),
     "synced_folders": Field(
         ListOf(FOLDER, most=100), "Directories of the host that the guest sees.", default=[f".:{DEFAULT_GUEST}"]
     ),
     "ports": Field(ListOf(PORT), "Ports of the host that lead to ports of the guest.", default=[]),
     "networks": Field(ListOf(NETWORK, most=7), "Further network cards, machine to machine.", default=[]),
-    "depends_on": Field(DEPENDS_ON, "Machines that are up before this one.", default=[]),
-    "ready": Field(ListOf(READY, most=100), "What must hold before the machine counts as ready.", default=[]),
+    "depends_on": Field(
+        DependsOn(), "Machines that have come so far before this one begins: started, ready, provisioned.", default=[]
+    ),
+    "autostart": Field(flag(), "Whether `vmctl up` without names means it too.", default=True),
+    "primary": Field(flag(), "Whether `vmctl ssh` and the like mean it when no machine is named.", default=False),
+    "ready": Field(READY, "What must hold before the machine counts as ready.", default=[]),
     "provision": Field(PROVISION, "What sets the machine up, in order; a machine's own comes after the top level's."),
 }
 """Keys that may stand at the top level (for all machines) and below a machine; mappings named as a provider too."""
 
 COUNT = Field(whole(1, MOST_MACHINES), "How many such machines: NAME-1, NAME-2, …")
+FOR_EACH = Field(ForEach(), "One such machine for each key: NAME-KEY; expressions know each.key and each.value.")
+MOST_AT_ONCE = 256
 
 TOP_ONLY: dict[str, Field] = {
     "vars": Field(FreeMap(), "Values for expressions; --set and VMCTL_VAR_name override them.", default={}),
     "message": Field(text(), "What `vmctl up` says at the end."),
+    "parallel": Field(
+        whole(1, MOST_AT_ONCE), "How many machines are worked on at the same time; default: what the host can take."
+    ),
 }
 
-USER_ONLY_MISSES = ("machines", "message", "hostname", "ports", "networks", "depends_on", "ready", "provision")
+USER_ONLY_MISSES = ("machines", "message", "hostname", "ports", "networks", "depends_on", "primary", "ready",
+                    "provision")  # fmt: skip
 """Keys that make no sense in the user's own Vmfile, which lies below every project's."""
 
-LATER_MACHINE = ("autostart", "primary", "for_each", "triggers")
-LATER_TOP = ("remotes", "lock", "parallel", "test", "verify", *LATER_MACHINE)
+LATER_MACHINE = ("triggers",)
+LATER_TOP = ("remotes", "lock", "test", "verify", *LATER_MACHINE)

@@ -114,7 +114,8 @@ def _project(
     variables.reading = at
     values = variables.all()
     drafts, outer = _drafts(top, user, scope, at, box_defaults)
-    message = _message(top, at)
+    message = _top_value("message", (top,), at)
+    parallel = _top_value("parallel", (top, user), at)
     options = {key: _options(node, at) for key, node in outer.items() if key not in MACHINE}
     faults.raise_any()
     written = {key: node for key in TOP_ONLY if (node := top.get(key))}
@@ -122,7 +123,8 @@ def _project(
         root=file.parent,
         file=file,
         machines=_machines(drafts, file.parent),
-        message=message,
+        message=message or "",
+        parallel=parallel,
         vars=values,
         options=options,
         places=places({**written, "vars": declared}),
@@ -165,19 +167,20 @@ def _variables(
     return overridden(table, overrides, environ, faults)
 
 
+EXPANDING = ("count", "for_each")
 TOP_KEYS = (*MACHINE, *TOP_ONLY, "machines")
-MACHINE_KEYS = (*MACHINE, "count")
+MACHINE_KEYS = (*MACHINE, *EXPANDING)
 ONE_MACHINE = "belongs to a machine, below `machines:`"
 TOP_LEVEL = "belongs to the top level"
 PROJECT = "belongs to a project's Vmfile, not to the user's own"
 
 
 def _check_top_keys(top: Table, faults: Faults) -> None:
-    _check_keys(top, TOP_KEYS, LATER_TOP, faults, misplaced={"count": ONE_MACHINE})
+    _check_keys(top, TOP_KEYS, LATER_TOP, faults, misplaced=dict.fromkeys(EXPANDING, ONE_MACHINE))
 
 
 def _check_user_keys(user: Table, faults: Faults) -> None:
-    misplaced = {"count": ONE_MACHINE, **dict.fromkeys(USER_ONLY_MISSES, PROJECT)}
+    misplaced = {**dict.fromkeys(EXPANDING, ONE_MACHINE), **dict.fromkeys(USER_ONLY_MISSES, PROJECT)}
     _check_keys(user, TOP_KEYS, LATER_TOP, faults, misplaced=misplaced)
 
 
@@ -199,14 +202,13 @@ def _check_keys(
             faults.add(entry.key.place, entry.key.path, message)
 
 
-def _message(top: Table, at: Reading) -> str:
-    node = top.get("message")
-    if node is None:
-        return ""
+def _top_value(key: str, layers: tuple[Table, ...], at: Reading) -> Any:
+    """The value of a key of the top level, from the first of the layers that has it; None when none has."""
+    node = next((node for layer in layers if (node := layer.get(key)) is not None), None)
     try:
-        return str(TOP_ONLY["message"].kind.read(node, at))
+        return None if node is None else TOP_ONLY[key].kind.read(node, at)
     except Rejected:
-        return ""
+        return None
 
 
 def _options(node: Node, at: Reading) -> Mapping[str, Any]:
@@ -228,7 +230,7 @@ def _machines(drafts: list[Draft], root: Path) -> tuple[MachineSpec, ...]:
 
 
 SAME_NAME = ("box", "provider", "cpus", "memory", "disk", "user", "boot_timeout", "halt_timeout", "ports", "networks",
-             "ready", "provision")  # fmt: skip
+             "autostart", "primary", "ready", "provision")  # fmt: skip
 """Keys whose value is the spec's field of the same name."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from vmctl.spec import Place
 
 EXPRESSION = "{{"
+OWN_NAMES = re.compile(r"machine|(?<![.\w])each\b")
 STATEMENT = "{%"  # may be text (``printf '{%s}'``); templating decides
 
 
@@ -144,5 +146,8 @@ def merge(base: Node | None, over: Node) -> Node:
 
 
 def uses_machine(node: Node) -> bool:
-    """Whether an expression below the node names ``machine``, so that its value differs between machines."""
-    return any(isinstance(leaf, Scalar) and leaf.is_expression and "machine" in leaf.text for leaf in node.walk())
+    """Whether an expression below the node names ``machine`` or ``each``: its value then differs between machines."""
+    return any(
+        isinstance(leaf, Scalar) and leaf.is_expression and OWN_NAMES.search(leaf.text) is not None
+        for leaf in node.walk()
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vmctl.vmfile.keys import COUNT, MACHINE, TOP_ONLY
+from vmctl.vmfile.keys import COUNT, FOR_EACH, MACHINE, TOP_ONLY
 from vmctl.vmfile.kinds import EXPRESSION_SCHEMA, Schema
 from vmctl.vmfile.names import PATTERN, RESERVED
 from vmctl.vmfile.provider_names import AUTO, installed
@@ -27,7 +27,7 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": {
             "expression": {
-                "description": "Text with Jinja2 expressions over env, vars, machine, project and host.",
+                "description": "Text with Jinja2 expressions over env, vars, machine, each, project and host.",
                 "type": "string",
                 "pattern": r"\{\{",
             },
@@ -36,8 +36,9 @@ def schema() -> dict[str, Any]:
             **{name: _options(name) for name in installed()},
             "machine": {
                 "type": "object",
-                "properties": {**common, **properties({"count": COUNT})},
+                "properties": {**common, **properties({"count": COUNT, "for_each": FOR_EACH})},
                 "additionalProperties": False,
+                "not": {"required": ["count", "for_each"]},
             },
         },
     }

@@ -1,4 +1,4 @@
-"""What expressions can name: env, vars, project, host, and in a machine's own values machine."""
+"""What expressions can name: env, vars, project, host, and in a machine's own values machine and each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from vmctl.vmfile.expansion import Each
 
 
 def project_scope(root: Path, variables: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -48,9 +50,12 @@ def _user() -> str:
     return getpass.getuser()
 
 
-def machine_scope(project: Mapping[str, Any], name: str, group: str, index: int) -> dict[str, Any]:
-    """The names that are known in the values of one machine."""
-    return {**project, "machine": {"name": name, "group": group, "index": index}}
+def machine_scope(
+    project: Mapping[str, Any], name: str, group: str, index: int, each: Each | None = None
+) -> dict[str, Any]:
+    """The names that are known in the values of one machine; ``each`` only where ``for_each`` makes it."""
+    own = {} if each is None else {"each": {"key": each.key, "value": each.value}}
+    return {**project, "machine": {"name": name, "group": group, "index": index}, **own}
 
 
 class Facts(Mapping[str, Any]):

@@ -25,7 +25,7 @@ NAME = r"\{\{\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)\s*\}\}"
 ONE_NAME = re.compile(NAME)
 ONLY_NAMES = re.compile(rf"(?:(?!\{{[{{%]).|{NAME})*", re.DOTALL)
 UNUSED = "\x00"  # YAML can not hold it: switches Jinja2's statements and comments off
-NAMES = ("env", "vars", "machine", "project", "host")
+NAMES = ("env", "vars", "machine", "each", "project", "host")
 LONGEST = 1_000_000
 LARGEST_POWER = 1024
 TOO_GENEROUS = ("format", "center", "indent", "pprint")
@@ -187,6 +187,8 @@ def _undefined_class() -> Any:
             if there is jinja2.utils.missing:
                 if name == "machine":
                     return "'machine' is known only in a machine's own values"
+                if name == "each":
+                    return "'each' is known only in the values of a machine with for_each"
                 return f"'{name}' is not defined{advise(name, NAMES)}"
             if isinstance(there, Mapping):
                 return f"there is no '{name}'{advise(name, map(str, there))}"

@@ -1,0 +1,91 @@
+"""Bringing machines up and provisioning them, wave by wave, with an eye on what has failed so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vmctl.lifecycle import fleet, verbs
+from vmctl.lifecycle.capacity import Limits
+from vmctl.lifecycle.job import Job, Step
+from vmctl.lifecycle.outcome import Outcome
+from vmctl.lifecycle.plan import Action, plan
+from vmctl.lifecycle.waves import lost_need, waves
+from vmctl.workspace import Machine, Workspace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What the command line says beyond the Vmfile."""
+
+    provider: str | None = None
+    provision: bool | None = None
+    """None: what needs it; True: all; False: none."""
+    only: tuple[str, ...] = ()
+    """Names of provisioners to run, and no others."""
+    destroy_on_error: bool = False
+    parallel: int | None = None
+    """How many machines at the same time; None = what the Vmfile says, else as many as the host can take."""
+    fail_fast: bool = False
+    """Whether nothing new begins once a machine has failed."""
+
+
+@dataclass
+class Rollout:
+    """One `up`, or `reload`, of several machines, all checked and locked by the caller."""
+
+    workspace: Workspace
+    options: Options
+    steps: Sequence[Step] | None = None
+    """The verb's steps, where it is not `up` itself."""
+    outcome: Outcome = field(default_factory=Outcome)
+    worked: bool = False
+    """Whether any machine was brought up (rather than found up)."""
+
+    def run(self, machines: Sequence[Machine]) -> None:
+        """Bring machines up and provision them; failures are kept in ``outcome``.
+
+        Without provisioning there is one wave: nothing can wait for it.
+        """
+        for wave in [list(machines)] if self.options.provision is False else waves(machines):
+            jobs = [Job(self.workspace, machine) for machine in wave if self._may_begin(machine)]
+            self._bring_up(jobs)
+            if self.options.provision is not False and not self._gives_up():
+                self._provision([job for job in jobs if job.name not in self.outcome.lost])
+
+    def _may_begin(self, machine: Machine) -> bool:
+        why = lost_need(machine.spec, self.outcome.lost, self.outcome.unprovisioned)
+        if not why and self._gives_up():
+            why = f"{min([*self.outcome.failed, *self.outcome.unprovisioned])} failed before it"
+        if why:
+            self.outcome.skipped[machine.name] = why
+        return not why
+
+    def _gives_up(self) -> bool:
+        return self.options.fail_fast and bool(self.outcome.failed or self.outcome.provisioning)
+
+    def _bring_up(self, jobs: Sequence[Job]) -> None:
+        due = [job for job in jobs if self.steps or plan(job.machine).action is not Action.NOTHING]
+        doing = {job.name for job in due}
+        self.outcome.done += [job.name for job in jobs if job.name not in doing]
+        if not due:
+            return
+        self.worked = True
+        created = [job for job in due if job.machine.observed is None]
+        became = fleet.run(due, self.steps or verbs.UP, limits=self._limits)
+        if self.options.destroy_on_error and became.failed:
+            undo = [Job(self.workspace, job.look()) for job in created if job.name in became.failed]
+            fleet.run(undo, verbs.DESTROY)
+        self.outcome.add(became)
+
+    @property
+    def _limits(self) -> Limits:
+        said = self.options.parallel or self.workspace.project.parallel
+        return Limits(at_once=said, fail_fast=self.options.fail_fast)
+
+    def _provision(self, jobs: Sequence[Job]) -> None:
+        from vmctl.lifecycle import provisioning
+
+        machines = [job.machine for job in jobs]
+        force = bool(self.options.provision)
+        provisioning.provision_wave(self.workspace, machines, self.outcome, only=self.options.only, force=force)
