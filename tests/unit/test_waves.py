@@ -42,7 +42,8 @@ def test_machines_that_are_not_among_them_do_not_count() -> None:
 
 
 def test_a_long_chain_is_no_trouble() -> None:
-    chain = [machine(f"m{number}", **{f"m{number + 1}": "provisioned"}) for number in range(300)]
+    until: Condition = "provisioned"
+    chain = [machine(f"m{number}", **{f"m{number + 1}": until}) for number in range(300)]
     assert names(*chain)[0] == ["m299"]
 
 
