@@ -219,3 +219,8 @@ class Project:
     def name(self) -> str:
         """The project's directory name."""
         return self.root.name
+
+    @property
+    def provisioners(self) -> tuple[Provisioner, ...]:
+        """Those of all machines, one after the other."""
+        return tuple(item for spec in self.machines for item in spec.provision)

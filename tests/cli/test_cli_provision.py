@@ -22,6 +22,15 @@ PLAYBOOK = """\
 """
 
 
+PLAYBOOK_THAT_COPIES = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: have it
+      ansible.builtin.copy: {dest: "%s", content: content}
+"""
+
+
 @pytest.fixture(autouse=True)
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANSIBLE_PYTHON_INTERPRETER", sys.executable)
@@ -100,3 +109,18 @@ def test_an_up_with_nothing_to_do_imports_nothing_heavy(project: Project, tmp_pa
     path = ":".join(str(root / part) for part in (".", "providers", "boxes", "playbooks"))
     done = process.run([sys.executable, "-c", code], env={"PYTHONPATH": f"{path}:{os.environ['PYTHONPATH']}"})
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_check_tells_what_would_change_and_changes_nothing(project: Project, tmp_path: Path) -> None:
+    made, log = tmp_path / "made", tmp_path / "log"
+    (project.root / "site.yml").write_text(PLAYBOOK_THAT_COPIES % made)
+    project.vmfile(f"provision: [{{ansible: site.yml}}, {{shell: {{inline: 'date >> {log}', become: false}}}}]\n")
+    project.vmctl("up", "--no-provision")
+    ran = project.vmctl("provision", "--check", "--diff", "--json")
+    (told,) = ran.answer["provisioned"]["machines"].values()
+    assert (ran.answer["changed"], told["changed"], told["not_checked"]) == (True, 1, ["shell-1"])
+    assert told["changed_tasks"] == [f"have it ({project.root / 'site.yml'}:4)"]
+    assert any("+content" in event["line"] for event in ran.events("output"))
+    assert (made.exists(), log.exists()) == (False, False)
+    assert project.vmctl("up", "--json").answer["changed"] is True  # a check is not a success to be recorded
+    assert (made.exists(), log.exists()) == (True, True)

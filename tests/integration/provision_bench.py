@@ -12,7 +12,9 @@ from vmctl import provision, ssh
 from vmctl.driver import Address
 from vmctl.events import Event, Output
 from vmctl.layout import ProjectLayout
+from vmctl.login import Login
 from vmctl.provision import Summary, Target
+from vmctl.provision.machines import Machines
 from vmctl.spec import Ansible, BoxRef, MachineSpec, Project, Provisioner
 
 
@@ -25,6 +27,7 @@ class Bench:
     events: list[Event] = field(default_factory=list)
     specs: dict[str, MachineSpec] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
+    logins: dict[str, Login] = field(default_factory=dict)
 
     @property
     def layout(self) -> ProjectLayout:
@@ -61,21 +64,32 @@ class Bench:
         )  # fmt: skip
         ssh.write_config(login)
         self.specs[name] = MachineSpec(name=name, box=BoxRef(address="debian-12"), provision=items, group=group)
-        self.targets[name] = Target(spec=self.specs[name], login=login, layout=layout)
+        self.logins[name] = login
+        self.targets[name] = Target.machine(self.specs[name], login, layout)
         return self.targets[name]
+
+    def realm(self, *running: str) -> Machines:
+        """The machines, some of which run (all, without names)."""
+        return Machines(self.project, [self.logins[name] for name in running or self.logins], self.layout)
 
     def run(self, *names: str, only: Sequence[str] = (), force: bool = False, color: bool | None = None) -> Summary:
         """Provision these machines (all, without names)."""
         self.events.clear()
         targets = [target for name, target in self.targets.items() if not names or name in names]
         return provision.run(
-            self.project, targets, layout=self.layout, only=only, force=force, report=self.events.append, color=color
+            self.realm(*(target.name for target in targets)),
+            targets,
+            layout=self.layout,
+            only=only,
+            force=force,
+            report=self.events.append,
+            color=color,
         )
 
     def needs(self, name: str) -> list[str]:
         """Names of the provisioners that the machine needs now."""
         target = self.targets[name]
-        return [item.name for item in provision.pending(target.spec, target.layout)]
+        return [item.name for item in provision.pending(target, target.layout)]
 
     @property
     def said(self) -> str:

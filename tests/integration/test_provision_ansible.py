@@ -68,7 +68,8 @@ def test_a_changed_and_an_unchanged_task_are_counted_and_recorded(bench: Bench, 
     assert (place / "one").read_text() == "text"
     assert summary.as_object()["machines"]["one"] == {
         "status": "done", "ok": 2, "changed": 1, "failed": 0, "unreachable": 0, "skipped": 0,
-        "ran": ["site"], "failed_provisioner": None, "not_attempted": [],
+        "ran": ["site"], "failed_provisioner": None, "not_attempted": [], "not_checked": [],
+        "changed_tasks": [f"write ({bench.root / 'site.yml'}:4)"],
     }  # fmt: skip
     assert bench.needs("one") == []
     assert bench.leftovers == []
@@ -149,9 +150,9 @@ def test_an_unreachable_machine_is_exit_5_and_the_others_are_done(bench: Bench, 
 
 def test_a_wrong_host_key_is_refused(bench: Bench, place: Path) -> None:
     target = bench.machine("one", bench.playbook(TWO_TASKS.format(place=place)))
-    shutil.copy(bench.server.root / "id_ed25519.pub", target.layout.known_hosts)
-    key = target.layout.known_hosts.read_text()
-    target.layout.known_hosts.write_text(f"one {key}")
+    shutil.copy(bench.server.root / "id_ed25519.pub", bench.logins[target.name].known_hosts)
+    key = bench.logins[target.name].known_hosts.read_text()
+    bench.logins[target.name].known_hosts.write_text(f"one {key}")
     with pytest.raises(Unreachable, match="could not reach it"):
         bench.run()
     assert not (place / "one").exists()

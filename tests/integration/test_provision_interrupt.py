@@ -42,7 +42,7 @@ def begin(bench: Bench, tmp_path: Path) -> subprocess.Popen[bytes]:
     """Start the program, and wait until its playbook sits in a task."""
     target = bench.machine("one", bench.playbook(LONG.format(place=tmp_path), extra_vars={"secret": "correct-horse"}))
     parts = tmp_path / "parts"
-    parts.write_bytes(pickle.dumps((bench.project, target, bench.layout)))
+    parts.write_bytes(pickle.dumps((bench.realm(), target, bench.layout)))
     child = subprocess.Popen([sys.executable, PROGRAM, parts], start_new_session=True)
     until((tmp_path / "begun").exists, Deadline.after(60), "the task to start")
     return child

@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 
+from vmctl.layout import ProjectLayout
+from vmctl.provision.machines import Machines
 from vmctl.provision.tally import Tally, TaskFailure
 from vmctl.provision.target import Counts
 from vmctl.provision.verdict import judge
-from vmctl.spec import Ansible
+from vmctl.spec import Ansible, Project
 
 ITEM = Ansible(name="site", playbook=Path("site.yml"))
+ROOT = Path("/p")
+REALM = Machines(Project(root=ROOT, file=ROOT / "Vmfile", machines=()), (), ProjectLayout(ROOT / ".vmctl"))
 
 
 def event(kind: str, host: str = "", play: str = "1", **data: Any) -> dict[str, Any]:
@@ -63,6 +67,12 @@ def test_a_failure_carries_what_the_module_said(result: dict[str, Any], message:
     )
 
 
+def test_changes_are_kept_by_host_with_their_place() -> None:
+    changed: dict[str, Any] = {"task": "install", "role": "web", "task_path": "/p/site.yml:7", "res": {"changed": True}}
+    found = tally(event("runner_on_ok", "a", **changed), event("runner_on_ok", "a", task="look", res={}))
+    assert found.changes == {"a": ["web : install (/p/site.yml:7)"]}
+
+
 def test_ignored_failures_do_not_count() -> None:
     ignored = failed("a")
     ignored["event_data"]["ignore_errors"] = True
@@ -80,7 +90,10 @@ def test_errors_are_kept_without_colours_and_warnings() -> None:
 
 def machines(found: Tally, *names: str) -> dict[str, str]:
     """Machine → what was held against it."""
-    return {outcome.machine: outcome.failure.brief if outcome.failure else "" for outcome in judge(ITEM, names, found)}
+    return {
+        outcome.machine: outcome.failure.brief if outcome.failure else ""
+        for outcome in judge(ITEM, names, found, REALM)
+    }
 
 
 def test_one_host_failing_does_not_concern_the_other() -> None:
@@ -113,14 +126,14 @@ def test_a_failure_on_no_machine_is_everybodys() -> None:
 
 
 def test_no_statistics_fail_all_machines_for_one_reason() -> None:
-    outcomes = judge(ITEM, ["a", "b"], tally({"event": "error", "stdout": "[ERROR]: no such role"}))
+    outcomes = judge(ITEM, ["a", "b"], tally({"event": "error", "stdout": "[ERROR]: no such role"}), REALM)
     assert {outcome.failure.details for outcome in outcomes if outcome.failure} == {"[ERROR]: no such role"}
     assert outcomes[0].failure is outcomes[1].failure
 
 
 def test_unreachable_is_not_failed() -> None:
     lost = event("runner_on_unreachable", "a", task="x", res={"msg": "refused"})
-    (outcome,) = judge(ITEM, ["a"], tally(*begun("a"), lost, stats(dark={"a": 1})))
+    (outcome,) = judge(ITEM, ["a"], tally(*begun("a"), lost, stats(dark={"a": 1})), REALM)
     assert outcome.failure is not None
     assert outcome.failure.unreachable
     assert "refused" in outcome.failure.details

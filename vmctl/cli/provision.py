@@ -18,18 +18,25 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[MACHINE]...")
 @click.option("--only", multiple=True, metavar="NAME", help="Run this provisioner (and other --only ones) only.")
 @click.option("--changed", is_flag=True, help="Only what has not succeeded yet with the inputs it has now.")
-def provision(app: App, names: tuple[str, ...], *, only: tuple[str, ...], changed: bool) -> None:
+@click.option("--check", is_flag=True, help="Change nothing; tell what playbooks would change.")
+@click.option("--diff", is_flag=True, help="Show how files change.")
+def provision(
+    app: App, names: tuple[str, ...], *, only: tuple[str, ...], changed: bool, check: bool, diff: bool
+) -> None:
     """Run provisioners on running machines, done before or not.
 
     Those with `run: never` run only when --only names them.
     """
     from vmctl.lifecycle import provisioning
+    from vmctl.provision import Mode
 
     workspace = app.select(names)
     with workspace.locked(app.names):
         machines = _running(workspace.survey(app.names), named=bool(names))
-        done = provisioning.run(workspace, machines, only=only, force=not changed)
-    text = f"{', '.join(done['machines'])}: provisioned" if done else "nothing to do"
+        mode = Mode(check=check, diff=diff)
+        done = provisioning.run(workspace, machines, only=only, force=not changed, mode=mode)
+    what = "checked, nothing was changed" if check else "provisioned"
+    text = f"{', '.join(done['machines'])}: {what}" if done else "nothing to do"
     app.done({"changed": bool(done) and done["changed"], "provisioned": done}, text)
 
 

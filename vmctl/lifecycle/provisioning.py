@@ -12,11 +12,17 @@ from vmctl.lifecycle.job import Job
 from vmctl.lifecycle.outcome import Outcome
 from vmctl.lifecycle.steps import login
 from vmctl.lifecycle.waves import lost_need, waves
-from vmctl.workspace import Machine, Workspace
+from vmctl.login import Login
+from vmctl.workspace import Machine, Workspace, require_known
 
 
 def run(
-    workspace: Workspace, machines: Sequence[Machine], *, only: Sequence[str] = (), force: bool = False
+    workspace: Workspace,
+    machines: Sequence[Machine],
+    *,
+    only: Sequence[str] = (),
+    force: bool = False,
+    mode: provision.Mode = provision.Mode(),  # noqa: B008  it is frozen
 ) -> dict[str, Any]:
     """Run what the machines need, in one go; return the summary for programs, {} when nothing was needed.
 
@@ -35,32 +41,46 @@ def run(
                 outcome.skipped[machine.name] = why
             else:
                 wanted.append(machine)
-        provision_wave(workspace, wanted, outcome, only=only, force=force)
+        provision_wave(workspace, wanted, outcome, only=only, force=force, mode=mode)
     outcome.raise_failure()
     return outcome.provisioned
 
 
 def provision_wave(
-    workspace: Workspace, machines: Sequence[Machine], outcome: Outcome, *, only: Sequence[str], force: bool
+    workspace: Workspace,
+    machines: Sequence[Machine],
+    outcome: Outcome,
+    *,
+    only: Sequence[str],
+    force: bool,
+    mode: provision.Mode = provision.Mode(),  # noqa: B008  it is frozen
 ) -> None:
     """Run what the machines need, all at once; the result, or the failure, is added to ``outcome``.
 
     Raises:
         UsageError: no provisioner has a name of ``only``, or an input makes no sense.
     """
-    provision.check_names(workspace.project, only)
-    targets = [
-        _target(workspace, machine)
+    provision.check_names(workspace.project.provisioners, only)
+    needy = [
+        machine
         for machine in machines
         if machine.spec
         and machine.state is State.RUNNING
         and provision.pending(machine.spec, machine.layout, force=force, only=only)
     ]
-    if not targets:
+    if not needy:
         return
+    from vmctl.provision.machines import Machines
+
+    logins = [_login(workspace, machine) for machine in needy]
+    targets = [
+        provision.Target.machine(require_known(machine), login, machine.layout)
+        for machine, login in zip(needy, logins, strict=True)
+    ]
+    realm = Machines(workspace.project, logins, workspace.layout)
     try:
         summary = provision.run(
-            workspace.project, targets, layout=workspace.layout, only=only, force=force, report=workspace.report
+            realm, targets, layout=workspace.layout, only=only, force=force, mode=mode, report=workspace.report
         )
     except (ProvisionFailed, Unreachable) as error:
         outcome.provisioning.append(error)
@@ -69,9 +89,9 @@ def provision_wave(
         outcome.add_provisioned(summary.as_object())
 
 
-def _target(workspace: Workspace, machine: Machine) -> provision.Target:
+def _login(workspace: Workspace, machine: Machine) -> Login:
     job = Job(workspace, machine)
     address = job.driver.address(machine.domain)
     if address is None:
         raise VmctlError(f"the address of machine {machine.name} is not known", hint=f"vmctl reload {machine.name}")
-    return provision.Target(spec=job.spec, login=login(job, address), layout=machine.layout)
+    return login(job, address)

@@ -69,7 +69,7 @@ def up(
     Raises:
         VmctlError: what failed; machines are kept for inspection unless ``destroy_on_error``.
     """
-    provision.check_names(workspace.project, options.only)
+    provision.check_names(workspace.project.provisioners, options.only)
     names = with_dependencies(workspace.project, names)
     with workspace.locked(names):
         machines = workspace.survey(names, option=options.provider, choose=True)

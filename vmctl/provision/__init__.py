@@ -11,19 +11,20 @@ from collections.abc import Sequence
 from vmctl.events import Report, ignore
 from vmctl.layout import ProjectLayout
 from vmctl.provision.ledger import check_names, forget, pending
-from vmctl.provision.target import Counts, Status, Summary, Target
-from vmctl.spec import Project
+from vmctl.provision.realm import Realm
+from vmctl.provision.target import Counts, Mode, Status, Summary, Target
 
-__all__ = ["Counts", "Status", "Summary", "Target", "check_names", "forget", "pending", "run"]
+__all__ = ["Counts", "Mode", "Realm", "Status", "Summary", "Target", "check_names", "forget", "pending", "run"]
 
 
 def run(
-    project: Project,
+    realm: Realm,
     targets: Sequence[Target],
     *,
     layout: ProjectLayout,
     only: Sequence[str] = (),
     force: bool = False,
+    mode: Mode = Mode(),  # noqa: B008  it is frozen
     report: Report = ignore,
     color: bool | None = None,
 ) -> Summary:
@@ -33,11 +34,12 @@ def run(
     machine right after it succeeded there, and only then.
 
     Args:
-        project: the whole project; its other machines are in the inventory.
-        targets: running machines, whose locks the caller holds.
+        realm: where the targets belong to, the project's machines or a target of its remotes.
+        targets: hosts that are up, whose locks the caller holds.
         layout: where the inventory and ansible-runner's files go.
         only: names of provisioners to run, done already or not, and no others.
         force: run what is done already, too.
+        mode: whether to change anything at all.
         report: hears what goes on.
         color: whether Ansible's lines carry colours; None = when standard error is a terminal.
 
@@ -49,4 +51,5 @@ def run(
     """
     from vmctl.provision.conductor import Conductor
 
-    return Conductor(project, tuple(targets), layout, report, color=color).run(only=tuple(only), force=force)
+    conductor = Conductor(realm, tuple(targets), layout, report, color=color, mode=mode)
+    return conductor.run(only=tuple(only), force=force)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from vmctl.errors import UsageError
 from vmctl.events import Notice
-from vmctl.provision import groups, inventory, playbook, python, verdict
+from vmctl.provision import playbook, python, verdict
+from vmctl.provision.realm import Realm
 from vmctl.provision.surroundings import Surroundings
 from vmctl.provision.target import Target
 from vmctl.provision.verdict import Outcome
-from vmctl.spec import Ansible, Project
+from vmctl.spec import Ansible
 
 
-def check(project: Project, item: Ansible) -> None:
+def check(realm: Realm, item: Ansible) -> None:
     """Refuse what can not work, before anything runs.
 
     Raises:
@@ -24,7 +25,7 @@ def check(project: Project, item: Ansible) -> None:
         raise UsageError(
             f"{where}provisioner '{item.name}': there is no playbook {item.playbook}", hint="vmctl validate"
         )
-    groups.resolve(project, item)
+    realm.groups(item)
 
 
 def provision(item: Ansible, number: int, targets: Sequence[Target], around: Surroundings) -> list[Outcome]:
@@ -35,13 +36,15 @@ def provision(item: Ansible, number: int, targets: Sequence[Target], around: Sur
     """
     python.ensure(item, targets, number, around)
     names = tuple(target.name for target in targets)
-    members = groups.resolve(around.project, item)
     run = playbook.Run(
         name=f"{number}-playbook",
         playbook=item.playbook,
-        inventory=inventory.render(around.project, around.hosts, members),
+        inventory=around.realm.inventory(item),
+        sources=around.realm.sources,
         limit=names,
-        directory=around.project.root,
+        directory=around.realm.root,
+        check=around.mode.check,
+        diff=around.mode.diff,
         extra_vars=item.extra_vars,
         become=item.become,
         tags=item.tags,
@@ -51,8 +54,8 @@ def provision(item: Ansible, number: int, targets: Sequence[Target], around: Sur
     )
     tally = around.play(run)
     if tally.counts == {} and not playbook.matches_any(run, around.bench):
-        return verdict.nothing_matches(item, names, list(members))
+        return verdict.nothing_matches(item, names, list(around.realm.groups(item)), around.realm)
     for name in names:
         if tally.counts is not None and name not in tally.counts and not tally.cut_short:
             around.report(Notice(machine=name, text=f"{item.playbook.name} has no play for it"))
-    return verdict.judge(item, names, tally)
+    return verdict.judge(item, names, tally, around.realm)

@@ -12,49 +12,49 @@ from dataclasses import dataclass, field
 from vmctl import interrupt
 from vmctl.events import Report, StepDone, StepStarted
 from vmctl.layout import ProjectLayout
-from vmctl.provision import ansible, failure, inputs, inventory, ledger, order, shell, workbench
+from vmctl.provision import ansible, failure, inputs, ledger, order, shell, workbench
 from vmctl.provision.failure import Failure
+from vmctl.provision.realm import Realm
 from vmctl.provision.surroundings import STEP, Surroundings
-from vmctl.provision.target import Result, Summary, Target
+from vmctl.provision.target import Counts, Mode, Result, Summary, Target
 from vmctl.provision.verdict import Outcome
-from vmctl.spec import Ansible, Project, Provisioner
+from vmctl.spec import Ansible, Provisioner
 
 
 @dataclass
 class Conductor:
     """Runs provisioners over targets, and keeps the books."""
 
-    project: Project
+    realm: Realm
     targets: tuple[Target, ...]
     layout: ProjectLayout
     report: Report
     color: bool | None = None
+    mode: Mode = field(default_factory=Mode)
     _summary: Summary = field(default_factory=lambda: Summary({}))
     _failures: list[Failure] = field(default_factory=list)
     _around: Surroundings | None = None
 
     def run(self, *, only: Sequence[str], force: bool) -> Summary:
         """As ``vmctl.provision.run``."""
-        ledger.check_names(self.project, only)
-        work = {
-            target.name: ledger.pending(target.spec, target.layout, force=force, only=only) for target in self.targets
-        }
+        ledger.check_names(self.realm.provisioners, only)
+        work = {target.name: ledger.pending(target, target.layout, force=force, only=only) for target in self.targets}
         batches = order.batches(work)
         for item, _ in batches:
             self._check(item)
         self._summary = Summary({name: Result() for name, items in work.items() if items})
         if batches:
-            inventory.write(self.project, [target.login for target in self.targets], self.layout)
+            self.realm.prepare()
         with ExitStack() as stack:
             for number, (item, names) in enumerate(batches, 1):
                 self._batch(item, number, names, stack)
         if self._failures:
-            raise failure.error(self._failures, self._summary)
+            raise failure.error(self._failures, self._summary, self.realm)
         return self._summary
 
     def _check(self, item: Provisioner) -> None:
         if isinstance(item, Ansible):
-            ansible.check(self.project, item)
+            ansible.check(self.realm, item)
         else:
             shell.check(item)
 
@@ -84,15 +84,16 @@ class Conductor:
     def _perform(self, item: Provisioner, number: int, targets: Sequence[Target], stack: ExitStack) -> list[Outcome]:
         if isinstance(item, Ansible):
             return ansible.provision(item, number, targets, self._surroundings(stack))
+        if self.mode.check:
+            return [Outcome(machine=target.name, counts=Counts(skipped=1), not_checked=True) for target in targets]
         return shell.provision(item, targets, self.report)
 
     def _surroundings(self, stack: ExitStack) -> Surroundings:
         """Made for the first playbook; the others keep its SSH connections."""
         if self._around is None:
-            logins = [target.login for target in self.targets]
             self._around = Surroundings(
-                project=self.project,
-                hosts=inventory.hosts(self.project, logins, self.layout),
+                realm=self.realm,
+                mode=self.mode,
                 bench=stack.enter_context(workbench.opened(self.layout)),
                 report=self.report,
                 color=_color_wanted() if self.color is None else self.color,
@@ -102,8 +103,13 @@ class Conductor:
     def _book(self, item: Provisioner, target: Target, outcome: Outcome, digest: str) -> None:
         result = self._result(target)
         result.counts += outcome.counts
+        result.changed_tasks += outcome.changes
+        if outcome.not_checked:
+            result.not_checked.append(item.name)
+            return
         if outcome.failure is None:
-            ledger.mark(target.layout, item, digest)
+            if target.layout and not self.mode.check:
+                ledger.mark(target.layout, item, digest)
             result.ran.append(item.name)
             return
         result.failed = item.name
@@ -114,11 +120,13 @@ class Conductor:
 
 def _told(item: Provisioner, outcomes: Sequence[Outcome]) -> str:
     """What a provisioner did, in one line: "site: web-1 3 ok, 1 changed; web-2 failed"."""
-    parts = [
-        f"{outcome.machine} {outcome.failure.status.value if outcome.failure else outcome.counts}"
-        for outcome in outcomes
-    ]
-    return f"{item.name}: {'; '.join(parts)}"
+    return f"{item.name}: {'; '.join(f'{outcome.machine} {_ended(outcome)}' for outcome in outcomes)}"
+
+
+def _ended(outcome: Outcome) -> str:
+    if outcome.not_checked:
+        return "not run in check mode"
+    return outcome.failure.status.value if outcome.failure else str(outcome.counts)
 
 
 def _color_wanted() -> bool:

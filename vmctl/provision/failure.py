@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmctl.errors import ProvisionFailed, Unreachable
+from vmctl.provision.realm import Realm
 from vmctl.provision.target import Status, Summary
 from vmctl.spec import Provisioner
 
@@ -44,11 +45,11 @@ class Failure:
         return Status.UNREACHABLE if self.unreachable else Status.FAILED
 
 
-def error(failures: Sequence[Failure], summary: Summary) -> TasksFailed | MachinesUnreachable:
+def error(failures: Sequence[Failure], summary: Summary, realm: Realm) -> TasksFailed | MachinesUnreachable:
     """The error that ends the command: unreachable only when nothing worse happened."""
     kind = MachinesUnreachable if all(failure.unreachable for failure in failures) else TasksFailed
     names = [name for name in summary.machines if any(name in failure.machines for failure in failures)]
-    again = f"correct it, then: vmctl up {' '.join(names)}"
+    again = f"correct it, then: {realm.again(names)}"
     if len(failures) == 1:
         (only,) = failures
         return kind(only.brief, summary, details=only.details, hint=only.hint or again)

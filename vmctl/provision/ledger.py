@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from vmctl.errors import UsageError, VmctlError
 from vmctl.layout import MachineLayout
 from vmctl.provision import inputs
-from vmctl.spec import MachineSpec, Project, Provisioner
+from vmctl.spec import Provisioner
 from vmctl.store import files
 
 FORMAT = 1
 
 
+class Provisioned(Protocol):
+    """What has provisioners."""
+
+    @property
+    def provision(self) -> tuple[Provisioner, ...]:
+        """All of them, in order."""
+
+
 def pending(
-    spec: MachineSpec, layout: MachineLayout, *, force: bool = False, only: Sequence[str] = ()
+    spec: Provisioned, layout: MachineLayout | None, *, force: bool = False, only: Sequence[str] = ()
 ) -> tuple[Provisioner, ...]:
     """The provisioners that a machine needs now, in order.
 
@@ -25,7 +33,7 @@ def pending(
 
     Args:
         spec: the machine.
-        layout: where its record lies.
+        layout: where its record lies; None: it has none, and needs everything.
         force: also what is done already.
         only: exactly the provisioners with these names, done or not.
 
@@ -35,19 +43,19 @@ def pending(
     if only:
         return tuple(item for item in spec.provision if item.name in only)
     wanted = [item for item in spec.provision if item.run != "never"]
-    if force or not wanted:
+    if force or not wanted or layout is None:
         return tuple(wanted)
     done = read(layout)
     return tuple(item for item in wanted if item.run == "always" or done.get(item.name) != inputs.digest(item))
 
 
-def check_names(project: Project, only: Sequence[str]) -> None:
-    """Refuse names that no provisioner of the project has.
+def check_names(provisioners: Iterable[Provisioner], only: Sequence[str]) -> None:
+    """Refuse names that no provisioner has.
 
     Raises:
         UsageError: there is no such provisioner.
     """
-    known = list(dict.fromkeys(item.name for spec in project.machines for item in spec.provision))
+    known = list(dict.fromkeys(item.name for item in provisioners))
     for name in only:
         if name not in known:
             import difflib

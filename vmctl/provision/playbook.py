@@ -34,6 +34,8 @@ class Run:
     playbook: Path
     inventory: str
     """Text of a YAML inventory."""
+    sources: tuple[Path, ...] = ()
+    """Existing inventories that come before it."""
     limit: tuple[str, ...]
     """Machines; plays on localhost run as well."""
     directory: Path
@@ -43,6 +45,8 @@ class Run:
     tags: tuple[str, ...] = ()
     skip_tags: tuple[str, ...] = ()
     verbosity: int = 0
+    check: bool = False
+    diff: bool = False
     color: bool = False
 
 
@@ -113,7 +117,7 @@ def _runner(run: Run, bench: Workbench, listener: _Listener) -> Any:
         private_data_dir=str(private),
         project_dir=str(run.directory),
         playbook=str(run.playbook),
-        inventory=str(inventory),
+        inventory=[*map(str, run.sources), str(inventory)],
         limit=",".join([*run.limit, "localhost"]),
         cmdline=_arguments(run),
         verbosity=run.verbosity,
@@ -130,6 +134,7 @@ def _runner(run: Run, bench: Workbench, listener: _Listener) -> Any:
 def _arguments(run: Run) -> str:
     """Options that may be empty, one or many; a word with spaces or quotes stays one word."""
     words = ["--become"] if run.become else []
+    words += [option for option, wanted in (("--check", run.check), ("--diff", run.diff)) if wanted]
     words += ["--tags", ",".join(run.tags)] if run.tags else []
     words += ["--skip-tags", ",".join(run.skip_tags)] if run.skip_tags else []
     return shlex.join(words)
@@ -151,7 +156,8 @@ def _jsonable(value: Any) -> Any:
 
 def matches_any(run: Run, bench: Workbench) -> bool:
     """Whether the playbook has a host to work on in the whole inventory, without the limit."""
-    argv = [settings.playbook_program(), "-i", str(bench.root / run.name / "inventory.yml"), "--list-hosts"]
+    inventories = [*run.sources, bench.root / run.name / "inventory.yml"]
+    argv = [settings.playbook_program(), *(word for path in inventories for word in ("-i", str(path))), "--list-hosts"]
     done = process.run([*argv, str(run.playbook)], check=False, cwd=run.directory, env=_environment(run, bench))
     counts = [line.partition("hosts (")[2].partition(")")[0] for line in done.stdout.splitlines()]
     return any(count.isdigit() and int(count) for count in counts)

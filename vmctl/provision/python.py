@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vmctl.errors import Unreachable
 from vmctl.events import Warned
-from vmctl.provision import inventory, ledger, playbook
+from vmctl.provision import ledger, playbook
 from vmctl.provision.parallel import each
 from vmctl.provision.surroundings import Surroundings
 from vmctl.provision.target import Target
@@ -20,11 +20,13 @@ PROBE = "command -v python3 >/dev/null || test -x /usr/libexec/platform-python"
 def ensure(item: Ansible, targets: Sequence[Target], number: int, around: Surroundings) -> None:
     """Have Python in machines that Ansible has never worked on; where that fails, warn and let the playbook tell.
 
+    Servers are left as they are: what is installed there is for their playbooks to say.
+
     Raises:
         Interrupted: the user asked to stop.
     """
-    fresh = [target for target in targets if not ledger.has_had_ansible(target.layout)]
-    if not fresh or "ansible_python_interpreter" in item.extra_vars:
+    fresh = [target for target in targets if target.layout and not ledger.has_had_ansible(target.layout)]
+    if not fresh or around.mode.check or "ansible_python_interpreter" in item.extra_vars:
         return
     lacking = [target for target, lacks in zip(fresh, each(fresh, _lacks_python), strict=True) if lacks]
     if lacking:
@@ -32,10 +34,8 @@ def ensure(item: Ansible, targets: Sequence[Target], number: int, around: Surrou
 
 
 def _lacks_python(target: Target) -> bool:
-    from vmctl.ssh import Connection
-
     try:
-        with Connection.connect(target.login) as connection:
+        with target.connect() as connection:
             return connection.run(PROBE, check=False).status != 0
     except Unreachable:
         return False  # Ansible will say so, of this machine, and go on with the others
@@ -46,9 +46,9 @@ def _bootstrap(targets: Sequence[Target], number: int, around: Surroundings) -> 
     run = playbook.Run(
         name=f"{number}-bootstrap",
         playbook=bundled("bootstrap.yml"),
-        inventory=inventory.render(around.project, around.hosts, {}),
+        inventory=around.realm.inventory(None),
         limit=names,
-        directory=around.project.root,
+        directory=around.realm.root,
         color=around.color,
     )
     tally = around.play(run)

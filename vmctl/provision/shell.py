@@ -23,7 +23,7 @@ from vmctl.provision.verdict import Outcome
 from vmctl.spec import Shell
 
 if TYPE_CHECKING:
-    from vmctl.ssh import Connection
+    from vmctl.ssh.link import Link
 
 SOURCE = "shell"
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -64,10 +64,9 @@ def provision(item: Shell, targets: Sequence[Target], report: Report) -> list[Ou
 
 def _provision(item: Shell, target: Target, report: Report) -> Outcome:
     from vmctl.process import CommandFailed
-    from vmctl.ssh import Connection
 
     try:
-        with Connection.connect(target.login) as connection:
+        with target.connect() as connection:
             status, lines = _run(item, target, connection, report)
     except Unreachable as error:
         return _unreachable(item, target.name, error)
@@ -78,7 +77,7 @@ def _provision(item: Shell, target: Target, report: Report) -> Outcome:
     return Outcome(machine=target.name, counts=Counts(ok=1, changed=1))
 
 
-def _run(item: Shell, target: Target, connection: Connection, report: Report) -> tuple[int, list[str]]:
+def _run(item: Shell, target: Target, connection: Link, report: Report) -> tuple[int, list[str]]:
     lines: list[str] = []
 
     def on_line(line: str) -> None:
@@ -97,7 +96,7 @@ def _run(item: Shell, target: Target, connection: Connection, report: Report) ->
 
 
 @contextlib.contextmanager
-def _directory(connection: Connection, *, sudo: bool) -> Iterator[str]:
+def _directory(connection: Link, *, sudo: bool) -> Iterator[str]:
     """A private directory in the guest; on an interruption, the script in it is ended before it goes."""
     directory = connection.run(MAKE_DIRECTORY).stdout.strip()
     try:
@@ -109,7 +108,7 @@ def _directory(connection: Connection, *, sudo: bool) -> Iterator[str]:
         _tidy(connection, ["rm", "-rf", "--", directory], sudo=sudo)
 
 
-def _tidy(connection: Connection, argv: Sequence[str], *, sudo: bool) -> None:
+def _tidy(connection: Link, argv: Sequence[str], *, sudo: bool) -> None:
     """Best effort: the machine may be gone by now, and what matters has been told."""
     with interrupt.shielded(), contextlib.suppress(VmctlError):
         connection.run(argv, sudo=sudo, check=False, deadline=CLEAN_UP_TIME)

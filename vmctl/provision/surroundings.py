@@ -8,9 +8,10 @@ from typing import Any
 
 from vmctl.events import Output, Progress, Report
 from vmctl.provision import playbook
+from vmctl.provision.realm import Realm
 from vmctl.provision.tally import Tally
+from vmctl.provision.target import Mode
 from vmctl.provision.workbench import Workbench
-from vmctl.spec import Project
 
 STEP = "provision"
 SOURCE = "ansible"
@@ -18,11 +19,10 @@ SOURCE = "ansible"
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The project, its inventory, and a private place to work."""
+    """Where the hosts belong to, how to run, and a private place to work."""
 
-    project: Project
-    hosts: Mapping[str, Mapping[str, Any]]
-    """Inventory variables of all machines that exist."""
+    realm: Realm
+    mode: Mode
     bench: Workbench
     report: Report
     color: bool

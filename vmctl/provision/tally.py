@@ -41,6 +41,8 @@ class Tally:
     """By host, from the statistics at the run's end; None = there were none, so nothing ran to its end."""
     failures: dict[str, TaskFailure] = field(default_factory=dict)
     """The last failed (or unreachable) task of each host, whether or not it was rescued."""
+    changes: dict[str, list[str]] = field(default_factory=dict)
+    """The tasks that changed something on each host, in check mode those that would: name and place."""
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     """What ansible-playbook said apart from its tasks, without warnings."""
     no_hosts_remaining: bool = False
@@ -59,6 +61,8 @@ class Tally:
                 self._plays.setdefault(play, set()).add(host)
             case "runner_on_failed" if not data.get("ignore_errors"):
                 self._fail(host, play, data)
+            case "runner_on_ok" if (data.get("res") or {}).get("changed"):
+                self.changes.setdefault(host, []).append(_named(data))
             case "runner_on_unreachable":
                 self._fail(host, play, data)
             case "playbook_on_no_hosts_remaining":
@@ -70,11 +74,7 @@ class Tally:
 
     def _fail(self, host: str, play: str, data: Mapping[str, Any]) -> None:
         self._ended.setdefault(play, set()).add(host)
-        name = str(data.get("task") or "?")
-        role = data.get("role")
-        self.failures[host] = TaskFailure(
-            task=f"{role} : {name}" if role else name, place=data.get("task_path") or "", message=_message(data)
-        )
+        self.failures[host] = TaskFailure(task=_task(data), place=data.get("task_path") or "", message=_message(data))
 
     @property
     def bad(self) -> frozenset[str]:
@@ -90,6 +90,16 @@ class Tally:
         return self.no_hosts_remaining or any(
             hosts and hosts <= self._ended.get(play, set()) & self.bad for play, hosts in self._plays.items()
         )
+
+
+def _task(data: Mapping[str, Any]) -> str:
+    name, role = str(data.get("task") or "?"), data.get("role")
+    return f"{role} : {name}" if role else name
+
+
+def _named(data: Mapping[str, Any]) -> str:
+    place = data.get("task_path")
+    return f"{_task(data)} ({place})" if place else _task(data)
 
 
 def _counts(data: Mapping[str, Any]) -> dict[str, Counts]:

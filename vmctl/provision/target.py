@@ -1,29 +1,54 @@
-"""Machines to provision, and what became of them."""
+"""Who is to be provisioned (a running machine, or a server), and what became of each."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 from vmctl.layout import MachineLayout
 from vmctl.login import Login
-from vmctl.spec import MachineSpec
+from vmctl.spec import MachineSpec, Provisioner
+
+if TYPE_CHECKING:
+    from vmctl.ssh.link import Link
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A running machine, and how to get into it."""
+    """A host to provision, and how to get into it."""
 
-    spec: MachineSpec
-    login: Login
-    layout: MachineLayout
+    name: str
+    provision: tuple[Provisioner, ...]
+    """Its provisioners, done before or not, in order."""
+    connect: Callable[[], Link]
+    """Log in. Raises ``Unreachable`` and ``Interrupted``."""
+    layout: MachineLayout | None = None
+    """Where its record of what has succeeded lies; None: there is none, everything is run each time (a server)."""
 
-    @property
-    def name(self) -> str:
-        """The machine's name."""
-        return self.spec.name
+    @classmethod
+    def machine(cls, spec: MachineSpec, login: Login, layout: MachineLayout) -> Self:
+        """A running machine of the project."""
+        return cls(name=spec.name, provision=spec.provision, connect=partial(_connect, login), layout=layout)
+
+
+def _connect(login: Login) -> Link:
+    from vmctl.ssh import Connection
+
+    return Connection.connect(login)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mode:
+    """How provisioners run, besides what the Vmfile says of each."""
+
+    check: bool = False
+    """Change nothing, tell what would change; only playbooks can, so nothing else runs."""
+    diff: bool = False
+    """Show the changes of files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +88,10 @@ class Result:
     status: Status = Status.DONE
     ran: list[str] = field(default_factory=list)
     """Names of the provisioners that succeeded."""
+    not_checked: list[str] = field(default_factory=list)
+    """Names of those that can not run without changing anything, and so did not in check mode."""
+    changed_tasks: list[str] = field(default_factory=list)
+    """The tasks of playbooks that changed something (in check mode: would), as Ansible names them, with their place."""
     not_attempted: list[str] = field(default_factory=list)
     """Names of those that an earlier failure kept from running."""
     failed: str = ""
@@ -92,4 +121,6 @@ def _object(result: Result) -> dict[str, Any]:
         "ran": list(result.ran),
         "failed_provisioner": result.failed or None,
         "not_attempted": list(result.not_attempted),
+        "not_checked": list(result.not_checked),
+        "changed_tasks": list(result.changed_tasks),
     }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vmctl.provision.failure import Failure, label
+from vmctl.provision.realm import Realm
 from vmctl.provision.tally import Tally
 from vmctl.provision.target import Counts
 from vmctl.spec import Ansible
@@ -18,9 +19,13 @@ class Outcome:
     machine: str
     counts: Counts = field(default_factory=Counts)
     failure: Failure | None = None
+    changes: tuple[str, ...] = ()
+    """Tasks that changed something, with their places."""
+    not_checked: bool = False
+    """It did not run, because nothing was to be changed."""
 
 
-def judge(item: Ansible, machines: Sequence[str], tally: Tally) -> list[Outcome]:
+def judge(item: Ansible, machines: Sequence[str], tally: Tally, realm: Realm) -> list[Outcome]:
     """What a run that was not interrupted means for each machine.
 
     A machine is done when Ansible got to the end of the playbook and nothing failed on it. Where Ansible gave up
@@ -30,23 +35,31 @@ def judge(item: Ansible, machines: Sequence[str], tally: Tally) -> list[Outcome]
         failure = _never_ran(item, machines, tally)
         return [Outcome(machine=name, failure=failure) for name in machines]
     counts = tally.counts
-    failures = {name: _host_failure(item, name, tally) for name in machines if name in tally.bad}
+    failures = {name: _host_failure(item, name, tally, realm) for name in machines if name in tally.bad}
     rest = [name for name in machines if name not in tally.bad]
     if elsewhere := sorted(tally.bad - set(machines)):
         common = _failed_elsewhere(item, rest, elsewhere, tally)
         failures |= dict.fromkeys(rest, common)
     elif tally.cut_short and rest:
         failures |= dict.fromkeys(rest, _cut_short(item, rest, sorted(tally.bad)))
-    return [Outcome(machine=name, counts=counts.get(name, Counts()), failure=failures.get(name)) for name in machines]
+    return [
+        Outcome(
+            machine=name,
+            counts=counts.get(name, Counts()),
+            failure=failures.get(name),
+            changes=tuple(tally.changes.get(name, ())),
+        )
+        for name in machines
+    ]
 
 
-def nothing_matches(item: Ansible, machines: Sequence[str], known_groups: Sequence[str]) -> list[Outcome]:
+def nothing_matches(item: Ansible, machines: Sequence[str], known_groups: Sequence[str], realm: Realm) -> list[Outcome]:
     """The verdict on a playbook without a single host to work on."""
     failure = Failure(
         machines=tuple(machines),
         brief=f"provisioner {label(item)}: no play of {item.playbook.name} matches any machine",
         details=f"Its `hosts:` name none of these groups: {', '.join(['all', *known_groups])}; nor a machine.",
-        hint="ansible-inventory -i .vmctl/inventory --graph",
+        hint=realm.graph,
     )
     return [Outcome(machine=name, failure=failure) for name in machines]
 
@@ -59,15 +72,13 @@ def _never_ran(item: Ansible, machines: Sequence[str], tally: Tally) -> Failure:
     )
 
 
-def _host_failure(item: Ansible, name: str, tally: Tally) -> Failure:
+def _host_failure(item: Ansible, name: str, tally: Tally, realm: Realm) -> Failure:
     counts = (tally.counts or {})[name]
     unreachable = bool(counts.unreachable) and not counts.failed
     task = tally.failures.get(name)
     if unreachable:
         brief = f"{name}: Ansible could not reach it (provisioner {label(item)})"
-        return Failure(
-            machines=(name,), brief=brief, details=str(task or ""), unreachable=True, hint=f"vmctl ssh {name}"
-        )
+        return Failure(machines=(name,), brief=brief, details=str(task or ""), unreachable=True, hint=realm.enter(name))
     what = f"task '{task.task}' failed" if task else "a task failed"
     where = f" at {task.place}" if task and task.place else ""
     brief = f"{name}: {what}{where} (provisioner {label(item)})"

@@ -1,0 +1,61 @@
+"""The project's own machines as a realm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vmctl.layout import ProjectLayout
+from vmctl.login import Login
+from vmctl.provision import groups, inventory
+from vmctl.provision.groups import Group
+from vmctl.spec import Ansible, Project, Provisioner
+
+
+@dataclass
+class Machines:
+    """All machines of a project that exist, with the logins of those that run."""
+
+    project: Project
+    logins: Sequence[Login]
+    layout: ProjectLayout
+    target: str = ""
+    sources: tuple[Path, ...] = ()
+    graph: str = "ansible-inventory -i .vmctl/inventory --graph"
+
+    @property
+    def root(self) -> Path:
+        """The project's directory."""
+        return self.project.root
+
+    @property
+    def provisioners(self) -> Iterable[Provisioner]:
+        """Those of all machines."""
+        return self.project.provisioners
+
+    @cached_property
+    def _hosts(self) -> dict[str, dict[str, Any]]:
+        return inventory.hosts(self.project, self.logins, self.layout)
+
+    def prepare(self) -> None:
+        """Write the inventory that people use."""
+        inventory.write(self.project, self.logins, self.layout)
+
+    def groups(self, item: Ansible) -> Mapping[str, Group]:
+        """The provisioner's groups, and those of the project."""
+        return groups.resolve(self.project, item)
+
+    def inventory(self, item: Ansible | None) -> str:
+        """Every machine that exists, with exactly these groups."""
+        return inventory.render(self.project, self._hosts, self.groups(item) if item else {})
+
+    def enter(self, name: str) -> str:
+        """The command that goes into a machine."""
+        return f"vmctl ssh {name}"
+
+    def again(self, names: Sequence[str]) -> str:
+        """The command that provisions what is not done."""
+        return f"vmctl up {' '.join(names)}"
