@@ -122,18 +122,23 @@ def stream(
     argv: Argv,
     on_line: Callable[[str], None],
     *,
+    input: bytes | None = None,  # noqa: A002  as subprocess.run names it
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> int:
     """Run a program, pass each line it prints (both streams, in order) to ``on_line``, return its status.
 
+    Without ``input``, its standard input is empty.
+
     Raises:
         ProgramMissing, Interrupted: as for ``run``.
     """
     words = tuple(os.fspath(word) for word in argv)
-    child = _spawn(words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, merge=True)
-    watcher = threading.Thread(target=_end_on_interrupt, args=(child,), daemon=True)
-    watcher.start()
+    stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+    child = _spawn(words, cwd=cwd, env=env, stdin=stdin, merge=True)
+    threading.Thread(target=_end_on_interrupt, args=(child,), daemon=True).start()
+    if input is not None:
+        threading.Thread(target=_feed, args=(child, input), daemon=True).start()
     with _ended(child):
         assert child.stdout is not None  # noqa: S101  for the type checker
         for raw in child.stdout:
@@ -223,10 +228,25 @@ def _communicate(
         interrupt.check()
         if deadline is not None and time.monotonic() - started > deadline:
             end_group(child)
-            out, err = child.communicate()
+            out, err = _rest(child)
             said = (out.decode(errors="replace"), err.decode(errors="replace"))
             completed = Completed(argv, -signal.SIGKILL, *said)
             raise CommandFailed(completed, reason=f"did not end within {deadline:g} s")
+
+
+def _rest(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """What an ended child has printed; somebody else (ssh's master) may hold its pipes open for longer."""
+    try:
+        return child.communicate(timeout=GRACE)
+    except subprocess.TimeoutExpired as error:
+        return error.stdout or b"", error.stderr or b""
+
+
+def _feed(child: subprocess.Popen[bytes], data: bytes) -> None:
+    """Write what a program reads, while it already prints; one that has read enough may close its end."""
+    assert child.stdin is not None  # noqa: S101  for the type checker
+    with contextlib.suppress(OSError, ValueError), child.stdin as pipe:
+        pipe.write(data)
 
 
 def _end_on_interrupt(child: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,185 @@
+"""A link through OpenSSH's own client: for servers, which are reached as their users reach them.
+
+The user's agent, ``~/.ssh/config``, jump hosts and ``known_hosts`` count as they do for ``ssh``. One connection (a
+control master) serves all commands, so that each costs a round trip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from vmctl import interrupt, process
+from vmctl.errors import Unreachable, VmctlError
+from vmctl.process import CommandFailed, Completed
+from vmctl.ssh.connection import PUT_SCRIPT
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 30  # seconds, for ssh itself, with each host on the way
+PATIENCE = 90.0  # seconds until a connection that hangs is given up
+LOST = 255  # ssh's own status when there is no connection
+IDLE = 60  # seconds after which a master ends by itself, should vmctl be killed
+# What is run arrives on standard input, before what it reads: a command line here could be read by everybody.
+REMOTE = "exec sh -c 'eval \"$(dd bs=1 count={length} 2>/dev/null)\"'"
+# As root already, or through sudo: which of them a server's user needs is known there only.
+AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n -H -- "$@"; fi'
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Destination:
+    """Where ssh goes, and how."""
+
+    name: str
+    """The server's name, for messages."""
+    host: str
+    """What ssh calls it."""
+    options: tuple[str, ...] = ()
+    """Words before the host."""
+    enter: str = ""
+    """The command that a user would try by hand."""
+
+    def argv(self, *options: str) -> list[str]:
+        """The ``ssh`` command line up to the host's name; strict host keys come first, for the first value holds."""
+        program = process.find("ssh", package="openssh-client")
+        return [program, "-o", "StrictHostKeyChecking=yes", *options, *self.options, "--", self.host]
+
+
+@dataclass
+class OpenSsh:
+    """An open connection to a server; close it, or use it in a ``with`` block. The contract is ``Connection``'s."""
+
+    destination: Destination
+    directory: Path
+    is_root: bool = field(default=False, init=False)
+
+    @classmethod
+    def connect(cls, destination: Destination) -> Self:
+        """Log in; one try.
+
+        Raises:
+            Unreachable: it does not answer, shows a host key that is not known, or does not let us in.
+            Interrupted: the user asked to stop.
+        """
+        link = cls(destination, Path(tempfile.mkdtemp(prefix="vmctl-", dir=_short_directory())))
+        try:
+            link._open()
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def _open(self) -> None:
+        options = ["-M", "-f", "-N", "-o", "BatchMode=yes", "-o", f"ControlPersist={IDLE}"]
+        options += ["-o", f"ConnectTimeout={CONNECT_TIMEOUT}", "-o", "ServerAliveInterval=15", "-o", "LogLevel=ERROR"]
+        argv = self.destination.argv(*options, "-S", str(self._socket))
+        try:
+            process.run(argv, deadline=PATIENCE)
+        except CommandFailed as error:
+            said = error.completed.stderr.strip() or error.brief
+            name = self.destination.name
+            raise Unreachable(f"{name}: ssh could not log in", details=said, hint=self.destination.enter) from error
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory / "s"
+
+    def close(self) -> None:
+        """End the connection."""
+        with interrupt.shielded(), contextlib.suppress(VmctlError):
+            if self._socket.exists():
+                process.run(self.destination.argv("-S", str(self._socket), "-O", "exit"), check=False, deadline=5)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        input: str | bytes | None = None,  # noqa: A002  as subprocess.run names it
+        sudo: bool = False,
+        check: bool = True,
+        deadline: float | None = None,
+        env: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """As ``Connection.run``."""
+        shown = tuple(command) if not isinstance(command, str) else (command,)
+        text = shlex.join(_argv(command, sudo=sudo, env=env)).encode()
+        data = text + (input.encode() if isinstance(input, str) else input or b"")
+        # What may run for long has a connection of its own: the master would hold its pipes after an interruption.
+        socket = str(self._socket) if on_line is None else "none"
+        argv = self.destination.argv("-S", socket, "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "-T")
+        argv.append(REMOTE.format(length=len(text)))
+        started = time.monotonic()
+        completed = self._execute(argv, data, deadline, on_line)
+        program = shown[0].split(maxsplit=1)[:1]  # its arguments may hold secrets
+        logger.debug("%s: %s -> %s in %.2f s", self.destination.name, program, completed.status, _since(started))
+        if completed.status == LOST and not self._alive():
+            raise Unreachable(
+                f"{self.destination.name}: the SSH connection broke",
+                details=completed.stderr.strip(),
+                hint=self.destination.enter,
+            )
+        completed = Completed(shown, max(completed.status, -1), completed.stdout, completed.stderr)
+        if check and completed.status != 0:
+            reason = f"ended with status {completed.status} in {self.destination.name}"
+            raise CommandFailed(completed, reason=reason)
+        return completed
+
+    def _execute(
+        self, argv: Sequence[str], data: bytes, deadline: float | None, on_line: Callable[[str], None] | None
+    ) -> Completed:
+        if on_line is None:
+            return process.run(argv, input=data, check=False, deadline=deadline)
+        lines: list[str] = []
+
+        def hear(line: str) -> None:
+            lines.append(line)
+            on_line(line)
+
+        status = process.stream(argv, hear, input=data)
+        return Completed(tuple(argv), status, "".join(f"{line}\n" for line in lines), "")
+
+    def _alive(self) -> bool:
+        argv = self.destination.argv("-S", str(self._socket), "-O", "check")
+        return process.run(argv, check=False, deadline=5).status == 0
+
+    def put(self, source: bytes | Path, remote: str, *, mode: int = 0o644, sudo: bool = False) -> None:
+        """As ``Connection.put``."""
+        try:
+            data = source.read_bytes() if isinstance(source, Path) else source
+        except OSError as error:
+            raise VmctlError(f"{source!s} can not be read", details=str(error)) from error
+        self.run(["sh", "-c", PUT_SCRIPT, "sh", remote, f"{mode:o}"], input=data, sudo=sudo)
+
+
+def _argv(command: str | Sequence[str], *, sudo: bool, env: Mapping[str, str] | None) -> list[str]:
+    words = ["sh", "-c", command] if isinstance(command, str) else list(command)
+    if env:
+        words = ["env", *(f"{key}={value}" for key, value in env.items()), *words]
+    return ["sh", "-c", AS_ROOT, "sh", *words] if sudo else words
+
+
+def _since(started: float) -> float:
+    return time.monotonic() - started
+
+
+def _short_directory() -> str:
+    """Where a control socket fits into a socket address."""
+    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"]  # noqa: S108  mkdtemp is private
+    return next(path for path in candidates if path and len(path) < 60 and os.access(path, os.W_OK | os.X_OK))  # noqa: PLR2004
