@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -60,7 +60,6 @@ class OpenSsh:
 
     destination: Destination
     directory: Path
-    is_root: bool = field(default=False, init=False)
 
     @classmethod
     def connect(cls, destination: Destination) -> Self:
