@@ -243,6 +243,8 @@ class Snapshot:
     """Whether it holds the memory of a running machine, or only its disks."""
     current: bool = False
     """Whether the machine's present state builds on it."""
+    note: str = ""
+    """What the core wanted to be kept with it; the driver does not look inside."""
 
 
 @runtime_checkable
@@ -252,16 +254,18 @@ class Snapshots(Protocol):
     def snapshots(self, name: str) -> tuple[Snapshot, ...]:
         """The machine's snapshots, parents before their children."""
 
-    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False) -> Snapshot:
-        """Keep the present state: of a running machine with its memory where the hypervisor can; it goes on running.
+    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
+        """Keep the present state of a running or stopped machine; a running one goes on running.
 
-        A name in use is refused (``WrongState``); with ``replace`` the older one goes once the new one is complete.
-        It fails: what was there before is there still.
+        A running machine's memory is kept where the hypervisor can; ``Snapshot.memory`` of what is returned says
+        whether it was. A name in use is refused (``WrongState``); with ``replace`` the older one goes once the new one
+        is complete. It fails: what was there before is there still.
         """
 
     def restore_snapshot(self, name: str, snapshot: str) -> None:
         """Go back to a snapshot; the present state is lost. Afterwards ``start`` goes on from it.
 
+        The machine is SAVED then where the snapshot holds memory, else STOPPED. Its disk is as it was, and no larger.
         Raises ``WrongState`` when there is none of that name.
         """
 

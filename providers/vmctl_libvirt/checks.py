@@ -10,7 +10,7 @@ from vmctl import process
 from vmctl.driver import Definition
 from vmctl.errors import UsageError
 from vmctl.spec import MachineSpec
-from vmctl_libvirt import host_routes, knobs, networks, shares
+from vmctl_libvirt import domain_edit, host_routes, knobs, machines, networks, shares
 from vmctl_libvirt.connection import AUTO, Connection
 from vmctl_libvirt.errors import library
 from vmctl_libvirt.knobs import Fault
@@ -45,7 +45,7 @@ def faults(definition: Definition, connection: Any, door: Connection, storage: S
     if not any(knobs.faults(definition.spec)):
         yield from _first_nic(knobs.read(definition.spec), connection, door)
     yield from _shares(definition, door)
-    yield from _disk(definition, storage)
+    yield from _disk(definition, connection, storage)
     if door.abilities.is_session:
         yield from _multicast(definition)
     else:
@@ -111,9 +111,10 @@ def _shares(definition: Definition, door: Connection) -> Iterator[Fault]:
             yield Fault("synced_folders", f"{share.host}: no such directory")
 
 
-def _disk(definition: Definition, storage: Storage) -> Iterator[Fault]:
+def _disk(definition: Definition, connection: Any, storage: Storage) -> Iterator[Fault]:
     wanted = definition.spec.disk
-    present = storage.size(definition.name) if wanted is not None else None
+    domain = machines.find(connection, definition.name) if wanted is not None else None
+    present = storage.size(domain_edit.root_disk(domain)) if domain is not None else None
     if wanted is not None and present is not None and wanted < present:
         yield Fault("disk", f"{wanted} bytes is less than the disk has now ({present}); a disk can not shrink")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vmctl import templates
 from vmctl.driver import Definition
 from vmctl_libvirt.first_nic import FirstNic
 from vmctl_libvirt.identity import NAMESPACE, Mark
 from vmctl_libvirt.knobs import Knobs, read
+from vmctl_libvirt.layers import Tree
 from vmctl_libvirt.networks import Group, is_wired_by_libvirt, libvirt_name, mcast_group
 from vmctl_libvirt.patch import apply_patch
 from vmctl_libvirt.shares import SharedFolder
@@ -48,6 +49,8 @@ class Parts:
     shares: tuple[SharedFolder, ...] = ()
     uuid: str = ""
     """Of the machine that is redefined; "" = a new one."""
+    snapshots: Tree = field(default_factory=Tree)
+    """What the machine that is redefined has of them."""
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,21 @@ from dataclasses import replace
 from typing import Any
 
 from vmctl import interrupt
-from vmctl.driver import Address, Definition, Disk, Features, Host, Observed
+from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Snapshot, State
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.flock import held
 from vmctl.spec import MachineSpec
-from vmctl_libvirt import addresses, checks, knobs, machines, networks, shares
+from vmctl_libvirt import addresses, checks, domain_edit, knobs, layers, machines, networks, shares
 from vmctl_libvirt.connection import AUTO, Connection, why_unusable
 from vmctl_libvirt.domain import Parts, Platform, domain_xml
+from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.errors import LibvirtMissing, library
 from vmctl_libvirt.first_nic import ssh_forward
 from vmctl_libvirt.identity import Mark
 from vmctl_libvirt.kvm import Evidence
+from vmctl_libvirt.layer_storage import LayerStorage
 from vmctl_libvirt.shares import SharedFolder
+from vmctl_libvirt.snapshots import Snapshotter
 from vmctl_libvirt.storage import Storage
 
 FORMATS = ("qcow2", "raw")
@@ -92,7 +95,10 @@ class LibvirtDriver:
 
     def start(self, name: str) -> None:
         """Start, restore or unpause."""
-        self._connection.run(lambda connection: machines.start(connection, name), f"start {name}")
+        self._connection.run(
+            lambda connection: machines.start(connection, name, runs_guests=self._connection.abilities.runs_guests),
+            f"start {name}",
+        )
 
     def stop(self, name: str, *, force: bool = False) -> None:
         """Press the power button (ACPI) and return, or cut the power."""
@@ -120,6 +126,31 @@ class LibvirtDriver:
         """Where SSH answers, as soon as it is known."""
         return self._connection.run(lambda connection: addresses.find(connection, name), f"tell the address of {name}")
 
+    def snapshots(self, name: str) -> tuple[Snapshot, ...]:
+        """The machine's snapshots, parents first."""
+        return self._connection.run(
+            lambda connection: self._snapshotter(connection, name).all(), f"list the snapshots of {name}"
+        )
+
+    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
+        """Keep the present state; the memory as well, unless a live share (virtiofs) forbids that."""
+        return self._connection.run(
+            lambda connection: self._snapshotter(connection, name).save(snapshot, replacing=replace, note=note),
+            f"save a snapshot of {name}",
+        )
+
+    def restore_snapshot(self, name: str, snapshot: str) -> None:
+        """Go back to a snapshot; a running machine is cut off first."""
+        self._connection.run(
+            lambda connection: self._snapshotter(connection, name).restore(snapshot), f"restore a snapshot of {name}"
+        )
+
+    def remove_snapshot(self, name: str, snapshot: str) -> None:
+        """Forget a snapshot; what builds on it is kept."""
+        self._connection.run(
+            lambda connection: self._snapshotter(connection, name).remove(snapshot), f"delete a snapshot of {name}"
+        )
+
     def prune(self) -> list[str]:
         """Delete the pool's copies of boxes that no machine stands on; their volumes' names."""
         return self._connection.run(
@@ -132,6 +163,11 @@ class LibvirtDriver:
 
     def _storage(self, connection: Any) -> Storage:
         return Storage(connection, self._connection.abilities)
+
+    def _snapshotter(self, connection: Any, name: str) -> Snapshotter:
+        abilities = self._connection.abilities
+        storage = LayerStorage(connection, abilities)
+        return Snapshotter(connection, storage, name, abilities.runs_guests, abilities.writes_pool)
 
     def _create(self, connection: Any, definition: Definition, base: Disk) -> None:
         found = machines.find_ours(connection, definition.name)
@@ -160,14 +196,17 @@ class LibvirtDriver:
         self._require_same(definition, mark)
         if domain.isActive():
             raise WrongState(f"the machine {definition.name!r} is running", hint="vmctl reload")
-        storage = self._storage(connection)
+        if machines.state_of(domain) is State.SAVED:
+            raise WrongState(f"the machine {definition.name!r} is saved", hint="vmctl resume")
+        storage, disk = self._storage(connection), domain_edit.root_disk(domain)
         if definition.spec.disk is not None:
-            storage.grow(definition.name, definition.spec.disk)
+            storage.grow(disk, definition.spec.disk)
         parts = Parts(
             uuid=domain.UUIDString(),
-            disk=storage.path(definition.name),
+            disk=disk,
             seed=storage.seed(definition.name, definition.seed) if definition.seed else "",
             shares=self._shared_folders(definition),
+            snapshots=layers.read(domain),
         )
         self._define(connection, definition, _mark(definition, mark.arch, mark.firmware), parts)
         self._prune_networks(connection)
@@ -178,7 +217,8 @@ class LibvirtDriver:
         return shares.shared_folders(definition.shares, self._host.home / "libvirt")
 
     def _define(self, connection: Any, definition: Definition, mark: Mark, parts: Parts) -> None:
-        connection.defineXML(domain_xml(definition, self._platform(connection, mark.arch), mark, parts))
+        text = domain_xml(definition, self._platform(connection, mark.arch), mark, parts)
+        connection.defineXML(Edit(tree=parts.snapshots).applied_to(text) if parts.snapshots.layers else text)
         self._ensure_networks(connection, definition)
 
     def _destroy(self, connection: Any, name: str) -> None:

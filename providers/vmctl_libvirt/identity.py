@@ -26,6 +26,8 @@ class Mark:
     firmware: str
     run: str = ""
     """A random token that changes with every start."""
+    resume: str = ""
+    """Path of the memory that the next start goes on from (a snapshot was restored); "" = it boots."""
 
     def attributes(self) -> dict[str, str]:
         """The element's attributes, for the template."""
@@ -39,6 +41,7 @@ class Mark:
             "arch": self.arch,
             "firmware": self.firmware,
             "run": self.run,
+            **({"resume": self.resume} if self.resume else {}),
         }
 
 
@@ -60,6 +63,7 @@ def parse(text: str) -> Mark | None:
         arch=found.get("arch", ""),
         firmware=found.get("firmware", ""),
         run=found.get("run", ""),
+        resume=found.get("resume", ""),
     )
 
 
@@ -76,8 +80,13 @@ def read(domain: Any) -> Mark | None:
 
 def write_run(domain: Any, mark: Mark, run: str, *, live: bool) -> None:
     """Give a domain a new run token: in its running copy (``live``) or in what the next start will copy."""
+    write(domain, replace(mark, run=run), live=live)
+
+
+def write(domain: Any, mark: Mark, *, live: bool) -> None:
+    """Replace a domain's mark: in its running copy (``live``) or in what the next start will copy."""
     libvirt = library()
-    element = ET.Element("machine", replace(mark, run=run).attributes())
+    element = ET.Element("machine", mark.attributes())
     where = libvirt.VIR_DOMAIN_AFFECT_LIVE if live else libvirt.VIR_DOMAIN_AFFECT_CONFIG
     text = ET.tostring(element, encoding="unicode")
     domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, where)

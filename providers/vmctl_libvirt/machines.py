@@ -6,13 +6,15 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from vmctl.driver import Observed, State
 from vmctl.errors import VmctlError, WrongState
-from vmctl_libvirt import identity, missing, networks
+from vmctl_libvirt import domain_edit, identity, missing, networks
+from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.errors import is_code, library
 from vmctl_libvirt.identity import Mark
 
@@ -77,7 +79,8 @@ def observe_all(connection: Any) -> Iterator[tuple[str, Observed]]:
         try:
             mark = identity.read(domain)
             if mark is not None:
-                yield domain.name(), _observe(domain, mark, is_saved=domain.name() in saved)
+                is_saved = domain.name() in saved or bool(mark.resume and not domain.isActive())
+                yield domain.name(), _observe(domain, mark, is_saved=is_saved)
         except libvirt.libvirtError as error:
             if not is_code(error, "VIR_ERR_NO_DOMAIN"):  # it went while we were asking
                 raise
@@ -85,11 +88,12 @@ def observe_all(connection: Any) -> Iterator[tuple[str, Observed]]:
 
 def state_of(domain: Any) -> State:
     """What a domain is doing now."""
-    is_saved = not domain.isActive() and bool(domain.hasManagedSaveImage(0))
+    mark = identity.read(domain)
+    is_saved = not domain.isActive() and (bool(domain.hasManagedSaveImage(0)) or bool(mark and mark.resume))
     return _state(domain, is_saved=is_saved)[0]
 
 
-def start(connection: Any, name: str) -> None:
+def start(connection: Any, name: str, *, runs_guests: bool = True) -> None:
     """Start, restore or unpause; running: nothing."""
     domain, mark = must_find(connection, name)
     state = state_of(domain)
@@ -98,6 +102,8 @@ def start(connection: Any, name: str) -> None:
     elif state is State.STOPPING:
         raise WrongState(f"the machine {name!r} is shutting down", hint="vmctl halt    # waits until it is off")
     elif state not in (State.RUNNING, State.STARTING):
+        if mark.resume and not runs_guests:  # no guest, no memory
+            mark = replace(mark, resume="")
         _start(connection, domain, mark, is_saved=state is State.SAVED)
 
 
@@ -106,11 +112,13 @@ def stop(connection: Any, name: str, *, force: bool) -> None:
     found = find_ours(connection, name)
     if found is None:
         return
-    domain, _ = found
+    domain, mark = found
     if force:
         cut_power(domain)
         if domain.hasManagedSaveImage(0):
             domain.managedSaveRemove(0)
+        if mark.resume:
+            identity.write(domain, replace(mark, resume=""), live=False)
         return
     state = state_of(domain)
     if state is State.PAUSED:
@@ -136,7 +144,7 @@ def suspend(connection: Any, name: str) -> bool:
     try:
         domain.managedSave(0)
     except libvirt.libvirtError as error:
-        if not _is_unsavable(error):
+        if not is_unsavable(error):
             raise
         if state is State.RUNNING:
             domain.suspend()
@@ -165,10 +173,27 @@ def _start(connection: Any, domain: Any, mark: Mark, *, is_saved: bool) -> None:
     networks.start(connection, networks.used_by(domain))
     _prepare_console(domain, keep=is_saved)
     run = secrets.token_hex(8)
-    identity.write_run(domain, mark, run, live=False)
+    # From here on the memory counts as used, whatever happens: it must never meet a disk that went on without it.
+    identity.write(domain, replace(mark, run=run, resume=""), live=False)
+    if mark.resume:
+        _go_back(connection, domain, replace(mark, run=run))
+        return
     _power_on(connection, domain)
     if is_saved:  # the restored copy brought the token of its former run
         identity.write_run(domain, mark, run, live=True)
+
+
+def _go_back(connection: Any, domain: Any, mark: Mark) -> None:
+    """Go on from a snapshot's memory, on the disk that was made for it."""
+    libvirt = library()
+    saved = connection.saveImageGetXMLDesc(mark.resume, libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
+    edit = Edit(disk=domain_edit.root_disk(domain), mark=replace(mark, resume=""))
+    try:
+        connection.restoreFlags(mark.resume, edit.applied_to(saved), libvirt.VIR_DOMAIN_SAVE_RUNNING)
+    except libvirt.libvirtError:
+        if not domain.isActive():  # no guest has run on that disk
+            identity.write(domain, mark, live=False)
+        raise
 
 
 def _power_on(connection: Any, domain: Any) -> None:
@@ -218,7 +243,8 @@ def _state(domain: Any, *, is_saved: bool) -> tuple[State, str]:
     return state, raw
 
 
-def _is_unsavable(error: Exception) -> bool:
+def is_unsavable(error: Exception) -> bool:
+    """Whether libvirt refused to save memory because a device forbids that."""
     codes = ("VIR_ERR_OPERATION_INVALID", "VIR_ERR_OPERATION_UNSUPPORTED", "VIR_ERR_CONFIG_UNSUPPORTED")
     words = ("virtiofs", "migrat", "vhost-user")
     return is_code(error, *codes) and any(word in str(error) for word in words)

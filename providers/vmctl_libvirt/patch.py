@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from vmctl_libvirt import identity
+
 OWN = frozenset({"name", "uuid", "metadata"})
 """vmctl finds its machines by these."""
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -38,7 +40,7 @@ def apply_patch(domain_xml: str, patch: str) -> str:
     What stands inside ``<devices>`` (and QEMU's ``<commandline>``) is added; any other element takes the place of
     the one of the same name.
     """
-    ET.register_namespace("qemu", QEMU_NAMESPACE)
+    register_prefixes()
     domain = ET.fromstring(domain_xml)  # noqa: S314  vmctl's own text
     for element in parse_patch(patch):
         present = domain.find(element.tag)
@@ -50,3 +52,9 @@ def apply_patch(domain_xml: str, patch: str) -> str:
             domain[list(domain).index(present)] = element
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
+
+
+def register_prefixes() -> None:
+    """Have XML written with the prefixes that people know."""
+    ET.register_namespace("qemu", QEMU_NAMESPACE)
+    ET.register_namespace(identity.PREFIX, identity.NAMESPACE)

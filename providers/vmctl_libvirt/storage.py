@@ -7,6 +7,7 @@ vmctl, even of different users on different hosts, need no lock against each oth
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,6 +31,8 @@ CHUNK = 1024**2
 READ_ONLY = 0o444
 BASE = "base-"
 COMPLETE = ".complete"
+OVERLAY, MEMORY = "qcow2", "memory"
+"""What the names of the volumes of snapshots end with; 8 hex digits stand between the machine's name and that."""
 
 
 @dataclass(frozen=True)
@@ -100,28 +103,38 @@ class Storage:
         self._fill(volume, iso, 0o600)
         return str(volume.path())
 
-    def size(self, machine: str) -> int | None:
-        """Virtual size of the machine's overlay in bytes; None = there is none."""
-        volume = self._find(self._pool(), overlay_name(machine))
+    def size(self, overlay: str) -> int | None:
+        """Virtual size in bytes of the overlay with this path; None = there is none."""
+        volume = self._find_path(overlay)
         return None if volume is None else int(volume.info()[1])
 
-    def grow(self, machine: str, size: int) -> None:
-        """Make the overlay at least ``size``. The machine is stopped."""
-        volume = self._find(self._pool(), overlay_name(machine))
+    def grow(self, overlay: str, size: int) -> None:
+        """Make an overlay at least ``size``. The machine is stopped."""
+        volume = self._find_path(overlay)
         if volume is not None and volume.info()[1] < size and self._abilities.runs_guests:
             volume.resize(size, 0)
 
-    def path(self, machine: str) -> str:
-        """Path of the machine's overlay."""
-        return str(self._pool().storageVolLookupByName(overlay_name(machine)).path())
-
     def remove(self, machine: str) -> None:
-        """Delete the machine's overlay and seed, where they exist."""
+        """Delete all volumes of the machine: its overlays, its seed, what its snapshots keep."""
+        for volume in self._of(machine):
+            volume.delete(0)
+
+    def _of(self, machine: str) -> list[Any]:
         pool = self._existing()
-        for name in (overlay_name(machine), seed_name(machine)):
-            volume = None if pool is None else self._find(pool, name)
-            if volume is not None:
-                volume.delete(0)
+        if pool is None:
+            return []
+        plain = {overlay_name(machine), seed_name(machine)}
+        kept = re.compile(rf"{re.escape(machine)}\.[0-9a-f]{{8}}\.(?:{OVERLAY}|{MEMORY})")
+        return [each for each in pool.listAllVolumes(0) if each.name() in plain or kept.fullmatch(each.name())]
+
+    def _find_path(self, path: str) -> Any | None:
+        libvirt = library()
+        try:
+            return self._connection.storageVolLookupByPath(path)
+        except libvirt.libvirtError as error:
+            if is_code(error, "VIR_ERR_NO_STORAGE_VOL"):
+                return None
+            raise
 
     def prune_bases(self) -> list[str]:
         """Delete the complete base volumes that no overlay in the pool stands on; their names."""
@@ -129,7 +142,7 @@ class Storage:
         if pool is None:
             return []
         volumes = pool.listAllVolumes(0)
-        used = {_backing(volume) for volume in volumes}
+        used = {backing(each) for each in volumes}
         unused = [volume for volume in volumes if self._is_complete(pool, volume) and volume.path() not in used]
         for volume in unused:
             marker = self._find(pool, _marker(volume.name()))
@@ -239,6 +252,7 @@ def _marker(name: str) -> str:
     return name.rpartition(".")[0] + COMPLETE
 
 
-def _backing(volume: Any) -> str:
+def backing(volume: Any) -> str:
+    """Path of the volume that this one stands on; "" = none."""
     path = ET.fromstring(volume.XMLDesc(0)).findtext("backingStore/path")  # noqa: S314  libvirt made this text
     return path or ""

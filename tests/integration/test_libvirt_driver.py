@@ -13,9 +13,10 @@ import pytest
 from vmctl import boxes, keys, seed
 from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
 from vmctl.layout import HomeLayout
-from vmctl.spec import GIB, BoxRef, MachineSpec
+from vmctl.spec import GIB, MIB, BoxRef, MachineSpec
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import LibvirtDriver
+from vmctl_libvirt.storage import SYSTEM_DIRECTORY
 
 BOOT = 300.0
 GUEST_USER = 1000
@@ -163,6 +164,19 @@ def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_t
     driver.start(web.name)
     assert web.ssh("cat /dev/shm/mark /project/from-host") == "here\nedited\n"
 
+    # A snapshot can not hold the memory beside a live folder; the disk is kept, and the machine goes on.
+    web.ssh("echo before > mark && sync")
+    assert not driver.save_snapshot(web.name, "disk").memory
+    web.ssh("echo after > mark && sync && cat /project/from-host")
+    driver.restore_snapshot(web.name, "disk")
+    assert driver.states()[web.name].state is State.STOPPED
+    driver.start(web.name)
+    web.await_ssh()
+    assert web.ssh("cat mark") == "before\n"
+    driver.remove_snapshot(web.name, "disk")
+    assert web.ssh("cat mark") == "before\n"
+    assert len(overlays(web.name)) == 1
+
     # A reboot by the guest is the same run; power off by the button is not.
     run = driver.states()[web.name].run
     web.try_ssh("sudo systemctl reboot")
@@ -174,6 +188,56 @@ def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_t
         guest.await_state(State.STOPPED)
     driver.start(web.name)
     assert driver.states()[web.name].run != run
+
+
+def test_snapshots_keep_disk_and_memory(guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> None:
+    guest = guests[0]
+    guest.definition = dataclasses.replace(guest.definition, shares=())
+    guest.create(disk)
+    driver.start(guest.name)
+    guest.await_ssh()
+    guest.ssh("echo one > mark && echo one > /dev/shm/mark && sync")
+    first = driver.save_snapshot(guest.name, "first")
+    assert first.memory
+    assert first.size
+    assert first.size > 50 * MIB
+    assert driver.states()[guest.name].state is State.RUNNING
+    guest.ssh("echo two > mark && echo two > /dev/shm/mark && sync")
+    driver.save_snapshot(guest.name, "second")
+
+    # Back to the first: disk and memory are those of then, and a file made later is not there.
+    driver.restore_snapshot(guest.name, "first")
+    assert driver.states()[guest.name].state is State.SAVED
+    driver.start(guest.name)
+    guest.await_ssh()
+    assert guest.ssh("cat mark /dev/shm/mark") == "one\none\n"
+    guest.ssh("echo lost > mark && sync")
+
+    # Forwards to the second, which is on another branch now; the machine is running when it is taken away.
+    driver.restore_snapshot(guest.name, "second")
+    driver.start(guest.name)
+    guest.await_ssh()
+    assert guest.ssh("cat mark /dev/shm/mark") == "two\ntwo\n"
+    driver.remove_snapshot(guest.name, "first")
+    driver.remove_snapshot(guest.name, "second")
+    guest.ssh("echo three > mark && sync && cat /etc/hostname > /dev/null")
+    assert driver.snapshots(guest.name) == ()
+
+    # Joined into one overlay again; off and on, it is whole.
+    assert len(overlays(guest.name)) == 1
+    driver.stop(guest.name)
+    guest.await_state(State.STOPPED)
+    driver.update(guest.definition)
+    driver.start(guest.name)
+    guest.await_ssh()
+    assert guest.ssh("cat mark") == "three\n"
+    driver.destroy(guest.name)
+    assert overlays(guest.name) == []
+
+
+def overlays(name: str) -> list[str]:
+    """The files of a machine in the pool, but for the seed."""
+    return [path.name for path in SYSTEM_DIRECTORY.iterdir() if name in path.name and not path.name.endswith(".iso")]
 
 
 def test_a_guest_without_live_folders_is_saved_to_disk(guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, State
+from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Snapshot, State
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.spec import FolderKind
-from vmctl.testing.shelf import Content, FakeMachine, Shelf
+from vmctl.testing.shelf import Content, FakeMachine, FakeSnapshot, Shelf
 
 KILL = "kill"
 FAULT_KEY = "fail"
@@ -18,7 +19,7 @@ RUNNING = (State.RUNNING, State.STARTING, State.STOPPING)
 
 
 class FakeDriver:
-    """The whole driver protocol, ``Suspends`` included, in memory or in a file.
+    """The whole driver protocol, ``Suspends`` and ``Snapshots`` included, in memory or in a file.
 
     Options (``Host.options``, so ``fake: {…}`` of a Vmfile where it is installed as the provider ``fake``):
         directory: keep the machines in ``machines.json`` there, shared by all processes that name it.
@@ -28,6 +29,7 @@ class FakeDriver:
         calls: every call as (method, machine), in order; "" for calls about none.
         on_call: called with the same before each call; may raise, wait, or kill.
         ignores_button: guests do not react to ``stop`` without ``force``.
+        keeps_memory: snapshots of running machines hold their memory.
         problem: what ``usable`` says.
     """
 
@@ -48,6 +50,7 @@ class FakeDriver:
         self.calls: list[tuple[str, str]] = []
         self.on_call: Callable[[str, str], None] = lambda _method, _machine: None
         self.ignores_button = False
+        self.keeps_memory = host.options.get("keeps_memory", True) is not False
         self.problem = ""
         self._configured = _configured_faults(host.options.get(FAULT_KEY))
 
@@ -117,8 +120,8 @@ class FakeDriver:
         self._begin("update", definition.name)
         with self._shelf.open() as content:
             machine = _existing(content, definition.name)
-            if machine.state in (*RUNNING, State.PAUSED):
-                raise WrongState(f"the machine {definition.name!r} is running", hint="vmctl reload")
+            if machine.state in (*RUNNING, State.PAUSED, State.SAVED):
+                raise WrongState(f"the machine {definition.name!r} is {machine.state.value}", hint="vmctl reload")
             machine.tag, machine.address = definition.tag, _ssh(definition)
             machine.hardware = _hardware(definition)
             machine.disk = max(machine.disk, definition.spec.disk or 0)
@@ -168,6 +171,59 @@ class FakeDriver:
             machine = content.machines.get(name)
             return machine.address if machine is not None and machine.state in RUNNING else None
 
+    def snapshots(self, name: str) -> tuple[Snapshot, ...]:
+        """As they were made."""
+        self._begin("snapshots", name)
+        with self._shelf.open() as content:
+            machine = _existing(content, name)
+            return tuple(_told(kept, machine) for kept in machine.snapshots)
+
+    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
+        """Written down."""
+        self._begin("save_snapshot", name)
+        with self._shelf.open() as content:
+            machine = _existing(content, name)
+            older = _kept(machine, snapshot)
+            if older and not replace:
+                raise WrongState(f"{name!r} has a snapshot {snapshot!r} already", hint="use another name")
+            if machine.state not in (*RUNNING, State.STOPPED, State.CRASHED):
+                raise WrongState(f"the machine {name!r} is {machine.state.value}", hint="vmctl resume")
+            if older:
+                _drop(machine, older)
+            made = FakeSnapshot(
+                name=snapshot,
+                parent=machine.current,
+                date=time.time(),
+                memory=self.keeps_memory and machine.state in RUNNING,
+                note=note,
+                disk=machine.disk,
+                address=machine.address,
+                hardware=machine.hardware,
+            )
+            machine.snapshots.append(made)
+            machine.current = snapshot
+            return _told(made, machine)
+
+    def restore_snapshot(self, name: str, snapshot: str) -> None:
+        """Saved or stopped, with the hardware of then."""
+        self._begin("restore_snapshot", name)
+        with self._shelf.open() as content:
+            machine = _existing(content, name)
+            kept = _kept(machine, snapshot)
+            if kept is None:
+                raise WrongState(f"{name!r} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
+            machine.disk, machine.address, machine.hardware = kept.disk, kept.address, kept.hardware
+            machine.current = snapshot
+            machine.state = State.SAVED if kept.memory else State.STOPPED
+
+    def remove_snapshot(self, name: str, snapshot: str) -> None:
+        """Forgotten."""
+        self._begin("remove_snapshot", name)
+        with self._shelf.open() as content:
+            machine = _existing(content, name)
+            if kept := _kept(machine, snapshot):
+                _drop(machine, kept)
+
     def _begin(self, method: str, machine: str = "") -> None:
         self.calls.append((method, machine))
         self.on_call(method, machine)
@@ -189,6 +245,29 @@ def _existing(content: Content, name: str) -> FakeMachine:
     if name not in content.machines:
         raise WrongState(f"there is no machine {name!r}", hint="vmctl up")
     return content.machines[name]
+
+
+def _kept(machine: FakeMachine, snapshot: str) -> FakeSnapshot | None:
+    return next((kept for kept in machine.snapshots if kept.name == snapshot), None)
+
+
+def _drop(machine: FakeMachine, gone: FakeSnapshot) -> None:
+    machine.snapshots.remove(gone)
+    for kept in machine.snapshots:
+        kept.parent = gone.parent if kept.parent == gone.name else kept.parent
+    machine.current = gone.parent if machine.current == gone.name else machine.current
+
+
+def _told(kept: FakeSnapshot, machine: FakeMachine) -> Snapshot:
+    return Snapshot(
+        name=kept.name,
+        parent=kept.parent,
+        date=kept.date,
+        size=0,
+        memory=kept.memory,
+        current=machine.current == kept.name,
+        note=kept.note,
+    )
 
 
 def _observed(machine: FakeMachine) -> Observed:

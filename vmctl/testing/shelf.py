@@ -16,6 +16,20 @@ from vmctl.store import files
 
 
 @dataclass
+class FakeSnapshot:
+    """A state of a fake machine that was kept."""
+
+    name: str
+    parent: str
+    date: float
+    memory: bool
+    note: str
+    disk: int
+    address: Address | None
+    hardware: dict[str, Any]
+
+
+@dataclass
 class FakeMachine:
     """A machine that exists only on paper."""
 
@@ -28,6 +42,9 @@ class FakeMachine:
     """How often it was started or restored."""
     hardware: dict[str, Any] = field(default_factory=dict)
     """What the last ``create`` or ``update`` asked for."""
+    snapshots: list[FakeSnapshot] = field(default_factory=list)
+    current: str = ""
+    """The snapshot that the present state builds on."""
 
 
 @dataclass
@@ -80,7 +97,14 @@ def _machine(row: dict[str, Any]) -> FakeMachine:
         **{
             **row,
             "tag": Tag(**row["tag"]),
-            "address": Address(**row["address"]) if row["address"] else None,
+            "address": _address(row["address"]),
             "state": State(row["state"]),
+            "snapshots": [
+                FakeSnapshot(**{**kept, "address": _address(kept["address"])}) for kept in row.get("snapshots", ())
+            ],
         }
     )
+
+
+def _address(row: dict[str, Any] | None) -> Address | None:
+    return Address(**row) if row else None

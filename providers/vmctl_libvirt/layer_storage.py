@@ -1,0 +1,66 @@
+"""The volumes that a machine's snapshots keep: frozen overlays, each the ground of others, and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from vmctl_libvirt.storage import MEMORY, OVERLAY, Storage, Volume
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One overlay of a machine."""
+
+    path: str
+    below: str
+    """Path of the volume that it stands on."""
+    allocation: int
+    """Bytes that it takes up on disk."""
+
+
+class LayerStorage(Storage):
+    """The pool, with what snapshots need of it."""
+
+    def stack(self, machine: str, layer: str, below: str) -> str:
+        """A new, empty overlay on ``below``, as large as that; its path."""
+        ground = self._connection.storageVolLookupByPath(below)
+        volume = Volume(
+            f"{machine}.{layer}.{OVERLAY}", "qcow2", int(ground.info()[1]), backing=below, backing_format="qcow2"
+        )
+        return str(self._replace(self._pool(), volume).path())
+
+    def memory(self, machine: str, layer: str) -> str:
+        """An empty volume for a snapshot's memory; its path."""
+        return str(self._replace(self._pool(), Volume(f"{machine}.{layer}.{MEMORY}", "raw", 1)).path())
+
+    def memory_path(self, machine: str, layer: str) -> str:
+        """Where the memory of a snapshot is."""
+        return str(self._pool().storageVolLookupByName(f"{machine}.{layer}.{MEMORY}").path())
+
+    def overlays(self, machine: str) -> Mapping[str, Overlay]:
+        """All overlays of a machine, by path."""
+        found = [_overlay(volume) for volume in self._of(machine) if volume.name().endswith(f".{OVERLAY}")]
+        return {each.path: each for each in found}
+
+    def memories(self, machine: str) -> Mapping[str, int]:
+        """Bytes on disk of the memory that snapshots keep, by path."""
+        found = [volume for volume in self._of(machine) if volume.name().endswith(f".{MEMORY}")]
+        return {volume.path(): int(volume.info()[2]) for volume in found}
+
+    def delete(self, path: str) -> None:
+        """Delete a volume; absent: nothing."""
+        volume = self._find_path(path)
+        if volume is not None:
+            volume.delete(0)
+
+    def refresh(self) -> None:
+        """Have libvirt look at the files again that others than itself have changed."""
+        self._pool().refresh(0)
+
+
+def _overlay(volume: Any) -> Overlay:
+    root = ET.fromstring(volume.XMLDesc(0))  # noqa: S314  libvirt made this text
+    return Overlay(volume.path(), root.findtext("backingStore/path") or "", int(volume.info()[2]))

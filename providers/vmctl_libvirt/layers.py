@@ -1,0 +1,121 @@
+"""What vmctl writes into a domain's metadata about its snapshots: their volumes, and how they build on each other.
+
+Pure data; ``snapshots`` acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from vmctl_libvirt.errors import is_code, library
+
+NAMESPACE = "urn:x-vmctl:snapshots:1"
+PREFIX = "vmctlsnap"
+YES = "yes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One snapshot."""
+
+    id: str
+    """8 hex digits; its memory is in a volume named by it."""
+    name: str
+    parent: str
+    date: float
+    memory: bool
+    disk: str
+    """Path of the volume that holds the disk as it was; nothing writes to it any more."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """All snapshots of one machine, parents first."""
+
+    layers: tuple[Layer, ...] = ()
+    current: str = ""
+    """Name of the one that the machine's disk builds on; "" = none."""
+
+    def find(self, name: str) -> Layer | None:
+        """The snapshot of that name."""
+        return next((layer for layer in self.layers if layer.name == name), None)
+
+    def with_layer(self, layer: Layer) -> Tree:
+        """Also this snapshot of the present state, in place of one of the same name."""
+        rest = self.without(layer.name)
+        return Tree((*rest.layers, replace(layer, parent=rest.current)), current=layer.name)
+
+    def without(self, name: str) -> Tree:
+        """Not that snapshot; what builds on it builds on its parent then."""
+        gone = self.find(name)
+        if gone is None:
+            return self
+        kept = (layer for layer in self.layers if layer.name != name)
+        moved = (replace(layer, parent=gone.parent) if layer.parent == name else layer for layer in kept)
+        return Tree(tuple(moved), current=gone.parent if self.current == name else self.current)
+
+    def moved(self, old: str, new: str) -> Tree:
+        """What was in the volume ``old`` is in ``new``."""
+        layers = (replace(layer, disk=new) if layer.disk == old else layer for layer in self.layers)
+        return replace(self, layers=tuple(layers))
+
+
+def read(domain: Any) -> Tree:
+    """The snapshots of a domain, as its next start will know them."""
+    libvirt = library()
+    try:
+        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    except libvirt.libvirtError as error:
+        if is_code(error, "VIR_ERR_NO_DOMAIN_METADATA"):
+            return Tree()
+        raise
+    return parse(text)
+
+
+def write(domain: Any, tree: Tree) -> None:
+    """Have a domain remember its snapshots."""
+    libvirt = library()
+    text = None if tree == Tree() else ET.tostring(element(tree, qualified=False), encoding="unicode")
+    where = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, where)
+
+
+def parse(text: str) -> Tree:
+    """The snapshots in an element as libvirt returns it."""
+    root = ET.fromstring(text)  # noqa: S314  libvirt made this text
+    return Tree(tuple(_layers(root)), current=root.get("current", ""))
+
+
+def element(tree: Tree, *, qualified: bool = True) -> ET.Element:
+    """The element for a domain's metadata; ``setMetadata`` adds the namespace itself."""
+    prefix = f"{{{NAMESPACE}}}" if qualified else ""
+    root = ET.Element(f"{prefix}snapshots", {"current": tree.current})
+    for layer in tree.layers:
+        facts = {
+            "id": layer.id,
+            "name": layer.name,
+            "parent": layer.parent,
+            "date": repr(layer.date),
+            "memory": YES if layer.memory else "no",
+            "disk": layer.disk,
+            "note": layer.note,
+        }
+        ET.SubElement(root, f"{prefix}snapshot", facts)
+    return root
+
+
+def _layers(root: ET.Element) -> Iterator[Layer]:
+    for found in root:
+        yield Layer(
+            id=found.get("id", ""),
+            name=found.get("name", ""),
+            parent=found.get("parent", ""),
+            date=float(found.get("date", "0")),
+            memory=found.get("memory") == YES,
+            disk=found.get("disk", ""),
+            note=found.get("note", ""),
+        )

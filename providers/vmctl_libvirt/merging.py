@@ -1,0 +1,133 @@
+"""Short chains: an overlay that no snapshot names any more goes, or takes in the one that stands on it.
+
+Joining two overlays keeps what both show. It is done by libvirt where the machine runs, else by qemu-img where vmctl
+may write to the pool; else the overlay stays until one of the two is the case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vmctl import process
+from vmctl.driver import State
+from vmctl.process import ProgramMissing
+from vmctl.wait import Deadline, until
+from vmctl_libvirt import domain_edit, layers, machines
+from vmctl_libvirt.domain_edit import Edit
+from vmctl_libvirt.errors import library
+from vmctl_libvirt.layer_storage import LayerStorage, Overlay
+from vmctl_libvirt.layers import Tree
+
+COPYING = 3600.0
+"""Seconds for joining two overlays."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The overlays of one machine."""
+
+    connection: Any
+    storage: LayerStorage
+    name: str
+    domain: Any
+    writes_pool: bool
+
+    def tidy(self, tree: Tree, top: str) -> None:
+        """Delete what is not needed; then join what can be joined, one pair after the other."""
+        self._drop_unused(tree, top)
+        while pair := joinable(self.storage.overlays(self.name), tree, top):
+            lower, upper = pair
+            if not self._join(lower, upper, tree, is_top=upper == top):
+                return
+            tree, top = layers.read(self.domain), domain_edit.root_disk(self.domain)
+            self.storage.delete(upper)
+
+    def _drop_unused(self, tree: Tree, top: str) -> None:
+        present = self.storage.overlays(self.name)
+        for path in present.keys() - needed(present, tree, top):
+            self.storage.delete(path)
+
+    def _join(self, lower: str, upper: str, tree: Tree, *, is_top: bool) -> bool:
+        """Have ``lower`` hold what ``upper`` shows, and all use it in place of ``upper``; whether it was done."""
+        state = machines.state_of(self.domain)
+        if state is State.RUNNING and self._is_live(upper):
+            self._commit_live(lower, upper, is_top=is_top)
+        elif state in (State.STOPPED, State.CRASHED) and self.writes_pool:
+            if not self._commit_file(lower, upper):
+                return False
+        else:
+            return False
+        edit = Edit(disk=lower if is_top else None, tree=tree.moved(upper, lower))
+        domain_edit.redefine(self.connection, self.domain, edit)
+        return True
+
+    def _is_live(self, path: str) -> bool:
+        """Whether the running machine reads this overlay: it may belong to another branch of the tree."""
+        present = self.storage.overlays(self.name)
+        at = domain_edit.root_disk(self.domain)
+        while at in present:
+            if at == path:
+                return True
+            at = present[at].below
+        return False
+
+    def _commit_live(self, lower: str, upper: str, *, is_top: bool) -> None:
+        libvirt = library()
+        target = domain_edit.targets(self.domain)[0]
+        flags = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE if is_top else 0
+        self.domain.blockCommit(target, lower, None if is_top else upper, 0, flags)
+
+        def is_done() -> bool:
+            info = self.domain.blockJobInfo(target, 0)
+            return not info or (is_top and info["cur"] == info["end"] and info["end"] > 0)
+
+        until(is_done, Deadline.after(COPYING), f"the disk of {self.name} to be joined")
+        if is_top:
+            self._pivot(target)
+
+    def _pivot(self, target: str) -> None:
+        libvirt = library()
+
+        def is_ready() -> bool:
+            try:
+                self.domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+            except libvirt.libvirtError:
+                return not self.domain.blockJobInfo(target, 0)
+            return True
+
+        until(is_ready, Deadline.after(60), f"the disk of {self.name} to be joined")
+
+    def _commit_file(self, lower: str, upper: str) -> bool:
+        try:
+            qemu_img = process.find("qemu-img", package="qemu-utils")
+        except ProgramMissing:
+            return False
+        process.run([qemu_img, "commit", "-q", upper], deadline=COPYING)
+        for each in self.storage.overlays(self.name).values():
+            if each.below == upper:
+                process.run([qemu_img, "rebase", "-u", "-b", lower, "-F", "qcow2", each.path], deadline=COPYING)
+        self.storage.refresh()
+        return True
+
+
+def needed(present: Mapping[str, Overlay], tree: Tree, top: str) -> set[str]:
+    """Paths of the overlays that the machine or a snapshot stands on."""
+    found: set[str] = set()
+    for path in (top, *(layer.disk for layer in tree.layers)):
+        at = path
+        while at in present and at not in found:
+            found.add(at)
+            at = present[at].below
+    return found
+
+
+def joinable(present: Mapping[str, Overlay], tree: Tree, top: str) -> tuple[str, str] | None:
+    """An overlay that nobody names, and the only one that stands on it; None = there is no such pair."""
+    named = {top, *(layer.disk for layer in tree.layers)}
+    for path in sorted(present):
+        above = [each.path for each in present.values() if each.below == path]
+        if path not in named and len(above) == 1:
+            return path, above[0]
+    return None

@@ -1,0 +1,160 @@
+"""Snapshots: the overlay that a machine writes to is frozen, and a new one put on top of it; memory goes to a file.
+
+libvirt's own internal snapshots would need no files, but it refuses them for UEFI machines, for machines with a live
+folder, and beside a raw disk such as the seed; and it can not go back to its own external ones before version 10. So
+vmctl lets libvirt make external ones, and keeps account of them itself, in the domain's metadata.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vmctl import interrupt, templates
+from vmctl.driver import Snapshot, State
+from vmctl.errors import VmctlError, WrongState
+from vmctl_libvirt import domain_edit, identity, layers, machines, merging
+from vmctl_libvirt.domain_edit import Edit
+from vmctl_libvirt.errors import library
+from vmctl_libvirt.layer_storage import LayerStorage
+from vmctl_libvirt.layers import Layer, Tree
+
+logger = logging.getLogger(__name__)
+
+RUNNING = (State.RUNNING, State.PAUSED)
+POSSIBLE = (*RUNNING, State.STOPPED, State.CRASHED)
+
+
+@dataclass(frozen=True)
+class Snapshotter:
+    """Acts on one machine's snapshots, on an open connection. Methods raise ``libvirt.libvirtError``."""
+
+    connection: Any
+    storage: LayerStorage
+    name: str
+    runs_guests: bool
+    writes_pool: bool
+
+    def all(self) -> tuple[Snapshot, ...]:
+        """The snapshots, parents first."""
+        domain, _ = machines.must_find(self.connection, self.name)
+        return tuple(self._told(layers.read(domain)))
+
+    def save(self, snapshot: str, *, replacing: bool, note: str) -> Snapshot:
+        """Keep the present state."""
+        domain, _ = machines.must_find(self.connection, self.name)
+        tree, state = layers.read(domain), machines.state_of(domain)
+        if tree.find(snapshot) and not replacing:
+            raise WrongState(f"{self.name} has a snapshot {snapshot!r} already", hint="vmctl snapshot save --force")
+        if state not in POSSIBLE:
+            raise WrongState(f"{self.name} is {state.value}: nothing can be kept of that", hint="vmctl resume")
+        layer = Layer(
+            id=secrets.token_hex(4), name=snapshot, parent="", date=time.time(), memory=state in RUNNING,
+            disk=domain_edit.root_disk(domain), note=note,
+        )  # fmt: skip
+        with interrupt.shielded():
+            self._freeze(domain, tree, layer, state)
+            self._try_to_tidy(domain)
+        return next(each for each in self.all() if each.name == snapshot)
+
+    def restore(self, snapshot: str) -> None:
+        """Go back: a new overlay on the frozen one, and the snapshot's memory for the next start."""
+        domain, mark = machines.must_find(self.connection, self.name)
+        tree = layers.read(domain)
+        layer = tree.find(snapshot)
+        if layer is None:
+            raise WrongState(f"{self.name} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
+        with interrupt.shielded():
+            machines.stop(self.connection, self.name, force=True)
+            top = self.storage.stack(self.name, secrets.token_hex(4), layer.disk)
+            memory = self.storage.memory_path(self.name, layer.id) if layer.memory else ""
+            edit = Edit(disk=top, mark=replace(mark, resume=memory), tree=replace(tree, current=snapshot))
+            domain_edit.redefine(self.connection, domain, edit)
+            self._try_to_tidy(domain)
+
+    def remove(self, snapshot: str) -> None:
+        """Forget one; what nothing builds on is deleted, the rest joined with what builds on it, where that can be."""
+        domain, mark = machines.must_find(self.connection, self.name)
+        tree = layers.read(domain)
+        layer = tree.find(snapshot)
+        if layer is None:
+            return
+        with interrupt.shielded():
+            if mark.resume and mark.resume == self.storage.memory_path(self.name, layer.id):
+                raise WrongState(
+                    f"{self.name} goes on from the memory of {snapshot!r} when it is started next",
+                    hint="vmctl up, or vmctl halt to give that up",
+                )
+            layers.write(domain, tree.without(snapshot))
+            self._tidy(domain)
+
+    def _freeze(self, domain: Any, tree: Tree, layer: Layer, state: State) -> None:
+        """Put a new overlay on top, and remember the one below as a snapshot."""
+        top = self.storage.stack(self.name, secrets.token_hex(4), layer.disk)
+        memory = self.storage.memory(self.name, layer.id) if layer.memory else ""
+        try:
+            if state in RUNNING and self.runs_guests and not self._freeze_live(domain, top, memory):
+                layer = replace(layer, memory=False)
+            domain_edit.redefine(self.connection, domain, Edit(disk=top, tree=tree.with_layer(layer)))
+        except BaseException:
+            self._try_to_tidy(domain)
+            raise
+
+    def _freeze_live(self, domain: Any, top: str, memory: str) -> bool:
+        """Have a running machine write to ``top`` from now on; whether its memory could be written to ``memory``."""
+        libvirt = library()
+        flags = (
+            libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+            | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
+            | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
+        )
+        disks = domain_edit.targets(domain)
+        try:
+            domain.snapshotCreateXML(_xml(memory, top, disks), flags)
+        except libvirt.libvirtError as error:
+            if not machines.is_unsavable(error):
+                raise
+            domain.snapshotCreateXML(_xml("", top, disks), flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
+            return False
+        return True
+
+    def _try_to_tidy(self, domain: Any) -> None:
+        """What can not be put away now will be by the next command; it is no reason to fail."""
+        try:
+            self._tidy(domain)
+        except (library().libvirtError, VmctlError) as error:
+            logger.debug("snapshots of %s: %s", self.name, error)
+
+    def _tidy(self, domain: Any) -> None:
+        """Delete what no snapshot and no machine needs any more, and shorten chains."""
+        tree, top = layers.read(domain), domain_edit.root_disk(domain)
+        merging.Chain(self.connection, self.storage, self.name, domain, self.writes_pool).tidy(tree, top)
+        mark = identity.read(domain)
+        wanted = {layer.id for layer in layers.read(domain).layers if layer.memory}
+        for path in self.storage.memories(self.name):
+            if path.split(".")[-2] not in wanted and not (mark and mark.resume == path):
+                self.storage.delete(path)
+
+    def _told(self, tree: Tree) -> Iterator[Snapshot]:
+        overlays, memories = self.storage.overlays(self.name), self.storage.memories(self.name)
+        by_id = {path.split(".")[-2]: size for path, size in memories.items()}
+        for layer in tree.layers:
+            disk = overlays.get(layer.disk)
+            yield Snapshot(
+                name=layer.name,
+                parent=layer.parent,
+                date=layer.date,
+                size=(disk.allocation if disk else 0) + by_id.get(layer.id, 0),
+                memory=layer.memory,
+                current=layer.name == tree.current,
+                note=layer.note,
+            )
+
+
+def _xml(memory: str, top: str, disks: Sequence[str]) -> str:
+    target, *others = disks
+    return templates.render("vmctl_libvirt", "snapshot.xml.j2", memory=memory, top=top, target=target, others=others)
