@@ -57,6 +57,12 @@ def root_disk(domain: Any) -> str:
     return "" if source is None else source.get("file", "")
 
 
+def mark_in(text: str) -> Mark | None:
+    """The mark in a domain's XML."""
+    found = ET.fromstring(text).find(f"metadata/{{{identity.NAMESPACE}}}machine")  # noqa: S314  libvirt made this text
+    return None if found is None else identity.parse(ET.tostring(found, encoding="unicode"))
+
+
 def targets(domain: Any) -> tuple[str, ...]:
     """Names of the domain's disks inside it ("vda"), the root disk first."""
     root = ET.fromstring(domain.XMLDesc(0))  # noqa: S314  as above

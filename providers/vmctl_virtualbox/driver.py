@@ -13,7 +13,7 @@ from vmctl.spec import LOOPBACK
 from vmctl_virtualbox import answers, checks, hardware, identity, knobs, media, networks, states
 from vmctl_virtualbox.machine import Machine
 from vmctl_virtualbox.media import Media
-from vmctl_virtualbox.snapshots import Kept, read_kept
+from vmctl_virtualbox.snapshots import Snapshotter
 from vmctl_virtualbox.vboxmanage import VBoxManage
 
 NEWEST_KNOWN = (7, 2)
@@ -142,36 +142,19 @@ class VirtualBoxDriver:
 
     def snapshots(self, name: str) -> tuple[Snapshot, ...]:
         """The machine's snapshots, parents first."""
-        return tuple(kept.snapshot for kept in self._kept(Machine(self._door, name)))
+        return tuple(kept.snapshot for kept in self._snapshots(name).all())
 
-    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False) -> Snapshot:
+    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
         """Keep the present state, with the memory of a running machine."""
-        machine = Machine(self._door, name)
-        older = self._find(machine, snapshot)
-        if older and not replace:
-            raise WrongState(
-                f"{name} has a snapshot {snapshot!r} already", hint=f"vmctl snapshot save --force {snapshot}"
-            )
-        machine.existing()
-        self._door("snapshot", machine.uuid, "take", snapshot)
-        if older:
-            self._door("snapshot", machine.uuid, "delete", older.uuid)
-        return next(kept.snapshot for kept in self._kept(machine) if kept.snapshot.name == snapshot)
+        return self._snapshots(name).save(snapshot, replacing=replace, note=note)
 
     def restore_snapshot(self, name: str, snapshot: str) -> None:
         """Go back to a snapshot; a running machine is cut off first."""
-        machine = Machine(self._door, name)
-        kept = self._find(machine, snapshot)
-        if kept is None:
-            raise WrongState(f"{name} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
-        machine.stop_now()
-        self._door("snapshot", machine.uuid, "restore", kept.uuid)
+        self._snapshots(name).restore(snapshot)
 
     def remove_snapshot(self, name: str, snapshot: str) -> None:
         """Forget a snapshot; what builds on it is kept."""
-        machine = Machine(self._door, name)
-        if kept := self._find(machine, snapshot):
-            self._door("snapshot", machine.uuid, "delete", kept.uuid)
+        self._snapshots(name).remove(snapshot)
 
     # -- parts of the above
 
@@ -231,11 +214,8 @@ class VirtualBoxDriver:
         shown = machine.shown()
         return answers.Shown(shown["VMState"], shown.get("VMStateChangeTime", "")) if shown else None
 
-    def _kept(self, machine: Machine) -> tuple[Kept, ...]:
-        return read_kept(Path(machine.existing()["CfgFile"]))
-
-    def _find(self, machine: Machine, snapshot: str) -> Kept | None:
-        return next((kept for kept in self._kept(machine) if kept.snapshot.name == snapshot), None)
+    def _snapshots(self, name: str) -> Snapshotter:
+        return Snapshotter(self._door, Machine(self._door, name))
 
 
 def _mark(definition: Definition) -> identity.Mark:

@@ -1,7 +1,7 @@
-"""A machine's snapshots, as its settings file tells them.
+"""A machine's snapshots: VBoxManage makes them, the machine's settings file tells of them.
 
-VBoxManage lists names only. When a snapshot was taken, whether it holds memory, and which files it keeps stands in
-the machine's settings file, which VirtualBox replaces atomically after each change.
+VBoxManage itself lists names only. When a snapshot was taken, whether it holds memory, and which files it keeps
+stands in the machine's settings file, which VirtualBox replaces atomically after each change.
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from vmctl.driver import Snapshot
-from vmctl.errors import VmctlError
+from vmctl import interrupt
+from vmctl.driver import Snapshot, State
+from vmctl.errors import VmctlError, WrongState
+from vmctl_virtualbox import states
+from vmctl_virtualbox.machine import Machine
+from vmctl_virtualbox.vboxmanage import COPY_DEADLINE, VBoxManage
 
+POSSIBLE = (State.RUNNING, State.PAUSED, State.STOPPED, State.CRASHED)
 NAMESPACE = "{http://www.virtualbox.org/}"
 
 
@@ -24,6 +29,59 @@ class Kept:
 
     uuid: str
     snapshot: Snapshot
+
+
+@dataclass(frozen=True)
+class Snapshotter:
+    """Acts on one machine's snapshots."""
+
+    door: VBoxManage
+    machine: Machine
+
+    def all(self) -> tuple[Kept, ...]:
+        """The snapshots, parents first; of several with one name (a `save --force` was killed) the newest."""
+        kept = read_kept(Path(self.machine.existing()["CfgFile"]))
+        newest = {each.snapshot.name: each for each in sorted(kept, key=lambda each: each.snapshot.date)}
+        return tuple(each for each in kept if newest[each.snapshot.name] is each)
+
+    def save(self, snapshot: str, *, replacing: bool, note: str) -> Snapshot:
+        """Keep the present state under a name."""
+        name = self.machine.name
+        older = self._named(snapshot)
+        if older and not replacing:
+            raise WrongState(f"{name} has a snapshot {snapshot!r} already", hint="vmctl snapshot save --force")
+        word = self.machine.existing()["VMState"]
+        if states.state(word) not in POSSIBLE:
+            raise WrongState(f"{name} is {word}: nothing can be kept of that", hint="vmctl resume")
+        description = ("--description", note) if note else ()
+        with interrupt.shielded():
+            self.door("snapshot", self.machine.uuid, "take", snapshot, *description, deadline=COPY_DEADLINE)
+            for each in older:
+                self._delete(each)
+        return next(kept.snapshot for kept in self.all() if kept.snapshot.name == snapshot)
+
+    def restore(self, snapshot: str) -> None:
+        """Go back to the newest snapshot of a name."""
+        kept = self._named(snapshot)
+        if not kept:
+            raise WrongState(f"{self.machine.name} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
+        with interrupt.shielded():
+            self.machine.stop_now()
+            self.door("snapshot", self.machine.uuid, "restore", kept[-1].uuid)
+
+    def remove(self, snapshot: str) -> None:
+        """Forget all snapshots of a name."""
+        with interrupt.shielded():
+            for each in self._named(snapshot):
+                self._delete(each)
+
+    def _delete(self, kept: Kept) -> None:
+        """Joining two disks may take its time."""
+        self.door("snapshot", self.machine.uuid, "delete", kept.uuid, deadline=COPY_DEADLINE)
+
+    def _named(self, snapshot: str) -> list[Kept]:
+        kept = read_kept(Path(self.machine.existing()["CfgFile"]))
+        return sorted((each for each in kept if each.snapshot.name == snapshot), key=lambda each: each.snapshot.date)
 
 
 def read_kept(settings: Path) -> tuple[Kept, ...]:
@@ -63,6 +121,7 @@ def _walk(
             size=sum(file.stat().st_blocks * 512 for file in files if file.exists()),
             memory=bool(state),
             current=uuid == current,
+            note=element.findtext(f"{NAMESPACE}Description") or "",
         ),
     )
     for child in element.findall(f"{NAMESPACE}Snapshots/{NAMESPACE}Snapshot"):

@@ -61,6 +61,10 @@ class FakeGuests(FakeDriver):
         super().suspend(name)
         self._end(name)
 
+    def restore_snapshot(self, name: str, snapshot: str) -> None:
+        super().restore_snapshot(name, snapshot)
+        self._end(name)
+
     def destroy(self, name: str) -> None:
         super().destroy(name)
         self._end(name)

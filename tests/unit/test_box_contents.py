@@ -108,7 +108,8 @@ def test_a_virtualbox_box_and_an_ova(tmp_path: Path, home: HomeLayout) -> None:
     vmdk = disk(tmp_path / "b-disk001.vmdk", "vmdk", "-o", "subformat=streamOptimized").read_bytes()
     members = {"box.ovf": text.encode(), "b-disk001.vmdk": vmdk}
     box, _ = add(written(tmp_path / "vb.box", tarred(members)), home)
-    assert (box.user, box.firmware, box.defaults) == ("vagrant", "uefi", {"cpus": 2, "memory": "512MiB"})
+    hardware = {"cpus": 2, "memory": "512MiB", "virtualbox": {"controller": "sata"}}
+    assert (box.user, box.firmware, box.defaults) == ("vagrant", "uefi", hardware)
     assert content(box) == CONTENT
     members = {"appliance.ovf": text.encode(), "appliance.mf": b"", "b-disk001.vmdk": vmdk}
     ova, _ = add(written(tmp_path / "app.ova", tarred(members, mode="w")), home)

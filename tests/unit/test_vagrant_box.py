@@ -153,3 +153,18 @@ def test_any_metadata_is_read_or_refused(
     except BadBox:
         return
     assert all(disk.is_file() and disk.is_relative_to(root) for disk in read.disks)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "controller"), [("VirtioSCSI", "virtio"), ("AHCI", "sata"), ("PIIX4", "sata"), ("lsilogic", "sata")]
+)
+def test_what_the_boot_disk_hangs_on(tmp_path: Path, subtype: str, controller: str) -> None:
+    path = tmp_path / "box.ovf"
+    item = (
+        f"<Item><rasd:InstanceID>3</rasd:InstanceID><rasd:ResourceSubType>{subtype}</rasd:ResourceSubType>"
+        "<rasd:ResourceType>20</rasd:ResourceType></Item><Item><rasd:InstanceID>5</rasd:InstanceID>"
+        "<rasd:ResourceSubType>VirtioNet</rasd:ResourceSubType><rasd:ResourceType>10</rasd:ResourceType></Item>"
+        "<Item><rasd:HostResource>/disk/d1</rasd:HostResource><rasd:Parent>3</rasd:Parent>"
+    )
+    path.write_text(OVF.replace("<Item><rasd:HostResource>/disk/d1</rasd:HostResource>", item))
+    assert ovf.read(path).controller == controller

@@ -103,13 +103,16 @@ def _vagrant(box: VagrantBox) -> Said:
         user=box.user,
         arch=box.arch or "",
         firmware=box.firmware,
-        defaults=_defaults(box.cpus, box.memory) | ({} if box.share_project else {"synced_folders": []}),
+        defaults=_defaults(box.cpus, box.memory, box.controller)
+        | ({} if box.share_project else {"synced_folders": []}),
         provenance={"vagrant": {key: value for key, value in facts.items() if value}},
     )
 
 
-def _defaults(cpus: int | None, memory: int | None) -> dict[str, Any]:
+def _defaults(cpus: int | None, memory: int | None, controller: str) -> dict[str, Any]:
+    """What the guest was made for. Its drivers may be those of its own controller only, in its initial RAM disk."""
     said: dict[str, Any] = {"cpus": cpus} if cpus else {}
+    said |= {"virtualbox": {"controller": controller}} if controller else {}
     return said | ({"memory": f"{memory // MIB}MiB"} if memory and memory >= MIB else {})
 
 
@@ -132,4 +135,5 @@ def _appliance(root: Path, descriptor: Path, found: tuple[Path, ...], name: str)
     if absent := [disk for disk in disks if disk not in found]:
         raise BadBox(name, f"its descriptor names the disk {str(absent[0])!r}, which is not in it")
     disk = _only(tuple(root / disk for disk in disks), name)
-    return disk, Said(firmware=described.firmware, defaults=_defaults(described.cpus, described.memory))
+    defaults = _defaults(described.cpus, described.memory, described.controller)
+    return disk, Said(firmware=described.firmware, defaults=defaults)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 LONGEST = 8 * 1024**2
 CPU, MEMORY, DISK_DRIVE = "3", "4", "17"
+SATA, VIRTIO = "sata", "virtio"
 """CIM resource types, as OVF numbers the rows of its hardware table."""
 POWER = re.compile(r"byte\s*\*\s*2\^(\d+)")
 OLD_UNITS = {"byte": 1, "bytes": 1, "kilobytes": 1024, "megabytes": 1024**2, "gigabytes": 1024**3}
@@ -27,6 +28,8 @@ class Ovf:
     cpus: int | None = None
     memory: int | None = None
     firmware: str = "bios"
+    controller: str = SATA
+    """What the boot disk hangs on, as far as it matters to a guest: virtio, or sata for all others."""
 
 
 def read(path: Path) -> Ovf:
@@ -44,7 +47,9 @@ def read(path: Path) -> Ovf:
     disks = _disks(tree)
     if not disks:
         raise BadOvf(f"{path.name} names no disks")
-    return Ovf(disks=disks, cpus=_cpus(tree), memory=_memory(tree), firmware=_firmware(tree))
+    return Ovf(
+        disks=disks, cpus=_cpus(tree), memory=_memory(tree), firmware=_firmware(tree), controller=_controller(tree)
+    )
 
 
 class _NoDoctype(ET.TreeBuilder):
@@ -77,6 +82,13 @@ def _memory(tree: ET.Element) -> int | None:
 def _firmware(tree: ET.Element) -> str:
     kinds = [_get(one, "type").lower() for one in _all(tree, "Firmware")]
     return "uefi" if any(kind.startswith("efi") for kind in kinds) else "bios"
+
+
+def _controller(tree: ET.Element) -> str:
+    parents = [_text(item, "Parent") for item in _items(tree, DISK_DRIVE)]
+    rows = [*_all(tree, "Item"), *_all(tree, "StorageItem")]
+    kinds = [_text(row, "ResourceSubType").lower() for row in rows if _text(row, "InstanceID") in parents[:1]]
+    return VIRTIO if any(VIRTIO in kind for kind in kinds) else SATA
 
 
 def _items(tree: ET.Element, kind: str) -> list[ET.Element]:

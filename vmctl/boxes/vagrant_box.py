@@ -60,6 +60,8 @@ class VagrantBox:
     cpus: int | None = None
     memory: int | None = None
     firmware: str = "bios"
+    controller: str = ""
+    """What its disk hangs on in VirtualBox (``Ovf.controller``); "" = it is for another provider."""
     share_project: bool = True
     """False: the box does not want the project's directory shared by default."""
     info: Mapping[str, Any] = field(default_factory=dict)
@@ -99,6 +101,7 @@ def read(root: Path, *, name: str) -> VagrantBox:
         cpus=settings.number(f"{provider}.cpus") or (described.cpus if described else None),
         memory=_memory(settings, provider) or (described.memory if described else None),
         firmware=_firmware(settings, provider, described),
+        controller=described.controller if described else "",
         share_project="/vagrant" not in settings.disabled_folders,
         info=_object(root / "info.json", name) if (root / "info.json").is_file() else {},
         unread=settings.unread,

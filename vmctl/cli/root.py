@@ -21,6 +21,7 @@ SUMMARIES: dict[str, tuple[str, str, str]] = {
     "status": ("status", "status", "Show this project's machines."),
     "list": ("list", "list_", "Show all machines of all projects."),
     "plan": ("up", "plan", "Show what `up` would do."),
+    "snapshot": ("snapshot", "snapshot", "Keep machines' states by name, and go back to them."),
     "ssh": ("guest", "ssh", "Open a shell in a machine, or run a command there."),
     "ssh-config": ("guest", "ssh_config", "Print OpenSSH configuration for machines."),
     "exec": ("guest", "exec_", "Run a program in machines, arguments passed exactly."),

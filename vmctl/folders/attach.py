@@ -89,20 +89,22 @@ def _settle(machine: str, one: Wanted, answer: Answer, report: Report) -> str:
             text = f"{path} is live ({one.share.kind}), so its `exclude` has no effect; `type: rsync` would obey it"
             report(Notice(machine=machine, text=text))
         return one.share.kind
-    _tell_fallback(machine, one, report)
+    _tell_fallback(machine, one, said.get("refused", ""), report)
     return "rsync"
 
 
-def _tell_fallback(machine: str, one: Wanted, report: Report) -> None:
+def _tell_fallback(machine: str, one: Wanted, refused: str, report: Report) -> None:
     if one.folder.kind == "rsync":
         return
     if one.share is None:
         reason = "the hypervisor can not share folders here"
-    elif one.folder.kind == "auto":
-        reason = f"the guest's kernel has no {one.share.kind}"
+    elif refused:
+        reason = f"the guest can not mount {one.share.kind}: {refused}"
     else:
+        reason = f"the guest's kernel has no {one.share.kind}"
+    if one.share is not None and one.folder.kind != "auto":
         raise VmctlError(
-            f"{machine}: the folder {one.folder.guest} can not be shared: the guest's kernel has no {one.share.kind}",
+            f"{machine}: the folder {one.folder.guest} can not be shared: {reason}",
             hint="write `type: auto` in the Vmfile to have it copied by rsync instead",
         )
     text = f"{one.folder.guest} is a copy ({reason}): `vmctl sync --watch {machine}` keeps it up to date"

@@ -66,11 +66,20 @@ share() {
     else
         make "$3" || return
         is_empty "$3" || tell hides
-        error=$(mount -t "$1" -o "$options" -- "$2" "$3" 2>&1) || { fail "$error"; return; }
+        error=$(mount -t "$1" -o "$options" -- "$2" "$3" 2>&1) || { refuse "$error" "$@"; return; }
         tell mounted
         case ",$options," in *,ro,*) ;; *) can_write "$3" || tell unwritable ;; esac
     fi
     block="$block$2 $4 $1 $options 0 0$newline"
+}
+
+# A vboxsf that is there and can not mount (guest additions of another version) is as good as none.
+refuse() {
+    text=$1
+    shift
+    [ "$1" = vboxsf ] || { fail "$text"; return; }
+    printf 'refused\t%s\t%s\n' "$number" "$(printf %s "$text" | tr '\t\n' '  ')"
+    copy "$@"
 }
 
 copy() {

@@ -37,6 +37,10 @@ class Job:
     """The machine came back from a saved state in this run."""
     passed: set[str] = field(default_factory=set)
     """Names of the steps that are behind it, done now or not needed."""
+    snapshot: str = ""
+    """The snapshot that the verb is about."""
+    replace: bool = False
+    """Whether a snapshot of that name may be replaced."""
 
     @property
     def name(self) -> str:

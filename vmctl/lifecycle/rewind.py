@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vmctl.driver import Snapshot, State
@@ -175,8 +175,3 @@ def _pushed(job: Job) -> list[int]:
 def _run(jobs: Sequence[Job], wanted: Sequence[Step]) -> Result:
     fleet.run(jobs, wanted).raise_failure()
     return Result([job.look() for job in jobs], {job.name: job.snapshot for job in jobs})
-
-
-def restored_from(result: Result) -> Mapping[str, str]:
-    """Snapshot by machine."""
-    return result.snapshots

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from vmctl import interrupt, provision, reach
 from vmctl.driver import Forward, Snapshot, Snapshots, State
 from vmctl.errors import VmctlError, WrongState
+from vmctl.lifecycle import steps
 from vmctl.lifecycle.job import Job
 from vmctl.store.records import Record
+
+if TYPE_CHECKING:
+    from vmctl.ssh import Connection
 
 FORMAT = 1
 FLUSHING = 30.0
@@ -30,6 +34,8 @@ class Kept:
     applied: Mapping[str, Any] = field(default_factory=dict)
     folders: Mapping[str, str] = field(default_factory=dict)
     provisioned: Mapping[str, Any] = field(default_factory=dict)
+    settled: bool = True
+    """Whether the first boot was over."""
 
     @classmethod
     def of(cls, job: Job) -> Self:
@@ -40,6 +46,7 @@ class Kept:
             applied=record.applied,
             folders=record.folders,
             provisioned=provision.entries(job.machine.layout),
+            settled=record.settled,
         )
 
     @classmethod
@@ -60,9 +67,8 @@ class Kept:
 
     def put_back(self, record: Record, *, memory: bool) -> Record:
         """The record of the machine that has gone back; without memory it will be given the Vmfile's hardware."""
-        if not memory:
-            return record.but(folders=self.folders, ready_run="")
-        return record.but(forwards=self.forwards, applied=self.applied, folders=self.folders, ready_run="")
+        gone_back = record.but(folders=self.folders, settled=self.settled, ready_run="")
+        return gone_back.but(forwards=self.forwards, applied=self.applied) if memory else gone_back
 
 
 def driver_of(job: Job) -> Snapshots:
@@ -84,11 +90,8 @@ def find(job: Job) -> Snapshot | None:
 
 def flush(job: Job) -> bool:
     """Have the guest write out what it has in memory, in case the snapshot can hold nothing but the disk."""
-    from vmctl.ssh import Connection
-
     try:
-        with Connection.connect(reach.login(job.workspace, job.name)) as connection:
-            connection.run(["sync"], sudo=False, deadline=FLUSHING)
+        _connected(job).run(["sync"], deadline=FLUSHING)
     except VmctlError:
         interrupt.check()
         return False  # a guest without SSH can be kept all the same
@@ -96,16 +99,42 @@ def flush(job: Job) -> bool:
 
 
 def save_snapshot(job: Job) -> bool:
-    """Keep the present state."""
-    running = job.machine.state is State.RUNNING
+    """Keep the present state; the machine is as ready afterwards as it was before."""
+    before, running = job.machine.is_ready, job.machine.state is State.RUNNING
     with interrupt.shielded():
         kept = driver_of(job).save_snapshot(
             job.machine.domain, job.snapshot, replace=job.replace, note=Kept.of(job).note()
         )
+        observed = job.look().observed
+        if before and observed and not job.machine.is_ready:
+            job.save(job.record.but(ready_run=observed.run))
     if running and not kept.memory:
         job.warn(f"snapshot {job.snapshot!r} holds the disk alone, not the memory: restoring it boots the machine")
-    job.look()
     return True
+
+
+def wind_clock(job: Job) -> bool:
+    """Set the guest's clock, which stood still while its memory was written."""
+    try:
+        _connected(job)
+        return steps.set_clock(job)
+    except VmctlError:
+        interrupt.check()
+    job.close()  # the hypervisor may have cut the connection, but not the way in
+    try:
+        _connected(job)
+        return steps.set_clock(job)
+    except VmctlError:
+        interrupt.check()
+        return False
+
+
+def _connected(job: Job) -> Connection:
+    from vmctl.ssh import Connection
+
+    if job.connection is None:
+        job.connection = Connection.connect(reach.login(job.workspace, job.name))
+    return job.connection
 
 
 def restore_snapshot(job: Job) -> bool:

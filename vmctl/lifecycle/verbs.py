@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmctl.driver import State
-from vmctl.lifecycle import down, steps
+from vmctl.lifecycle import down, snapshots, steps
 from vmctl.lifecycle.conditions import absent, exists, not_ready, not_running, off, outdated
 from vmctl.lifecycle.job import Job, Step
 
@@ -39,6 +39,13 @@ POWER_OFF = (Step(down.power_off, "cutting the power", when=lambda job: exists(j
 SUSPEND = (Step(down.suspend, "saving its memory", when=lambda job: job.machine.state is State.RUNNING),)
 RESUME = UP
 RELOAD = (*HALT, *UP)
+SAVE = (
+    Step(snapshots.flush, when=lambda job: job.machine.state is State.RUNNING),
+    Step(snapshots.save_snapshot, "saving snapshot {job.snapshot}"),
+    Step(snapshots.wind_clock, when=lambda job: job.machine.state is State.RUNNING),
+)
+RESTORE = (Step(snapshots.restore_snapshot, "going back to snapshot {job.snapshot}"),)
+DELETE = (Step(snapshots.delete_snapshot, "deleting snapshot {job.snapshot}"),)
 DESTROY = (
     Step(down.power_off, when=lambda job: exists(job) and not off(job)),
     Step(down.destroy, "destroying"),

@@ -10,11 +10,24 @@ from collections.abc import Sequence
 
 from vmctl.events import Report, ignore
 from vmctl.layout import ProjectLayout
-from vmctl.provision.ledger import check_names, forget, pending
+from vmctl.provision.ledger import check_names, entries, forget, pending, put_back
 from vmctl.provision.realm import Realm
 from vmctl.provision.target import Counts, Mode, Status, Summary, Target
 
-__all__ = ["Counts", "Mode", "Realm", "Status", "Summary", "Target", "check_names", "forget", "pending", "run"]
+__all__ = [
+    "Counts",
+    "Mode",
+    "Realm",
+    "Status",
+    "Summary",
+    "Target",
+    "check_names",
+    "entries",
+    "forget",
+    "pending",
+    "put_back",
+    "run",
+]
 
 
 def run(

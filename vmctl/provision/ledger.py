@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from vmctl.errors import UsageError, VmctlError
@@ -74,6 +74,16 @@ def read(layout: MachineLayout) -> dict[str, str]:
 def has_had_ansible(layout: MachineLayout) -> bool:
     """Whether a playbook has succeeded on the machine before."""
     return any(entry.get("kind") == "ansible" for entry in _load(layout).values())
+
+
+def entries(layout: MachineLayout) -> dict[str, dict[str, Any]]:
+    """All that is recorded, for a snapshot to keep."""
+    return _load(layout)
+
+
+def put_back(layout: MachineLayout, kept: Mapping[str, Any]) -> None:
+    """Record exactly what ``entries`` gave once: the machine's disk is that of then."""
+    files.write_json(layout.provisioned, {"format": FORMAT, "provisioners": dict(kept)})
 
 
 def _load(layout: MachineLayout) -> dict[str, dict[str, Any]]:

@@ -86,6 +86,29 @@ class Ports:
             self._write([*others, *(Lease(owner=owner, forward=forward) for forward in forwards)])
             return forwards
 
+    def take_back(self, owner: Owner, forwards: Sequence[Forward], *, running: bool) -> None:
+        """Lease exactly these, which a machine had once, in place of what it has now.
+
+        Args:
+            owner: the machine.
+            forwards: what it needs again.
+            running: as for ``lease``.
+
+        Raises:
+            PortTaken: one or more belong to somebody else by now. Nothing is changed.
+        """
+        with locks.hold(self.home.locks / "ports", "the port leases", report=self.report):
+            leases = self._read()
+            others = [lease for lease in leases if lease.owner != owner]
+            mine = [lease.forward for lease in leases if lease.owner == owner]
+            if problems := _Allocation(owner, others, mine, running=running).problems(forwards):
+                raise PortTaken(
+                    f"host ports that machine {owner.machine} had then are taken",
+                    details="\n".join(problems),
+                    hint="free them, then run the command again",
+                )
+            self._write([*others, *(Lease(owner=owner, forward=forward) for forward in forwards)])
+
     def release(self, owner: Owner) -> None:
         """Give up all that a machine holds."""
         if not self.home.ports.exists():
@@ -147,6 +170,10 @@ class _Allocation:
                 hint="free the port, or change it in the Vmfile (`auto:GUEST` takes any free one)",
             )
         return tuple(chosen)
+
+    def problems(self, forwards: Sequence[Forward]) -> list[str]:
+        """Which of these ports can not be had, and why."""
+        return [problem for forward in forwards for problem in self._conflicts(forward)]
 
     def _conflicts(self, forward: Forward) -> list[str]:
         where = f"{forward.host_ip}:{forward.host}/{forward.protocol}"

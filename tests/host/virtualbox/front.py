@@ -1,8 +1,9 @@
 """A VBoxManage that can start machines where VirtualBox can not: each runs in QEMU, on VirtualBox's own media.
 
-Every call goes to the real VBoxManage. Answered here: ``startvm`` and ``controlvm``, ``snapshot take`` of a running
-machine, refusals to change a machine that runs, and the lines of other answers that tell whether a machine runs. Saved
-states are given to the real VirtualBox (``adoptstate``), which then keeps them, with and without snapshots, itself.
+Every call goes to the real VBoxManage. Answered here: ``startvm`` and ``controlvm``, ``snapshot take`` and ``delete`` of
+a running machine (it is saved for a moment), refusals to change a machine that runs, and the lines of other answers
+that tell whether a machine runs. Saved states are given to the real VirtualBox (``adoptstate``), which then keeps
+them, with and without snapshots, itself.
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ class Front:
             return self._start(machine, shown) if command == "startvm" else self._pass(words)
         if command == "controlvm":
             return self._control(machine, words, shown)
-        if command == "snapshot" and "take" in words[2:3]:
+        if command == "snapshot" and {"take", "delete"} & set(words[2:3]):
             return self._snapshot(machine, words, shown)
-        if command == "snapshot" and not {"restore", "restorecurrent", "delete"} & set(words[2:3]):
+        if command == "snapshot" and not {"restore", "restorecurrent"} & set(words[2:3]):
             return self._pass(words)
         return _refuse(f"The machine '{shown['name']}' is already locked for a session (or being unlocked)")
 

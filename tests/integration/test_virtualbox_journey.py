@@ -1,0 +1,129 @@
+"""What a user does with VirtualBox, by the command line, with real guests; QEMU stands in for its kernel module."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tarfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.host.virtualbox.install import Installation, installed
+from tests.integration.conftest import ProjectDirectory
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
+
+HELLO = Path(__file__).parents[2] / "examples" / "hello"
+
+
+@pytest.fixture
+def virtualbox(test_host: Path) -> Iterator[Installation]:
+    with installed(front=True) as made:
+        yield made
+
+
+def manage(virtualbox: Installation, *words: str | Path) -> str:
+    argv = [virtualbox.bin / "VBoxManage", *words]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def domain(project: ProjectDirectory) -> str:
+    return str(project.vmctl("status", "--json").answer["machines"][0]["domain"])
+
+
+def test_a_day_with_virtualbox(project: ProjectDirectory, virtualbox: Installation, test_host: Path) -> None:
+    # The example, unchanged: created, folder copied (said so), provisioned, served on the host's loopback.
+    shutil.copytree(HELLO, project.root, dirs_exist_ok=True)
+    ran = project.vmctl("--set", "port=auto", "up", "--provider", "virtualbox")
+    assert "/project is a copy (the guest's kernel has no vboxsf)" in ran.err
+    project.write("Vmfile", (project.root / "Vmfile").read_text().replace("port: 8080", "port: auto"))
+    assert "virtualbox (exists there)" in project.vmctl("status").out
+    port = int(project.vmctl("port", "--guest", "80").out)
+    page = (project.root / "site" / "index.html").read_text()
+    assert fetch(f"http://127.0.0.1:{port}/") == page
+    assert project.vmctl("up").out.startswith("default is up; nothing to do")
+    project.vmctl("up", "--provider", "libvirt", status=2)
+
+    # The box is one read-only medium; the machine keeps its differences to it.
+    media = manage(virtualbox, "list", "hdds")
+    assert media.count("Parent UUID:    base") == 1
+
+    # Kept and brought back, memory and all; the copy on the host stays as it is.
+    project.ssh("echo kept | sudo tee /etc/mark /dev/shm/mark")
+    assert project.vmctl("snapshot", "save", "before 'it'").out == "default: saved \"before 'it'\"; running\n"
+    assert project.vmctl("up").out.startswith("default is up; nothing to do")
+    project.ssh("echo lost | sudo tee /etc/mark /dev/shm/mark")
+    (kept,) = project.vmctl("snapshot", "list", "--json").answer["machines"]["default"]
+    assert kept["memory"]
+    assert kept["size"] > 50 * 1024**2
+    project.vmctl("snapshot", "restore", "before 'it'")
+    assert project.ssh("cat /etc/mark /dev/shm/mark") == "kept\nkept\n"
+    assert abs(int(project.ssh("date +%s")) - time.time()) < 10
+    assert fetch(f"http://127.0.0.1:{port}/") == page
+    assert project.vmctl("up").out.startswith("default is up; nothing to do")
+    project.vmctl("snapshot", "push")
+    project.ssh("sudo rm /etc/mark")
+    project.vmctl("snapshot", "pop")
+    assert project.ssh("cat /etc/mark") == "kept\n"
+    assert [row["name"] for row in project.vmctl("snapshot", "list", "--json").answer["machines"]["default"]] == [
+        "before 'it'"
+    ]
+
+    # Off; made into a box for VirtualBox, as everybody makes them; gone with all that it had.
+    project.vmctl("halt")
+    assert project.states() == {"default": "stopped"}
+    project.vmctl("snapshot", "delete", "before 'it'")
+    box = make_box(virtualbox, domain(project), test_host / "made-box")
+    project.vmctl("destroy", "--yes")
+    nothing_is_left(virtualbox)
+
+    # A machine from that box.
+    project.vmctl("box", "add", str(box), "--name", "made")
+    project.write("Vmfile", "box: made\nprovider: virtualbox\nsynced_folders: []\n")
+    project.vmctl("up")
+    assert project.ssh("id -un; cat /etc/mark") == "vagrant\nkept\n"
+    shown = manage(virtualbox, "showvminfo", uuid(domain(project)), "--machinereadable")
+    assert 'storagecontrollertype0="VirtioSCSI"' in shown
+    assert "memory=512" in shown.splitlines()
+    project.vmctl("halt", "--force")
+    project.vmctl("destroy", "--yes")
+    nothing_is_left(virtualbox)
+    project.vmctl("box", "remove", "made")
+
+
+def uuid(name: str) -> str:
+    from vmctl_virtualbox import identity
+
+    return identity.identifier(name)
+
+
+def make_box(virtualbox: Installation, name: str, directory: Path) -> Path:
+    """A .box as `vagrant package` makes one: an exported machine and metadata.json."""
+    directory.mkdir()
+    manage(virtualbox, "export", uuid(name), "--output", directory / "box.ovf")
+    (directory / "metadata.json").write_text(json.dumps({"provider": "virtualbox"}))
+    path = directory.with_suffix(".box")
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for file in sorted(directory.iterdir()):
+            archive.add(file, f"./{file.name}")
+    shutil.rmtree(directory)
+    return path
+
+
+def nothing_is_left(virtualbox: Installation) -> None:
+    """No machine, no medium, no extradata of vmctl."""
+    assert manage(virtualbox, "list", "vms") == ""
+    assert manage(virtualbox, "list", "hdds") == ""
+    assert manage(virtualbox, "list", "dvds") == ""
+    assert "vmctl/" not in manage(virtualbox, "getextradata", "global", "enumerate")

@@ -1,0 +1,85 @@
+"""Which provider a machine gets, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vmctl import registry
+from vmctl.driver import Driver, Host
+from vmctl.errors import UsageError
+from vmctl.registry import NoProvider
+from vmctl.testing import FakeDriver
+
+
+@pytest.fixture
+def usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], Callable[[str], Driver]]:
+    """Providers with what speaks against each; gives the function that makes drivers."""
+
+    def provide(problems: dict[str, str]) -> Callable[[str], Driver]:
+        monkeypatch.setattr(registry, "names", lambda: tuple(sorted(problems)))
+
+        def make(name: str) -> Driver:
+            driver = FakeDriver(Host(home=tmp_path))
+            driver.problem = problems[name]
+            return driver
+
+        return make
+
+    return provide
+
+
+@pytest.mark.parametrize(
+    ("wanted", "option", "variable", "existing", "chosen"),
+    [
+        ("auto", None, None, None, ("a", "first usable")),
+        ("auto", None, None, "b", ("b", "exists there")),
+        ("auto", None, "b", None, ("b", "VMCTL_PROVIDER")),
+        ("b", None, "a", None, ("b", "Vmfile")),
+        ("a", "b", "a", None, ("b", "--provider")),
+        ("auto", None, "a", "b", ("b", "exists there")),
+        ("b", "b", "a", "b", ("b", "exists there")),
+        ("b", None, None, "b", ("b", "exists there")),
+    ],
+)
+def test_the_order_of_wishes(  # noqa: PLR0917  pytest passes parameters by name
+    usable: Callable[[dict[str, str]], Callable[[str], Driver]],
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: str,
+    option: str | None,
+    variable: str | None,
+    existing: str | None,
+    chosen: tuple[str, str],
+) -> None:
+    if variable:
+        monkeypatch.setenv("VMCTL_PROVIDER", variable)
+    driver = usable({"a": "", "b": ""})
+    assert registry.choose(wanted, option=option, existing=existing, driver=driver) == chosen
+
+
+@pytest.mark.parametrize(("wanted", "option"), [("a", None), ("auto", "a"), ("b", "a")])
+def test_a_machine_is_never_made_under_a_second_provider(
+    usable: Callable[[dict[str, str]], Callable[[str], Driver]], wanted: str, option: str | None
+) -> None:
+    with pytest.raises(UsageError, match="exists under the provider 'b'") as caught:
+        registry.choose(wanted, option=option, existing="b", driver=usable({"a": "", "b": ""}))
+    assert "vmctl up --provider a" in caught.value.hint
+
+
+def test_the_first_that_can_be_used(usable: Callable[[dict[str, str]], Callable[[str], Driver]]) -> None:
+    driver = usable({"a": "not installed", "b": ""})
+    assert registry.choose("auto", option=None, existing=None, driver=driver) == ("b", "first usable")
+
+
+def test_where_none_can_be_used_each_says_why(usable: Callable[[dict[str, str]], Callable[[str], Driver]]) -> None:
+    driver = usable({"a": "not installed", "b": "KVM holds the processor"})
+    with pytest.raises(NoProvider) as caught:
+        registry.choose("auto", option=None, existing=None, driver=driver)
+    assert caught.value.details == "a: not installed\nb: KVM holds the processor"
+
+
+def test_a_misspelt_provider(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'virtualbox'"):
+        registry.make("virtalbox", Host(home=tmp_path))

@@ -1,0 +1,147 @@
+"""`vmctl snapshot`: states of machines, kept by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmctl.cli.app import App, command
+from vmctl.cli.report import machine_object, table
+
+if TYPE_CHECKING:
+    from vmctl.driver import Snapshot
+    from vmctl.lifecycle.rewind import Result
+
+NAME = click.argument("snapshot_name", metavar="NAME")
+MACHINES = click.argument("names", nargs=-1, metavar="[MACHINE]...")
+START = click.option("--start/--no-start", default=True, help="Go on from it until SSH answers (default) / do not.")
+UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+
+
+@click.group()
+def snapshot() -> None:
+    """Keep machines' states by name, and go back to them."""
+
+
+@command("save")
+@NAME
+@MACHINES
+@click.option("--force", is_flag=True, help="Replace a snapshot of that name.")
+def save(app: App, snapshot_name: str, names: tuple[str, ...], *, force: bool) -> None:
+    """Keep the present state: a running machine's memory too, where the hypervisor can."""
+    from vmctl.lifecycle import rewind
+
+    workspace = app.select(names, orphans=True)
+    result = rewind.save(workspace, app.names, snapshot_name, every=not names, replace=force)
+    _tell(app, result, "saved")
+
+
+@command("restore")
+@NAME
+@MACHINES
+@START
+def restore(app: App, snapshot_name: str, names: tuple[str, ...], *, start: bool) -> None:
+    """Go back to a snapshot; the present state is lost."""
+    from vmctl.lifecycle import rewind
+
+    workspace = app.select(names)
+    result = rewind.restore(workspace, app.names, snapshot_name, every=not names, start=start)
+    _tell(app, result, "restored")
+
+
+@command("list", query=True)
+@MACHINES
+def list_(app: App, names: tuple[str, ...]) -> None:
+    """Show snapshots: what builds on what, when they were made, what they take up on disk."""
+    from vmctl.lifecycle import rewind
+
+    workspace = app.select(names, orphans=True, salvage=True)
+    found = rewind.listing(workspace, app.names)
+    data = {name: [_object(each) for each in kept] for name, kept in found.items()}
+    app.result({"machines": data}, _tree_text(found))
+
+
+@command("delete")
+@NAME
+@MACHINES
+def delete(app: App, snapshot_name: str, names: tuple[str, ...]) -> None:
+    """Forget a snapshot; what builds on it, and the present state, stay."""
+    from vmctl.lifecycle import rewind
+
+    workspace = app.select(names, orphans=True)
+    _tell(app, rewind.delete(workspace, app.names, snapshot_name, every=not names), "deleted")
+
+
+@command("push")
+@MACHINES
+def push(app: App, names: tuple[str, ...]) -> None:
+    """Save a snapshot under the next free name: push-1, then push-2."""
+    from vmctl.lifecycle import rewind
+
+    workspace = app.select(names)
+    _tell(app, rewind.push(workspace, app.names, every=not names), "saved")
+
+
+@command("pop")
+@MACHINES
+@START
+@click.option("--delete/--no-delete", "drop", default=True, help="Delete it afterwards (default) / keep it.")
+def pop(app: App, names: tuple[str, ...], *, start: bool, drop: bool) -> None:
+    """Go back to the last snapshot that was pushed, and delete it."""
+    from vmctl.lifecycle import rewind
+
+    workspace = app.select(names)
+    _tell(app, rewind.pop(workspace, app.names, every=not names, start=start, delete=drop), "restored")
+
+
+def _tell(app: App, result: Result, past: str) -> None:
+    machines = [{**machine_object(machine), "snapshot": result.snapshots[machine.name]} for machine in result.machines]
+    text = "\n".join(
+        f"{machine.name}: {past} {result.snapshots[machine.name]!r}; {machine.state_text}"
+        for machine in result.machines
+    )
+    app.done({"changed": True, "verb": past, "machines": machines}, text)
+
+
+def _object(one: Snapshot) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "parent": one.parent or None,
+        "date": datetime.fromtimestamp(one.date, UTC).isoformat(timespec="seconds"),
+        "size": one.size,
+        "memory": one.memory,
+        "current": one.current,
+    }
+
+
+def _tree_text(found: Mapping[str, Sequence[Snapshot]]) -> str:
+    rows = [row for name, kept in found.items() for row in _rows(name, kept)]
+    return table(("MACHINE", "SNAPSHOT", "MADE", "SIZE", "HOLDS"), rows) if rows else "no snapshots"
+
+
+def _rows(machine: str, kept: Sequence[Snapshot]) -> Iterator[tuple[str, ...]]:
+    for one, depth in _indented(kept):
+        name = f"{'  ' * depth}{one.name}{' *' if one.current else ''}"
+        made = datetime.fromtimestamp(one.date).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        yield machine, name, made, _size(one.size), "disk and memory" if one.memory else "disk"
+
+
+def _indented(kept: Sequence[Snapshot], parent: str = "", depth: int = 0) -> Iterator[tuple[Snapshot, int]]:
+    """Depth first, so that what builds on a snapshot stands below it."""
+    for one in kept:
+        if one.parent == parent:
+            yield one, depth
+            yield from _indented(kept, one.name, depth + 1)
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return "?"
+    return next((f"{size / factor:.1f} {unit}" for factor, unit in UNITS if size >= factor), f"{size} bytes")
+
+
+for each in (save, restore, list_, delete, push, pop):
+    snapshot.add_command(each)
