@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -127,3 +128,31 @@ def nothing_is_left(virtualbox: Installation) -> None:
     assert manage(virtualbox, "list", "hdds") == ""
     assert manage(virtualbox, "list", "dvds") == ""
     assert "vmctl/" not in manage(virtualbox, "getextradata", "global", "enumerate")
+
+
+INTERFERING = """#!/bin/sh
+{real} "$@"
+status=$?
+case "$1" in {word}) kill -9 $PPID ;; esac
+exit $status
+"""
+
+
+@pytest.mark.parametrize("word", ["createmedium", "modifyvm", "storageattach", "startvm"])
+def test_kill_9_during_up_then_destroy_leaves_nothing(
+    project: ProjectDirectory, virtualbox: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    project.write("Vmfile", "box: debian-12\nprovider: virtualbox\nmemory: 512MiB\nsynced_folders: []\n")
+    program = tmp_path / "bin" / "VBoxManage"
+    program.parent.mkdir()
+    program.write_text(INTERFERING.format(real=virtualbox.bin / "VBoxManage", word=word))
+    program.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        project.vmctl("up", status=-9)
+    if word != "startvm":
+        assert project.states() == {"default": "not created"}
+        assert "default" in project.vmctl("plan").out
+    project.vmctl("destroy", "--yes")
+    nothing_is_left(virtualbox)
+    assert list((project.root / ".vmctl" / "machines").iterdir()) == []

@@ -363,6 +363,65 @@ def test_a_create_that_fails_anywhere_leaves_nothing(
     assert driver.states()[machine.name].state is State.STOPPED
 
 
+BUSY = """#!/bin/sh
+asked=$(cat "{flag}-$1" 2>/dev/null || echo 0)
+if [ "$asked" -lt 2 ]; then
+  echo $((asked + 1)) >"{flag}-$1"
+  echo "VBoxManage: error: The machine 'x' is already locked by a session (or being locked or unlocked)" >&2
+  echo "VBoxManage: error: Details: code VBOX_E_INVALID_OBJECT_STATE (0x80bb0007), component MachineWrap" >&2
+  exit 1
+fi
+exec {real} "$@"
+"""
+
+
+def test_every_call_may_find_the_machine_busy_for_a_while(
+    driver: VirtualBoxDriver, machine: Definition, disk: Disk, installation: Installation, interfere: Path
+) -> None:
+    interfere.write_text(BUSY.format(flag=interfere.with_name("asked"), real=installation.bin / "VBoxManage"))
+    interfere.chmod(0o755)
+    driver.create(machine, disk)
+    driver.save_snapshot(machine.name, "first")
+    driver.restore_snapshot(machine.name, "first")
+    driver.update(dataclasses.replace(machine, shares=()))
+    driver.remove_snapshot(machine.name, "first")
+    driver.destroy(machine.name)
+    asked = {path.name.removeprefix("asked-") for path in interfere.parent.glob("asked-*")}
+    assert asked >= {*WORDS, "showvminfo", "snapshot", "list", "getextradata", "unregistervm", "closemedium"}
+
+
+@pytest.mark.parametrize("word", ["showvminfo", "unregistervm", "list", "closemedium", "getextradata", "setextradata"])
+def test_a_destroy_that_fails_anywhere_is_finished_by_the_next(
+    driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk, home: Path,
+    installation: Installation, interfere: Path, word: str,
+) -> None:  # fmt: skip
+    driver.create(machine, disk)
+    driver.save_snapshot(machine.name, "first")
+    set_trap(interfere, installation, word, "echo 'VBoxManage: error: out of order' >&2; exit 1")
+    with pytest.raises(VmctlError, match="out of order"):
+        driver.destroy(machine.name)
+    driver.destroy(machine.name)
+    assert_nothing_is_left(door, home)
+
+
+def test_a_snapshot_that_fails_leaves_the_older_one_of_its_name(
+    driver: VirtualBoxDriver, machine: Definition, disk: Disk, installation: Installation, interfere: Path
+) -> None:
+    driver.create(machine, disk)
+    driver.save_snapshot(machine.name, "first", note="older")
+    set_trap(interfere, installation, "snapshot", "echo 'VBoxManage: error: disk full' >&2; exit 1")
+    with pytest.raises(VmctlError, match="disk full"):
+        driver.save_snapshot(machine.name, "first", replace=True, note="newer")
+    assert [each.note for each in driver.snapshots(machine.name)] == ["older"]
+    # Killed between the two halves of a replacement: the newer one counts, and the next command puts the rest away.
+    door = VBoxManage()
+    door("snapshot", identity.identifier(machine.name), "take", "first", "--description", "newer")
+    assert [each.note for each in driver.snapshots(machine.name)] == ["newer"]
+    driver.save_snapshot(machine.name, "first", replace=True, note="newest")
+    assert [each.note for each in driver.snapshots(machine.name)] == ["newest"]
+    assert door("snapshot", identity.identifier(machine.name), "list").count("first") == 1
+
+
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("after", ["create", "destroy"])
 def test_a_killed_create_is_made_good_by_the_next_command(

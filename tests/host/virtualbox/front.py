@@ -1,7 +1,7 @@
 """A VBoxManage that can start machines where VirtualBox can not: each runs in QEMU, on VirtualBox's own media.
 
-Every call goes to the real VBoxManage. Answered here: ``startvm`` and ``controlvm``, ``snapshot take`` and ``delete`` of
-a running machine (it is saved for a moment), refusals to change a machine that runs, and the lines of other answers
+Every call goes to the real VBoxManage. Answered here: ``startvm`` and ``controlvm``, ``snapshot take`` and ``delete``
+of a running machine (it is saved for a moment), refusals to change a machine that runs, and the lines of other answers
 that tell whether a machine runs. Saved states are given to the real VirtualBox (``adoptstate``), which then keeps
 them, with and without snapshots, itself.
 """
