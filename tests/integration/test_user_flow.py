@@ -205,8 +205,27 @@ provision:
     project.vmctl("up", "web")
     assert project.ssh("cat /dev/shm/memory", "web") == "kept\n"
 
+    # both kept at once, with their memory; one goes back, the other stays as it is
+    assert project.vmctl("snapshot", "save", "both fine").out.count("saved 'both fine'; running") == 2
+    assert project.vmctl("up").out.startswith("web, db are up; nothing to do")
+    for machine in ("web", "db"):
+        project.ssh("echo changed | sudo tee /etc/greeting > /dev/shm/memory && sync", machine)
+    project.vmctl("snapshot", "restore", "both fine", "web")
+    assert project.ssh("cat /dev/shm/memory /etc/greeting", "web") == 'kept\nit\'s a "b" c\n'
+    assert abs(int(project.ssh("date +%s", "web")) - time.time()) < 10
+    assert project.ssh("cat /etc/greeting", "db") == "changed\n"
+    assert project.vmctl("up").out.startswith("web, db are up; nothing to do")
+    kept = project.vmctl("snapshot", "list", "--json").answer["machines"]
+    assert {name: [(row["name"], row["memory"]) for row in rows] for name, rows in kept.items()} == {
+        "web": [("both fine", True)],
+        "db": [("both fine", True)],
+    }
+    project.vmctl("snapshot", "delete", "both fine", "db")
+
     project.vmctl("halt", "db", "--force")
     assert project.states() == {"web": "running", "db": "stopped"}
+    project.vmctl("up", "db", "--no-provision")
+    assert project.ssh("cat /etc/greeting", "db") == "changed\n"
     project.vmctl("destroy", "--yes")
     nothing_is_left(project, "qemu:///session")
 
