@@ -57,6 +57,18 @@ def root_disk(domain: Any) -> str:
     return "" if source is None else source.get("file", "")
 
 
+def live_chain(domain: Any) -> tuple[str, ...]:
+    """Paths of all volumes that the running machine's root disk consists of, the one it writes to first."""
+    root = ET.fromstring(domain.XMLDesc(0))  # noqa: S314  libvirt made this text
+    disk = root.find(ROOT_DISK)
+    found = []
+    while disk is not None:
+        source = disk.find("source")
+        found += [] if source is None else [source.get("file", "")]
+        disk = disk.find("backingStore")
+    return tuple(found)
+
+
 def mark_in(text: str) -> Mark | None:
     """The mark in a domain's XML."""
     found = ET.fromstring(text).find(f"metadata/{{{identity.NAMESPACE}}}machine")  # noqa: S314  libvirt made this text

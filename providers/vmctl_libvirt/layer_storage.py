@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from vmctl.wait import Deadline, until
+from vmctl_libvirt.errors import library
 from vmctl_libvirt.storage import MEMORY, OVERLAY, Storage, Volume
+
+PATIENCE = 60.0
+"""Seconds for others to end what they do in the pool."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,18 @@ class LayerStorage(Storage):
         """Where the memory of a snapshot is."""
         return str(self._pool().storageVolLookupByName(f"{machine}.{layer}.{MEMORY}").path())
 
-    def overlays(self, machine: str) -> Mapping[str, Overlay]:
-        """All overlays of a machine, by path."""
+    def overlays(self, machine: str, *, fresh: bool = False) -> Mapping[str, Overlay]:
+        """All overlays of a machine, by path.
+
+        libvirt remembers what a volume stood on when it first saw it. ``fresh`` has it look at the files again.
+        """
+        if fresh and self._abilities.runs_guests:
+            until(
+                self._is_refreshed,
+                Deadline.after(PATIENCE),
+                "libvirt's storage pool to be free",
+                hint="virsh pool-list",
+            )
         found = [_overlay(volume) for volume in self._of(machine) if volume.name().endswith(f".{OVERLAY}")]
         return {each.path: each for each in found}
 
@@ -50,15 +65,21 @@ class LayerStorage(Storage):
         found = [volume for volume in self._of(machine) if volume.name().endswith(f".{MEMORY}")]
         return {volume.path(): int(volume.info()[2]) for volume in found}
 
+    def _is_refreshed(self) -> bool:
+        libvirt = library()
+        try:
+            self._pool().refresh(0)
+        except libvirt.libvirtError as error:
+            if "asynchronous jobs" not in str(error):  # somebody else copies a box into the pool just now
+                raise
+            return False
+        return True
+
     def delete(self, path: str) -> None:
         """Delete a volume; absent: nothing."""
         volume = self._find_path(path)
         if volume is not None:
             volume.delete(0)
-
-    def refresh(self) -> None:
-        """Have libvirt look at the files again that others than itself have changed."""
-        self._pool().refresh(0)
 
 
 def _overlay(volume: Any) -> Overlay:

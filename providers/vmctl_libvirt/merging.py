@@ -6,8 +6,10 @@ may write to the pool; else the overlay stays until one of the two is the case.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from vmctl import process
@@ -19,6 +21,7 @@ from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.errors import library
 from vmctl_libvirt.layer_storage import LayerStorage, Overlay
 from vmctl_libvirt.layers import Tree
+from vmctl_libvirt.storage import BASE
 
 COPYING = 3600.0
 """Seconds for joining two overlays."""
@@ -37,22 +40,29 @@ class Chain:
     def tidy(self, tree: Tree, top: str) -> None:
         """Delete what is not needed; then join what can be joined, one pair after the other."""
         self._drop_unused(tree, top)
-        while pair := joinable(self.storage.overlays(self.name), tree, top):
+        while pair := joinable(self.storage.overlays(self.name, fresh=True), tree, top):
             lower, upper = pair
             if not self._join(lower, upper, tree, is_top=upper == top):
                 return
             tree, top = layers.read(self.domain), domain_edit.root_disk(self.domain)
-            self.storage.delete(upper)
+            self._drop_unused(tree, top)
 
     def _drop_unused(self, tree: Tree, top: str) -> None:
-        present = self.storage.overlays(self.name)
-        for path in present.keys() - needed(present, tree, top):
+        """Delete what is not needed by anybody's account: ours, that of the files, that of the running machine."""
+        present = self.storage.overlays(self.name, fresh=True)
+        wanted = needed(present, tree, top)
+        if not is_grounded(present, wanted):
+            return
+        unused = present.keys() - wanted
+        if self.domain.isActive():
+            unused -= set(domain_edit.live_chain(self.domain))
+        for path in unused:
             self.storage.delete(path)
 
     def _join(self, lower: str, upper: str, tree: Tree, *, is_top: bool) -> bool:
         """Have ``lower`` hold what ``upper`` shows, and all use it in place of ``upper``; whether it was done."""
         state = machines.state_of(self.domain)
-        if state is State.RUNNING and self._is_live(upper):
+        if state is State.RUNNING and upper in domain_edit.live_chain(self.domain):
             self._commit_live(lower, upper, is_top=is_top)
         elif state in (State.STOPPED, State.CRASHED) and self.writes_pool:
             if not self._commit_file(lower, upper):
@@ -63,41 +73,29 @@ class Chain:
         domain_edit.redefine(self.connection, self.domain, edit)
         return True
 
-    def _is_live(self, path: str) -> bool:
-        """Whether the running machine reads this overlay: it may belong to another branch of the tree."""
-        present = self.storage.overlays(self.name)
-        at = domain_edit.root_disk(self.domain)
-        while at in present:
-            if at == path:
-                return True
-            at = present[at].below
-        return False
-
     def _commit_live(self, lower: str, upper: str, *, is_top: bool) -> None:
         libvirt = library()
         target = domain_edit.targets(self.domain)[0]
         flags = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE if is_top else 0
+        if self.domain.blockJobInfo(target, 0):  # of a vmctl that was killed
+            self.domain.blockJobAbort(target, 0)
         self.domain.blockCommit(target, lower, None if is_top else upper, 0, flags)
 
         def is_done() -> bool:
+            if upper not in domain_edit.live_chain(self.domain):
+                return True
             info = self.domain.blockJobInfo(target, 0)
-            return not info or (is_top and info["cur"] == info["end"] and info["end"] > 0)
+            if is_top and info and info["end"] > 0 and info["cur"] == info["end"]:
+                self._pivot(target)
+            return False
 
-        until(is_done, Deadline.after(COPYING), f"the disk of {self.name} to be joined")
-        if is_top:
-            self._pivot(target)
+        until(is_done, Deadline.after(COPYING), f"the disk of {self.name} to be joined", hint="virsh domblklist")
 
     def _pivot(self, target: str) -> None:
         libvirt = library()
-
-        def is_ready() -> bool:
-            try:
-                self.domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
-            except libvirt.libvirtError:
-                return not self.domain.blockJobInfo(target, 0)
-            return True
-
-        until(is_ready, Deadline.after(60), f"the disk of {self.name} to be joined")
+        # Refused until QEMU itself says that both are alike, which may be a moment later: then asked again.
+        with suppress(libvirt.libvirtError):
+            self.domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
 
     def _commit_file(self, lower: str, upper: str) -> bool:
         try:
@@ -108,7 +106,6 @@ class Chain:
         for each in self.storage.overlays(self.name).values():
             if each.below == upper:
                 process.run([qemu_img, "rebase", "-u", "-b", lower, "-F", "qcow2", each.path], deadline=COPYING)
-        self.storage.refresh()
         return True
 
 
@@ -121,6 +118,12 @@ def needed(present: Mapping[str, Overlay], tree: Tree, top: str) -> set[str]:
             found.add(at)
             at = present[at].below
     return found
+
+
+def is_grounded(present: Mapping[str, Overlay], wanted: Iterable[str]) -> bool:
+    """Whether each of these stands on another one or on a box; where that is not so, something is not understood."""
+    below = {present[path].below for path in wanted}
+    return all(path in present or PurePosixPath(path).name.startswith(BASE) for path in below)
 
 
 def joinable(present: Mapping[str, Overlay], tree: Tree, top: str) -> tuple[str, str] | None:

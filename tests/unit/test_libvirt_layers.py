@@ -1,0 +1,124 @@
+"""What vmctl writes of snapshots into a domain, how chains of overlays get short again, and edits of a domain."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmctl.driver import Tag
+from vmctl_libvirt import domain_edit, layers
+from vmctl_libvirt.domain_edit import Edit
+from vmctl_libvirt.identity import Mark
+from vmctl_libvirt.layer_storage import Overlay
+from vmctl_libvirt.layers import Layer, Tree
+from vmctl_libvirt.merging import is_grounded, joinable, needed
+
+TEXT = st.text(
+    st.characters(min_codepoint=32, exclude_categories=["Cs"], exclude_characters="\ufffe\uffff"), max_size=9
+)
+
+
+def layer(name: str, parent: str = "", *, disk: str = "", memory: bool = False, note: str = "") -> Layer:
+    return Layer(id="0a1b2c3d", name=name, parent=parent, date=1.5, memory=memory, disk=disk or f"/{name}", note=note)
+
+
+@given(name=TEXT, note=TEXT, memory=st.booleans())
+def test_what_is_written_comes_back(name: str, note: str, memory: bool) -> None:  # noqa: FBT001  hypothesis
+    tree = Tree((layer(name, memory=memory, note=note), layer("child", name)), current="child")
+    for qualified in (True, False):
+        assert layers.parse(ET.tostring(layers.element(tree, qualified=qualified), encoding="unicode")) == tree
+
+
+def test_a_new_snapshot_builds_on_the_present_one() -> None:
+    tree = Tree().with_layer(layer("a")).with_layer(layer("b"))
+    assert [(each.name, each.parent) for each in tree.layers] == [("a", ""), ("b", "a")]
+    assert tree.current == "b"
+
+
+def test_one_in_place_of_an_older_one_leaves_what_built_on_that() -> None:
+    tree = Tree((layer("a"), layer("b", "a"), layer("c", "b")), current="b")
+    again = tree.with_layer(layer("b"))
+    assert [(each.name, each.parent) for each in again.layers] == [("a", ""), ("c", "a"), ("b", "a")]
+
+
+def test_a_forgotten_one_hands_its_children_to_its_parent() -> None:
+    tree = Tree((layer("a"), layer("b", "a"), layer("c", "b")), current="b")
+    assert tree.without("b") == Tree((layer("a"), layer("c", "a")), current="a")
+    assert tree.without("nobody") is tree
+
+
+def chain(*pairs: tuple[str, str]) -> dict[str, Overlay]:
+    return {path: Overlay(path, below, 0) for path, below in pairs}
+
+
+def test_what_nothing_stands_on_is_not_needed() -> None:
+    present = chain(("/a", "/base"), ("/b", "/a"), ("/top", "/a"), ("/lost", "/a"))
+    tree = Tree((layer("b"),))
+    assert needed(present, tree, "/top") == {"/a", "/b", "/top"}
+
+
+@pytest.mark.parametrize(
+    ("named", "pair"),
+    [
+        ((), ("/a", "/b")),
+        (("a",), ("/b", "/top")),
+        (("b",), ("/a", "/b")),
+        (("a", "b"), None),
+    ],
+)
+def test_the_lowest_overlay_without_a_name_takes_in_what_stands_on_it(
+    named: tuple[str, ...], pair: tuple[str, str] | None
+) -> None:
+    present = chain(("/a", "/base"), ("/b", "/a"), ("/top", "/b"))
+    tree = Tree(tuple(layer(name) for name in named))
+    assert joinable(present, tree, "/top") == pair
+
+
+def test_nothing_is_deleted_where_an_overlay_stands_on_what_is_not_known() -> None:
+    present = chain(("/a", "/pool/base-0123-4567.qcow2"), ("/top", "/a"))
+    assert is_grounded(present, {"/a", "/top"})
+    assert not is_grounded(chain(("/top", "/gone")), {"/top"})
+
+
+def test_an_overlay_with_several_on_it_stays() -> None:
+    present = chain(("/a", "/base"), ("/b", "/a"), ("/top", "/a"))
+    assert joinable(present, Tree((layer("b"),)), "/top") is None
+
+
+DOMAIN = """\
+<domain type='kvm'>
+  <name>web</name>
+  <metadata>
+    <vmctl:machine xmlns:vmctl='urn:x-vmctl:machine:1' project='p' machine='web' run='old' ssh='127.0.0.1:2222'/>
+  </metadata>
+  <devices>
+    <disk type='file' device='disk'>
+      <source file='/old' index='2'/><backingStore type='file'><source file='/base'/></backingStore><target dev='vda'/>
+    </disk>
+    <disk type='file' device='disk'><source file='/seed'/><target dev='vdb'/></disk>
+  </devices>
+  <commandline xmlns='http://libvirt.org/schemas/domain/qemu/1.0'><arg value='-netdev'/></commandline>
+</domain>
+"""
+
+
+def test_an_edit_changes_what_it_names_and_nothing_else() -> None:
+    mark = domain_edit.mark_in(DOMAIN)
+    assert mark is not None
+    assert (mark.tag.machine, mark.run, mark.resume) == ("web", "old", "")
+    tree = Tree((layer("a & b"),), current="a & b")
+    new = Mark(
+        tag=Tag(project="p", machine="web", version=""), ssh=None, mac="", arch="", firmware="", resume="/memory"
+    )
+    text = Edit(disk="/new", mark=new, tree=tree).applied_to(DOMAIN)
+    assert domain_edit.mark_in(text) == new
+    root = ET.fromstring(text)  # noqa: S314  our own
+    assert [source.get("file") for source in root.iterfind("devices/disk/source")] == ["/new", "/seed"]
+    assert root.find("devices/disk/backingStore") is None
+    assert layers.parse(ET.tostring(root.findall("metadata/*")[1], encoding="unicode")) == tree
+    assert 'xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0"' in text
+    again = Edit(tree=Tree()).applied_to(text)
+    assert len(ET.fromstring(again).findall("metadata/*")) == 2  # noqa: S314  mark and tree
