@@ -35,6 +35,7 @@ class Chain:
     storage: LayerStorage
     name: str
     domain: Any
+    runs_guests: bool
     writes_pool: bool
 
     def tidy(self, tree: Tree, top: str) -> None:
@@ -62,6 +63,8 @@ class Chain:
     def _join(self, lower: str, upper: str, tree: Tree, *, is_top: bool) -> bool:
         """Have ``lower`` hold what ``upper`` shows, and all use it in place of ``upper``; whether it was done."""
         state = machines.state_of(self.domain)
+        if not self.runs_guests:
+            return False
         if state is State.RUNNING and upper in domain_edit.live_chain(self.domain):
             self._commit_live(lower, upper, is_top=is_top)
         elif state in (State.STOPPED, State.CRASHED) and self.writes_pool:

@@ -125,7 +125,8 @@ class Snapshotter:
     def _tidy(self, domain: Any) -> None:
         """Delete what no snapshot and no machine needs any more, and shorten chains."""
         tree, top = layers.read(domain), domain_edit.root_disk(domain)
-        merging.Chain(self.connection, self.storage, self.name, domain, self.writes_pool).tidy(tree, top)
+        parts = (self.connection, self.storage, self.name, domain)
+        merging.Chain(*parts, self.runs_guests, self.writes_pool).tidy(tree, top)
         mark = identity.read(domain)
         wanted = {layer.id for layer in layers.read(domain).layers if layer.memory}
         for path in self.storage.memories(self.name):

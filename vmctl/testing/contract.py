@@ -273,6 +273,27 @@ class DriverContract:
         assert driver.states()[name].state is State.STOPPED
         driver.remove_snapshot(name, FIRST)
 
+    def test_snapshots_of_a_running_machine_can_be_removed(
+        self, driver: Driver, definition: Definition, disk: Disk
+    ) -> None:
+        if not isinstance(driver, Snapshots):
+            return  # an optional power
+        name = definition.name
+        driver.create(definition, disk)
+        driver.start(name)
+        for snapshot in (FIRST, "second", "third"):
+            driver.save_snapshot(name, snapshot)
+        driver.restore_snapshot(name, "second")
+        driver.start(name)
+        for snapshot in (FIRST, "second", "third"):
+            driver.remove_snapshot(name, snapshot)
+            assert snapshot not in _tree(driver, name)
+            assert driver.states()[name].state is State.RUNNING
+        driver.stop(name, force=True)
+        driver.update(definition)
+        driver.start(name)
+        assert driver.states()[name].state is State.RUNNING
+
     def test_a_disk_with_snapshots_grows(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         if not isinstance(driver, Snapshots):
             return  # an optional power
