@@ -93,6 +93,11 @@ class ProjectLayout:
         return self.root / "runner"
 
     @property
+    def galaxy(self) -> Path:
+        """Roles and collections of requirements files, each state of one in a directory of its own."""
+        return self.root / "galaxy"
+
+    @property
     def lock(self) -> Path:
         """Held while the project's identity or its shared files are made."""
         return self.root / "lock"

@@ -11,6 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vmctl.place import Place
+from vmctl.provisioners import Ansible, File, Provisioner, Reboot, Run, Shell
+
+__all__ = [
+    "Ansible", "BoxRef", "Dependency", "File", "Folder", "MachineSpec", "Network", "Place", "Port", "Project",
+    "Provisioner", "ReadyCheck", "Reboot", "Run", "Shell",
+]  # fmt: skip
+
 MIB = 1024**2
 GIB = 1024**3
 
@@ -24,23 +32,7 @@ LOOPBACK = "127.0.0.1"
 
 FolderKind = Literal["auto", "virtiofs", "9p", "vboxsf", "rsync"]
 Protocol = Literal["tcp", "udp"]
-Run = Literal["once", "always", "never"]
 Condition = Literal["started", "ready", "provisioned"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where in which file a value was written; lines and columns count from 1.
-
-    A value that was not written in a file (a box's default, ``--set``) has line 0 and column 0.
-    """
-
-    file: str
-    line: int = 0
-    column: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,39 +119,6 @@ class Dependency:
 
     machine: str
     until: Condition = "ready"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shell:
-    """A shell provisioner: exactly one of ``inline`` or ``script`` (a file on the host)."""
-
-    name: str
-    inline: str | None = None
-    script: Path | None = None
-    args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    become: bool = True
-    run: Run = "once"
-    place: Place | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ansible:
-    """An Ansible provisioner: one run over every machine that it applies to."""
-
-    name: str
-    playbook: Path
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    extra_vars: Mapping[str, Any] = field(default_factory=dict)
-    become: bool = False
-    tags: tuple[str, ...] = ()
-    skip_tags: tuple[str, ...] = ()
-    verbosity: int = 0
-    run: Run = "once"
-    place: Place | None = field(default=None, compare=False)
-
-
-Provisioner = Shell | Ansible
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tests.unit.openssh_server import Sshd, free_port
 from vmctl import provision, ssh
 from vmctl.driver import Address
-from vmctl.events import Event, Output
+from vmctl.events import Event, Output, StepDone
 from vmctl.layout import ProjectLayout
 from vmctl.login import Login
 from vmctl.provision import Summary, Target
@@ -72,18 +72,16 @@ class Bench:
         """The machines, some of which run (all, without names)."""
         return Machines(self.project, [self.logins[name] for name in running or self.logins], self.layout)
 
-    def run(self, *names: str, only: Sequence[str] = (), force: bool = False, color: bool | None = None) -> Summary:
-        """Provision these machines (all, without names)."""
+    def run(self, *names: str, **options: Any) -> Summary:
+        """Provision these machines (all, without names); options as ``provision.run`` takes them."""
         self.events.clear()
         targets = [target for name, target in self.targets.items() if not names or name in names]
         return provision.run(
             self.realm(*(target.name for target in targets)),
             targets,
             layout=self.layout,
-            only=only,
-            force=force,
             report=self.events.append,
-            color=color,
+            **options,
         )
 
     def needs(self, name: str) -> list[str]:
@@ -95,6 +93,11 @@ class Bench:
     def said(self) -> str:
         """Every line that programs printed."""
         return "\n".join(event.line for event in self.events if isinstance(event, Output))
+
+    @property
+    def told(self) -> str:
+        """Every line about steps that ended."""
+        return "\n".join(event.text for event in self.events if isinstance(event, StepDone))
 
     @property
     def leftovers(self) -> list[Path]:

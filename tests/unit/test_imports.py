@@ -17,7 +17,21 @@ FOR_PROVIDERS = {"driver", "spec", "errors", "process", "templates", "wait", "in
 """Modules of vmctl that a provider may use."""
 
 LAYERS = (
-    {"spec", "driver", "login", "layout", "events", "errors", "process", "wait", "interrupt", "templates", "flock"},
+    {
+        "place",
+        "provisioners",
+        "spec",
+        "driver",
+        "login",
+        "layout",
+        "events",
+        "errors",
+        "process",
+        "wait",
+        "interrupt",
+        "templates",
+        "flock",
+    },
     {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},
     {"lifecycle", "workspace", "machines", "reach"},
     {"cli", "testing"},

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from vmctl import process
-from vmctl.provision.shell import environment, interpreter
+from vmctl.provision.scripts import interpreter
+from vmctl.provision.shell import environment
 
 
 @pytest.mark.parametrize(

@@ -23,18 +23,20 @@ from vmctl.spec import (
     ReadyCheck,
     Shell,
 )
+from vmctl.vmfile.ansible_keys import ANSIBLE
 from vmctl.vmfile.folders import FOLDER
 from vmctl.vmfile.keys import COUNT, MACHINE, TOP_ONLY
 from vmctl.vmfile.nics import NETWORK
 from vmctl.vmfile.ports import PORT
-from vmctl.vmfile.provisioners import ANSIBLE, PROVISIONER, SHELL
+from vmctl.vmfile.provisioners import PROVISIONER
 from vmctl.vmfile.readiness import CHECK
+from vmctl.vmfile.script_keys import FILE_ENTRY, REBOOT, SHELL
 from vmctl.vmfile.starter import starter
 
 REPOSITORY = Path(__file__).parents[2]
 GOOD = REPOSITORY / "tests" / "data" / "vmfile_good"
 BOX = "box: debian-12\n"
-PROVISIONERS = (PROVISIONER, SHELL, ANSIBLE)
+PROVISIONERS = (PROVISIONER, SHELL, ANSIBLE, FILE_ENTRY, REBOOT)
 DEBIAN = BoxRef(address="debian-12")
 
 
@@ -336,7 +338,8 @@ def test_no_vmfile_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_example_is_valid() -> None:
     project = vmfile.load(REPOSITORY / "Vmfile.example", environ={})
     assert [spec.name for spec in project.machines] == ["web-1", "web-2", "db", "worker-eu", "worker-us"]
-    assert [item.name for item in by_name(project)["db"].provision] == ["setup", "site", "again", "motd"]
+    expected = ["setup", "tools", "pages", "motd-file", "restart", "site", "from-inside", "again", "motd"]
+    assert [item.name for item in by_name(project)["db"].provision] == expected
 
 
 def fields_of(kind: Any) -> Mapping[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from vmctl import provision
+from vmctl import folders, provision, ssh
 from vmctl.driver import State
 from vmctl.errors import ProvisionFailed, Unreachable, VmctlError
 from vmctl.lifecycle.job import Job
@@ -21,6 +23,7 @@ def run(
     machines: Sequence[Machine],
     *,
     only: Sequence[str] = (),
+    start: str = "",
     force: bool = False,
     mode: provision.Mode = provision.Mode(),  # noqa: B008  it is frozen
 ) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def run(
                 outcome.skipped[machine.name] = why
             else:
                 wanted.append(machine)
-        provision_wave(workspace, wanted, outcome, only=only, force=force, mode=mode)
+        provision_wave(workspace, wanted, outcome, only=only, start=start, force=force, mode=mode)
     outcome.raise_failure()
     return outcome.provisioned
 
@@ -52,6 +55,7 @@ def provision_wave(
     outcome: Outcome,
     *,
     only: Sequence[str],
+    start: str = "",
     force: bool,
     mode: provision.Mode = provision.Mode(),  # noqa: B008  it is frozen
 ) -> None:
@@ -60,13 +64,13 @@ def provision_wave(
     Raises:
         UsageError: no provisioner has a name of ``only``, or an input makes no sense.
     """
-    provision.check_names(workspace.project.provisioners, only)
+    provision.check_names(workspace.project.provisioners, [*only, *([start] if start else [])])
     needy = [
         machine
         for machine in machines
         if machine.spec
         and machine.state is State.RUNNING
-        and provision.pending(machine.spec, machine.layout, force=force, only=only)
+        and provision.pending(machine.spec, machine.layout, force=force, only=only, start=start)
     ]
     if not needy:
         return
@@ -74,13 +78,23 @@ def provision_wave(
 
     logins = [_login(workspace, machine) for machine in needy]
     targets = [
-        provision.Target.machine(require_known(machine), login, machine.layout)
+        replace(
+            provision.Target.machine(require_known(machine), login, machine.layout),
+            after_reboot=partial(_share_folders, workspace, machine, login),
+        )
         for machine, login in zip(needy, logins, strict=True)
     ]
     realm = Machines(workspace.project, logins, workspace.layout)
     try:
         summary = provision.run(
-            realm, targets, layout=workspace.layout, only=only, force=force, mode=mode, report=workspace.report
+            realm,
+            targets,
+            layout=workspace.layout,
+            only=only,
+            start=start,
+            force=force,
+            mode=mode,
+            report=workspace.report,
         )
     except (ProvisionFailed, Unreachable) as error:
         outcome.provisioning.append(error)
@@ -95,3 +109,13 @@ def _login(workspace: Workspace, machine: Machine) -> Login:
     if address is None:
         raise VmctlError(f"the address of machine {machine.name} is not known", hint=f"vmctl reload {machine.name}")
     return login(job, address)
+
+
+def _share_folders(workspace: Workspace, machine: Machine, login: Login) -> None:
+    """Have the folders again that the machine had before it restarted."""
+    job = Job(workspace, machine)
+    had = job.record.folders
+    spec = replace(job.spec, folders=tuple(folder for folder in job.spec.folders if folder.guest in had))
+    shares = folders.shares(spec, job.features, user_uid=job.record.uid)
+    with ssh.Connection.connect(login) as connection:
+        folders.attach(connection, spec, shares, login=login, report=job.report)

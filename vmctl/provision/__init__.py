@@ -36,6 +36,7 @@ def run(
     *,
     layout: ProjectLayout,
     only: Sequence[str] = (),
+    start: str = "",
     force: bool = False,
     mode: Mode = Mode(),  # noqa: B008  it is frozen
     report: Report = ignore,
@@ -51,6 +52,7 @@ def run(
         targets: hosts that are up, whose locks the caller holds.
         layout: where the inventory and ansible-runner's files go.
         only: names of provisioners to run, done already or not, and no others.
+        start: name of the first provisioner to run; what a host has before it is left out.
         force: run what is done already, too.
         mode: whether to change anything at all.
         report: hears what goes on.
@@ -65,4 +67,4 @@ def run(
     from vmctl.provision.conductor import Conductor
 
     conductor = Conductor(realm, tuple(targets), layout, report, color=color, mode=mode)
-    return conductor.run(only=tuple(only), force=force)
+    return conductor.run(only=tuple(only), start=start, force=force)

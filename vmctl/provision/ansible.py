@@ -2,60 +2,89 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from vmctl.errors import UsageError
 from vmctl.events import Notice
-from vmctl.provision import playbook, python, verdict
+from vmctl.provision import arguments, galaxy, playbook, python, settings, verdict
+from vmctl.provision.failure import label
 from vmctl.provision.realm import Realm
 from vmctl.provision.surroundings import Surroundings
-from vmctl.provision.target import Target
+from vmctl.provision.tally import Tally
+from vmctl.provision.target import Counts, Target
 from vmctl.provision.verdict import Outcome
 from vmctl.spec import Ansible
+
+NO_HOSTS = "no hosts to target"  # how Ansible says that a limit leaves none
 
 
 def check(realm: Realm, item: Ansible) -> None:
     """Refuse what can not work, before anything runs.
 
     Raises:
-        UsageError: the playbook is not there, or a group makes no sense.
+        UsageError: a file is not there, a group makes no sense, or a server is to run Ansible itself.
+        ProgramMissing: there is no ansible-playbook.
     """
-    if not item.playbook.is_file():
-        where = f"{item.place}: " if item.place else ""
-        raise UsageError(
-            f"{where}provisioner '{item.name}': there is no playbook {item.playbook}", hint="vmctl validate"
-        )
+    needed = [("playbook", path) for path in item.playbooks]
+    needed += [("vault password file", path) for path in item.vault.values() if path]
+    needed += [("file of variables", path) for path in item.extra_vars_files]
+    needed += [("file of requirements", item.requirements)] if item.requirements else []
+    for what, path in needed:
+        if not path.is_file():
+            raise UsageError(f"provisioner {label(item)}: there is no {what} {path}", hint="vmctl validate")
     realm.groups(item)
+    if item.mode == "guest":
+        if realm.target:
+            raise UsageError(
+                f"provisioner {label(item)}: mode: guest is for the project's machines, not for servers",
+                hint="write mode: host in the Vmfile",
+            )
+    elif item.playbook_command:
+        settings.playbook_program(item.playbook_command, realm.root)
 
 
 def provision(item: Ansible, number: int, targets: Sequence[Target], around: Surroundings) -> list[Outcome]:
-    """Run the playbook once over all targets.
+    """Run the playbooks once over all targets.
 
     Raises:
         Interrupted: the user asked to stop.
+        VmctlError: its roles and collections could not be installed, or it asks for what nobody can answer.
     """
     python.ensure(item, targets, number, around)
     names = tuple(target.name for target in targets)
+    realm = around.realm
     run = playbook.Run(
         name=f"{number}-playbook",
-        playbook=item.playbook,
-        inventory=around.realm.inventory(item),
-        sources=around.realm.sources,
-        limit=names,
-        directory=around.realm.root,
-        check=around.mode.check,
-        diff=around.mode.diff,
+        playbooks=item.playbooks,
+        inventory=realm.inventory(item),
+        sources=(*realm.sources, *item.inventory),
+        targets=names,
+        limit=item.limit,
+        interpreter=item.python_interpreter,
+        directory=realm.root,
+        words=tuple(arguments.words(item, check=around.mode.check, diff=around.mode.diff)),
+        passwords=around.passwords.of(item),
         extra_vars=item.extra_vars,
-        become=item.become,
-        tags=item.tags,
-        skip_tags=item.skip_tags,
+        environment=arguments.environment(item),
+        program=item.playbook_command,
+        content=galaxy.installed(item, around),
         verbosity=item.verbosity,
         color=around.color,
     )
     tally = around.play(run)
-    if tally.counts == {} and not playbook.matches_any(run, around.bench):
-        return verdict.nothing_matches(item, names, list(around.realm.groups(item)), around.realm)
+    if tally.counts is None and item.limit and any(NO_HOSTS in line for line in tally.errors):
+        tally = _limited_away(run, item, tally, around)
+    elif tally.counts == {} and not playbook.matches_any(run, around.bench):
+        return verdict.nothing_matches(item, names, list(realm.groups(item)), realm)
     for name in names:
         if tally.counts is not None and name not in tally.counts and not tally.cut_short:
-            around.report(Notice(machine=name, text=f"{item.playbook.name} has no play for it"))
-    return verdict.judge(item, names, tally, around.realm)
+            around.report(Notice(machine=name, text=f"{item.title} has no play for it"))
+    return verdict.judge(item, names, tally, realm)
+
+
+def _limited_away(run: playbook.Run, item: Ansible, tally: Tally, around: Surroundings) -> Tally:
+    """What it means that the entry's limit leaves none of the run's machines: nothing, if others match it."""
+    if playbook.matches_any(run, around.bench, item.limit):
+        return dataclasses.replace(tally, counts={"": Counts()}, ended=len(item.playbooks))
+    return tally

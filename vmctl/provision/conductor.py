@@ -10,15 +10,29 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from vmctl import interrupt
+from vmctl.errors import Interrupted, UsageError, VmctlError
 from vmctl.events import Report, StepDone, StepStarted
 from vmctl.layout import ProjectLayout
-from vmctl.provision import ansible, failure, inputs, ledger, order, shell, workbench
+from vmctl.provision import (
+    ansible,
+    failure,
+    host_script,
+    inputs,
+    inside,
+    ledger,
+    order,
+    placing,
+    rebooting,
+    shell,
+    workbench,
+)
 from vmctl.provision.failure import Failure
+from vmctl.provision.passwords import Passwords
 from vmctl.provision.realm import Realm
 from vmctl.provision.surroundings import STEP, Surroundings
 from vmctl.provision.target import Counts, Mode, Result, Summary, Target
 from vmctl.provision.verdict import Outcome
-from vmctl.spec import Ansible, Provisioner
+from vmctl.spec import Ansible, File, Provisioner, Reboot, Shell
 
 
 @dataclass
@@ -34,11 +48,15 @@ class Conductor:
     _summary: Summary = field(default_factory=lambda: Summary({}))
     _failures: list[Failure] = field(default_factory=list)
     _around: Surroundings | None = None
+    _passwords: Passwords = field(default_factory=Passwords)
 
-    def run(self, *, only: Sequence[str], force: bool) -> Summary:
+    def run(self, *, only: Sequence[str], start: str, force: bool) -> Summary:
         """As ``vmctl.provision.run``."""
-        ledger.check_names(self.realm.provisioners, only)
-        work = {target.name: ledger.pending(target, target.layout, force=force, only=only) for target in self.targets}
+        ledger.check_names(self.realm.provisioners, [*only, *([start] if start else [])])
+        work = {
+            target.name: ledger.pending(target, target.layout, force=force, only=only, start=start)
+            for target in self.targets
+        }
         batches = order.batches(work)
         for item, _ in batches:
             self._check(item)
@@ -53,10 +71,17 @@ class Conductor:
         return self._summary
 
     def _check(self, item: Provisioner) -> None:
-        if isinstance(item, Ansible):
-            ansible.check(self.realm, item)
-        else:
-            shell.check(item)
+        """Refuse what can not work, and ask for passwords, before anything runs."""
+        match item:
+            case Ansible():
+                ansible.check(self.realm, item)
+                self._passwords.ask_for(item)
+            case Shell():
+                shell.check(item)
+            case File():
+                placing.check(item)
+            case Reboot():
+                pass
 
     def _batch(self, item: Provisioner, number: int, names: Sequence[str], stack: ExitStack) -> None:
         """One provisioner over the machines that need it, without those on which something failed before."""
@@ -71,7 +96,7 @@ class Conductor:
         text = f"running {item.name} on {', '.join(target.name for target in targets)}"
         self.report(StepStarted(step=STEP, text=text))
         started = time.monotonic()
-        outcomes = self._perform(item, number, targets, stack)
+        outcomes = self._tried(item, number, targets, stack)
         for target, outcome in zip(targets, outcomes, strict=True):
             self._book(item, target, outcome, digest)
         seconds = time.monotonic() - started
@@ -81,12 +106,34 @@ class Conductor:
     def _result(self, target: Target) -> Result:
         return self._summary.machines[target.name]
 
+    def _tried(self, item: Provisioner, number: int, targets: Sequence[Target], stack: ExitStack) -> list[Outcome]:
+        """What became of each target; what keeps the provisioner from running at all is a failure of all of them."""
+        try:
+            return self._perform(item, number, targets, stack)
+        except (Interrupted, UsageError):
+            raise
+        except VmctlError as error:
+            names = tuple(target.name for target in targets)
+            common = Failure(machines=names, brief=error.brief, details=error.details, hint=error.hint)
+            return [Outcome(machine=name, counts=Counts(failed=1), failure=common) for name in names]
+
     def _perform(self, item: Provisioner, number: int, targets: Sequence[Target], stack: ExitStack) -> list[Outcome]:
         if isinstance(item, Ansible):
-            return ansible.provision(item, number, targets, self._surroundings(stack))
+            run = inside.provision if item.mode == "guest" else ansible.provision
+            return run(item, number, targets, self._surroundings(stack))
         if self.mode.check:
             return [Outcome(machine=target.name, counts=Counts(skipped=1), not_checked=True) for target in targets]
-        return shell.provision(item, targets, self.report)
+        match item:
+            case Shell(on="host"):
+                return host_script.provision(item, targets, self.realm.root, self.report)
+            case Shell():
+                return shell.provision(item, targets, self.report)
+            case File():
+                return placing.provision(item, targets, self.realm.root, self.report)
+            case Reboot():
+                if self._around:
+                    self._around.bench.forget_connections()
+                return rebooting.provision(item, targets, self.report)
 
     def _surroundings(self, stack: ExitStack) -> Surroundings:
         """Made for the first playbook; the others keep its SSH connections."""
@@ -95,7 +142,9 @@ class Conductor:
                 realm=self.realm,
                 mode=self.mode,
                 bench=stack.enter_context(workbench.opened(self.layout)),
+                layout=self.layout,
                 report=self.report,
+                passwords=self._passwords,
                 color=_color_wanted() if self.color is None else self.color,
             )
         return self._around

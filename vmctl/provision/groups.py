@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from vmctl.errors import UsageError
 from vmctl.spec import Ansible, Project
@@ -13,10 +14,11 @@ from vmctl.spec import Ansible, Project
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One inventory group: machines, and groups below it."""
+    """One inventory group: machines, groups below it, and variables."""
 
     hosts: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -55,7 +57,20 @@ def all_of(project: Project) -> dict[str, Group]:
     for groups in [of_project(project), *(resolve(project, item) for item in items)]:
         for name, group in groups.items():
             old = found.get(name, Group())
-            found[name] = Group(_union(old.hosts, group.hosts), _union(old.children, group.children))
+            found[name] = Group(
+                _union(old.hosts, group.hosts),
+                _union(old.children, group.children),
+                {**old.variables, **group.variables},
+            )
+    return found
+
+
+def host_variables(project: Project) -> dict[str, dict[str, Any]]:
+    """The variables that all provisioners together give to machines, for the inventory that people use."""
+    found: dict[str, dict[str, Any]] = {}
+    for item in (item for spec in project.machines for item in spec.provision if isinstance(item, Ansible)):
+        for name, values in item.host_vars.items():
+            found[name] = {**found.get(name, {}), **values}
     return found
 
 
@@ -85,7 +100,7 @@ def _group(name: str, members: Iterable[str], item: Ansible, known: _Known) -> G
             hosts += matches
         else:
             raise _means_nothing(name, member, item, known)
-    return Group(tuple(dict.fromkeys(hosts)), tuple(dict.fromkeys(children)))
+    return Group(tuple(dict.fromkeys(hosts)), tuple(dict.fromkeys(children)), item.group_vars.get(name, {}))
 
 
 def _means_nothing(name: str, member: str, item: Ansible, known: _Known) -> UsageError:

@@ -1,6 +1,8 @@
 """The digest of everything that goes into a provisioner: when it changes, the next `up` runs the provisioner again.
 
-Of a script: its bytes, arguments, environment and become. Of a playbook: its options, and these files:
+Of a script: its bytes (a URL's checksum), arguments, environment and become. Of a file or directory: its content, and
+where and how it is put. Of a playbook: its options, files of variables, configuration, inventories, the requirements
+and what they name on this host, and these files:
 
 - the YAML files in the playbook's own directory;
 - everything in the directories that Ansible looks for beside a playbook (``ROLES_AND_SUCH``), ``ansible.cfg`` and
@@ -21,8 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vmctl.errors import UsageError
 from vmctl.layout import PROJECT_DIRECTORY, VMFILE
-from vmctl.spec import Ansible, Provisioner, Shell
+from vmctl.provision import requirements
+from vmctl.spec import Ansible, File, Provisioner, Reboot, Shell
 
 LARGE = 1024 * 1024  # bytes
 ROLES_AND_SUCH = (
@@ -39,13 +43,23 @@ EXECUTABLE = 0o111
 
 def digest(provisioner: Provisioner) -> str:
     """Lower-case hex SHA-256 of all that goes into a provisioner. Never raises for a file that is not there."""
+    match provisioner:
+        case Shell():
+            said: list[Any] = ["shell", *_shell(provisioner)]
+            files = [provisioner.script] if provisioner.script else []
+        case File():
+            said = ["file", *_file(provisioner)]
+            files = list(everything_below(provisioner.source))
+        case Reboot():
+            said, files = ["reboot"], []
+        case Ansible():
+            said = ["ansible", *_options(provisioner)]
+            files = list(ansible_files(provisioner))
+    return _total(said, files)
+
+
+def _total(said: list[Any], files: list[Path]) -> str:
     total = hashlib.sha256()
-    if isinstance(provisioner, Shell):
-        said = ["shell", provisioner.inline, provisioner.args, provisioner.env, provisioner.become]
-        files = [provisioner.script] if provisioner.script else []
-    else:
-        said = ["ansible", *_options(provisioner)]
-        files = list(playbook_files(provisioner.playbook))
     total.update(json.dumps(canonical(said)).encode())
     base = files[0].parent if files else Path()
     for path in files:
@@ -53,8 +67,50 @@ def digest(provisioner: Provisioner) -> str:
     return total.hexdigest()
 
 
+def _shell(item: Shell) -> list[Any]:
+    return [item.inline, item.url, item.checksum, item.args, item.env, item.become, item.on, item.creates]
+
+
+def _file(item: File) -> list[Any]:
+    return [item.destination, item.mode, item.owner, item.group, item.become, item.template, item.variables]
+
+
 def _options(item: Ansible) -> list[Any]:
-    return [item.groups, item.extra_vars, item.become, item.tags, item.skip_tags]
+    """What changes what a playbook does; how it is done and told (forks, verbosity, passwords) does not count."""
+    return [
+        item.mode, item.groups, item.group_vars, item.host_vars, item.extra_vars, item.limit, item.tags,
+        item.skip_tags, item.start_at_task, item.become, item.become_user, item.check, item.raw_arguments, item.env,
+    ]  # fmt: skip
+
+
+def ansible_files(item: Ansible) -> Iterator[Path]:
+    """Every file that counts as an input of an `ansible` entry."""
+    for book in item.playbooks:
+        yield from playbook_files(book)
+    yield from item.extra_vars_files
+    if item.config_file:
+        yield item.config_file
+    seen: set[str] = set()
+    for source in item.inventory:
+        yield from _tree(source, seen)
+    if item.requirements:
+        yield from _required(item.requirements)
+
+
+def requirements_digest(file: Path) -> str:
+    """Lower-case hex SHA-256 of a requirements file and of what it names on this host."""
+    return _total(["requirements"], list(_required(file)))
+
+
+def _required(file: Path) -> Iterator[Path]:
+    yield file
+    seen: set[str] = set()
+    try:
+        wanted = requirements.read(file)
+    except UsageError:
+        return  # told when it is installed
+    for path in wanted.local():
+        yield from _tree(path, seen)
 
 
 def canonical(value: Any) -> Any:
@@ -110,9 +166,14 @@ def _entries(directory: Path) -> list[Path]:
         return []
 
 
-def _tree(path: Path, seen: set[str]) -> Iterator[Path]:
+def everything_below(path: Path) -> Iterator[Path]:
+    """All files below a directory, or the file itself, in a fixed order; links are followed."""
+    return _tree(path, set(), ignored=frozenset())
+
+
+def _tree(path: Path, seen: set[str], ignored: frozenset[str] = IGNORED) -> Iterator[Path]:
     """All files below a directory; each directory once, however links lead to it."""
-    if path.name in IGNORED or path.suffix == ".pyc":
+    if path.name in ignored or (ignored and path.suffix == ".pyc"):
         return
     if not path.is_dir():
         if path.is_file() or path.is_symlink():
@@ -122,4 +183,4 @@ def _tree(path: Path, seen: set[str]) -> Iterator[Path]:
     if real not in seen:
         seen.add(real)
         for entry in _entries(path):
-            yield from _tree(entry, seen)
+            yield from _tree(entry, seen, ignored)

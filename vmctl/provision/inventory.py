@@ -37,8 +37,16 @@ def write(project: Project, logins: Iterable[Login], layout: ProjectLayout) -> P
         layout: where it goes.
     """
     path = layout.inventory / FILE
-    files.write(path, HEADER + render(project, hosts(project, logins, layout), grouping.all_of(project)))
+    variables = with_variables(hosts(project, logins, layout), grouping.host_variables(project))
+    files.write(path, HEADER + render(project, variables, grouping.all_of(project)))
     return path
+
+
+def with_variables(
+    hosts: Mapping[str, Mapping[str, Any]], further: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Hosts with further variables of theirs, which win over how to get into them."""
+    return {name: {**values, **further.get(name, {})} for name, values in hosts.items()}
 
 
 def hosts(project: Project, logins: Iterable[Login], layout: ProjectLayout) -> dict[str, dict[str, Any]]:
@@ -76,6 +84,7 @@ def render(project: Project, variables: Mapping[str, Mapping[str, Any]], groups:
             name: {
                 "hosts": {host: {} for host in group.hosts if host in variables},
                 "children": {child: {} for child in group.children},
+                **({"vars": dict(group.variables)} if group.variables else {}),
             }
             for name, group in groups.items()
         },

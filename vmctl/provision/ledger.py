@@ -24,7 +24,12 @@ class Provisioned(Protocol):
 
 
 def pending(
-    spec: Provisioned, layout: MachineLayout | None, *, force: bool = False, only: Sequence[str] = ()
+    spec: Provisioned,
+    layout: MachineLayout | None,
+    *,
+    force: bool = False,
+    only: Sequence[str] = (),
+    start: str = "",
 ) -> tuple[Provisioner, ...]:
     """The provisioners that a machine needs now, in order.
 
@@ -36,17 +41,23 @@ def pending(
         layout: where its record lies; None: it has none, and needs everything.
         force: also what is done already.
         only: exactly the provisioners with these names, done or not.
+        start: nothing that comes before the provisioner with this name; a machine without it needs nothing.
 
     Raises:
         VmctlError: the record is damaged.
     """
+    items = _from(spec.provision, start) if start else spec.provision
     if only:
-        return tuple(item for item in spec.provision if item.name in only)
-    wanted = [item for item in spec.provision if item.run != "never"]
+        return tuple(item for item in items if item.name in only)
+    wanted = [item for item in items if item.run != "never" or item.name == start]
     if force or not wanted or layout is None:
         return tuple(wanted)
     done = read(layout)
     return tuple(item for item in wanted if item.run == "always" or done.get(item.name) != inputs.digest(item))
+
+
+def _from(items: Sequence[Provisioner], start: str) -> Sequence[Provisioner]:
+    return next((items[number:] for number, item in enumerate(items) if item.name == start), ())
 
 
 def check_names(provisioners: Iterable[Provisioner], only: Sequence[str]) -> None:

@@ -50,7 +50,18 @@ class Machines:
 
     def inventory(self, item: Ansible | None) -> str:
         """Every machine that exists, with exactly these groups."""
-        return inventory.render(self.project, self._hosts, self.groups(item) if item else {})
+        if item is None:
+            return inventory.render(self.project, self._hosts, {})
+        hosts = inventory.with_variables(self._hosts, item.host_vars)
+        return inventory.render(self.project, hosts, self.groups(item))
+
+    def inventory_inside(self, item: Ansible, name: str) -> str:
+        """The inventory for a run inside the machine ``name``: the others are known by their networks."""
+        hosts: dict[str, Mapping[str, Any]] = {
+            spec.name: {"ansible_host": spec.networks[0].ip} if spec.networks else {} for spec in self.project.machines
+        }
+        hosts[name] = {"ansible_connection": "local"}
+        return inventory.render(self.project, inventory.with_variables(hosts, item.host_vars), self.groups(item))
 
     def enter(self, name: str) -> str:
         """The command that goes into a machine."""

@@ -9,18 +9,21 @@ it turns host key checking off; it puts extra variables on the command line and 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vmctl import interrupt, process
 from vmctl.errors import VmctlError
-from vmctl.provision import leftovers, settings
+from vmctl.provision import leftovers, passwords, settings
 from vmctl.provision.tally import Tally
 from vmctl.provision.workbench import Workbench
 from vmctl.store import files
 
+INVENTORY, TARGETS = "inventory.yml", "targets.json"
+GROUP = "vmctl_targets"  # of the hosts that a run with a limit is about
+EXTRA_VARS = Path("env", "extravars")  # where ansible-runner looks for them
 POLL = 0.1  # seconds between looks at the interrupt flag
 OnEvent = Callable[[Tally, Mapping[str, Any]], None]
 
@@ -31,22 +34,30 @@ class Run:
 
     name: str
     """Names the run's private directory."""
-    playbook: Path
+    playbooks: tuple[Path, ...]
     inventory: str
     """Text of a YAML inventory."""
     sources: tuple[Path, ...] = ()
     """Existing inventories that come before it."""
-    limit: tuple[str, ...]
-    """Machines; plays on localhost run as well."""
+    targets: tuple[str, ...]
+    """Hosts to work on; plays on localhost run as well, unless there is a limit."""
+    limit: str = ""
+    """Ansible's pattern; only those of the targets that match it."""
+    interpreter: str = ""
+    """The targets' Python; "" = whichever Ansible finds."""
     directory: Path
     """Where ansible-playbook runs."""
+    words: tuple[str, ...] = ()
+    """Further words of the command line."""
+    passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Further words, each completed by a file with that password."""
     extra_vars: Mapping[str, Any] = field(default_factory=dict)
-    become: bool = False
-    tags: tuple[str, ...] = ()
-    skip_tags: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    program: str = ""
+    """As the Vmfile names it."""
+    content: Path | None = None
+    """Directory with roles and collections that were installed for the run."""
     verbosity: int = 0
-    check: bool = False
-    diff: bool = False
     color: bool = False
 
 
@@ -65,15 +76,17 @@ def play(run: Run, bench: Workbench, on_event: OnEvent) -> Tally:
         ProgramMissing: there is no ansible-playbook.
         Interrupted: the user asked to stop; no process of the run is left.
     """
-    listener = _Listener(on_event)
-    runner = _runner(run, bench, listener)
-    try:
-        runner.run()
-    except SystemExit as error:
-        raise VmctlError(f"ansible-runner gave up with status {error.code}") from error
-    finally:
-        if listener.stop():
-            leftovers.end(bench.run)
+    private = bench.directory(run.name)
+    listener = _Listener(on_event, private)
+    with passwords.told(run.passwords, bench.sockets) as secret_words:
+        runner = _runner(run, bench, private, listener, secret_words)
+        try:
+            runner.run()
+        except SystemExit as error:
+            raise VmctlError(f"ansible-runner gave up with status {error.code}") from error
+        finally:
+            if listener.stop():
+                leftovers.end(bench.run)
     if listener.error:
         raise listener.error
     interrupt.check()
@@ -83,81 +96,110 @@ def play(run: Run, bench: Workbench, on_event: OnEvent) -> Tally:
 class _Listener:
     """Hears events and is asked whether to go on; its exceptions wait until ansible-runner is done."""
 
-    def __init__(self, on_event: OnEvent) -> None:
+    def __init__(self, on_event: OnEvent, private: Path) -> None:
         self.tally = Tally()
         self.error: BaseException | None = None
         self._on_event = on_event
+        self._private = private
 
     def hear(self, event: Mapping[str, Any]) -> bool:
         """Take in an event; False tells ansible-runner not to keep it in a file."""
         try:
+            if event.get("event") == "playbook_on_start":
+                (self._private / EXTRA_VARS).unlink(missing_ok=True)  # Ansible has read it
+            elif event.get("event") == "playbook_on_vars_prompt":
+                name = (event.get("event_data") or {}).get("varname", "?")
+                raise VmctlError(  # noqa: TRY301  where Ansible waits for an answer, nobody gives one
+                    f"the playbook asks for the variable '{name}' (vars_prompt)",
+                    hint="set it in the Vmfile: extra_vars",
+                )
             self.tally.add(event)
             self._on_event(self.tally, event)
         except BaseException as error:  # noqa: BLE001  raised again by `play`; in here it would be swallowed
             self.error = self.error or error
         return False
 
+    def status(self, status: Mapping[str, Any], runner_config: Any) -> None:
+        """Remove what ansible-runner keeps of the command: its environment may hold secrets."""
+        if status.get("status") == "running":
+            (Path(runner_config.artifact_dir) / "command").unlink(missing_ok=True)
+
     def stop(self) -> bool:
         """Whether to end the run."""
         return interrupt.requested() or self.error is not None
 
 
-def _runner(run: Run, bench: Workbench, listener: _Listener) -> Any:
-    program = settings.playbook_program()
-    private = bench.directory(run.name)
-    inventory = private / "inventory.yml"
-    files.write(inventory, run.inventory)
+def _runner(run: Run, bench: Workbench, private: Path, listener: _Listener, secret_words: Sequence[str]) -> Any:
+    program = settings.playbook_program(run.program, run.directory)
+    files.write(private / INVENTORY, run.inventory)
+    if run.limit or run.interpreter:
+        files.write_json(private / TARGETS, _targets(run))
     if run.extra_vars:
         # A file, for what is on a command line everybody can see.
-        files.write_json(private / "env" / "extravars", _jsonable(run.extra_vars))
+        files.write_json(private / EXTRA_VARS, jsonable(run.extra_vars))
 
     import ansible_runner
 
     runner = ansible_runner.interface.init_runner(
         private_data_dir=str(private),
         project_dir=str(run.directory),
-        playbook=str(run.playbook),
-        inventory=[*map(str, run.sources), str(inventory)],
-        limit=",".join([*run.limit, "localhost"]),
-        cmdline=_arguments(run),
+        playbook=str(run.playbooks[0]),
+        inventory=_inventories(run, private),
+        limit=f"{run.limit}:&{GROUP}" if run.limit else ",".join([*run.targets, "localhost"]),
+        cmdline=shlex.join([*run.words, *secret_words]),
         verbosity=run.verbosity,
         envvars=_environment(run, bench),
         settings={"pexpect_timeout": POLL, "suppress_output_file": True, "suppress_ansible_output": True},
         fact_cache_type="",
         event_handler=listener.hear,
         cancel_callback=listener.stop,
+        status_handler=listener.status,
     )
     runner.config.command[0] = program
+    runner.config.command += [str(path) for path in run.playbooks[1:]]
     return runner
 
 
-def _arguments(run: Run) -> str:
-    """Options that may be empty, one or many; a word with spaces or quotes stays one word."""
-    words = ["--become"] if run.become else []
-    words += [option for option, wanted in (("--check", run.check), ("--diff", run.diff)) if wanted]
-    words += ["--tags", ",".join(run.tags)] if run.tags else []
-    words += ["--skip-tags", ",".join(run.skip_tags)] if run.skip_tags else []
-    return shlex.join(words)
+def _inventories(run: Run, private: Path) -> list[str]:
+    own = [path for path in (private / INVENTORY, private / TARGETS) if path.exists()]
+    return [str(path) for path in (*run.sources, *own)]
+
+
+def _targets(run: Run) -> dict[str, Any]:
+    """An inventory that says which hosts the run is about, whatever else names them."""
+    variables = {"ansible_python_interpreter": run.interpreter} if run.interpreter else {}
+    return {GROUP: {"hosts": dict.fromkeys(run.targets, variables)}}
 
 
 def _environment(run: Run, bench: Workbench) -> dict[str, str]:
-    told = settings.environment(run.directory, hosts=len(run.limit), color=run.color, sockets=bench.sockets)
+    told = settings.environment(
+        run.directory,
+        hosts=len(run.targets),
+        color=run.color,
+        sockets=bench.sockets,
+        own=run.environment,
+        content=run.content,
+    )
     return {**told, leftovers.VARIABLE: bench.run}
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """YAML data as JSON data: dates become text, keys too."""
     if hasattr(value, "items"):
-        return {str(key): _jsonable(item) for key, item in value.items()}
+        return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def matches_any(run: Run, bench: Workbench) -> bool:
-    """Whether the playbook has a host to work on in the whole inventory, without the limit."""
-    inventories = [*run.sources, bench.root / run.name / "inventory.yml"]
-    argv = [settings.playbook_program(), *(word for path in inventories for word in ("-i", str(path))), "--list-hosts"]
-    done = process.run([*argv, str(run.playbook)], check=False, cwd=run.directory, env=_environment(run, bench))
+def matches_any(run: Run, bench: Workbench, limit: str = "") -> bool:
+    """Whether the playbooks have a host to work on in the whole inventory, or in what ``limit`` leaves of it."""
+    program = settings.playbook_program(run.program, run.directory)
+    with passwords.told(run.passwords, bench.sockets) as secret_words:
+        inventories = [f"--inventory={path}" for path in _inventories(run, bench.root / run.name)]
+        words = [*inventories, *run.words, *secret_words, "--list-hosts"]
+        words += [f"--limit={limit}"] if limit else []
+        argv = [program, *words, *(str(path) for path in run.playbooks)]
+        done = process.run(argv, check=False, cwd=run.directory, env=_environment(run, bench))
     counts = [line.partition("hosts (")[2].partition(")")[0] for line in done.stdout.splitlines()]
     return any(count.isdigit() and int(count) for count in counts)

@@ -26,7 +26,7 @@ def ensure(item: Ansible, targets: Sequence[Target], number: int, around: Surrou
         Interrupted: the user asked to stop.
     """
     fresh = [target for target in targets if target.layout and not ledger.has_had_ansible(target.layout)]
-    if not fresh or around.mode.check or "ansible_python_interpreter" in item.extra_vars:
+    if not fresh or around.mode.check or item.python_interpreter or "ansible_python_interpreter" in item.extra_vars:
         return
     lacking = [target for target, lacks in zip(fresh, each(fresh, _lacks_python), strict=True) if lacks]
     if lacking:
@@ -45,9 +45,9 @@ def _bootstrap(targets: Sequence[Target], number: int, around: Surroundings) -> 
     names = tuple(target.name for target in targets)
     run = playbook.Run(
         name=f"{number}-bootstrap",
-        playbook=bundled("bootstrap.yml"),
+        playbooks=(bundled("bootstrap.yml"),),
         inventory=around.realm.inventory(None),
-        limit=names,
+        targets=names,
         directory=around.realm.root,
         color=around.color,
     )

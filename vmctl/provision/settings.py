@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from vmctl import process
+from vmctl.provision import configuration
 
 CONNECT_TIMEOUT = 30  # seconds; an emulated guest under load is slow to answer
 
@@ -24,17 +25,47 @@ LEAST_FORKS = 5  # Ansible's own default
 MOST_FORKS = 50
 
 
-def playbook_program() -> str:
-    """The ``ansible-playbook`` of vmctl's own environment, else the one in PATH.
+def playbook_program(wanted: str = "", directory: Path | None = None) -> str:
+    """The ``ansible-playbook`` to run.
+
+    Args:
+        wanted: a path (from ``directory``), or a name in PATH; "" = the one of vmctl's own environment, else in PATH.
+        directory: the project's.
 
     Raises:
         ProgramMissing: there is none.
     """
-    own = Path(sys.executable).parent / "ansible-playbook"
-    return str(own) if os.access(own, os.X_OK) else process.find("ansible-playbook", package="ansible-core")
+    return _program(wanted, directory) if wanted else program("ansible-playbook")
 
 
-def environment(directory: Path, *, hosts: int, color: bool, sockets: Path) -> dict[str, str]:
+def program(name: str) -> str:
+    """One of Ansible's programs, of vmctl's own environment, else the one in PATH.
+
+    Raises:
+        ProgramMissing: there is none.
+    """
+    own = Path(sys.executable).parent / name
+    return str(own) if os.access(own, os.X_OK) else process.find(name, package="ansible-core")
+
+
+def _program(wanted: str, directory: Path | None) -> str:
+    if "/" not in wanted:
+        return process.find(wanted, package="ansible-core")
+    path = (directory or Path()) / Path(wanted).expanduser()
+    if not os.access(path, os.X_OK):
+        raise process.ProgramMissing(f"there is no program {path}", hint="vmctl validate")
+    return str(path)
+
+
+def environment(
+    directory: Path,
+    *,
+    hosts: int,
+    color: bool,
+    sockets: Path,
+    own: Mapping[str, str] = MappingProxyType({}),
+    content: Path | None = None,
+) -> dict[str, str]:
     """Variables for ansible-playbook, to be added to those of this process.
 
     Args:
@@ -42,8 +73,11 @@ def environment(directory: Path, *, hosts: int, color: bool, sockets: Path) -> d
         hosts: how many machines the run is about.
         color: whether its output carries colours.
         sockets: directory for ssh's control sockets; its path must be short.
+        own: what the provisioner sets; wins over everything but the rules.
+        content: directory with ``roles`` and ``collections`` that come before those of the configuration.
     """
-    said = _configured(directory)
+    surroundings = {**os.environ, **own}
+    said = configuration.said(directory, surroundings)
     defaults = {name: value for name, (where, value) in DEFAULTS.items() if where not in said}
     if ("defaults", "forks") not in said:
         defaults["ANSIBLE_FORKS"] = str(min(MOST_FORKS, max(LEAST_FORKS, hosts)))
@@ -54,20 +88,6 @@ def environment(directory: Path, *, hosts: int, color: bool, sockets: Path) -> d
         "ANSIBLE_NOCOWS": "1",
         "PYTHONWARNINGS": "ignore",
     }
-    return {name: value for name, value in defaults.items() if name not in os.environ} | rules
-
-
-def _configured(directory: Path, surroundings: Mapping[str, str] = os.environ) -> set[tuple[str, str]]:
-    """What the ansible.cfg in force says: pairs of section and key. One that can not be read is Ansible's to report."""
-    named = surroundings.get("ANSIBLE_CONFIG")
-    home = Path(surroundings.get("HOME", "/"))
-    usual = [directory / "ansible.cfg", home / ".ansible.cfg", Path("/etc/ansible/ansible.cfg")]
-    candidates = [Path(named).expanduser()] if named else usual
-    in_force = next((path for path in candidates if path.is_file()), None)
-    parser = configparser.RawConfigParser(inline_comment_prefixes=(";",), strict=False)
-    try:
-        if in_force:
-            parser.read_string(in_force.read_text(encoding="utf-8"))
-    except (configparser.Error, OSError, UnicodeDecodeError):
-        return set()
-    return {(section, key) for section in parser.sections() for key in parser[section]}
+    if content:
+        rules |= configuration.paths_before(content, said, surroundings)
+    return {name: value for name, value in defaults.items() if name not in surroundings} | dict(own) | rules

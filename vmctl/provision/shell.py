@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from vmctl import interrupt
 from vmctl.errors import Interrupted, Unreachable, UsageError, VmctlError
 from vmctl.events import Output, Report
+from vmctl.provision import scripts
 from vmctl.provision.failure import Failure, label
 from vmctl.provision.parallel import each
 from vmctl.provision.target import Counts, Target
@@ -57,17 +58,22 @@ def provision(item: Shell, targets: Sequence[Target], report: Report) -> list[Ou
     """Run the script in all targets, side by side.
 
     Raises:
+        UsageError: the script can not be read.
+        VmctlError: it can not be downloaded.
         Interrupted: the user asked to stop; the script has been ended in the guests that answer.
     """
-    return each(targets, lambda target: _provision(item, target, report))
+    script = scripts.content(item, report)
+    return each(targets, lambda target: _provision(item, script, target, report))
 
 
-def _provision(item: Shell, target: Target, report: Report) -> Outcome:
+def _provision(item: Shell, script: bytes, target: Target, report: Report) -> Outcome:
     from vmctl.process import CommandFailed
 
     try:
         with target.connect() as connection:
-            status, lines = _run(item, target, connection, report)
+            if item.creates and _is_there(item, connection):
+                return Outcome(machine=target.name, counts=Counts(ok=1))
+            status, lines = _run(item, script, target, connection, report)
     except Unreachable as error:
         return _unreachable(item, target.name, error)
     except CommandFailed as error:  # of the commands around the script
@@ -77,18 +83,21 @@ def _provision(item: Shell, target: Target, report: Report) -> Outcome:
     return Outcome(machine=target.name, counts=Counts(ok=1, changed=1))
 
 
-def _run(item: Shell, target: Target, connection: Link, report: Report) -> tuple[int, list[str]]:
+def _is_there(item: Shell, connection: Link) -> bool:
+    return connection.run(["test", "-e", item.creates], sudo=item.become, check=False).status == 0
+
+
+def _run(item: Shell, script: bytes, target: Target, connection: Link, report: Report) -> tuple[int, list[str]]:
     lines: list[str] = []
 
     def on_line(line: str) -> None:
         lines.append(line)
         report(Output(machine=target.name, line=line, source=SOURCE))
 
-    script = content(item)
-    with _directory(connection, sudo=item.become) as directory:
+    with private_directory(connection, sudo=item.become) as directory:
         connection.put(environment(item.env).encode(), f"{directory}/env", mode=0o600)
         connection.put(script, f"{directory}/script", mode=0o700)
-        argv = [*interpreter(script, inline=item.inline is not None), f"{directory}/script", *item.args]
+        argv = [*scripts.interpreter(script, inline=item.inline is not None), f"{directory}/script", *item.args]
         done = connection.run(
             ["sh", "-c", START, "sh", directory, *argv], sudo=item.become, check=False, on_line=on_line
         )
@@ -96,7 +105,7 @@ def _run(item: Shell, target: Target, connection: Link, report: Report) -> tuple
 
 
 @contextlib.contextmanager
-def _directory(connection: Link, *, sudo: bool) -> Iterator[str]:
+def private_directory(connection: Link, *, sudo: bool) -> Iterator[str]:
     """A private directory in the guest; on an interruption, the script in it is ended before it goes."""
     directory = connection.run(MAKE_DIRECTORY).stdout.strip()
     try:
@@ -114,38 +123,14 @@ def _tidy(connection: Link, argv: Sequence[str], *, sudo: bool) -> None:
         connection.run(argv, sudo=sudo, check=False, deadline=CLEAN_UP_TIME)
 
 
-def content(item: Shell) -> bytes:
-    """The script's bytes.
-
-    Raises:
-        UsageError: the file can not be read.
-    """
-    if item.script is None:
-        return (item.inline or "").encode()
-    try:
-        return item.script.read_bytes()
-    except OSError as error:
-        raise UsageError(f"provisioner {label(item)}: {item.script} can not be read", details=str(error)) from error
-
-
-def interpreter(script: bytes, *, inline: bool) -> list[str]:
-    """The argv that runs a script, from its first line; as the kernel does it: one program, at most one argument."""
-    first = script.split(b"\n", 1)[0].decode(errors="surrogateescape").rstrip("\r")
-    if first.startswith("#!") and (words := first[2:].strip().split(None, 1)):
-        return [word.strip() for word in words]
-    return ["sh", "-e"] if inline else ["sh"]
-
-
 def environment(variables: Mapping[str, str]) -> str:
     """Shell text that exports variables, whatever is in their values."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
 def _failed(item: Shell, machine: str, what: str, details: str) -> Outcome:
-    where = f" of {item.script.name}" if item.script else ""
-    failure = Failure(
-        machines=(machine,), brief=f"{machine}: the script{where} {what} (provisioner {label(item)})", details=details
-    )
+    brief = f"{machine}: the script{scripts.name_of(item)} {what} (provisioner {label(item)})"
+    failure = Failure(machines=(machine,), brief=brief, details=details)
     return Outcome(machine=machine, counts=Counts(failed=1), failure=failure)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmctl.events import Output, Progress, Report
+from vmctl.layout import ProjectLayout
 from vmctl.provision import playbook
+from vmctl.provision.passwords import Passwords
 from vmctl.provision.realm import Realm
 from vmctl.provision.tally import Tally
 from vmctl.provision.target import Mode
@@ -24,7 +26,9 @@ class Surroundings:
     realm: Realm
     mode: Mode
     bench: Workbench
+    layout: ProjectLayout
     report: Report
+    passwords: Passwords
     color: bool
 
     def play(self, run: playbook.Run) -> Tally:

@@ -43,6 +43,8 @@ class Tally:
     """The last failed (or unreachable) task of each host, whether or not it was rescued."""
     changes: dict[str, list[str]] = field(default_factory=dict)
     """The tasks that changed something on each host, in check mode those that would: name and place."""
+    ended: int = 0
+    """Playbooks that got to their end; each tells the statistics of all so far."""
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     """What ansible-playbook said apart from its tasks, without warnings."""
     no_hosts_remaining: bool = False
@@ -69,6 +71,7 @@ class Tally:
                 self.no_hosts_remaining = True
             case "playbook_on_stats":
                 self.counts = _counts(data)
+                self.ended += 1
             case "verbose" | "error":
                 self.errors.extend(line for line in plain(event.get("stdout", "")).splitlines() if line.strip())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -28,11 +28,30 @@ class Target:
     """Log in. Raises ``Unreachable`` and ``Interrupted``."""
     layout: MachineLayout | None = None
     """Where its record of what has succeeded lies; None: there is none, everything is run each time (a server)."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What templates know of it besides its name."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What scripts on this host know of it besides its name."""
+    after_reboot: Callable[[], None] | None = None
+    """What has to be done anew after it has restarted: mounts."""
 
     @classmethod
     def machine(cls, spec: MachineSpec, login: Login, layout: MachineLayout) -> Self:
         """A running machine of the project."""
-        return cls(name=spec.name, provision=spec.provision, connect=partial(_connect, login), layout=layout)
+        return cls(
+            name=spec.name,
+            provision=spec.provision,
+            connect=partial(_connect, login),
+            layout=layout,
+            facts={
+                "group": spec.group, "index": spec.index, "hostname": spec.hostname,
+                "networks": {network.name: network.ip for network in spec.networks},
+            },
+            environment={
+                "VMCTL_SSH_CONFIG": str(login.config), "VMCTL_SSH_HOST": login.address.host,
+                "VMCTL_SSH_PORT": str(login.address.port), "VMCTL_SSH_USER": login.user,
+            },
+        )  # fmt: skip
 
 
 def _connect(login: Login) -> Link:

@@ -42,6 +42,8 @@ def judge(item: Ansible, machines: Sequence[str], tally: Tally, realm: Realm) ->
         failures |= dict.fromkeys(rest, common)
     elif tally.cut_short and rest:
         failures |= dict.fromkeys(rest, _cut_short(item, rest, sorted(tally.bad)))
+    elif tally.ended < len(item.playbooks):  # a later one does not parse
+        failures |= dict.fromkeys(rest, _never_ran(item, rest, tally))
     return [
         Outcome(
             machine=name,
@@ -57,7 +59,7 @@ def nothing_matches(item: Ansible, machines: Sequence[str], known_groups: Sequen
     """The verdict on a playbook without a single host to work on."""
     failure = Failure(
         machines=tuple(machines),
-        brief=f"provisioner {label(item)}: no play of {item.playbook.name} matches any machine",
+        brief=f"provisioner {label(item)}: no play of {item.title} matches any machine",
         details=f"Its `hosts:` name none of these groups: {', '.join(['all', *known_groups])}; nor a machine.",
         hint=realm.graph,
     )
@@ -67,9 +69,13 @@ def nothing_matches(item: Ansible, machines: Sequence[str], known_groups: Sequen
 def _never_ran(item: Ansible, machines: Sequence[str], tally: Tally) -> Failure:
     return Failure(
         machines=tuple(machines),
-        brief=f"provisioner {label(item)}: ansible-playbook could not run {item.playbook.name}",
+        brief=f"provisioner {label(item)}: ansible-playbook could not run {_unfinished(item, tally)}",
         details="\n".join(tally.errors) or "It said nothing.",
     )
+
+
+def _unfinished(item: Ansible, tally: Tally) -> str:
+    return ", ".join(path.name for path in item.playbooks[tally.ended :])
 
 
 def _host_failure(item: Ansible, name: str, tally: Tally, realm: Realm) -> Failure:

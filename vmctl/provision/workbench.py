@@ -36,6 +36,11 @@ class Workbench:
         """A new private directory for one run."""
         return files.make_directory(self.root / name)
 
+    def forget_connections(self) -> None:
+        """Have ssh connect anew; the old connections end by themselves, or with the workbench."""
+        for entry in self.sockets.iterdir():
+            entry.unlink(missing_ok=True)
+
 
 @contextlib.contextmanager
 def opened(layout: ProjectLayout) -> Iterator[Workbench]:

@@ -20,7 +20,7 @@ from vmctl.vmfile.kinds import Kind
 from vmctl.vmfile.nodes import Node, Sequence, Source, Table, from_plain, join, merge, uses_machine
 from vmctl.vmfile.ports import HIGHEST
 from vmctl.vmfile.provider_names import is_provider
-from vmctl.vmfile.provisioners import named
+from vmctl.vmfile.provision_order import arranged
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.scope import machine_scope
 from vmctl.vmfile.structures import FreeMap
@@ -123,8 +123,8 @@ class Drafter:
     def _provision(self, draft: Draft, at: Reading) -> None:
         """The top level's provisioners, then the machine's own."""
         lists = [node for node in (self.provision, draft.group.table.get("provision")) if node is not None]
-        read = [(node, self._read("provision", MACHINE["provision"].kind, node, at)) for node in lists]
-        draft.values["provision"] = named([(node, items) for node, items in read if items is not None], at)
+        read = [self._read("provision", MACHINE["provision"].kind, node, at) for node in lists]
+        draft.values["provision"] = arranged(draft.name, [items for items in read if items is not None], at)
 
     def _read(self, key: str, kind: Kind, node: Node, at: Reading) -> Any:
         """The value; None when it was rejected."""

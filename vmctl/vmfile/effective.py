@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmctl.spec import (
-    Ansible,
-    Dependency,
-    Folder,
-    MachineSpec,
-    Network,
-    Place,
-    Port,
-    Project,
-    Provisioner,
-    ReadyCheck,
-    Shell,
-)
+from vmctl.spec import Dependency, Folder, MachineSpec, Network, Place, Port, Project, ReadyCheck
+from vmctl.vmfile.effective_provision import provisioner
 from vmctl.vmfile.nodes import join
 from vmctl.vmfile.quantities import format_duration, format_size
 
@@ -54,7 +43,7 @@ def _machine(spec: MachineSpec) -> dict[str, Any]:
         "autostart": spec.autostart,
         "primary": spec.primary,
         "ready": [_ready(check) for check in spec.ready],
-        "provision": [_provisioner(one) for one in spec.provision],
+        "provision": [provisioner(one) for one in spec.provision],
         **{name: dict(options) for name, options in spec.options.items()},
     }
 
@@ -94,28 +83,6 @@ def _ready(check: ReadyCheck) -> dict[str, Any]:
     }
     said = {key: value for key, value in what.items() if value is not None}
     return {**said, "timeout": format_duration(check.timeout), **({"hint": check.hint} if check.hint else {})}
-
-
-def _provisioner(one: Provisioner) -> dict[str, Any]:
-    body = {"shell": _shell(one)} if isinstance(one, Shell) else {"ansible": _ansible(one)}
-    return {"name": one.name, **body, "run": one.run}
-
-
-def _shell(one: Shell) -> dict[str, Any]:
-    what = {"script": str(one.script)} if one.script else {"inline": one.inline}
-    return {**what, "args": list(one.args), "env": dict(one.env), "become": one.become}
-
-
-def _ansible(one: Ansible) -> dict[str, Any]:
-    return {
-        "playbook": str(one.playbook),
-        "groups": {group: list(members) for group, members in one.groups.items()},
-        "extra_vars": dict(one.extra_vars),
-        "become": one.become,
-        "tags": list(one.tags),
-        "skip_tags": list(one.skip_tags),
-        "verbosity": one.verbosity,
-    }
 
 
 def origins(project: Project) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vmctl import layout
-from vmctl.spec import Folder, MachineSpec, Place, Project
+from vmctl.spec import File, Folder, MachineSpec, Place, Project, Provisioner
 from vmctl.vmfile import addresses, checks, compose
 from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Draft, Drafter, Layer, machine_layer, merged, places
 from vmctl.vmfile.faults import Faults, Rejected, suggest
@@ -122,7 +123,7 @@ def _project(
     return Project(
         root=file.parent,
         file=file,
-        machines=_machines(drafts, file.parent),
+        machines=_machines(drafts, file.parent, values),
         message=message or "",
         parallel=parallel,
         vars=values,
@@ -219,14 +220,22 @@ def _options(node: Node, at: Reading) -> Mapping[str, Any]:
     return values
 
 
-def _machines(drafts: list[Draft], root: Path) -> tuple[MachineSpec, ...]:
+def _machines(drafts: list[Draft], root: Path, variables: Mapping[str, Any]) -> tuple[MachineSpec, ...]:
     known: dict[int, Mapping[str, Place]] = {}
     made = []
     for draft in drafts:
         if id(draft.layer) not in known:
             known[id(draft.layer)] = places(draft.layer)
+        draft.values["provision"] = tuple(_filled(item, variables) for item in draft.values.get("provision", ()))
         made.append(_machine(draft, root, known[id(draft.layer)]))
     return tuple(made)
+
+
+def _filled(item: Provisioner, variables: Mapping[str, Any]) -> Provisioner:
+    """A template with all the variables that it may use."""
+    if isinstance(item, File) and item.template:
+        return dataclasses.replace(item, variables={**variables, **item.variables})
+    return item
 
 
 SAME_NAME = ("box", "provider", "cpus", "memory", "disk", "user", "boot_timeout", "halt_timeout", "ports", "networks",

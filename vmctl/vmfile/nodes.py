@@ -148,6 +148,8 @@ def merge(base: Node | None, over: Node) -> Node:
 def uses_machine(node: Node) -> bool:
     """Whether an expression below the node names ``machine`` or ``each``: its value then differs between machines."""
     return any(
-        isinstance(leaf, Scalar) and leaf.is_expression and OWN_NAMES.search(leaf.text) is not None
+        isinstance(leaf, Scalar)
+        and (leaf.is_expression or leaf.path.endswith(".when"))
+        and OWN_NAMES.search(leaf.text) is not None
         for leaf in node.walk()
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from vmctl.vmfile.faults import Rejected, describe, suggest
@@ -170,11 +171,13 @@ class Record(Kind):
     later: tuple[str, ...] = ()
     """Keys of features still to come: refused as such."""
     exactly_one: tuple[str, ...] = ()
+    instead: Mapping[str, str] = field(default_factory=dict)
+    """Keys that people know from elsewhere, and what to write here."""
 
     def read(self, node: Node, at: Reading) -> Any:
         """The built value, when every key is right."""
         table = as_table(node, at)
-        good = check_keys(table, self.fields, at, later=self.later) and self._one_of(table, at)
+        good = check_keys(table, self.fields, at, later=self.later, instead=self.instead) and self._one_of(table, at)
         good = self._complete(table, at) and good
         values = {}
         for key, entry in table.entries.items():
@@ -215,7 +218,14 @@ class Record(Kind):
         return schema
 
 
-def check_keys(table: Table, known: Mapping[str, Any], at: Reading, *, later: tuple[str, ...] = ()) -> bool:
+def check_keys(
+    table: Table,
+    known: Mapping[str, Any],
+    at: Reading,
+    *,
+    later: tuple[str, ...] = (),
+    instead: Mapping[str, str] = MappingProxyType({}),
+) -> bool:
     """Record a fault for every unknown key; whether there were none."""
     good = True
     for key, entry in table.entries.items():
@@ -225,7 +235,8 @@ def check_keys(table: Table, known: Mapping[str, Any], at: Reading, *, later: tu
         if key in later:
             at.add(entry.key, "not supported yet")
         else:
-            at.add(entry.key, f"unknown key{suggest(key, known)}")
+            advice = f"; {instead[key]}" if key in instead else suggest(key, known)
+            at.add(entry.key, f"unknown key{advice}")
     return good
 
 

@@ -1,0 +1,96 @@
+"""Roles and collections that a provisioner requires, installed for the project by ansible-galaxy.
+
+Each state of a requirements file (and of what it names on this host) has a directory of its own below
+`.vmctl/galaxy`, which appears when it is whole; a changed file is therefore installed anew, beside the old state.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from vmctl import process
+from vmctl.errors import VmctlError
+from vmctl.events import StepDone, StepStarted
+from vmctl.provision import inputs, requirements, settings
+from vmctl.provision.failure import label
+from vmctl.provision.realm import Realm
+from vmctl.provision.requirements import Requirements
+from vmctl.provision.surroundings import Surroundings
+from vmctl.spec import Ansible
+from vmctl.store import files, locks
+
+STEP = "galaxy"
+NAME_LENGTH = 16  # hex digits
+
+
+def installed(item: Ansible, around: Surroundings) -> Path | None:
+    """The directory with the provisioner's roles and collections; None when it requires none.
+
+    Raises:
+        UsageError: the file makes no sense.
+        VmctlError: ansible-galaxy failed.
+        Interrupted: the user asked to stop; nothing half is left.
+    """
+    if item.requirements is None:
+        return None
+    wanted = requirements.read(item.requirements)
+    parent = around.layout.galaxy
+    place = parent / _name(item.requirements)
+    if place.is_dir():
+        return place
+    files.make_directory(parent)
+    with locks.hold(parent / "lock", "installing roles and collections"):
+        if not place.is_dir():
+            _install(item, wanted, place, around)
+        _prune(parent, around.realm)
+    return place
+
+
+def _name(file: Path) -> str:
+    return inputs.requirements_digest(file)[:NAME_LENGTH]
+
+
+def _install(item: Ansible, wanted: Requirements, place: Path, around: Surroundings) -> None:
+    import time
+
+    text = f"installing {len(wanted.roles)} roles and {len(wanted.collections)} collections of {wanted.file.name}"
+    around.report(StepStarted(step=STEP, text=text))
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=place.parent) as scratch:
+        part = Path(scratch, "content")
+        for kind in ("roles", "collections"):
+            files.make_directory(part / kind)
+        said = wanted.written_for_galaxy(Path(scratch))
+        for kind, option in (("roles", "role"), ("collections", "collection")):
+            if said[kind]:
+                _run(option, {kind: said[kind]}, part / kind, item, around)
+        part.rename(place)
+    around.report(StepDone(step=STEP, seconds=time.monotonic() - started, text=text.replace("installing", "installed")))
+
+
+def _run(kind: str, said: object, target: Path, item: Ansible, around: Surroundings) -> None:
+    file = target.parent.with_name(f"{kind}.yml")
+    files.write_json(file, said)  # JSON is YAML
+    argv = [settings.program("ansible-galaxy"), kind, "install", "-r", str(file), "-p", str(target), "--force"]
+    environment = {**item.env, "ANSIBLE_NOCOLOR": "1", "PYTHONWARNINGS": "ignore"}
+    if item.config_file:
+        environment["ANSIBLE_CONFIG"] = str(item.config_file)
+    done = process.run(argv, cwd=around.realm.root, env=environment, check=False)
+    if done.status != 0 or "was NOT installed successfully" in done.stderr + done.stdout:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise VmctlError(
+            f"provisioner {label(item)}: the {kind}s of {item.requirements} could not be installed",
+            details="\n".join(lines[-process.DETAIL_LINES :]),
+            hint="correct it, then run the command again",
+        )
+
+
+def _prune(parent: Path, realm: Realm) -> None:
+    """Remove states that no provisioner of the project names any more."""
+    items = [item for item in realm.provisioners if isinstance(item, Ansible)]
+    used = {_name(item.requirements) for item in items if item.requirements}
+    for entry in parent.iterdir():
+        if entry.is_dir() and not entry.is_symlink() and entry.name not in used:
+            shutil.rmtree(entry, ignore_errors=True)

@@ -1,0 +1,71 @@
+"""The script of a `shell` entry: its bytes, wherever they come from, and what runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from vmctl.errors import UsageError, VmctlError
+from vmctl.events import Report
+from vmctl.layout import HomeLayout, home
+from vmctl.provision.failure import label
+from vmctl.spec import Shell
+from vmctl.store import locks
+
+
+def content(item: Shell, report: Report) -> bytes:
+    """The script's bytes; those of a URL are what its checksum promises.
+
+    Raises:
+        UsageError: the file can not be read.
+        VmctlError: it can not be downloaded, or is another one than promised.
+        Interrupted: the user asked to stop.
+    """
+    if item.url is not None:
+        return _downloaded(item, item.url, report)
+    if item.script is None:
+        return (item.inline or "").encode()
+    return _read(item, item.script)
+
+
+def _read(item: Shell, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"provisioner {label(item)}: {path} can not be read", details=str(error)) from error
+
+
+def _downloaded(item: Shell, url: str, report: Report) -> bytes:
+    from vmctl.boxes import download
+    from vmctl.boxes.checksum import Checksum, Hashing
+
+    checksum = Checksum.parse(item.checksum)
+    if urlsplit(url).scheme == "file":
+        data = _read(item, Path(unquote(urlsplit(url).path)))
+        hashing = Hashing(checksum)
+        hashing.update(data)
+        hashing.verify(url)
+        return data
+    layout = HomeLayout(home())
+    with locks.hold(layout.locks / "provision-download", "a download for provisioning"):
+        path, _ = download.fetch(url, layout, checksum=checksum, report=report)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise VmctlError(f"{path} can not be read", details=str(error)) from error
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def interpreter(script: bytes, *, inline: bool) -> list[str]:
+    """The argv that runs a script, from its first line; as the kernel does it: one program, at most one argument."""
+    first = script.split(b"\n", 1)[0].decode(errors="surrogateescape").rstrip("\r")
+    if first.startswith("#!") and (words := first[2:].strip().split(None, 1)):
+        return [word.strip() for word in words]
+    return ["sh", "-e"] if inline else ["sh"]
+
+
+def name_of(item: Shell) -> str:
+    """Where the script comes from, for messages: " of NAME", or nothing for inline commands."""
+    path = item.script or (Path(urlsplit(item.url).path) if item.url else None)
+    return f" of {path.name}" if path else ""
