@@ -67,6 +67,8 @@ class Disk:
     firmware: str = "bios"
     """bios or uefi."""
     arch: str = "x86_64"
+    further: tuple[Disk, ...] = ()
+    """The box's other disks, in order; empty unless ``Features.several_disks``. They have no further ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,6 +150,8 @@ class Features:
     """Static address of NIC 1 inside the guest; "" = the guest asks by DHCP."""
     nic1_gateway: str = "10.0.2.2"
     nic1_dns: str = "10.0.2.3"
+    several_disks: bool = False
+    """Whether ``create`` takes a ``Disk`` with ``further`` ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -271,6 +275,34 @@ class Snapshots(Protocol):
 
     def remove_snapshot(self, name: str, snapshot: str) -> None:
         """Forget a snapshot, keep its children and the present state. Absent: nothing to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """A machine's disks in files that stand alone."""
+
+    disks: tuple[Path, ...]
+    """The one to boot from first; qcow2, or what the descriptor says of them."""
+    descriptor: Path | None = None
+    """An OVF that describes the machine, for hypervisors whose boxes need one."""
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """A driver that can write a machine's disks into files, which makes boxes of machines."""
+
+    def clone(self, definition: Definition, source: str) -> None:
+        """As ``Driver.create``; the disks begin as those of the stopped machine ``source`` are now.
+
+        ``source`` does not change, and is neither started nor destroyed before the clone is destroyed, so a clone
+        may stand on its disks instead of copying them.
+        """
+
+    def export(self, name: str, directory: Path) -> Exported:
+        """Write a stopped machine's disks into ``directory``, which is empty: flattened, zeros as holes.
+
+        The machine may lose settings that tie it to this host (forwards, its console's file); its disks stay.
+        """
 
 
 @runtime_checkable

@@ -138,6 +138,11 @@ class MachineLayout:
         return self.root / "id_ed25519"
 
     @property
+    def first_key(self) -> Path:
+        """The box's own private key, for the first login to a guest that takes no seed; gone once it is replaced."""
+        return self.root / "first_key"
+
+    @property
     def host_key(self) -> Path:
         """The guest's pre-generated private SSH host key (0600); ``.pub`` beside it."""
         return self.root / "host_ed25519"

@@ -22,6 +22,9 @@ class Login:
     """Exactly the guest's host key, under the alias ``machine``. Checking is strict, always."""
     config: Path
     """The ``ssh_config`` file written for this machine (OpenSSH and Ansible use ``-F`` with it)."""
+    first_key: Path | None = None
+    """What lets in besides ``key`` on a guest's first boot, where it took no seed. Then the host key is not known
+    either: without ``known_hosts``, the one that the guest shows is taken."""
 
     @property
     def is_root(self) -> bool:

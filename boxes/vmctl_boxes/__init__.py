@@ -3,3 +3,5 @@
 from pathlib import Path
 
 RECIPES = Path(__file__).parent
+PUBLISHED_KEY = RECIPES / "keys" / "published"
+"""The private SSH key that Vagrant has always published (keys/vagrant of its source, MIT)."""

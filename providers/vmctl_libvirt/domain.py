@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -45,6 +46,8 @@ class Parts:
 
     disk: str
     """Path of the overlay, as the hypervisor sees it."""
+    further: tuple[str, ...] = ()
+    """Paths of the overlays of the box's further disks."""
     seed: str = ""
     shares: tuple[SharedFolder, ...] = ()
     uuid: str = ""
@@ -114,10 +117,12 @@ def _cpu(knobs: Knobs, platform: Platform) -> _Cpu:
 
 
 def _disks(parts: Parts, bus: str) -> Iterator[_Disk]:
-    prefix = TARGET_PREFIX[bus]
-    yield _Disk(parts.disk, "qcow2", f"{prefix}a")
+    targets = (f"{TARGET_PREFIX[bus]}{letter}" for letter in string.ascii_lowercase)
+    for path, target in zip((parts.disk, *parts.further), targets, strict=False):
+        yield _Disk(path, "qcow2", target)
     if parts.seed:  # a plain disk: no guest lacks the driver for it, and no CD-ROM is probed at boot
-        yield _Disk(parts.seed, "raw", f"{prefix}b", read_only=True)
+        seed_target = f"{TARGET_PREFIX[bus]}{string.ascii_lowercase[1 + len(parts.further)]}"
+        yield _Disk(parts.seed, "raw", seed_target, read_only=True)
 
 
 def _nics(definition: Definition, platform: Platform) -> Iterator[_Nic]:

@@ -69,6 +69,14 @@ def live_chain(domain: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+def disks(domain: Any) -> tuple[str, ...]:
+    """Paths (on the hypervisor) of all volumes that the machine writes to, the root disk first."""
+    root = ET.fromstring(inactive_xml(domain))  # noqa: S314  libvirt made this text
+    writable = [disk for disk in root.iterfind(ROOT_DISK) if disk.find("readonly") is None]
+    sources = (disk.find("source") for disk in writable)
+    return tuple(source.get("file", "") for source in sources if source is not None)
+
+
 def mark_in(text: str) -> Mark | None:
     """The mark in a domain's XML."""
     found = ET.fromstring(text).find(f"metadata/{{{identity.NAMESPACE}}}machine")  # noqa: S314  libvirt made this text

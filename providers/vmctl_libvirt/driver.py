@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vmctl import interrupt
-from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Snapshot, State
-from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.driver import Address, Definition, Disk, Exported, Features, Host, Observed, Snapshot, State
+from vmctl.errors import VmctlError, WrongState
 from vmctl.flock import held
 from vmctl.spec import MachineSpec
-from vmctl_libvirt import addresses, checks, domain_edit, knobs, layers, machines, networks, shares
+from vmctl_libvirt import addresses, checks, domain_edit, exporting, knobs, layers, machines, networks, shares
 from vmctl_libvirt.connection import AUTO, Connection, why_unusable
 from vmctl_libvirt.domain import Parts, Platform, domain_xml
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.errors import LibvirtMissing, library
-from vmctl_libvirt.first_nic import ssh_forward
 from vmctl_libvirt.identity import Mark
 from vmctl_libvirt.kvm import Evidence
 from vmctl_libvirt.layer_storage import LayerStorage
+from vmctl_libvirt.making import Layer, choose_platform, disk_size, mark_for
 from vmctl_libvirt.shares import SharedFolder
 from vmctl_libvirt.snapshots import Snapshotter
 from vmctl_libvirt.storage import Storage
@@ -44,7 +45,8 @@ class LibvirtDriver:
     @property
     def features(self) -> Features:
         """What this connection can do."""
-        return Features(formats=FORMATS, folders=shares.kinds(self._connection.abilities))
+        folders = shares.kinds(self._connection.abilities)
+        return Features(formats=FORMATS, folders=folders, several_disks=True)
 
     @property
     def where(self) -> str:
@@ -151,6 +153,21 @@ class LibvirtDriver:
             lambda connection: self._snapshotter(connection, name).remove(snapshot), f"delete a snapshot of {name}"
         )
 
+    def clone(self, definition: Definition, source: str) -> None:
+        """Make a machine whose disks are overlays on those of ``source``."""
+        self._connection.run(
+            lambda connection: self._clone(connection, definition, source), f"copy {source} to {definition.name}"
+        )
+
+    def export(self, name: str, directory: Path) -> Exported:
+        """Write a stopped machine's disks as qcow2 files."""
+
+        def write(connection: Any) -> Exported:
+            domain, _ = machines.must_find(connection, name)
+            return exporting.export(connection, self._connection.abilities, domain, directory)
+
+        return self._connection.run(write, f"export {name}")
+
     def prune(self) -> list[str]:
         """Delete the pool's copies of boxes that no machine stands on; their volumes' names."""
         return self._connection.run(
@@ -175,17 +192,39 @@ class LibvirtDriver:
             self._require_same(definition, found[1])
             self._ensure_networks(connection, definition)
             return
-        storage = self._storage(connection)
-        size = _disk_size(definition.spec, base)
-        with held(self._host.home / "locks" / f"libvirt-{base.digest}"):
-            base_path = storage.base(base)
+        root = Layer(self._base(connection, base), base.format, disk_size(definition.spec, base))
+        more = [Layer(self._base(connection, disk), disk.format, disk.virtual_size) for disk in base.further]
+        self._make(connection, definition, mark_for(definition, base.arch, base.firmware), [root, *more])
+
+    def _base(self, connection: Any, disk: Disk) -> str:
+        with held(self._host.home / "locks" / f"libvirt-{disk.digest}"):
+            return self._storage(connection).base(disk)
+
+    def _clone(self, connection: Any, definition: Definition, source: str) -> None:
+        if machines.find_ours(connection, definition.name) is not None:
+            return
+        domain, mark = machines.must_find(connection, source)
+        if domain.isActive():
+            raise WrongState(f"the machine {source!r} is running", hint="vmctl halt")
+        sizes = {path: connection.storageVolLookupByPath(path).info()[1] for path in domain_edit.disks(domain)}
+        below = [Layer(path, "qcow2", size) for path, size in sizes.items()]
+        self._make(connection, definition, mark_for(definition, mark.arch, mark.firmware), below)
+
+    def _make(self, connection: Any, definition: Definition, mark: Mark, below: Sequence[Layer]) -> None:
+        """Make the machine with one overlay on each layer; nothing is left of it when that fails."""
+        storage, name = self._storage(connection), definition.name
         try:
+            disk, *further = (
+                storage.overlay(name, layer.path, layer.format, layer.size, number=number)
+                for number, layer in enumerate(below, 1)
+            )
             parts = Parts(
-                disk=storage.overlay(definition.name, base_path, base.format, size),
-                seed=storage.seed(definition.name, definition.seed) if definition.seed else "",
+                disk=disk,
+                further=tuple(further),
+                seed=storage.seed(name, definition.seed) if definition.seed else "",
                 shares=self._shared_folders(definition),
             )
-            self._define(connection, definition, _mark(definition, base.arch, base.firmware), parts)
+            self._define(connection, definition, mark, parts)
         except BaseException:
             with interrupt.shielded(), suppress(library().libvirtError):  # what failed first is what matters
                 self._destroy(connection, definition.name)
@@ -204,11 +243,12 @@ class LibvirtDriver:
         parts = Parts(
             uuid=domain.UUIDString(),
             disk=disk,
+            further=domain_edit.disks(domain)[1:],
             seed=storage.seed(definition.name, definition.seed) if definition.seed else "",
             shares=self._shared_folders(definition),
             snapshots=layers.read(domain),
         )
-        self._define(connection, definition, _mark(definition, mark.arch, mark.firmware), parts)
+        self._define(connection, definition, mark_for(definition, mark.arch, mark.firmware), parts)
         self._prune_networks(connection)
 
     def _shared_folders(self, definition: Definition) -> tuple[SharedFolder, ...]:
@@ -246,23 +286,12 @@ class LibvirtDriver:
             )
 
     def _platform(self, connection: Any, arch: str) -> Platform:
-        abilities = self._connection.abilities
-        why_not = ""
-        if abilities.runs_guests:
-            why_not = self._evidence.why_not(arch, as_user=abilities.is_session) if abilities.is_local else ""
-            why_not = why_not or checks.why_not_listed(connection, arch)
+        platform, why_not = choose_platform(connection, self._connection.abilities, self._evidence, arch)
         if why_not:
             self._warn_once(
                 f"machines are emulated, which is many times slower, because KVM can not be used: {why_not}"
             )
-        uses_kvm = abilities.runs_guests and not why_not
-        return Platform(
-            type="kvm" if uses_kvm else "qemu",
-            arch=arch,
-            host_flag=self._evidence.flag() if abilities.is_local else "",
-            is_session=abilities.is_session,
-            is_local=abilities.is_local,
-        )
+        return platform
 
     def _warn_once(self, text: str, hint: str = "") -> None:
         with self._warned_lock:
@@ -270,18 +299,3 @@ class LibvirtDriver:
             self._warned.add(text)
         if is_new:
             self._host.warn(text, hint)
-
-
-def _mark(definition: Definition, arch: str, firmware: str) -> Mark:
-    ssh = ssh_forward(definition, knobs.read(definition.spec))
-    return Mark(tag=definition.tag, ssh=ssh, mac=definition.mac, arch=arch, firmware=firmware)
-
-
-def _disk_size(spec: MachineSpec, base: Disk) -> int:
-    if spec.disk is not None and spec.disk < base.virtual_size:
-        place = f"{spec.places['disk']}: " if "disk" in spec.places else ""
-        raise UsageError(
-            f"{place}machines.{spec.name}.disk: {spec.disk} bytes is less than the box's {base.virtual_size}",
-            hint="raise `disk:`, or leave it out to take the box's size",
-        )
-    return spec.disk or base.virtual_size

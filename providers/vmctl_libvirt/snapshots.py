@@ -52,6 +52,8 @@ class Snapshotter:
             raise WrongState(f"{self.name} has a snapshot {snapshot!r} already", hint="vmctl snapshot save --force")
         if state not in POSSIBLE:
             raise WrongState(f"{self.name} is {state.value}: nothing can be kept of that", hint="vmctl resume")
+        if len(domain_edit.disks(domain)) > 1:
+            raise WrongState(f"{self.name} has several disks, and snapshots keep one", hint="vmctl package")
         layer = Layer(
             id=secrets.token_hex(4), name=snapshot, parent="", date=time.time(), memory=state in RUNNING,
             disk=domain_edit.root_disk(domain), note=note,

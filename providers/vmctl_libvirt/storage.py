@@ -47,9 +47,9 @@ class Volume:
     backing_format: str = ""
 
 
-def overlay_name(machine: str) -> str:
-    """The volume that a machine writes to."""
-    return f"{machine}.qcow2"
+def overlay_name(machine: str, number: int = 1) -> str:
+    """The volume that a machine writes to; 2 and up are its further disks'."""
+    return f"{machine}.qcow2" if number == 1 else f"{machine}-disk{number}.qcow2"
 
 
 def seed_name(machine: str) -> str:
@@ -92,9 +92,9 @@ class Storage:
             raise
         return str(volume.path())
 
-    def overlay(self, machine: str, base: str, base_format: str, size: int) -> str:
+    def overlay(self, machine: str, base: str, base_format: str, size: int, *, number: int = 1) -> str:
         """A new, empty overlay of ``size`` on ``base``; its path. A half-made one of that name is replaced."""
-        volume = Volume(overlay_name(machine), "qcow2", size, backing=base, backing_format=base_format)
+        volume = Volume(overlay_name(machine, number), "qcow2", size, backing=base, backing_format=base_format)
         return str(self._replace(self._pool(), volume).path())
 
     def seed(self, machine: str, iso: Path) -> str:
@@ -124,7 +124,7 @@ class Storage:
         if pool is None:
             return []
         plain = {overlay_name(machine), seed_name(machine)}
-        kept = re.compile(rf"{re.escape(machine)}\.[0-9a-f]{{8}}\.(?:{OVERLAY}|{MEMORY})")
+        kept = re.compile(rf"{re.escape(machine)}(?:-disk[1-9]\d*\.qcow2|\.[0-9a-f]{{8}}\.(?:{OVERLAY}|{MEMORY}))")
         return [each for each in pool.listAllVolumes(0) if each.name() in plain or kept.fullmatch(each.name())]
 
     def _find_path(self, path: str) -> Any | None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vmctl import interrupt
-from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Snapshot, State, Tag
+from vmctl.driver import Address, Definition, Disk, Exported, Features, Host, Observed, Snapshot, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.spec import LOOPBACK
-from vmctl_virtualbox import answers, checks, hardware, identity, knobs, media, networks, states
+from vmctl_virtualbox import answers, checks, exporting, hardware, identity, knobs, media, networks, states
 from vmctl_virtualbox.machine import Machine
 from vmctl_virtualbox.media import Media
 from vmctl_virtualbox.snapshots import Snapshotter
@@ -48,18 +48,35 @@ class VirtualBoxDriver:
 
     def create(self, definition: Definition, base: Disk) -> None:
         """Make the machine, stopped; what a killed attempt left behind is removed first."""
+        self._create(definition, base)
+
+    def clone(self, definition: Definition, source: str) -> None:
+        """Make a machine with a copy of the disk of ``source``."""
+        disk = exporting.source_disk(Machine(self._door, source))
+        self._create(definition, disk, medium=str(disk.path))
+
+    def export(self, name: str, directory: Path) -> Exported:
+        """Write an OVF and its disks; the machine loses what ties it to this host."""
+        machine = Machine(self._door, name)
+        seed = self._marked(machine).seed
+        exported = exporting.export(machine, directory)
+        self._media.eject(seed)
+        return exported
+
+    def _create(self, definition: Definition, base: Disk, *, medium: str = "") -> None:
         machine = Machine(self._door, definition.name)
         mark = identity.read(self._door).get(machine.uuid)
         if machine.shown() is not None:
             _check_owner(machine, mark, definition.tag)
             if mark and mark.complete:
                 return
-        _check_base(definition, base)
+        if not medium:
+            _check_base(definition, base)
         self.destroy(definition.name)
         mark = _mark(definition)
         identity.write(self._door, mark)
         try:
-            self._make(machine, definition, base)
+            self._make(machine, definition, base, medium)
             identity.write(self._door, mark.completed())
         except BaseException:
             with interrupt.shielded():
@@ -158,7 +175,7 @@ class VirtualBoxDriver:
 
     # -- parts of the above
 
-    def _make(self, machine: Machine, definition: Definition, base: Disk) -> None:
+    def _make(self, machine: Machine, definition: Definition, base: Disk, medium: str) -> None:
         chosen, uuid = knobs.read(definition.spec), machine.uuid
         home = self._media.machine(uuid)
         home.mkdir(mode=0o700, parents=True)
@@ -166,7 +183,10 @@ class VirtualBoxDriver:
         self._door("createvm", "--name", definition.name, *place)
         shown = machine.existing()
         disk = (machine.folder(shown) or home) / media.ROOT_DISK
-        self._media.add_root_disk(base, disk, linked=chosen.linked_clone, size=definition.spec.disk)
+        if medium:
+            self._media.copy(medium, disk)
+        else:
+            self._media.add_root_disk(base, disk, linked=chosen.linked_clone, size=definition.spec.disk)
         self._door("storagectl", uuid, *hardware.controller(chosen.controller, base.format))
         port = ("--storagectl", hardware.CONTROLLER, "--port", str(hardware.DISK_PORT), "--device", "0")
         self._door("storageattach", uuid, *port, "--type", "hdd", "--medium", disk)

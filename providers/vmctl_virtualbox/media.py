@@ -64,6 +64,11 @@ class Media:
         if size is not None and size > base.virtual_size:
             self.resize(path, size)
 
+    def copy(self, medium: str, path: Path) -> None:
+        """Copy a disk, with all that it stands on, to ``path``."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.door("clonemedium", "disk", medium, path, "--format", "VDI", deadline=COPY_DEADLINE)
+
     def resize(self, medium: str | Path, size: int) -> None:
         """Make a disk larger. A differencing child may be larger than its parents."""
         self.door("modifymedium", "disk", medium, "--resizebyte", str(size))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.harness import Project, make_box
 from vmctl import interrupt, registry
+from vmctl.lifecycle import first_login, packaging
 
 HERE = Path(__file__).parent
 
@@ -31,7 +32,13 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(
     tmp_path: Path, private_home: Path, plugin: Path, monkeypatch: pytest.MonkeyPatch, clean_interrupt: None
 ) -> Iterator[Project]:
-    """A project with one box in the store; SSH servers that are left over are ended."""
+    """A project with one box in the store; SSH servers that are left over are ended.
+
+    Its guests are this host, so nothing that changes a guest's system may run in them.
+    """
+    monkeypatch.setattr(packaging, "script", lambda name: f": {name}")
+    monkeypatch.setattr(packaging, "POWER_OFF", ":")
+    monkeypatch.setattr(first_login, "INTRODUCE", ":")
     monkeypatch.syspath_prepend(str(plugin))
     monkeypatch.syspath_prepend(str(HERE))
     # The hypervisors of the host that runs the tests may have machines of their own; `vmctl list` must not see them.

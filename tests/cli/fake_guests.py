@@ -17,10 +17,18 @@ from vmctl.driver import Definition, Disk, Host
 from vmctl.testing import FakeDriver
 
 PATIENCE = 10.0  # seconds for sshd to end
+SUDO = """\
+#!/bin/sh
+while :; do
+    case $1 in --) shift; break ;; -*) shift ;; *) break ;; esac
+done
+exec "$@"
+"""
 CONFIG = """\
 ListenAddress 127.0.0.1:{port}
-HostKey "{machine}/host_ed25519"
-AuthorizedKeysFile "{machine}/id_ed25519.pub"
+HostKey "{host_key}"
+AuthorizedKeysFile "{authorized}"
+SetEnv HOME={home} PATH={bin}:/usr/local/bin:/usr/bin:/bin
 PidFile "{pid}"
 StrictModes no
 UsePAM no
@@ -41,6 +49,11 @@ class FakeGuests(FakeDriver):
     def create(self, definition: Definition, base: Disk) -> None:
         super().create(definition, base)
         self._write(definition)
+
+    def clone(self, definition: Definition, source: str) -> None:
+        super().clone(definition, source)
+        machines = definition.console.parent.parent
+        self._write(definition, keys=machines / definition.tag.machine.partition(".")[0])
 
     def update(self, definition: Definition) -> None:
         super().update(definition)
@@ -79,16 +92,37 @@ class FakeGuests(FakeDriver):
     def _pid(self, name: str) -> Path:
         return self._directory / f"{name}.pid"
 
-    def _write(self, definition: Definition) -> None:
+    def _write(self, definition: Definition, keys: Path | None = None) -> None:
+        """Configure its server: as a guest that took the seed, or (``guests`` is a directory) as one that did not."""
         port = next(forward.host for forward in definition.forwards if forward.name == "ssh")
-        machine = definition.console.parent
-        text = CONFIG.format(port=port, machine=machine, pid=self._pid(definition.name))
+        machine = keys or definition.console.parent
+        home = self.host.home / "guests"
+        seeded = not home.is_dir()
+        quiet = self.host.home / "fake" / "home"  # never the home of whoever runs the tests
+        quiet.mkdir(exist_ok=True)
+        text = CONFIG.format(
+            port=port,
+            pid=self._pid(definition.name),
+            home=quiet if seeded else home,
+            bin=_programs(quiet),
+            host_key=machine / "host_ed25519" if seeded else home / "host_key",
+            authorized=machine / "id_ed25519.pub" if seeded else home / ".ssh" / "authorized_keys",
+        )
         self._config(definition.name).write_text(text)
 
     def _end(self, name: str) -> None:
         with suppress(FileNotFoundError, ProcessLookupError, ValueError):
             _end_process(int(self._pid(name).read_text()))
         self._pid(name).unlink(missing_ok=True)
+
+
+def _programs(home: Path) -> Path:
+    """A directory with a ``sudo`` that changes nobody."""
+    directory = home / "bin"
+    directory.mkdir(exist_ok=True)
+    (directory / "sudo").write_text(SUDO)
+    (directory / "sudo").chmod(0o755)
+    return directory
 
 
 def _end_process(pid: int) -> None:

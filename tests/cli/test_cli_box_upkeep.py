@@ -109,7 +109,7 @@ def test_repackage_and_add_again(shop: Project, tmp_path: Path) -> None:
     shop.vmctl("box", "add", path, "--name", "org/mine", "--version", "1.5", "--user", "me")
     shop.vmctl("box", "repackage", "org/mine")
     with tarfile.open(tmp_path / "org-mine-1.5.box") as packed:
-        assert packed.getnames() == ["metadata.json", "info.json", "Vagrantfile", "box.img"]
+        assert packed.getnames() == ["metadata.json", "Vagrantfile", "info.json", "box.img"]
         metadata = json.load(packed.extractfile("metadata.json"))  # type: ignore[arg-type]  # it is a file
     assert metadata == {"provider": "libvirt", "format": "qcow2", "virtual_size": 1, "architecture": "amd64"}
     assert "exists already" in shop.vmctl("box", "repackage", "org/mine", status=2).err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 import zipfile
@@ -14,13 +15,15 @@ import pytest
 from tests.unit.box_archives import tarred, written
 from tests.unit.test_vagrant_box import OVF
 from vmctl import process
-from vmctl.boxes import Box, adding
+from vmctl.boxes import Box, adding, verifying
 from vmctl.boxes.adding import Request
 from vmctl.boxes.archive import BadArchive
+from vmctl.boxes.box import OWN, PUBLISHED
 from vmctl.boxes.checksum import Checksum, ChecksumMismatch, Hashing
 from vmctl.boxes.image import NotAnImage, inspect
 from vmctl.boxes.shelf import Shelf
 from vmctl.boxes.vagrant_box import BadBox
+from vmctl.errors import UsageError
 from vmctl.events import Event, Warned
 from vmctl.layout import HomeLayout
 from vmctl.spec import GIB
@@ -60,11 +63,14 @@ def content(box: Box) -> bytes:
         return stream.read(len(CONTENT))
 
 
-def libvirt_box(tmp_path: Path, **changes: Any) -> Path:
+def box_members(tmp_path: Path, **changes: Any) -> dict[str, bytes]:
     qcow2 = disk(tmp_path / "box.img", "qcow2").read_bytes()
     metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": 1, **changes}
-    members = {"metadata.json": json.dumps(metadata).encode(), "Vagrantfile": VAGRANTFILE, "box.img": qcow2}
-    return written(tmp_path / "my.box", tarred(members))
+    return {"metadata.json": json.dumps(metadata).encode(), "Vagrantfile": VAGRANTFILE, "box.img": qcow2}
+
+
+def libvirt_box(tmp_path: Path, **changes: Any) -> Path:
+    return written(tmp_path / "my.box", tarred(box_members(tmp_path, **changes)))
 
 
 def add(path: Path | str, home: HomeLayout, **options: Any) -> tuple[Box, list[Event]]:
@@ -94,8 +100,9 @@ def test_a_libvirt_box(tmp_path: Path, home: HomeLayout) -> None:
     warned = [event.text for event in events if isinstance(event, Warned)]
     assert warned == [
         f"{tmp_path}/my.box: its Vagrantfile is not run, and this in it has no effect: config.vm.hostname = compute()",
-        f"{tmp_path}/my.box: vmctl logs in through cloud-init; a guest that has none can not come up yet",
     ]
+    assert box.first_key == PUBLISHED
+    assert (box.first_login_key() or b"").startswith(b"-----BEGIN RSA PRIVATE KEY-----")
 
 
 def test_what_the_user_says_is_above_what_the_box_says(tmp_path: Path, home: HomeLayout) -> None:
@@ -197,10 +204,66 @@ def test_truncated_foreign_images(tmp_path: Path, home: HomeLayout, kind: str, k
     assert list(home.boxes.iterdir()) == []
 
 
-def test_several_disks_are_refused(tmp_path: Path, home: HomeLayout) -> None:
-    metadata = json.dumps({"provider": "libvirt", "disks": [{"path": "a"}, {"path": "b"}]}).encode()
-    with pytest.raises(BadBox, match="it has 2 disks"):
-        add(written(tmp_path / "two.box", tarred({"metadata.json": metadata, "a": b"1", "b": b"2"})), home)
+def test_a_box_with_a_key_of_its_own(tmp_path: Path, home: HomeLayout) -> None:
+    key = b"-----BEGIN OPENSSH PRIVATE KEY-----\n..."
+    vagrantfile = b"""Vagrant.configure("2") do |config|
+      config.ssh.private_key_path = File.expand_path("../vagrant_private_key", __FILE__)
+    end"""
+    members = {**box_members(tmp_path), "Vagrantfile": vagrantfile, "vagrant_private_key": key}
+    box, events = add(written(tmp_path / "own.box", tarred(members)), home)
+    assert (box.first_key, box.first_login_key()) == (OWN, key)
+    assert [event for event in events if isinstance(event, Warned)] == []
+
+
+def test_a_key_that_is_none(tmp_path: Path, home: HomeLayout) -> None:
+    members = {**box_members(tmp_path), "vagrant_private_key": b"ssh-rsa AAAA"}
+    with pytest.raises(BadBox, match="vagrant_private_key in it is no private SSH key"):
+        add(written(tmp_path / "own.box", tarred(members)), home)
+    assert list(home.boxes.iterdir()) == []
+
+
+def two_disks(tmp_path: Path, second: bytes) -> Path:
+    metadata = json.dumps({"provider": "libvirt", "disks": [{"path": "a.img"}, {"path": "b.img", "name": "data"}]})
+    first = disk(tmp_path / "a.img", "qcow2").read_bytes()
+    members = {"metadata.json": metadata.encode(), "a.img": first, "b.img": second}
+    return written(tmp_path / "two.box", tarred(members))
+
+
+def test_several_disks(tmp_path: Path, home: HomeLayout) -> None:
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "empty", "3G"])
+    second = (tmp_path / "empty").read_bytes()
+    box, _ = add(two_disks(tmp_path, second), home)
+    assert content(box) == CONTENT
+    (further,) = box.further
+    assert (further.digest, further.virtual_size) == (hashlib.sha256(second).hexdigest(), 3 * GIB)
+    root = box.disk()
+    assert [one.path.read_bytes() for one in root.further] == [second]
+    assert root.further[0].path.stat().st_mode & 0o777 == 0o444
+    assert Shelf(home).find("two") == box
+    assert verifying.damage(box) == ""
+    root.further[0].path.chmod(0o644)
+    root.further[0].path.write_bytes(b"changed")
+    assert verifying.damage(box).startswith("its content changed: 7 bytes")
+
+
+def test_a_further_disk_is_looked_at_too(tmp_path: Path, home: HomeLayout) -> None:
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/hostname", tmp_path / "o", "1G"])
+    with pytest.raises(NotAnImage, match="overlay: it refers to a backing file"):
+        add(two_disks(tmp_path, (tmp_path / "o").read_bytes()), home)
+    assert list(home.boxes.iterdir()) == []
+
+
+def test_the_same_image_with_another_user_is_another_box(tmp_path: Path, home: HomeLayout) -> None:
+    image = disk(tmp_path / "a.qcow2", "qcow2")
+    first, _ = add(image, home)
+    second, _ = add(image, home, user="me")
+    third, _ = add(image, home, cloud_init=False)
+    assert (first.user, first.first_key, second.user) == ("vmctl", "", "me")
+    assert (third.user, third.first_key, third.cloud_init) == ("vagrant", PUBLISHED, False)
+    assert len({box.version for box in (first, second, third)}) == 3
+    assert add(image, home, user="me")[0].version == second.version
+    with pytest.raises(UsageError, match="another user, firmware or cloud-init setting"):
+        add(image, home, user="me", version=first.version)
 
 
 def test_an_archive_of_something_else(tmp_path: Path, home: HomeLayout) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import lzma
 import os
 import resource
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.box_archives import tarred
 from tests.unit.box_images import MIB, qcow2, raw, write
 from tests.unit.faulty_server import FaultyServer, faulty_server
 from vmctl import boxes, interrupt
@@ -276,3 +278,73 @@ def test_memory_does_not_grow_with_the_image(home: HomeLayout, tmp_path: Path) -
     done = run(code, str(home.root), str(path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout) < 120 * 1024
+
+
+@pytest.mark.parametrize("place", ["boxes", "locks", "downloads"])
+def test_a_store_that_can_not_be_written(home: HomeLayout, server: FaultyServer, place: str) -> None:
+    home.root.mkdir()
+    (home.root / place).write_text("in the way")
+    with pytest.raises(
+        VmctlError, match=r"image\.qcow2 was not added: the store of boxes can not be written"
+    ) as caught:
+        add(Request(address=server.url), home)
+    assert str(home.root / place) in caught.value.details
+    assert caught.value.hint == f"ls -ld '{home.boxes}'"
+
+
+def killed_at(step: int, work: Callable[[], object]) -> int:
+    """Do the work in a child that is killed at its ``step``-th change of the file system; its wait status."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    left = step
+
+    def traced(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "link", "chmod"):
+        setattr(os, name, traced(getattr(os, name)))
+    try:
+        work()
+    finally:
+        os._exit(0)
+
+
+def test_a_kill_at_any_step_of_adding_leaves_the_old_state_or_the_new_one(home: HomeLayout, tmp_path: Path) -> None:
+    first, second = qcow2(), qcow2(payload=b"data")
+    metadata = b'{"provider": "libvirt", "disks": [{"path": "a"}, {"path": "b"}]}'
+    members = {
+        "metadata.json": metadata,
+        "a": first,
+        "b": second,
+        "vagrant_private_key": b"-----BEGIN PRIVATE KEY-----",
+    }
+    path = write(tmp_path / "my.box", tarred(members))
+    seen = set()
+
+    def work() -> object:
+        return add(Request(address=str(path)), home)
+
+    for step in range(1, 500):
+        status = killed_at(step, work)
+        boxes = Shelf(home).boxes()
+        for box in boxes:
+            assert [one.path.read_bytes() for one in (box.disk(), *box.disk().further)] == [first, second]
+            assert box.first_login_key() == members["vagrant_private_key"]
+            Shelf(home).remove(box, {})
+        with Shelf(home).draft():
+            assert len(list(home.boxes.glob(".new-*"))) == 1  # what was left is gone, but for this one
+            assert [path for path in home.boxes.rglob("*") if path.is_file()] == []
+        seen.add(len(boxes))
+        if status == 0:
+            break
+    else:
+        pytest.fail("it never came to its end")
+    assert seen == {0, 1}

@@ -144,3 +144,10 @@ def test_values_can_not_break_out_of_the_xml() -> None:
     assert len(root.findall("devices/disk")) == 1
     assert root.find("devices/disk/source").attrib == {"file": evil}  # type: ignore[union-attr]
     assert root.find("devices/serial/source").attrib["path"] == evil  # type: ignore[union-attr]
+
+
+def test_further_disks_stand_before_the_seed() -> None:
+    text = domain_xml(definition(), KVM, MARK, Parts(disk=DISK, further=("/pool/b", "/pool/c"), seed=SEED))
+    disks = ET.fromstring(text).findall("devices/disk")  # noqa: S314  our own text
+    found = {disk.find("target").get("dev"): disk.find("source").get("file") for disk in disks}  # type: ignore[union-attr]
+    assert found == {"vda": DISK, "vdb": "/pool/b", "vdc": "/pool/c", "vdd": SEED}

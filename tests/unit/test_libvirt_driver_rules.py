@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.spec import GIB, MIB, BoxRef, MachineSpec, Place
 from vmctl_libvirt import LibvirtDriver, connection, host_routes, missing
 from vmctl_libvirt.connection import Connection
+from vmctl_libvirt.domain_edit import disks
 
 NODE = """<node><cpu><mhz>3000</mhz><model>x86_64</model><active>4</active><nodes>1</nodes><sockets>1</sockets>
 <cores>4</cores><threads>1</threads></cpu><memory>8388608</memory>{}</node>"""
@@ -249,3 +250,25 @@ def test_only_the_complaint_about_dnsmasqs_directory_is_acted_on() -> None:
 
 def test_the_way_of_multicast_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host_routes.multicast_device("127.0.0.1") == "lo"
+
+
+def test_a_box_with_several_disks(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:
+    data = dataclasses.replace(disk, digest="e" * 64, virtual_size=3 * GIB)
+    driver.create(define(tmp_path), dataclasses.replace(disk, further=(data,)))
+    driver.create(define(tmp_path, name="shop-web-disk"), disk)
+    pool = driver._connection.run(lambda opened: opened.storagePoolLookupByName("vmctl"), "look")
+    names = [name for name in pool.listVolumes() if not name.startswith("base-")]
+    assert sorted(names) == ["shop-web-disk.qcow2", "shop-web-disk2.qcow2", "shop-web.qcow2"]
+    assert pool.storageVolLookupByName("shop-web-disk2.qcow2").info()[1] == 3 * GIB
+
+    driver.update(define(tmp_path))
+    domain = driver._connection.run(lambda opened: opened.lookupByName("shop-web"), "look")
+    assert [Path(path).name for path in disks(domain)] == ["shop-web.qcow2", "shop-web-disk2.qcow2"]
+    with pytest.raises(WrongState, match="several disks"):
+        driver.save_snapshot("shop-web", "one")
+    driver.clone(define(tmp_path, name="copy"), "shop-web")
+    assert {"copy.qcow2", "copy-disk2.qcow2"} <= set(pool.listVolumes())
+    driver.destroy("copy")
+    driver.destroy("shop-web")
+    names = [name for name in pool.listVolumes() if not name.startswith("base-")]
+    assert names == ["shop-web-disk.qcow2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +13,13 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from vmctl.boxes import archive, compression, contents, foreign, image, names, space, sparse
-from vmctl.boxes.box import Box, BoxInfo
+from vmctl.boxes.box import OWN, OWN_KEY, PUBLISHED, Box, BoxInfo, FurtherDisk
 from vmctl.boxes.checksum import Checksum, Hashing
 from vmctl.boxes.contents import Said
 from vmctl.boxes.download import Patience, fetch, without_password
 from vmctl.boxes.metering import Meter, hashed
 from vmctl.boxes.shelf import Shelf
+from vmctl.boxes.vagrant_box import DEFAULT_USER as VAGRANT_USER
 from vmctl.boxes.versions import Version
 from vmctl.boxes.web import Access
 from vmctl.errors import UsageError, VmctlError
@@ -69,11 +71,24 @@ def add(
     source = plain_source(request.address)
     started, asked = time.monotonic(), time.time()
     report(StepStarted(step=STEP, text=f"adding box from {source}"))
-    with locks.hold(home.locks / f"box-source-{_key(source)}", source, report=report):
+    with _told(source, home), locks.hold(home.locks / f"box-source-{_key(source)}", source, report=report):
         adding = _Adding(request, shelf, source, patience)
         box, new = (there, False) if (there := adding.already(asked)) else adding.run()
     report(StepDone(step=STEP, seconds=time.monotonic() - started, changed=new, text=str(box)))
     return box, new
+
+
+@contextmanager
+def _told(source: str, home: HomeLayout) -> Iterator[None]:
+    """Turn what the operating system refuses into an error that names the box."""
+    try:
+        yield
+    except OSError as error:
+        ours = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(home.root)
+        what = "the store of boxes can not be written" if ours else "a file can not be read"
+        raise VmctlError(
+            f"{source} was not added: {what}", details=str(error), hint=f"ls -ld '{home.boxes if ours else source}'"
+        ) from error
 
 
 def plain_source(address: str) -> str:
@@ -123,7 +138,7 @@ class _Adding:
             box = box if box and box.provenance.get("added", 0) >= asked else None
         else:
             box = self.shelf.from_file(self.source, stamp(Path(self.source)))
-        if box is None or self.request.checksum is not None:
+        if box is None or self.request.checksum is not None or not self._agrees(box):
             return None
         wanted = (self.request.name or box.name, self.request.version or box.version)
         return box if (box.name, box.version) == wanted else None
@@ -226,6 +241,7 @@ class _Adding:
         arch = names.architecture(self.request.arch or self.said.arch) or names.host_architecture()
         if there := self._there(name, arch, digest):
             return self.shelf.annotate(there, stamps=self.stamps), False
+        further = tuple(_further(path, self.source) for path in self.said.further)
         info = BoxInfo(
             name=name,
             version=self.request.version or self.shelf.free_version(name, time.strftime(UNNUMBERED, time.gmtime())),
@@ -235,23 +251,50 @@ class _Adding:
             virtual_size=found.virtual_size,
             size=(draft / "image").stat().st_size,
             source=self.source,
-            user=self.request.user or self.said.user or DEFAULT_USER,
+            user=self.request.user or self.said.user or self._default_user(),
             firmware=self.request.firmware or self.said.firmware or "bios",
             cloud_init=self.request.cloud_init,
+            first_key=self.said.first_key or ("" if self.request.cloud_init else PUBLISHED),
+            further=further,
             defaults=self.said.defaults,
             provenance=self._provenance(),
         )
+        return self.shelf.publish(self._arranged(draft, info), info), True
+
+    def _arranged(self, draft: Path, info: BoxInfo) -> Path:
+        """A directory in the draft with all that makes the box, under its names."""
         directory = draft / "box"
         directory.mkdir(mode=0o755)
-        (draft / "image").rename(directory / info.image_name)
-        return self.shelf.publish(directory, info), True
+        for path, one in zip((draft / "image", *self.said.further), info.images, strict=True):
+            path.rename(directory / one.image_name)
+        if info.first_key == OWN:
+            (draft / OWN_KEY).rename(directory / OWN_KEY)
+        return directory
+
+    def _default_user(self) -> str:
+        return DEFAULT_USER if self.request.cloud_init else VAGRANT_USER
 
     def _there(self, name: str, arch: str, digest: str) -> Box | None:
-        """The same image under the same name (and version, where one is asked for)."""
+        """The same image under the same name (and version, where one is asked for), with what the user says of it."""
         boxes = (box for box in self.shelf.boxes(name) if (box.digest, box.arch) == (digest, arch))
-        return next((box for box in boxes if self.request.version in ("", box.version)), None)
+        return next((box for box in boxes if self.request.version in ("", box.version) and self._agrees(box)), None)
+
+    def _agrees(self, box: Box) -> bool:
+        asked = self.request
+        return (
+            asked.user in ("", box.user)
+            and asked.firmware in ("", box.firmware)
+            and asked.cloud_init == box.cloud_init
+        )  # fmt: skip
 
     def _provenance(self) -> dict[str, Any]:
         known: dict[str, Any] = {"added": time.time(), "stamps": self.stamps, **self.said.provenance}
         known |= {"origin": self.request.origin} if self.request.origin else {}
         return known | ({"checksum": str(self.request.checksum)} if self.request.checksum else {})
+
+
+def _further(path: Path, name: str) -> FurtherDisk:
+    found = image.inspect_data(path, name)
+    return FurtherDisk(
+        digest=contents.digest(path), format=found.format, virtual_size=found.virtual_size, size=path.stat().st_size
+    )

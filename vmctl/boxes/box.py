@@ -17,6 +17,25 @@ SCHEMA = 1
 """Of ``box.json``; a vmctl that finds a higher number leaves the box alone."""
 
 
+OWN, PUBLISHED = "own", "published"
+OWN_KEY = "first_key"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FurtherDisk:
+    """A disk of a box besides the one to boot from; fields as in ``BoxInfo``."""
+
+    digest: str
+    format: str
+    virtual_size: int
+    size: int
+
+    @property
+    def image_name(self) -> str:
+        """The image's file name, in the box's directory."""
+        return f"{self.digest}.{self.format}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BoxInfo:
     """What ``box.json`` says. ``BoxInfo`` + where it lies = ``Box``."""
@@ -38,7 +57,12 @@ class BoxInfo:
     """Login user unless the Vmfile names one."""
     firmware: str = "bios"
     cloud_init: bool = True
-    """Whether the image reads a NoCloud seed."""
+    """Whether the image may read a NoCloud seed."""
+    first_key: str = ""
+    """What lets in on a guest's first boot where the seed was not read: ``OWN`` = the file ``OWN_KEY`` beside the
+    image, ``PUBLISHED`` = the key that Vagrant publishes for this; "" = nothing, the seed must be read."""
+    further: tuple[FurtherDisk, ...] = ()
+    """Its other disks, in order."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Keys of a Vmfile's machine that lie below what the Vmfile says: memory, cpus…"""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -51,7 +75,16 @@ class BoxInfo:
 
     def to_json(self) -> dict[str, Any]:
         """For ``box.json``."""
-        return {"schema": SCHEMA, **{one.name: getattr(self, one.name) for one in dataclasses.fields(BoxInfo)}}
+        known = {one.name: getattr(self, one.name) for one in dataclasses.fields(BoxInfo)}
+        return {"schema": SCHEMA, **known, "further": [dataclasses.asdict(disk) for disk in self.further]}
+
+    @property
+    def images(self) -> tuple[FurtherDisk, ...]:
+        """All its disks, the one to boot from first."""
+        root = FurtherDisk(
+            digest=self.digest, format=self.format, virtual_size=self.virtual_size, size=self.size
+        )  # fmt: skip
+        return (root, *self.further)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,15 +99,25 @@ class Box(BoxInfo):
         return self.directory / self.image_name
 
     def disk(self) -> Disk:
-        """The image, as drivers want it."""
-        return Disk(
-            path=self.path,
-            format=self.format,
-            digest=self.digest,
-            virtual_size=self.virtual_size,
-            firmware=self.firmware,
-            arch=self.arch,
+        """The images, as drivers want them."""
+        root, *further = (
+            Disk(
+                path=self.directory / one.image_name,
+                format=one.format,
+                digest=one.digest,
+                virtual_size=one.virtual_size,
+                firmware=self.firmware,
+                arch=self.arch,
+            )
+            for one in self.images
         )
+        return dataclasses.replace(root, further=tuple(further))
+
+    def first_login_key(self) -> bytes | None:
+        """The private key that lets in on a guest's first boot; None = the seed must be read."""
+        if self.first_key == OWN:
+            return (self.directory / OWN_KEY).read_bytes()
+        return published_key() if self.first_key == PUBLISHED else None
 
     def __str__(self) -> str:
         return f"{self.name} {self.version} ({self.arch})"
@@ -95,6 +138,7 @@ class Box(BoxInfo):
             raise VmctlError(f"{directory} was written by a newer vmctl", hint="pip install --upgrade vmctl")
         try:
             known = {one.name: data[one.name] for one in dataclasses.fields(BoxInfo) if one.name in data}
+            known["further"] = tuple(FurtherDisk(**disk) for disk in known.get("further", ()))
             box = cls(directory=directory, **known)
             Version(box.version)
         except (TypeError, KeyError, VmctlError) as error:
@@ -102,3 +146,17 @@ class Box(BoxInfo):
                 f"{directory / 'box.json'} is damaged", details=str(error), hint=f"rm -r '{directory}'"
             ) from error
         return box
+
+
+def published_key() -> bytes:
+    """The private key that Vagrant publishes, and that its boxes take until it is replaced. No secret at all."""
+    import vmctl_boxes
+
+    return vmctl_boxes.PUBLISHED_KEY.read_bytes()
+
+
+def published_line() -> str:
+    """The public half, as a line for ``authorized_keys``; its comment is what Vagrant looks for to replace it."""
+    import vmctl_boxes
+
+    return vmctl_boxes.PUBLISHED_KEY.with_suffix(".pub").read_text(encoding="ascii").strip()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vmctl.boxes import archive, foreign, image, ovf, vagrant_box
+from vmctl.boxes.box import OWN, OWN_KEY, PUBLISHED
 from vmctl.boxes.checksum import Hashing
 from vmctl.boxes.vagrant_box import BadBox, VagrantBox
 from vmctl.events import Report, Warned
@@ -16,6 +17,8 @@ from vmctl.store import files
 
 CHUNK = 1024**2
 UNREAD_SHOWN = 5
+LONGEST_KEY = 64 * 1024
+PRIVATE_KEY = b"PRIVATE KEY-----"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,12 +28,16 @@ class Said:
     user: str = ""
     arch: str = ""
     firmware: str = ""
+    first_key: str = ""
+    """As ``BoxInfo.first_key``; the key itself is ``OWN_KEY`` in the draft."""
+    further: tuple[Path, ...] = ()
+    """Its other disks (qcow2 or raw), in the draft."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def unpack(packed: Path, draft: Path, *, name: str, report: Report) -> Said:
-    """Unpack an archive in ``draft``, make its disk ``draft / "image"`` (qcow2 or raw), and tell what it says.
+    """Unpack an archive in ``draft``, make its disks plain (the first is ``draft / "image"``), tell what it says.
 
     Raises:
         BadArchive, BadBox, NotAnImage: it is no box that vmctl can use.
@@ -40,11 +47,10 @@ def unpack(packed: Path, draft: Path, *, name: str, report: Report) -> Said:
     found = archive.unpack(packed, root, name=name)
     if vagrant_box.is_vagrant_box(root):
         box = vagrant_box.read(root, name=name)
-        plain(_only(box.disks, name), draft / "image", name=name)
+        further = _disks(box.disks, draft, name)
         _check_size(box, draft / "image", name)
         _tell_unread(box, name, report)
-        report(Warned(text=f"{name}: vmctl logs in through cloud-init; a guest that has none can not come up yet"))
-        said = _vagrant(box)
+        said = replace(_vagrant(box), first_key=_first_key(box, draft, name), further=further)
     else:
         disk, said = _other(root, found, name)
         plain(disk, draft / "image", name=name)
@@ -75,8 +81,27 @@ def digest(path: Path) -> str:
 
 def _only(disks: tuple[Path, ...], name: str) -> Path:
     if len(disks) > 1:
-        raise BadBox(name, f"it has {len(disks)} disks; machines with several disks are not supported yet")
+        raise BadBox(name, f"it has {len(disks)} disks; several are supported in boxes for Vagrant's libvirt provider")
     return disks[0]
+
+
+def _disks(disks: tuple[Path, ...], draft: Path, name: str) -> tuple[Path, ...]:
+    """Make a box's disks plain in the draft; those besides the first."""
+    further = tuple(draft / f"disk-{number}" for number in range(2, len(disks) + 1))
+    for source, target in zip(disks, (draft / "image", *further), strict=True):
+        plain(source, target, name=name)
+    for path in further:
+        image.inspect_data(path, name)
+    return further
+
+
+def _first_key(box: VagrantBox, draft: Path, name: str) -> str:
+    if box.key is None:
+        return PUBLISHED
+    if box.key.stat().st_size > LONGEST_KEY or PRIVATE_KEY not in box.key.read_bytes():
+        raise BadBox(name, f"{box.key.name} in it is no private SSH key")
+    box.key.rename(draft / OWN_KEY)
+    return OWN
 
 
 def _check_size(box: VagrantBox, path: Path, name: str) -> None:

@@ -75,6 +75,20 @@ def inspect(path: Path, name: str) -> Image:
         return _raw(head, size, name)
 
 
+def inspect_data(path: Path, name: str) -> Image:
+    """As ``inspect``, for a disk that need not boot: a raw one may lack a boot sector.
+
+    Raises:
+        NotAnImage: it is something else, damaged, truncated, or refers to other files.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(SECTOR)
+        size = stream.seek(0, os.SEEK_END)
+        if head.startswith(QCOW2):
+            return _qcow2(stream, head, size, name)
+        return _raw(head[:-2] + BOOT_SIGNATURE if len(head) == SECTOR else head, size, name)
+
+
 def _raw(head: bytes, size: int, name: str) -> Image:
     for magic, what in OTHERS.items():
         if head.startswith(magic):

@@ -1,18 +1,20 @@
-"""Writing a .box that vmctl and Vagrant's libvirt provider both take."""
+"""Writing a .box that vmctl and Vagrant's providers for libvirt and VirtualBox take."""
 
 from __future__ import annotations
 
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vmctl import process
-from vmctl.boxes import space
-from vmctl.boxes.box import Box
-from vmctl.boxes.vagrant_box import DEFAULT_USER, LIBVIRT_DISK, METADATA
+from vmctl import interrupt, process
+from vmctl.boxes import image, space
+from vmctl.boxes.box import OWN, OWN_KEY, Box
+from vmctl.boxes.vagrant_box import DEFAULT_USER, KEY, LIBVIRT_DISK, METADATA, OVF_NAME
 from vmctl.errors import UsageError
 from vmctl.spec import GIB
 from vmctl.store import files
@@ -21,6 +23,36 @@ WORDS = {"x86_64": "amd64", "aarch64": "arm64"}
 """Vagrant's words for architectures, where they are not the kernel's."""
 MODE = 0o644
 LEVEL = 6
+LOADER = "/usr/share/OVMF/OVMF_CODE.fd"
+"""Of Debian and Ubuntu; vagrant-libvirt wants a path for UEFI, vmctl takes any for it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contents:
+    """What a .box is made of."""
+
+    disks: tuple[Path, ...]
+    """qcow2 files, the one to boot from first; or those that the descriptor names."""
+    descriptor: Path | None = None
+    """An OVF: the box is for VirtualBox then, else for libvirt."""
+    arch: str
+    user: str
+    firmware: str = "bios"
+    mac: str = ""
+    """What NIC 1 must be; "" = anything."""
+    cpus: int | None = None
+    memory: int | None = None
+    """MiB."""
+    key: Path | None = None
+    """The private key that lets in; None = the one that Vagrant publishes."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    include: tuple[Path, ...] = ()
+    """Further files, which land in ``include/``."""
+
+    @property
+    def provider(self) -> str:
+        """For which of Vagrant's providers."""
+        return "virtualbox" if self.descriptor else "libvirt"
 
 
 def repackage(box: Box, target: Path) -> None:
@@ -30,61 +62,129 @@ def repackage(box: Box, target: Path) -> None:
         UsageError: the target exists.
         VmctlError: the disk is full, or qemu-img failed.
     """
-    if target.exists():
-        raise UsageError(
-            f"{target} exists already", hint=f"vmctl box repackage {box.name}@{box.version} --output OTHER"
+    check_target(target, f"vmctl box repackage {box.name}@{box.version} --output OTHER")
+    memory = str(box.defaults.get("memory", ""))
+    with space.needed(target.parent, f"to write {target}"), ExitStack() as stack:
+        disks = [_as_qcow2(box.directory / one.image_name, one.format, target, stack) for one in box.images]
+        contents = Contents(
+            disks=tuple(disks),
+            arch=box.arch,
+            user=box.user,
+            firmware=box.firmware,
+            cpus=box.defaults["cpus"] if isinstance(box.defaults.get("cpus"), int) else None,
+            memory=int(memory.removesuffix("MiB")) if memory.endswith("MiB") else None,
+            key=box.directory / OWN_KEY if box.first_key == OWN else None,
+            info=box.provenance.get("vagrant", {}).get("info") or {"Source": box.source},
         )
-    with space.needed(target.parent, f"to write {target}"):
-        if box.format == "qcow2":
-            files.write_with(target, lambda stream: _write(stream, box, box.path), mode=MODE)
-            return
-        converted = target.with_name(f".{target.name}.qcow2")
-        try:
-            process.run([process.find("qemu-img", package="qemu-utils"), "convert", "-f", box.format, "-O", "qcow2",
-                         box.path, converted])  # fmt: skip
-            files.write_with(target, lambda stream: _write(stream, box, converted), mode=MODE)
-        finally:
-            converted.unlink(missing_ok=True)
+        write(contents, target)
 
 
-def metadata(box: Box) -> dict[str, Any]:
-    """``metadata.json``, with the three keys that Vagrant's libvirt provider insists on; sizes rounded up to GiB."""
-    return {
-        "provider": "libvirt",
-        "format": "qcow2",
-        "virtual_size": -(-box.virtual_size // GIB),
-        "architecture": WORDS.get(box.arch, box.arch),
-    }
+def _as_qcow2(path: Path, form: str, target: Path, stack: ExitStack) -> Path:
+    """The image as qcow2: itself, or a conversion beside ``target`` that goes with ``stack``."""
+    if form == "qcow2":
+        return path
+    converted = target.with_name(f".{target.name}.{path.stem[:16]}.qcow2")
+    stack.callback(converted.unlink, missing_ok=True)
+    process.run([process.find("qemu-img", package="qemu-utils"), "convert", "-f", form, "-O", "qcow2", path, converted])
+    return converted
 
 
-def vagrantfile(box: Box) -> str:
-    """The embedded Vagrantfile: the login user, and what the box says of its machines."""
+def check_target(target: Path, hint: str) -> None:
+    """See that nothing is there yet.
+
+    Raises:
+        UsageError: something is, or its directory is not.
+    """
+    if target.exists():
+        raise UsageError(f"{target} exists already", hint=hint)
+    if not target.parent.is_dir():
+        raise UsageError(f"there is no directory {target.parent}", hint=f"mkdir -p '{target.parent}'")
+
+
+def write(contents: Contents, target: Path) -> None:
+    """Write the .box; it appears whole or not at all.
+
+    Raises:
+        OSError: the disk is full, or can not be written.
+        Interrupted: the user asked to stop.
+    """
+    files.write_with(target, lambda stream: _write(stream, contents), mode=MODE)
+
+
+def metadata(contents: Contents) -> dict[str, Any]:
+    """``metadata.json``, with the keys that Vagrant's providers insist on; sizes rounded up to GiB."""
+    said = {"provider": contents.provider, "architecture": WORDS.get(contents.arch, contents.arch)}
+    if contents.descriptor:
+        return said
+    if len(contents.disks) > 1:
+        return {**said, "format": "qcow2", "disks": [{"path": name} for name in _names(contents)]}
+    size = image.inspect(contents.disks[0], str(contents.disks[0])).virtual_size
+    return {**said, "format": "qcow2", "virtual_size": -(-size // GIB)}
+
+
+def vagrantfile(contents: Contents) -> str:
+    """The embedded Vagrantfile: the login, and what the box says of its machines."""
     lines = ['Vagrant.configure("2") do |config|']
-    lines += [f'  config.ssh.username = "{box.user}"'] if box.user != DEFAULT_USER else []
-    lines += _provider(box.defaults)
+    lines += [f'  config.ssh.username = "{contents.user}"'] if contents.user != DEFAULT_USER else []
+    if contents.key:
+        lines.append(f'  config.ssh.private_key_path = File.expand_path("../{KEY}", __FILE__)')
+    if contents.mac:
+        lines.append(f'  config.vm.base_mac = "{contents.mac.replace(":", "").upper()}"')
+    lines += _provider(contents)
     return "\n".join([*lines, "end", ""])
 
 
-def _provider(defaults: Mapping[str, Any]) -> list[str]:
-    memory = str(defaults.get("memory", ""))
-    known = [f"    libvirt.cpus = {defaults['cpus']}"] if isinstance(defaults.get("cpus"), int) else []
-    known += [f"    libvirt.memory = {memory.removesuffix('MiB')}"] if memory.endswith("MiB") else []
-    return ["  config.vm.provider :libvirt do |libvirt|", *known, "  end"] if known else []
+def _provider(contents: Contents) -> list[str]:
+    settings = {"cpus": contents.cpus, "memory": contents.memory}
+    known = [f"    machine.{name} = {value}" for name, value in settings.items() if value]
+    if contents.firmware == "uefi" and not contents.descriptor:
+        known.append(f'    machine.loader = "{LOADER}"')
+    return [f"  config.vm.provider :{contents.provider} do |machine|", *known, "  end"] if known else []
 
 
-def _write(target: BinaryIO, box: Box, image: Path) -> None:
-    info = box.provenance.get("vagrant", {}).get("info") or {"Source": box.source}
+def _names(contents: Contents) -> list[str]:
+    """What the disks are called in the box."""
+    if contents.descriptor:
+        return [disk.name for disk in contents.disks]
+    if len(contents.disks) == 1:
+        return [LIBVIRT_DISK]
+    return [f"box_{number}.img" for number in range(1, len(contents.disks) + 1)]
+
+
+def _write(target: BinaryIO, contents: Contents) -> None:
     with tarfile.open(fileobj=target, mode="w:gz", compresslevel=LEVEL, format=tarfile.GNU_FORMAT) as archive:
-        _add(archive, METADATA, json.dumps(metadata(box)).encode())
-        _add(archive, "info.json", json.dumps(info).encode())
-        _add(archive, "Vagrantfile", vagrantfile(box).encode())
-        with image.open("rb") as stream:
-            member = tarfile.TarInfo(LIBVIRT_DISK)
-            member.size, member.mode = image.stat().st_size, MODE
-            archive.addfile(member, stream)
+        texts = {METADATA: json.dumps(metadata(contents)), "Vagrantfile": vagrantfile(contents)}
+        if contents.info:
+            texts["info.json"] = json.dumps(contents.info)
+        for name, text in texts.items():
+            _add(archive, name, len(text.encode()), io.BytesIO(text.encode()))
+        for name, path in _files(contents):
+            with path.open("rb") as stream:
+                _add(archive, name, path.stat().st_size, stream)
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def _files(contents: Contents) -> Iterator[tuple[str, Path]]:
+    if contents.key:
+        yield KEY, contents.key
+    if contents.descriptor:
+        yield OVF_NAME, contents.descriptor
+    for path in contents.include:
+        yield f"include/{path.name}", path
+    yield from zip(_names(contents), contents.disks, strict=True)
+
+
+def _add(archive: tarfile.TarFile, name: str, size: int, stream: BinaryIO) -> None:
     member = tarfile.TarInfo(name)
-    member.size, member.mode = len(data), MODE
-    archive.addfile(member, io.BytesIO(data))
+    member.size, member.mode = size, MODE
+    archive.addfile(member, _Interruptible(stream))
+
+
+@dataclass(frozen=True, slots=True)
+class _Interruptible:
+    """A stream that ends when the user asks to stop."""
+
+    stream: BinaryIO
+
+    def read(self, size: int = -1) -> bytes:
+        interrupt.check()
+        return self.stream.read(size)

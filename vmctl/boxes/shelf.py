@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmctl.boxes import names
-from vmctl.boxes.box import Box, BoxInfo
+from vmctl.boxes.box import OWN_KEY, Box, BoxInfo
 from vmctl.boxes.versions import Constraint
 from vmctl.errors import UsageError, WrongState
 from vmctl.events import Report, ignore
@@ -109,14 +109,16 @@ class Shelf:
                 discard(path)
 
     def publish(self, directory: Path, info: BoxInfo) -> Box:
-        """Turn a draft's ``directory``, which holds the image under ``info.image_name``, into a box.
+        """Turn a draft's ``directory``, which holds the images under their names, into a box.
 
         Raises:
             UsageError: there is such a version with another content.
         """
-        image = directory / info.image_name
-        image.chmod(IMAGE_MODE)
-        _sync(image)
+        for image in [directory / one.image_name for one in info.images]:
+            image.chmod(IMAGE_MODE)
+            _sync(image)
+        if (key := directory / OWN_KEY).exists():
+            _sync(key)
         files.write_json(directory / METADATA, info.to_json(), mode=0o644)
         target = self._place(info.name, info.version, info.arch)
         with self._locked(info.name):
@@ -186,12 +188,17 @@ def _read(directory: Path) -> Box | None:
 
 
 def _same(there: Box, info: BoxInfo) -> Box:
-    if there.digest == info.digest:
+    if _facts(there) == _facts(info):
         return there
+    what = "another content" if there.digest != info.digest else "another user, firmware or cloud-init setting"
     raise UsageError(
-        f"box {there} is in the store already, with another content",
+        f"box {there} is in the store already, with {what}",
         hint=f"vmctl box add --name {info.name} --version ANOTHER …, or vmctl box remove {there.name}@{there.version}",
     )
+
+
+def _facts(info: BoxInfo) -> tuple[object, ...]:
+    return info.digest, info.further, info.user, info.firmware, info.cloud_init
 
 
 def _sync(path: Path) -> None:

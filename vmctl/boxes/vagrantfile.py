@@ -19,9 +19,10 @@ CONFIGURE = re.compile(r"(?:Vagrant\.configure|Vagrant::Config\.run)\s*(?:\(.*\)
 PROVIDER = re.compile(r"(?P<outer>\w+)\.vm\.provider[ (]\s*(?P<name>:\w+|'\w+'|\"\w+\")\s*\)?\s*,?")
 CONDITION = re.compile(r"(?:if|unless|case|while|until|begin|def|class|module)\b.*")
 HARMLESS = (
-    re.compile(r"include_vagrantfile\s*=.*"),  # `vagrant package` writes these two; we read that file as well
+    re.compile(r"include_vagrantfile\s*=.*"),  # what `vagrant package` writes; we read these files as well
     re.compile(r"load include_vagrantfile\b.*"),
     re.compile(r"require\b.*"),
+    re.compile(r"\w+\.ssh\.private_key_path\s*=\s*File\.expand_path\(?['\"](?:\.\./)?vagrant_private_key['\"].*"),
 )
 STRING = re.compile(r"'([^'\\]*)'|\"((?:[^\"\\#]|#(?![{$@]))*)\"")
 NUMBER = re.compile(r"-?\d[\d_]*")

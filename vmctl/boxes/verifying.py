@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from vmctl import interrupt
-from vmctl.boxes.box import Box
+from vmctl.boxes.box import Box, FurtherDisk
 from vmctl.boxes.checksum import Hashing
 from vmctl.events import Progress, Report, ignore
 
@@ -12,21 +14,25 @@ REPORT_EVERY = 256 * CHUNK
 
 
 def damage(box: Box, *, report: Report = ignore) -> str:
-    """What is wrong with a box's image; "" when it is sound.
+    """What is wrong with a box's images; "" when they are sound.
 
     Raises:
         Interrupted: the user asked to stop.
     """
+    return next((text for one in box.images if (text := _damage(box.directory, one, report))), "")
+
+
+def _damage(directory: Path, image: FurtherDisk, report: Report) -> str:
     hashing = Hashing()
     try:
-        with box.path.open("rb") as stream:
+        with (directory / image.image_name).open("rb") as stream:
             while data := stream.read(CHUNK):
                 interrupt.check()
                 hashing.update(data)
                 if hashing.size % REPORT_EVERY == 0:
-                    report(Progress(step="verify_box", done=hashing.size, total=box.size))
+                    report(Progress(step="verify_box", done=hashing.size, total=image.size))
     except OSError as error:
         return f"it can not be read: {error.strerror}"
-    if hashing.sha256 != box.digest:
+    if hashing.sha256 != image.digest:
         return f"its content changed: {hashing.size} bytes with the digest {hashing.sha256}"
     return ""

@@ -31,6 +31,7 @@ SUMMARIES: dict[str, tuple[str, str, str]] = {
     "port": ("status", "port", "Show forwarded ports."),
     "provision": ("provision", "provision", "Run provisioners on running machines."),
     "box": ("box", "box", "Manage base boxes."),
+    "package": ("package", "package", "Make a box of a halted machine."),
     "validate": ("vmfile_commands", "validate", "Check the Vmfile."),
     "config": ("vmfile_commands", "config", "Show the effective configuration."),
     "schema": ("vmfile_commands", "schema", "Print the Vmfile's JSON Schema."),

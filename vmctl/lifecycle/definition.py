@@ -30,7 +30,7 @@ def build(spec: MachineSpec, record: Record, features: Features, layout: Machine
         name=record.name,
         tag=Tag(project=record.project, machine=spec.name, version=__version__, root=root),
         spec=spec,
-        mac=mac(record.project, spec.name, 1),
+        mac=_first_mac(spec, record, features),
         console=layout.console,
         seed=layout.seed if record.box.cloud_init else None,
         forwards=record.forwards,
@@ -38,6 +38,13 @@ def build(spec: MachineSpec, record: Record, features: Features, layout: Machine
         shares=folders.shares(spec, features, user_uid=record.uid),
         network_prefix=f"vmctl-{record.project[:8]}",
     )
+
+
+def _first_mac(spec: MachineSpec, record: Record, features: Features) -> str:
+    """NIC 1's address: the one that the box's guest is tied to, where NIC 1 is alone on its network."""
+    if record.box.mac and features.user_network:
+        return record.box.mac
+    return mac(record.project, spec.name, 1)
 
 
 def _nic(project: str, machine: str, index: int, network: Network) -> Nic:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from vmctl import __version__, boxes, folders, keys, provision, seed, ssh
 from vmctl.driver import Address, Forward, State
-from vmctl.lifecycle import definition, plan, ready
+from vmctl.errors import UsageError
+from vmctl.lifecycle import definition, first_login, plan, ready
 from vmctl.lifecycle.conditions import absent, exists, off
 from vmctl.lifecycle.job import Job
 from vmctl.login import Login
@@ -73,8 +74,17 @@ def _preview(job: Job) -> Record:
 
 
 def fetch_box(job: Job) -> bool:
-    """Have the machine's box in the store."""
+    """Have the machine's box in the store.
+
+    Raises:
+        UsageError: its provider can not make machines from it.
+    """
     job.box = boxes.ensure(job.spec.box, job.workspace.home, report=job.report)
+    if job.box.further and not job.features.several_disks:
+        raise UsageError(
+            f"the box {job.box} has {len(job.box.images)} disks, and {job.machine.provider} machines have one",
+            hint="use the provider libvirt, or another box",
+        )
     return True
 
 
@@ -84,6 +94,7 @@ def make_keys(job: Job) -> bool:
     made = not job.machine.layout.key.exists()
     keys.ensure(job.machine.layout.key)
     keys.ensure(job.machine.layout.host_key)
+    first_login.prepare(job)
     return made
 
 
@@ -130,7 +141,7 @@ def _box_used(job: Job) -> BoxUsed:
     box: Box = job.box
     return BoxUsed(
         name=box.name, version=box.version, digest=box.digest, user=box.user, firmware=box.firmware,
-        cloud_init=box.cloud_init, virtual_size=box.virtual_size,
+        cloud_init=box.cloud_init, virtual_size=box.virtual_size, mac=box.provenance.get("vagrant", {}).get("mac", ""),
     )  # fmt: skip
 
 
@@ -189,7 +200,8 @@ def start(job: Job) -> bool:
 def await_ssh(job: Job) -> bool:
     """Wait until SSH answers and lets us in; say why when it does not."""
     layout = job.machine.layout
-    ssh.write_known_hosts(layout.known_hosts, job.name, keys.ensure(layout.host_key))
+    if job.record.box.cloud_init and not layout.first_key.exists():
+        ssh.write_known_hosts(layout.known_hosts, job.name, keys.ensure(layout.host_key))
     job.connection = ssh.await_ssh(
         machine=job.name,
         address=lambda: job.driver.address(job.machine.domain),
@@ -199,6 +211,8 @@ def await_ssh(job: Job) -> bool:
         console=layout.console,
         report=job.report,
     )
+    if layout.first_key.exists():
+        first_login.replace_key(job)
     ssh.write_config(job.connection.login)
     return True
 
@@ -213,6 +227,7 @@ def login(job: Job, address: Address) -> Login:
         key=layout.key,
         known_hosts=layout.known_hosts,
         config=layout.ssh_config,
+        first_key=layout.first_key if layout.first_key.exists() else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmctl.driver import State
-from vmctl.lifecycle import down, snapshots, steps
+from vmctl.lifecycle import down, first_login, snapshots, steps
 from vmctl.lifecycle.conditions import absent, exists, not_ready, not_running, off, outdated
 from vmctl.lifecycle.job import Job, Step
 
@@ -23,6 +23,7 @@ UP = (
     Step(steps.start, "starting", when=not_running),
     Step(steps.await_ssh, "waiting for SSH", when=not_ready),
     Step(steps.settle, when=lambda job: not job.record.settled),
+    Step(first_login.introduce, when=lambda job: not_ready(job) and not _cloud_init(job)),
     Step(steps.set_clock, when=lambda job: job.restored),
     Step(steps.share_folders, "sharing folders", when=lambda job: not_ready(job) and bool(_folders(job))),
     Step(steps.check_ready, "waiting for its ready checks", when=lambda job: not_ready(job) and bool(job.spec.ready)),

@@ -1,10 +1,11 @@
 """SSH into machines: waiting for it, running commands over it, and everything OpenSSH needs to know.
 
 vmctl's own work goes through ``Connection`` (one login for many commands); what a person or Ansible does goes
-through OpenSSH with the machine's ``ssh_config``. Host keys are known before the first connection and checked always.
+through OpenSSH with the machine's ``ssh_config``. Host keys are known before the first connection and checked always;
+but for guests without a seed, whose key is taken at the first connection and then pinned.
 """
 
-from vmctl.ssh.config import render, write_config, write_known_hosts
+from vmctl.ssh.config import pin, public_part, render, shown_key, write_config, write_known_hosts
 from vmctl.ssh.connection import Connection
 from vmctl.ssh.session import argv as session_argv
 from vmctl.ssh.session import run as run_session
@@ -13,9 +14,12 @@ from vmctl.ssh.waiting import await_ssh
 __all__ = [
     "Connection",
     "await_ssh",
+    "pin",
+    "public_part",
     "render",
     "run_session",
     "session_argv",
+    "shown_key",
     "write_config",
     "write_known_hosts",
 ]

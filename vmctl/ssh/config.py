@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmctl.errors import VmctlError
 from vmctl.login import Login
 from vmctl.store import files
+
+if TYPE_CHECKING:
+    from vmctl.ssh.connection import Connection
 
 
 def render(logins: Iterable[Login]) -> str:
@@ -27,6 +31,24 @@ def write_known_hosts(path: Path, alias: str, public_key: str) -> None:
     """Write the one host key (a line "TYPE BASE64 …") that is right for the machine ``alias``."""
     kind, key = public_key.split()[:2]
     _write_changed(path, f"{alias} {kind} {key}\n")
+
+
+def pin(connection: Connection) -> None:
+    """From now on, only the host key that the machine has just shown is right."""
+    write_known_hosts(connection.login.known_hosts, connection.login.machine, " ".join(shown_key(connection)))
+
+
+def shown_key(connection: Connection) -> tuple[str, str]:
+    """Type and base64 of the host key that the machine shows."""
+    key = connection.transport.get_remote_server_key()
+    return key.get_name(), key.get_base64()
+
+
+def public_part(key: Path) -> str:
+    """Base64 of the public half of a private key, in any format that people use."""
+    import paramiko
+
+    return paramiko.PKey.from_path(key).get_base64()
 
 
 def _write_changed(path: Path, text: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmctl import interrupt
@@ -41,7 +43,7 @@ def authenticated(login: Login, sock: socket.socket, deadline: Deadline) -> Tran
     import paramiko
 
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it logs tracebacks of what is told as errors here
-    known = paramiko.HostKeys(str(login.known_hosts))
+    known = paramiko.HostKeys(str(login.known_hosts) if login.known_hosts.exists() else None)
     transport = None
     try:
         transport = paramiko.Transport(sock)
@@ -63,7 +65,6 @@ def _close(transport: Transport | None, sock: socket.socket) -> None:
 
 
 def _authenticate(transport: Transport, login: Login, known: HostKeys, deadline: Deadline) -> None:
-    import paramiko
 
     transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = max(deadline.left(), 1.0)
     if kinds := known.lookup(login.machine):
@@ -71,15 +72,23 @@ def _authenticate(transport: Transport, login: Login, known: HostKeys, deadline:
     negotiated = threading.Event()
     transport.start_client(event=negotiated)
     _await(negotiated, transport, deadline)
-    _check_host_key(transport.get_remote_server_key(), login, known)
-    answered = threading.Event()
-    transport.auth_publickey(login.user, _load_key(login), event=answered)
-    try:
-        _await(answered, transport, deadline)
-    except paramiko.AuthenticationException as error:
-        raise _refused(login) from error
-    if not transport.is_authenticated():
+    if login.first_key is None or login.known_hosts.exists():
+        _check_host_key(transport.get_remote_server_key(), login, known)
+    if not _takes(transport, login, login.key, deadline) and not (
+        login.first_key and _takes(transport, login, login.first_key, deadline)
+    ):
         raise _refused(login)
+
+
+def _takes(transport: Transport, login: Login, key: Path, deadline: Deadline) -> bool:
+    """Whether the guest lets us in with a key."""
+    import paramiko
+
+    answered = threading.Event()
+    transport.auth_publickey(login.user, _load_key(login, key), event=answered)
+    with contextlib.suppress(paramiko.AuthenticationException):
+        _await(answered, transport, deadline)
+    return transport.is_authenticated()
 
 
 def _await(event: threading.Event, transport: Transport, deadline: Deadline) -> None:
@@ -108,21 +117,27 @@ def _check_host_key(key: PKey, login: Login, known: HostKeys) -> None:
         )
 
 
-def _load_key(login: Login) -> PKey:
+def _load_key(login: Login, key: Path) -> PKey:
     import paramiko
     from paramiko.pkey import UnknownKeyType
 
     try:
-        return paramiko.PKey.from_path(login.key)
+        return paramiko.PKey.from_path(key)
     except (OSError, paramiko.SSHException, UnknownKeyType, ValueError) as error:
         raise VmctlError(
-            f"{login.machine}: its private key {login.key} can not be read",
+            f"{login.machine}: its private key {key} can not be read",
             details=str(error),
             hint=f"vmctl destroy {login.machine} && vmctl up {login.machine}",
         ) from error
 
 
 def _refused(login: Login) -> LoginRefused:
+    if login.first_key:
+        return LoginRefused(
+            f"{login.machine}: the guest refuses user {login.user}, with the machine's key and with its box's",
+            details="It took no user and key from a seed, and it is not made for this user and the box's own key.",
+            hint="vmctl box add --user USER …   # if the box has another login user",
+        )
     return LoginRefused(
         f"{login.machine}: the guest refuses user {login.user} with the machine's key",
         details="The guest did not take the user and key from its seed: cloud-init is missing, failed or is not done.",

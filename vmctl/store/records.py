@@ -25,7 +25,10 @@ class BoxUsed:
     user: str
     firmware: str = "bios"
     cloud_init: bool = True
+    """Whether the guest reads a seed; after its first boot, what it showed."""
     virtual_size: int = 0
+    mac: str = ""
+    """MAC address that the box's guest wants on NIC 1; "" = any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from vmctl.driver import Definition, Disk, Driver, Snapshots, State, Suspends
+from vmctl.driver import Definition, Disk, Driver, Exports, Snapshots, State, Suspends
 from vmctl.errors import VmctlError, WrongState
 from vmctl.wait import Deadline, until
 
@@ -308,6 +309,38 @@ class DriverContract:
         driver.update(dataclasses.replace(definition, spec=spec))
         driver.start(name)
         assert driver.states()[name].tag == definition.tag
+
+    def test_a_clone_is_a_machine_of_its_own(self, driver: Driver, definition: Definition, disk: Disk) -> None:
+        if not isinstance(driver, Exports):
+            return  # an optional power
+        copy = _variant(definition, 0)
+        with pytest.raises(VmctlError):
+            driver.clone(copy, definition.name)
+        driver.create(definition, disk)
+        before = driver.states()[definition.name]
+        try:
+            for _ in range(2):
+                driver.clone(copy, definition.name)
+                assert driver.states()[copy.name].state is State.STOPPED
+                assert driver.states()[copy.name].tag == copy.tag
+            driver.start(copy.name)
+            assert driver.states()[definition.name] == before
+        finally:
+            driver.destroy(copy.name)
+        driver.start(definition.name)
+        with pytest.raises(VmctlError):
+            driver.clone(copy, definition.name)
+
+    def test_a_machine_is_exported_as_files_that_stand_alone(
+        self, driver: Driver, definition: Definition, disk: Disk, tmp_path: Path
+    ) -> None:
+        if not isinstance(driver, Exports):
+            return  # an optional power
+        driver.create(definition, disk)
+        exported = driver.export(definition.name, tmp_path)
+        assert exported.disks
+        assert all(path.is_file() and path.parent == tmp_path for path in exported.disks)
+        assert driver.states()[definition.name].state is State.STOPPED
 
     def test_machines_can_be_made_in_parallel(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         if not driver.features.parallel:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Snapshot, State
+from vmctl.driver import Address, Definition, Disk, Exported, Features, Host, Observed, Snapshot, State
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.spec import FolderKind
 from vmctl.testing.shelf import Content, FakeMachine, FakeSnapshot, Shelf
@@ -19,7 +19,7 @@ RUNNING = (State.RUNNING, State.STARTING, State.STOPPING)
 
 
 class FakeDriver:
-    """The whole driver protocol, ``Suspends`` and ``Snapshots`` included, in memory or in a file.
+    """The whole driver protocol, ``Suspends``, ``Snapshots`` and ``Exports`` included, in memory or in a file.
 
     Options (``Host.options``, so ``fake: {…}`` of a Vmfile where it is installed as the provider ``fake``):
         directory: keep the machines in ``machines.json`` there, shared by all processes that name it.
@@ -109,9 +109,7 @@ class FakeDriver:
             present = content.machines.get(definition.name)
             if present is None:
                 size = definition.spec.disk or base.virtual_size
-                content.machines[definition.name] = FakeMachine(
-                    tag=definition.tag, address=_ssh(definition), disk=size, hardware=_hardware(definition)
-                )
+                content.machines[definition.name] = _made(definition, size, str(base.path))
             elif (present.tag.project, present.tag.machine) != (definition.tag.project, definition.tag.machine):
                 raise VmctlError(f"the machine {definition.name!r} belongs to another project", hint="vmctl list")
 
@@ -151,6 +149,25 @@ class FakeDriver:
             if machine.state not in (*RUNNING, State.PAUSED, State.SAVED):
                 raise WrongState(f"the machine {name!r} is not running", hint="vmctl up")
             machine.state = State.SAVED
+
+    def clone(self, definition: Definition, source: str) -> None:
+        """Another machine, with the image of ``source``."""
+        self._begin("clone", definition.name)
+        with self._shelf.open() as content:
+            machine = _existing(content, source)
+            if machine.state is not State.STOPPED:
+                raise WrongState(f"the machine {source!r} is {machine.state.value}", hint="vmctl halt")
+            if definition.name not in content.machines:
+                content.machines[definition.name] = _made(definition, machine.disk, machine.image)
+
+    def export(self, name: str, directory: Path) -> Exported:
+        """A copy of the image that the machine was made from."""
+        self._begin("export", name)
+        with self._shelf.open() as content:
+            machine = _existing(content, name)
+        target = directory / "disk.qcow2"
+        target.write_bytes(Path(machine.image).read_bytes())
+        return Exported(disks=(target,))
 
     def destroy(self, name: str) -> None:
         """Forgotten."""
@@ -239,6 +256,12 @@ def _configured_faults(option: object) -> dict[str, str]:
     if isinstance(option, Mapping):
         return {str(method): str(message) for method, message in option.items()}
     return {str(option): "the fake driver was told to fail"} if option else {}
+
+
+def _made(definition: Definition, size: int, image: str) -> FakeMachine:
+    return FakeMachine(
+        tag=definition.tag, address=_ssh(definition), disk=size, hardware=_hardware(definition), image=image
+    )
 
 
 def _existing(content: Content, name: str) -> FakeMachine:

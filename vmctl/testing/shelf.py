@@ -45,6 +45,8 @@ class FakeMachine:
     snapshots: list[FakeSnapshot] = field(default_factory=list)
     current: str = ""
     """The snapshot that the present state builds on."""
+    image: str = ""
+    """Path of the image that it was made from."""
 
 
 @dataclass

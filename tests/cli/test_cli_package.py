@@ -1,0 +1,145 @@
+"""`vmctl package` on fake machines, and guests that take no seed, with real SSH servers."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.cli.harness import Project, make_box
+from tests.unit.box_images import qcow2
+from vmctl import keys
+from vmctl.boxes import box
+from vmctl.boxes.vagrant_box import LIBVIRT_DISK
+from vmctl.driver import Host, State
+from vmctl.store import identity
+from vmctl.testing import FakeDriver
+
+SIZE = 64 * 1024**2
+
+
+@pytest.fixture
+def shop(project: Project) -> Project:
+    """A project whose machine `web` has a real image, and is off."""
+    for image in project.home.glob("boxes/tiny/*/*/*.qcow2"):
+        image.write_bytes(qcow2(size=SIZE))
+    project.vmfile("machines: {web: {}, db: {}}\n")
+    project.vmctl("up", "web")
+    project.vmctl("halt", "web")
+    return project
+
+
+def fake(project: Project) -> FakeDriver:
+    return FakeDriver(Host(home=project.home), directory=project.home / "fake")
+
+
+def test_a_machine_becomes_a_box_and_stays_as_it_is(shop: Project, tmp_path: Path) -> None:
+    before = fake(shop).states()
+    (shop.root / "notes.txt").write_text("hello")
+    (shop.root / "info.json").write_text('{"author": "me"}')
+    ran = shop.vmctl("package", "web", "--include", str(shop.root / "notes.txt"), "--info",
+                     str(shop.root / "info.json"), "--json")  # fmt: skip
+    written = shop.root / "shop-web.box"
+    assert ran.answer == {"event": "result", "changed": True, "machine": "web", "path": str(written)}
+    assert fake(shop).states() == before
+    assert not list((shop.root / ".vmctl" / "machines").glob("*.package"))
+    assert not [path for path in shop.root.iterdir() if path.name.startswith(".shop-web.box")]
+
+    with tarfile.open(written) as archive:
+        members = archive.getnames()
+        metadata = json.loads(archive.extractfile("metadata.json").read())  # type: ignore[union-attr]
+    assert set(members) == {"metadata.json", "Vagrantfile", "info.json", "include/notes.txt", LIBVIRT_DISK}
+    assert metadata == {"provider": "libvirt", "architecture": "amd64", "format": "qcow2", "virtual_size": 1}
+    back = shop.vmctl("box", "add", str(written), "--name", "back", "--json").answer["box"]
+    assert (back["virtual_size"], back["cloud_init"]) == (SIZE, True)
+    (listed,) = [row for row in shop.vmctl("box", "list", "-i", "--json").answer["boxes"] if row["name"] == "back"]
+    assert listed["provenance"]["vagrant"]["info"] == {"author": "me"}
+
+
+def test_what_can_not_be_packaged(shop: Project) -> None:
+    assert "machine db is not created" in shop.vmctl("package", "db", status=3).err
+    shop.vmctl("up", "web")
+    ran = shop.vmctl("package", "web", status=3)
+    assert "machine web is running; it must be off" in ran.err
+    assert "vmctl halt web" in ran.err
+    (shop.root / "there.box").touch()
+    assert "exists already" in shop.vmctl("package", "web", "--output", "there.box", status=2).err
+    assert "there is no directory" in shop.vmctl("package", "web", "--output", "no/where.box", status=2).err
+    (shop.root / "bad.json").write_text("[1]")
+    assert "holds no JSON object" in shop.vmctl("package", "web", "--info", str(shop.root / "bad.json"), status=2).err
+    assert "several" in shop.vmctl("package", status=2).err or "which" in shop.vmctl("package", status=2).err
+
+
+@pytest.mark.parametrize("method", ["clone", "start", "export"])
+def test_a_failure_leaves_nothing_and_the_next_try_works(shop: Project, method: str) -> None:
+    driver = fake(shop)
+    driver.fail(method)
+    shop.vmctl("package", "web", status=1)
+    assert [observed.tag.machine for observed in driver.states().values()] == ["web"]
+    assert not list(shop.root.glob("*.box"))
+    assert not list(shop.root.glob(".shop*"))
+    driver.mend()
+    shop.vmctl("package", "web")
+
+
+def test_what_a_killed_vmctl_left_goes_with_the_next_try(shop: Project) -> None:
+    driver = fake(shop)
+    with driver._shelf.open() as content:  # as a kill in the middle would leave it
+        (name,) = content.machines
+        content.machines[f"{name}.package"] = content.machines[name]
+    shop.vmctl("package", "web")
+    assert len(driver.states()) == 1
+
+
+@pytest.fixture
+def unseeded(project: Project) -> Path:
+    """Home directory of the login user in guests that take no seed; they have Vagrant's published key."""
+    home = project.home / "guests"
+    (home / ".ssh").mkdir(parents=True)
+    keys.ensure(home / "host_key")
+    (home / ".ssh" / "authorized_keys").write_text(f"{box.published_line()}\nssh-ed25519 AAAA the user's own\n")
+    make_box(project.home, "old", first_key=box.PUBLISHED)
+    return home
+
+
+def test_a_guest_without_a_seed_gets_a_key_of_its_own_at_once(project: Project, unseeded: Path) -> None:
+    (project.root / "Vmfile").write_text("box: old\nprovider: fakeguests\nsynced_folders: []\n")
+    project.vmctl("up")
+    machine = identity.project_layout(project.root).machine("default")
+    own = keys.ensure(machine.key)
+    assert (unseeded / ".ssh" / "authorized_keys").read_text() == f"ssh-ed25519 AAAA the user's own\n{own}\n"
+    assert not machine.first_key.exists()
+    shown = keys.ensure(unseeded / "host_key").split()
+    assert machine.known_hosts.read_text() == f"default {shown[0]} {shown[1]}\n"
+    assert json.loads(machine.record.read_text())["box"]["cloud_init"] is False
+    assert project.vmctl("up", "--json").answer["changed"] is False
+    project.vmctl("reload")
+    assert [observed.state for observed in fake(project).states().values()] == [State.RUNNING]
+
+
+def test_its_host_key_is_pinned(project: Project, unseeded: Path) -> None:
+    (project.root / "Vmfile").write_text("box: old\nprovider: fakeguests\nsynced_folders: []\nboot_timeout: 3\n")
+    project.vmctl("up")
+    project.vmctl("halt")
+    (unseeded / "host_key").unlink()
+    (unseeded / "host_key.pub").unlink()
+    keys.ensure(unseeded / "host_key")
+    assert "has another SSH host key than the machine" in project.vmctl("up", status=5).err
+
+
+def test_a_box_that_takes_neither_key(project: Project, unseeded: Path) -> None:
+    (unseeded / ".ssh" / "authorized_keys").write_text("")
+    (project.root / "Vmfile").write_text("box: old\nprovider: fakeguests\nsynced_folders: []\nboot_timeout: 3\n")
+    err = project.vmctl("up", status=5).err
+    assert "with the machine's key and with its box's" in err
+
+
+def test_a_vagrant_box_that_takes_the_seed(project: Project) -> None:
+    make_box(project.home, "modern", first_key=box.PUBLISHED)
+    (project.root / "Vmfile").write_text("box: modern\nprovider: fakeguests\nsynced_folders: []\n")
+    machine = identity.project_layout(project.root).machine("default")
+    project.vmctl("up")
+    assert json.loads(machine.record.read_text())["box"]["cloud_init"] is True
+    assert machine.known_hosts.read_text().split()[1:] == keys.ensure(machine.host_key).split()[:2]

@@ -1,0 +1,129 @@
+"""A box's journey: out of a vmctl machine, into a vmctl machine and the real Vagrant, and back out of that."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import ProjectDirectory, domains, volumes
+
+pytestmark = pytest.mark.integration
+
+SMALL = "memory: 768MiB\nsynced_folders: []\nboot_timeout: 600\n"
+VAGRANTFILE = """
+Vagrant.configure("2") do |config|
+  config.vm.box = "mine"
+  config.vm.boot_timeout = 900
+  config.vm.synced_folder ".", "/vagrant", disabled: true
+  config.vm.provider :libvirt do |libvirt|
+    libvirt.uri = "qemu:///system"
+    libvirt.driver = "qemu"
+    libvirt.cpu_mode = "custom"
+    libvirt.cpu_model = "qemu64"
+    libvirt.cpus = 2
+    libvirt.memory = 768
+    libvirt.graphics_type = "none"
+    libvirt.management_network_mode = "open"
+    libvirt.serial :type => "file", :source => {:path => "%s"}
+  end
+end
+"""
+IDENTITY = "sudo sh -c 'cat /etc/machine-id /etc/ssh/ssh_host_*_key.pub'"
+STUB = (
+    "#!/bin/sh\n# virt-sysprep boots an appliance that is not here; what it would clean does not matter to this test.\n"
+)
+# Make it a guest of the old kind: no cloud-init, an address by DHCP, the SSH keys that it has.
+AGE = """
+sudo touch /etc/cloud/cloud-init.disabled
+printf '[Match]\\nName=e*\\n[Network]\\nDHCP=yes\\n' | sudo tee /etc/systemd/network/05-old.network
+sudo rm -f /etc/systemd/network/10-* /run/systemd/network/10-*
+sync
+"""
+
+
+@dataclass
+class Vagrant:
+    """The real Vagrant in a directory of its own, on the test host's libvirt."""
+
+    root: Path
+    environment: dict[str, str]
+
+    def __call__(self, *words: str, check: bool = True) -> str:
+        argv = ["vagrant", *words]
+        done = subprocess.run(
+            argv, cwd=self.root, env={**os.environ, **self.environment}, capture_output=True, text=True, check=False
+        )
+        print(f"$ {' '.join(argv)}\n{done.stdout}{done.stderr}[status {done.returncode}]")  # noqa: T201
+        assert not check or done.returncode == 0, f"{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def vagrant(test_host: Path, request: pytest.FixtureRequest) -> Iterator[Vagrant]:
+    """Vagrant, whose machine is destroyed at the end."""
+    for program in ("vagrant", "dnsmasq"):
+        if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
+            pytest.fail("the real Vagrant is missing:  sudo apt-get install --no-install-recommends vagrant"
+                        " vagrant-libvirt dnsmasq-base")  # fmt: skip
+    root = test_host / "vagrant"
+    binaries = root / "bin"
+    binaries.mkdir(parents=True)
+    for name in ("virt-sysprep", "virt-sparsify"):
+        (binaries / name).write_text(STUB)
+        (binaries / name).chmod(0o755)
+    (root / "Vagrantfile").write_text(VAGRANTFILE % (root / "console.log"))
+    made = Vagrant(
+        root,
+        {
+            "VAGRANT_HOME": str(root / "home"),
+            "VAGRANT_CHECKPOINT_DISABLE": "1",
+            "VAGRANT_DEFAULT_PROVIDER": "libvirt",
+            "PATH": f"{binaries}:{os.environ['PATH']}",
+        },
+    )
+    yield made
+    made("destroy", "--force", check=False)
+    console = root / "console.log"
+    print(console.read_text(errors="replace")[-3000:] if console.exists() else "no console")  # noqa: T201
+
+
+def test_out_of_vmctl_into_vmctl_and_vagrant_and_back(project: ProjectDirectory, vagrant: Vagrant) -> None:
+    project.write("Vmfile", f"box: debian-12\n{SMALL}")
+    project.vmctl("up")
+    project.ssh("echo hello | sudo tee /etc/from-before >/dev/null")
+    identity = project.ssh(IDENTITY)
+    project.vmctl("halt")
+    before = (domains(), volumes())
+    project.vmctl("package", "--output", "my.box")
+    assert (domains(), volumes()) == before
+
+    project.vmctl("box", "add", "my.box", "--name", "mine")
+    project.write("Vmfile", f"box: debian-12\n{SMALL}machines: {{default: {{}}, copy: {{box: mine}}}}\n")
+    project.vmctl("up", "copy")
+    assert project.ssh("cat /etc/from-before", "copy") == "hello\n"
+    other = project.ssh(IDENTITY, "copy")
+    assert not set(identity.split()) & set(other.split()) - {"ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256"}
+    assert project.ssh("wc -l <~/.ssh/authorized_keys; hostname", "copy").split() == ["1", "copy"]
+    assert project.ssh("systemctl --failed --no-legend", "copy") == ""
+    project.vmctl("destroy", "--yes", "copy")
+
+    vagrant("box", "add", "--name", "mine", str(project.root / "my.box"))
+    vagrant("up")
+    assert vagrant("ssh", "-c", "cat /etc/from-before").split() == ["hello"]
+    vagrant("ssh", "-c", AGE)
+    vagrant("halt")
+    vagrant("package", "--output", "theirs.box")
+
+    project.vmctl("box", "add", str(vagrant.root / "theirs.box"), "--name", "theirs")
+    project.write("Vmfile", f"{SMALL}machines: {{old: {{box: theirs, hostname: elder}}}}\n")
+    project.vmctl("up", "old")
+    assert project.ssh("cat /etc/from-before; hostname", "old").split() == ["hello", "elder"]
+    assert project.ssh("wc -l <~/.ssh/authorized_keys", "old").strip() == "1"
+    project.vmctl("reload", "old")
+    assert project.ssh("hostname", "old").split() == ["elder"]

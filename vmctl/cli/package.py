@@ -1,0 +1,99 @@
+"""`vmctl package`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmctl.cli.app import App, command
+from vmctl.cli.guest import only_machine
+
+if TYPE_CHECKING:
+    from vmctl.boxes.packing import Contents
+    from vmctl.workspace import Machine, Workspace
+
+
+@command()
+@click.argument("machine", required=False)
+@click.option("--output", type=click.Path(path_type=Path), help="The file to write (default: PROJECT-MACHINE.box).")
+@click.option(
+    "--include",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Also put this file into the box, below include/; repeatable.",
+)
+@click.option(
+    "--info",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A JSON object that tells people of the box (`box list -i`).",
+)
+def package(
+    app: App, machine: str | None, *, output: Path | None, include: tuple[Path, ...], info: Path | None
+) -> None:
+    """Make a box of a halted machine, for vmctl and for Vagrant.
+
+    A copy of the machine is booted, cleaned (identity, SSH keys, cloud-init's state, logs) and written, flattened. The
+    machine itself stays as it is. The box's login user is the machine's, with the key that Vagrant publishes.
+    """
+    from vmctl.boxes import packing, space
+    from vmctl.lifecycle import packaging
+
+    workspace, name = only_machine(app, machine)
+    target = app.directory / (output or Path(f"{workspace.project.name}-{name}.box"))
+    packing.check_target(target, "vmctl package --output OTHER")
+    said, included = _info(info), _included(include)
+    with (
+        space.needed(target.parent, f"to write {target}"),
+        tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as place,
+    ):
+        exported, taken = packaging.take(workspace, name, Path(place))
+        contents = _contents(workspace, taken, info=said, include=included, disks=exported.disks,
+                             descriptor=exported.descriptor)  # fmt: skip
+        packing.write(contents, target)
+    app.done({"changed": True, "machine": name, "path": str(target)}, f"wrote {target}")
+
+
+def _contents(workspace: Workspace, machine: Machine, **parts: Any) -> Contents:
+    from vmctl.boxes.names import host_architecture
+    from vmctl.boxes.packing import Contents
+    from vmctl.boxes.shelf import Shelf
+    from vmctl.lifecycle.packaging import nic_address
+
+    assert machine.record is not None  # noqa: S101  it was packaged
+    record = machine.record
+    box = Shelf(workspace.home).by_digest(record.box.digest)
+    return Contents(
+        arch=box.arch if box else host_architecture(),
+        user=record.user,
+        firmware=record.box.firmware,
+        mac=nic_address(record) if parts["descriptor"] else record.box.mac,
+        **parts,
+    )
+
+
+def _info(path: Path | None) -> dict[str, Any]:
+    from vmctl.errors import UsageError
+
+    if path is None:
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid JSON: {error}", hint="vmctl package --help") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} holds no JSON object", hint="vmctl package --help")
+    return value
+
+
+def _included(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    from vmctl.errors import UsageError
+
+    names = [path.name for path in paths]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"two files to include are called {twice}", hint="vmctl package --help")
+    return tuple(path.absolute() for path in paths)
