@@ -54,7 +54,7 @@ def export(machine: Machine, directory: Path) -> Exported:
     shown, door = off(machine), machine.door
     port = ("--storagectl", hardware.CONTROLLER, "--port", str(hardware.SEED_PORT), "--device", "0")
     door("storageattach", machine.uuid, *port, "--type", "dvddrive", "--medium", "emptydrive")
-    options = ["--uart1", "off"]
+    options = ["--uart-mode1", "disconnected", "--uart1", "off"]
     for rule in answers.rules(shown):
         options += ["--nat-pf1", "delete", rule.name]
     door("modifyvm", machine.uuid, *hardware.spelled(options, door.usage("modifyvm")))

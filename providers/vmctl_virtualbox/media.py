@@ -65,7 +65,19 @@ class Media:
             self.resize(path, size)
 
     def copy(self, medium: str, path: Path) -> None:
-        """Copy a disk, with all that it stands on, to ``path``."""
+        """Copy a disk, with all that it stands on, to ``path``.
+
+        Raises:
+            UsageError: it is larger than what it stands on, which VirtualBox can not copy (nor export).
+        """
+        info, size = {"Parent UUID": medium}, self.capacity(medium)
+        while info.get("Parent UUID", "base") != "base":
+            info = next(answers.records(self.door("showmediuminfo", "disk", info["Parent UUID"])), {})
+        if self.capacity(info.get("UUID", medium)) < size:
+            raise UsageError(
+                "VirtualBox can not copy a disk that was made larger than the box it stands on",
+                hint="make the machine with `virtualbox: {linked_clone: false}`, or without `disk:`",
+            )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.door("clonemedium", "disk", medium, path, "--format", "VDI", deadline=COPY_DEADLINE)
 

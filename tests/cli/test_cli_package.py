@@ -14,6 +14,7 @@ from vmctl import keys
 from vmctl.boxes import box
 from vmctl.boxes.vagrant_box import LIBVIRT_DISK
 from vmctl.driver import Host, State
+from vmctl.ssh import waiting
 from vmctl.store import identity
 from vmctl.testing import FakeDriver
 
@@ -119,8 +120,9 @@ def test_a_guest_without_a_seed_gets_a_key_of_its_own_at_once(project: Project, 
     assert [observed.state for observed in fake(project).states().values()] == [State.RUNNING]
 
 
-def test_its_host_key_is_pinned(project: Project, unseeded: Path) -> None:
-    (project.root / "Vmfile").write_text("box: old\nprovider: fakeguests\nsynced_folders: []\nboot_timeout: 3\n")
+def test_its_host_key_is_pinned(project: Project, unseeded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "UNSURE", 0.1)
+    (project.root / "Vmfile").write_text("box: old\nprovider: fakeguests\nsynced_folders: []\n")
     project.vmctl("up")
     project.vmctl("halt")
     (unseeded / "host_key").unlink()
@@ -129,9 +131,10 @@ def test_its_host_key_is_pinned(project: Project, unseeded: Path) -> None:
     assert "has another SSH host key than the machine" in project.vmctl("up", status=5).err
 
 
-def test_a_box_that_takes_neither_key(project: Project, unseeded: Path) -> None:
+def test_a_box_that_takes_neither_key(project: Project, unseeded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "UNSURE", 0.1)
     (unseeded / ".ssh" / "authorized_keys").write_text("")
-    (project.root / "Vmfile").write_text("box: old\nprovider: fakeguests\nsynced_folders: []\nboot_timeout: 3\n")
+    (project.root / "Vmfile").write_text("box: old\nprovider: fakeguests\nsynced_folders: []\n")
     err = project.vmctl("up", status=5).err
     assert "with the machine's key and with its box's" in err
 

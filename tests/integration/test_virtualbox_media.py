@@ -16,8 +16,11 @@ import pytest
 
 from tests.host.virtualbox.install import Installation, installed
 from tests.unit.virtualbox_definition import definition, nic
+from vmctl.boxes import adding, packing
+from vmctl.boxes.box import PUBLISHED
 from vmctl.driver import Definition, Disk, Host, Share, State
 from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.layout import HomeLayout
 from vmctl.process import find, run
 from vmctl.spec import MIB
 from vmctl_virtualbox import VirtualBoxDriver, answers, identity
@@ -488,3 +491,54 @@ def test_states_takes_two_calls_for_any_number_of_machines(
     interfere.chmod(0o755)
     assert len(driver.states()) == 3
     assert len(calls.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(("size", "options"), [(None, {}), (2 * SIZE, {"virtualbox": {"linked_clone": False}})])
+def test_a_machine_becomes_a_box_by_way_of_a_copy(
+    driver: VirtualBoxDriver,
+    door: VBoxManage,
+    machine: Definition,
+    tmp_path: Path,
+    size: int | None,
+    options: dict[str, dict[str, bool]],
+) -> None:
+    disk = make_disk(tmp_path, "qcow2")
+    run([find("qemu-io"), "-f", "qcow2", "-c", "write -P 7 1M 64k", disk.path])
+    run([find("qemu-io"), "-f", "qcow2", "-c", "write -P 0xaa 511 1", "-c", "write -P 0x55 510 1", disk.path])
+    machine = dataclasses.replace(machine, spec=dataclasses.replace(machine.spec, disk=size, options=options))
+    driver.create(machine, disk)
+    before = shown(door, machine.name)
+    copy = dataclasses.replace(
+        machine, name=f"{machine.name}.package", console=tmp_path / "copy.log", nics=(), shares=()
+    )
+    driver.clone(copy, machine.name)
+    assert shown(door, copy.name)["storagecontrollertype0"] == "VirtioSCSI"
+    assert shown(door, machine.name) == before
+
+    target = tmp_path / "exported"
+    target.mkdir()
+    exported = driver.export(copy.name, target)
+    assert exported.descriptor == target / "box.ovf"
+    assert [path.suffix for path in exported.disks] == [".vmdk"]
+    text = (target / "box.ovf").read_text()
+    assert str(tmp_path) not in text
+    assert "127.0.0.1" not in text
+    driver.destroy(copy.name)
+    assert shown(door, machine.name) == before
+
+    contents = packing.Contents(disks=exported.disks, descriptor=exported.descriptor, arch="x86_64", user="me",
+                                mac=machine.mac)  # fmt: skip
+    packing.write(contents, tmp_path / "my.box")
+    box, _ = adding.add(adding.Request(address=str(tmp_path / "my.box")), HomeLayout(tmp_path / "store"))
+    assert (box.user, box.virtual_size, box.first_key) == ("me", size or SIZE, PUBLISHED)
+    assert box.provenance["vagrant"]["provider"] == "virtualbox"
+    assert box.provenance["vagrant"]["mac"] == machine.mac
+    run([find("qemu-io"), "-r", "-f", "qcow2", "-c", "read -P 7 1M 64k", box.path])
+
+
+def test_an_enlarged_linked_disk_can_not_be_packaged(driver: VirtualBoxDriver, machine: Definition, disk: Disk) -> None:
+    driver.create(machine, disk)
+    with pytest.raises(UsageError, match="larger than the box it stands on") as caught:
+        driver.clone(dataclasses.replace(machine, name=f"{machine.name}.package"), machine.name)
+    assert "linked_clone: false" in caught.value.hint
+    assert list(driver.states()) == [machine.name]
