@@ -21,8 +21,13 @@ LONGEST_PROJECT = 24
 
 def hypervisor_name(root: Path, machine: str, project: str) -> str:
     """The machine's name in the hypervisor: ``<project dir>-<machine>-<first 8 of project id>``."""
+    return f"{slug(root)}-{machine}-{project[:8]}"
+
+
+def slug(root: Path) -> str:
+    """A project's name as part of names of machines: of its directory, a-z, 0-9 and "-"."""
     directory = re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-")[:LONGEST_PROJECT].strip("-")
-    return f"{directory or 'project'}-{machine}-{project[:8]}"
+    return directory or "project"
 
 
 def short_id(project: str, machine: str) -> str:

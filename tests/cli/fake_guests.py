@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vmctl import process
 from vmctl.driver import Definition, Disk, Host
+from vmctl.lifecycle import names
 from vmctl.testing import FakeDriver
 
 PATIENCE = 10.0  # seconds for sshd to end
@@ -45,6 +46,10 @@ class FakeGuests(FakeDriver):
     def __init__(self, host: Host) -> None:
         super().__init__(host, directory=host.home / "fake")
         (host.home / "fake").mkdir(parents=True, exist_ok=True)
+        hosts = host.home / "hosts"
+        names.HOSTS = str(hosts)  # never the /etc/hosts of whoever runs the tests
+        if not hosts.exists():
+            hosts.write_text("127.0.0.1 localhost\n")
 
     def create(self, definition: Definition, base: Disk) -> None:
         super().create(definition, base)

@@ -17,6 +17,7 @@ from vmctl.cli.limits import PARALLEL, limits
 def destroy(app: App, names: tuple[str, ...], *, yes: bool, parallel: int | None) -> None:
     """Remove machines, their disks, and everything vmctl made for them. Boxes and your own files stay."""
     from vmctl.lifecycle import fleet, verbs
+    from vmctl.lifecycle import names as naming
     from vmctl.lifecycle.job import Job
 
     workspace = app.select(names, orphans=True, salvage=True)
@@ -28,7 +29,10 @@ def destroy(app: App, names: tuple[str, ...], *, yes: bool, parallel: int | None
         doomed = [job for job in jobs if job.machine.observed or job.machine.layout.root.exists()]
         if doomed and not yes:
             _confirm(app, [job.name for job in doomed])
-        fleet.run(doomed, verbs.DESTROY, reverse=True, limits=limits(workspace, parallel)).raise_failure()
+        outcome = fleet.run(doomed, verbs.DESTROY, reverse=True, limits=limits(workspace, parallel))
+        if doomed:
+            naming.refresh(workspace, naming.present_blocks(workspace), locked=app.names)
+        outcome.raise_failure()
     gone = [job.name for job in doomed]
     app.done(
         {"changed": bool(gone), "destroyed": gone}, f"destroyed: {', '.join(gone)}" if gone else "nothing to destroy"

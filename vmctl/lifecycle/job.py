@@ -31,6 +31,8 @@ class Job:
     box: Box | None = None
     definition: Definition | None = None
     connection: Connection | None = None
+    names: str = ""
+    """What its guest should know of the other machines' names (``vmctl.lifecycle.names``)."""
     created: bool = False
     """The machine was made in this run."""
     restored: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vmctl.lifecycle import fleet, verbs
+from vmctl.lifecycle import fleet, names, verbs
 from vmctl.lifecycle.capacity import Limits
 from vmctl.lifecycle.job import Job, Step
 from vmctl.lifecycle.outcome import Outcome
@@ -47,11 +47,22 @@ class Rollout:
 
         Without provisioning there is one wave: nothing can wait for it.
         """
-        for wave in [list(machines)] if self.options.provision is False else waves(machines):
-            jobs = [Job(self.workspace, machine) for machine in wave if self._may_begin(machine)]
+        chosen = [machine.name for machine in machines]
+        blocks = names.present_blocks(self.workspace, machines, restarting=self.steps is not None)
+        for number, wave in enumerate(self._waves(machines)):
+            jobs = [
+                Job(self.workspace, machine, names=blocks.get(machine.name, ""))
+                for machine in wave
+                if self._may_begin(machine)
+            ]
             self._bring_up(jobs)
+            if number == 0:
+                names.refresh(self.workspace, blocks, locked=chosen)
             if self.options.provision is not False and not self._gives_up():
                 self._provision([job for job in jobs if job.name not in self.outcome.lost])
+
+    def _waves(self, machines: Sequence[Machine]) -> list[list[Machine]]:
+        return [list(machines)] if self.options.provision is False else waves(machines)
 
     def _may_begin(self, machine: Machine) -> bool:
         why = lost_need(machine.spec, self.outcome.lost, self.outcome.unprovisioned)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from vmctl import __version__, boxes, folders, keys, provision, seed, ssh
 from vmctl.driver import Address, Forward, State
 from vmctl.errors import UsageError
-from vmctl.lifecycle import definition, first_login, plan, ready
+from vmctl.lifecycle import definition, first_login, names, plan, ready
 from vmctl.lifecycle.conditions import absent, exists, off
 from vmctl.lifecycle.job import Job
 from vmctl.login import Login
+from vmctl.process import CommandFailed
 from vmctl.spec import DEFAULT_USER
 from vmctl.store import files, ports
 from vmctl.store.records import BoxUsed, Record
@@ -117,6 +118,7 @@ def record(job: Job) -> bool:
             forwards=lease_ports(job),
             applied=old.applied if old and exists(job) else {},
             folders=old.folders if old and exists(job) else {},
+            names=old.names if old and exists(job) else "",
             **_first_boot(job),
         )
     )
@@ -256,6 +258,18 @@ def share_folders(job: Job) -> bool:
     )
     job.save(job.record.but(folders=dict(used)))
     return bool(used)
+
+
+def write_names(job: Job) -> bool:
+    """Tell the guest the names of the other machines; where it can not be told, that is no reason to fail."""
+    assert job.connection is not None  # noqa: S101  `await_ssh` ran
+    try:
+        names.write(job.connection, job.names)
+    except CommandFailed as error:
+        job.warn(f"its names of the other machines could not be written: {error.brief}")
+        return False
+    job.save(job.record.but(names=names.digest(job.names)))
+    return True
 
 
 def check_ready(job: Job) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmctl.driver import State
-from vmctl.lifecycle import down, first_login, snapshots, steps
+from vmctl.lifecycle import down, first_login, names, snapshots, steps
 from vmctl.lifecycle.conditions import absent, exists, not_ready, not_running, off, outdated
 from vmctl.lifecycle.job import Job, Step
 
@@ -26,6 +26,7 @@ UP = (
     Step(first_login.introduce, when=lambda job: not_ready(job) and not _cloud_init(job)),
     Step(steps.set_clock, when=lambda job: job.restored),
     Step(steps.share_folders, "sharing folders", when=lambda job: not_ready(job) and bool(_folders(job))),
+    Step(steps.write_names, when=lambda job: not_ready(job) and job.record.names != names.digest(job.names)),
     Step(steps.check_ready, "waiting for its ready checks", when=lambda job: not_ready(job) and bool(job.spec.ready)),
     Step(steps.mark_ready, when=not_ready),
 )

@@ -58,6 +58,8 @@ class Record:
     """Whether what the first boot wrote (users, host keys) is known to be on the guest's disk."""
     first_boots: int = 0
     """How often it was started again before it had settled; each is a new instance to cloud-init."""
+    names: str = ""
+    """Digest of the names of other machines that the guest was last told (``vmctl.lifecycle.names``); "" = none."""
     ready_run: str = ""
     """``Observed.run`` of the start after which folders and checks were done; "" = not yet."""
 

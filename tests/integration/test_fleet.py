@@ -1,0 +1,84 @@
+"""Several real guests that need each other: order, names on their own network, and one that fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.conftest import ProjectDirectory
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
+
+BROKEN = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Break on purpose
+      ansible.builtin.raw: exit 3
+"""
+
+# web is ready only when it can fetch a page by name, over the private network, from what db's provisioning has started.
+VMFILE = """\
+box: debian-12
+memory: 384MiB
+cpus: 1
+synced_folders: []
+networks: [lan]
+machines:
+  web:
+    depends_on: {db: provisioned}
+    primary: true
+    ready: [{http: "http://db.test-three-machines-that-n:8000/page", timeout: 3m}, {unit: ssh.service}]
+  db:
+    networks: [{name: lan, ip: 192.168.56.20}]
+    provision:
+      - name: serve
+        shell:
+          inline: |
+            mkdir -p /srv/pages && echo "page of $(hostname)" > /srv/pages/page
+            systemd-run --unit=pages python3 -m http.server 8000 --directory /srv/pages
+  api:
+    depends_on: {db: started}
+    ready: [{port: 22}]
+    provision: [{ansible: broken.yml}]
+  spare: {autostart: false, networks: [{name: lan, ip: 192.168.56.99}]}
+"""
+
+
+def test_three_machines_that_need_each_other(project: ProjectDirectory) -> None:
+    project.write("broken.yml", BROKEN)
+    project.write("Vmfile", VMFILE)
+
+    ran = project.vmctl("up", "--json", status=4, timeout=700)
+    failed = ran.answer
+    assert failed["outcome"] == {name: {"result": "done"} for name in ("web", "db", "api")}, failed
+    assert failed["provisioned"]["machines"]["api"]["status"] == "failed"
+    assert failed["provisioned"]["machines"]["db"]["status"] == "done"
+    assert "Break on purpose" in failed["brief"]
+    begun = [
+        (row["machine"], row["step"])
+        for row in ran.objects()
+        if row.get("event") == "step-started" and row["step"] in ("start", "provision")
+    ]
+    assert begun.index(("", "provision")) < begun.index(("web", "start")), begun
+    assert project.states() == {"web": "running", "db": "running", "api": "running", "spare": "not created"}
+
+    # names, from every side; the primary machine is meant when none is named
+    assert project.vmctl("ssh", "-c", "hostname").out == "web\n"
+    assert project.ssh("curl -s http://db:8000/page", "web") == "page of db\n"
+    for machine in ("db", "api"):
+        project.ssh("ping -c 1 -W 20 web >/dev/null", machine)
+    hosts = project.ssh("getent hosts db", "web").split()
+    assert hosts[:2] == ["192.168.56.20", "db"]
+    project.ssh("getent hosts spare", "web", status=2)
+
+    # mended, it is finished; then there is nothing to do, and no guest is asked
+    project.write("broken.yml", BROKEN.replace("exit 3", "exit 0"))
+    project.vmctl("up")
+    assert project.vmctl("up").out.startswith("web, db, api are up; nothing to do")
+
+    # names go with their machine, and stay over a restart of another one
+    project.vmctl("destroy", "api", "--yes")
+    project.ssh("getent hosts api", "web", status=2)
+    project.ssh("getent hosts db", "web")
+    project.vmctl("reload", "db")
+    project.ssh("getent hosts web && ! getent hosts api", "db")
