@@ -27,7 +27,7 @@ machines:
   web:
     depends_on: {db: provisioned}
     primary: true
-    ready: [{http: "http://db.test-three-machines-that-n:8000/page", timeout: 3m}, {unit: ssh.service}]
+    ready: [{http: "http://db.test-three-machines-that:8000/page", timeout: 3m}, {unit: ssh.service}]
   db:
     networks: [{name: lan, ip: 192.168.56.20}]
     provision:
