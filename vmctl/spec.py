@@ -32,6 +32,8 @@ LOOPBACK = "127.0.0.1"
 
 FolderKind = Literal["auto", "virtiofs", "9p", "vboxsf", "rsync"]
 Protocol = Literal["tcp", "udp"]
+When = Literal["before", "after"]
+Occasion = Literal["up", "halt", "suspend", "resume", "reload", "destroy", "provision"]
 Condition = Literal["started", "ready", "provisioned"]
 
 
@@ -122,6 +124,30 @@ class Dependency:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Trigger:
+    """What runs before or after a command's work on a machine: exactly one of ``argv``, ``script`` and ``inline``."""
+
+    name: str
+    """For messages."""
+    when: When
+    events: tuple[Occasion, ...]
+    argv: tuple[str, ...] = ()
+    script: Path | None = None
+    """A file on the host."""
+    inline: str | None = None
+    args: tuple[str, ...] = ()
+    """Of the script."""
+    on: Literal["host", "guest"] = "host"
+    env: Mapping[str, str] = field(default_factory=dict)
+    become: bool = False
+    """Whether it runs as root in the guest."""
+    on_error: Literal["abort", "continue"] = "abort"
+    machines: tuple[str, ...] | None = None
+    """The machines that it is about; None = all."""
+    place: Place | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MachineSpec:
     """One machine, as the Vmfile wants it, every default filled in."""
 
@@ -166,6 +192,7 @@ class Project:
     file: Path
     machines: tuple[MachineSpec, ...]
     message: str = ""
+    triggers: tuple[Trigger, ...] = ()
     parallel: int | None = None
     """How many machines a command works on at the same time; None = as many as the host can take."""
     vars: Mapping[str, Any] = field(default_factory=dict)

@@ -41,11 +41,16 @@ machines:
     ready: [{port: 22}]
     provision: [{ansible: broken.yml}]
   spare: {autostart: false, networks: [{name: lan, ip: 192.168.56.99}]}
+triggers:
+  - {after: up, run: {inline: 'ssh -F "$VMCTL_SSH_CONFIG" "$VMCTL_MACHINE" hostname >> told'}}
+  - {before: destroy, machines: api, on: guest, become: true, run: [touch, /root/not-while-this-is-there]}
+  - {before: destroy, machines: api, on: guest, become: true, name: guard, run: ./guard.sh}
 """
 
 
 def test_three_machines_that_need_each_other(project: ProjectDirectory) -> None:
     project.write("broken.yml", BROKEN)
+    project.write("guard.sh", "#!/bin/bash\nid -un; hostname; [[ ! -e /root/not-while-this-is-there ]]\n")
     project.write("Vmfile", VMFILE)
 
     ran = project.vmctl("up", "--json", status=4, timeout=700)
@@ -62,6 +67,8 @@ def test_three_machines_that_need_each_other(project: ProjectDirectory) -> None:
     assert begun.index(("", "provision")) < begun.index(("web", "start")), begun
     assert project.states() == {"web": "running", "db": "running", "api": "running", "spare": "not created"}
 
+    assert sorted((project.root / "told").read_text().split()) == ["api", "db", "web"]
+
     # names, from every side; the primary machine is meant when none is named
     assert project.vmctl("ssh", "-c", "hostname").out == "web\n"
     assert project.ssh("curl -s http://db:8000/page", "web") == "page of db\n"
@@ -75,6 +82,14 @@ def test_three_machines_that_need_each_other(project: ProjectDirectory) -> None:
     project.write("broken.yml", BROKEN.replace("exit 3", "exit 0"))
     project.vmctl("up")
     assert project.vmctl("up").out.startswith("web, db, api are up; nothing to do")
+
+    # a trigger in the guest has the last word on its machine
+    kept = project.vmctl("destroy", "api", "--yes", status=1)
+    assert "trigger 'guard'" in kept.err
+    assert "root" in kept.err
+    assert project.states()["api"] == "running"
+    project.write("Vmfile", VMFILE.replace("run: [touch, ", "run: [echo, "))
+    project.ssh("sudo rm /root/not-while-this-is-there", "api")
 
     # names go with their machine, and stay over a restart of another one
     project.vmctl("destroy", "api", "--yes")

@@ -16,7 +16,7 @@ from vmctl.cli.limits import PARALLEL, limits
 @PARALLEL
 def destroy(app: App, names: tuple[str, ...], *, yes: bool, parallel: int | None) -> None:
     """Remove machines, their disks, and everything vmctl made for them. Boxes and your own files stay."""
-    from vmctl.lifecycle import fleet, verbs
+    from vmctl.lifecycle import fleet, triggers, verbs
     from vmctl.lifecycle import names as naming
     from vmctl.lifecycle.job import Job
 
@@ -29,7 +29,8 @@ def destroy(app: App, names: tuple[str, ...], *, yes: bool, parallel: int | None
         doomed = [job for job in jobs if job.machine.observed or job.machine.layout.root.exists()]
         if doomed and not yes:
             _confirm(app, [job.name for job in doomed])
-        outcome = fleet.run(doomed, verbs.DESTROY, reverse=True, limits=limits(workspace, parallel))
+        steps = triggers.around(workspace.project, "destroy", verbs.DESTROY)
+        outcome = fleet.run(doomed, steps, reverse=True, limits=limits(workspace, parallel))
         if doomed:
             naming.refresh(workspace, naming.present_blocks(workspace), locked=app.names)
         outcome.raise_failure()

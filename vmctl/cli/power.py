@@ -13,21 +13,25 @@ from vmctl.cli.report import machine_object
 
 if TYPE_CHECKING:
     from vmctl.lifecycle.job import Step
+    from vmctl.spec import Occasion
     from vmctl.workspace import Workspace
 
 NAMES = click.argument("names", nargs=-1, metavar="[MACHINE]...")
 
 
-def _run(app: App, names: tuple[str, ...], steps: Sequence[Step], past: str, *, parallel: int | None) -> None:
+def _run(
+    app: App, names: tuple[str, ...], steps: Sequence[Step], event: Occasion, past: str, *, parallel: int | None
+) -> None:
     """Run steps that take machines down: dependents first."""
-    from vmctl.lifecycle import fleet
+    from vmctl.lifecycle import fleet, triggers
     from vmctl.lifecycle.job import Job
 
     workspace = app.select(names, orphans=True, salvage=True)
     with workspace.locked(app.names):
         jobs = [Job(workspace, machine) for machine in workspace.survey(app.names)]
+        around = triggers.around(workspace.project, event, steps)
         idle = [job.name for job in jobs if not any(step.when(job) for step in steps)]
-        fleet.run(jobs, steps, reverse=True, limits=limits(workspace, parallel)).raise_failure()
+        fleet.run(jobs, around, reverse=True, limits=limits(workspace, parallel)).raise_failure()
         machines = workspace.survey(app.names)
     changed = [machine.name for machine in machines if machine.name not in idle]
     text = "\n".join(f"{machine.name}: {machine.state_text}" for machine in machines)
@@ -44,7 +48,7 @@ def halt(app: App, names: tuple[str, ...], *, force: bool, parallel: int | None)
     """Shut machines down; a guest that does not react in time loses its power."""
     from vmctl.lifecycle import verbs
 
-    _run(app, names, verbs.POWER_OFF if force else verbs.HALT, "halted", parallel=parallel)
+    _run(app, names, verbs.POWER_OFF if force else verbs.HALT, "halt", "halted", parallel=parallel)
 
 
 @command()
@@ -54,7 +58,7 @@ def suspend(app: App, names: tuple[str, ...], *, parallel: int | None) -> None:
     """Save running machines' memory to disk and stop them; `up` or `resume` goes on from there."""
     from vmctl.lifecycle import verbs
 
-    _run(app, names, verbs.SUSPEND, "suspended", parallel=parallel)
+    _run(app, names, verbs.SUSPEND, "suspend", "suspended", parallel=parallel)
 
 
 def _select_rising(app: App, names: tuple[str, ...]) -> Workspace:
@@ -81,7 +85,7 @@ def resume(app: App, names: tuple[str, ...], *, parallel: int | None) -> None:
             raise WrongState(
                 f"machine {machine.name} is {machine.state_text}, not suspended", hint=f"vmctl up {machine.name}"
             )
-    result = up(workspace, app.names, Options(provision=False, parallel=parallel))
+    result = up(workspace, app.names, Options(provision=False, parallel=parallel, event="resume"))
     _tell_running(app, result.machines, "resumed")
 
 
@@ -97,7 +101,7 @@ def reload(app: App, names: tuple[str, ...], *, force: bool, provision: bool | N
 
     workspace = _select_rising(app, names)
     down = verbs.POWER_OFF if force else verbs.HALT
-    options = Options(provision=provision, parallel=parallel)
+    options = Options(provision=provision, parallel=parallel, event="reload")
     result = up(workspace, app.names, options, steps=(*down, *verbs.UP), reload=app.reload)
     _tell_running(app, result.machines, "reloaded")
 

@@ -32,7 +32,9 @@ class Outcome:
     def add_provisioned(self, summary: object) -> None:
         """Take in the summary of one more provisioning run, as an object for programs."""
         if isinstance(summary, Mapping):
-            machines = {**self.provisioned.get("machines", {}), **summary["machines"]}
+            machines = dict(self.provisioned.get("machines", {}))
+            for name, row in summary["machines"].items():
+                machines[name] = {**machines.get(name, {}), **row}
             self.provisioned |= {"changed": self.provisioned.get("changed", False) or summary["changed"]}
             self.provisioned["machines"] = machines
 

@@ -10,11 +10,13 @@ from typing import Any
 from vmctl import folders, provision, ssh
 from vmctl.driver import State
 from vmctl.errors import ProvisionFailed, Unreachable, VmctlError
+from vmctl.lifecycle import triggers
 from vmctl.lifecycle.job import Job
 from vmctl.lifecycle.outcome import Outcome
 from vmctl.lifecycle.steps import login
 from vmctl.lifecycle.waves import lost_need, waves
 from vmctl.login import Login
+from vmctl.spec import When
 from vmctl.workspace import Machine, Workspace, require_known
 
 
@@ -72,6 +74,7 @@ def provision_wave(
         and machine.state is State.RUNNING
         and provision.pending(machine.spec, machine.layout, force=force, only=only, start=start)
     ]
+    needy = [machine for machine in needy if _trigger("before", workspace, machine, outcome)]
     if not needy:
         return
     from vmctl.provision.machines import Machines
@@ -101,6 +104,20 @@ def provision_wave(
         outcome.add_provisioned(error.data.get("provisioned"))
     else:
         outcome.add_provisioned(summary.as_object())
+    for machine in needy:
+        if machine.name not in outcome.unprovisioned:
+            _trigger("after", workspace, machine, outcome)
+
+
+def _trigger(when: When, workspace: Workspace, machine: Machine, outcome: Outcome) -> bool:
+    """Run the triggers around provisioning; whether all went well. What failed is the machine's failure."""
+    try:
+        triggers.fire(Job(workspace, machine), when, "provision")
+    except triggers.TriggerFailed as error:
+        outcome.provisioning.append(error)
+        outcome.add_provisioned({"changed": False, "machines": {machine.name: {"status": "failed"}}})
+        return False
+    return True
 
 
 def _login(workspace: Workspace, machine: Machine) -> Login:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vmctl.lifecycle import fleet, names, verbs
+from vmctl.lifecycle import fleet, names, triggers, verbs
 from vmctl.lifecycle.capacity import Limits
 from vmctl.lifecycle.job import Job, Step
 from vmctl.lifecycle.outcome import Outcome
 from vmctl.lifecycle.plan import Action, plan
 from vmctl.lifecycle.waves import lost_need, waves
+from vmctl.spec import Occasion
 from vmctl.workspace import Machine, Workspace
 
 
@@ -28,6 +29,8 @@ class Options:
     """How many machines at the same time; None = what the Vmfile says, else as many as the host can take."""
     fail_fast: bool = False
     """Whether nothing new begins once a machine has failed."""
+    event: Occasion = "up"
+    """What triggers know the command by."""
 
 
 @dataclass
@@ -83,7 +86,8 @@ class Rollout:
             return
         self.worked = True
         created = [job for job in due if job.machine.observed is None]
-        became = fleet.run(due, self.steps or verbs.UP, limits=self._limits)
+        steps = triggers.around(self.workspace.project, self.options.event, self.steps or verbs.UP)
+        became = fleet.run(due, steps, limits=self._limits)
         if self.options.destroy_on_error and became.failed:
             undo = [Job(self.workspace, job.look()) for job in created if job.name in became.failed]
             fleet.run(undo, verbs.DESTROY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmctl.spec import Dependency, Folder, MachineSpec, Network, Place, Port, Project, ReadyCheck
+from vmctl.spec import Dependency, Folder, MachineSpec, Network, Place, Port, Project, ReadyCheck, Trigger
 from vmctl.vmfile.effective_provision import provisioner
 from vmctl.vmfile.nodes import join
 from vmctl.vmfile.quantities import format_duration, format_size
@@ -22,7 +22,23 @@ def effective(project: Project) -> dict[str, Any]:
         data["message"] = project.message
     if project.parallel:
         data["parallel"] = project.parallel
+    if project.triggers:
+        data["triggers"] = [_trigger(trigger) for trigger in project.triggers]
     return data
+
+
+def _trigger(one: Trigger) -> dict[str, Any]:
+    script = {"script": str(one.script)} if one.script else {"inline": one.inline}
+    return {
+        "name": one.name,
+        one.when: list(one.events),
+        "run": list(one.argv) if one.argv else {**script, "args": list(one.args)},
+        "on": one.on,
+        "env": dict(one.env),
+        "become": one.become,
+        "on_error": one.on_error,
+        **({} if one.machines is None else {"machines": list(one.machines)}),
+    }
 
 
 def _machine(spec: MachineSpec) -> dict[str, Any]:
@@ -95,9 +111,9 @@ def origins(project: Project) -> dict[str, str]:
         values = data["machines"][spec.name]
         for path in leaves(values, ""):
             found[join(f"machines.{spec.name}", path)] = _origin(spec, path)
-    for key in ("message", "parallel"):
-        if key in data:
-            found[key] = nearest(project.places, key)
+    for key in ("message", "parallel", "triggers"):
+        for path in leaves(data[key], key) if key in data else ():
+            found[path] = nearest(project.places, path)
     return found
 
 

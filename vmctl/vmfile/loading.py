@@ -117,6 +117,7 @@ def _project(
     drafts, outer = _drafts(top, user, scope, at, box_defaults)
     message = _top_value("message", (top,), at)
     parallel = _top_value("parallel", (top, user), at)
+    triggers = _top_value("triggers", (top,), at)
     options = {key: _options(node, at) for key, node in outer.items() if key not in MACHINE}
     faults.raise_any()
     written = {key: node for key in TOP_ONLY if (node := top.get(key))}
@@ -126,6 +127,7 @@ def _project(
         machines=_machines(drafts, file.parent, values),
         message=message or "",
         parallel=parallel,
+        triggers=triggers or (),
         vars=values,
         options=options,
         places=places({**written, "vars": declared}),
@@ -139,10 +141,11 @@ def _drafts(
     found = groups(top, at)
     for group in found:
         _check_machine_keys(group.table, at.faults)
+    at.names = references(found)
     drafter = Drafter(
         faults=at.faults,
         scope=scope,
-        names=references(found),
+        names=at.names,
         outer=merged(machine_layer(user), machine_layer(top)),
         provision=top.get("provision"),
         box_defaults=box_defaults,
