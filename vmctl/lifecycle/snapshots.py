@@ -67,7 +67,7 @@ class Kept:
 
     def put_back(self, record: Record, *, memory: bool) -> Record:
         """The record of the machine that has gone back; without memory it will be given the Vmfile's hardware."""
-        gone_back = record.but(folders=self.folders, settled=self.settled, ready_run="")
+        gone_back = record.but(folders=self.folders, settled=self.settled, ready_run="", names="")
         return gone_back.but(forwards=self.forwards, applied=self.applied) if memory else gone_back
 
 
@@ -153,7 +153,7 @@ def restore_snapshot(job: Job) -> bool:
         provision.put_back(layout, {name: entry for name, entry in now.items() if then.get(name) == entry})
         driver_of(job).restore_snapshot(job.machine.domain, job.snapshot)
         provision.put_back(layout, then)
-        job.save(kept.put_back(job.record, memory=snapshot.memory) if kept else job.record.but(ready_run=""))
+        job.save(kept.put_back(job.record, memory=snapshot.memory) if kept else job.record.but(ready_run="", names=""))
     if kept is None:
         job.warn(f"vmctl did not make snapshot {job.snapshot!r}: it can not tell what was provisioned then")
     return True
