@@ -98,6 +98,11 @@ class ProjectLayout:
         return self.root / "galaxy"
 
     @property
+    def trials(self) -> Path:
+        """Directories of `vmctl test`, each a project with a ``.vmctl`` of its own while it has machines."""
+        return self.root / "test"
+
+    @property
     def lock(self) -> Path:
         """Held while the project's identity or its shared files are made."""
         return self.root / "lock"

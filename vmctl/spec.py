@@ -148,6 +148,30 @@ class Trigger:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Verifier:
+    """What `vmctl test` asks whether the machines do their work: exactly one of the three, each a path on the host."""
+
+    name: str
+    playbook: Path | None = None
+    pytest: Path | None = None
+    """A file or a directory of tests."""
+    script: Path | None = None
+    """Runs in every machine."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """What `vmctl test` does."""
+
+    verify: tuple[Verifier, ...] = ()
+    idempotence: bool = True
+    """Whether provisioning again must change nothing."""
+    reboot: bool = True
+    boxes: tuple[BoxRef, ...] = ()
+    """One test for each; none = the boxes of the machines."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MachineSpec:
     """One machine, as the Vmfile wants it, every default filled in."""
 
@@ -193,6 +217,8 @@ class Project:
     machines: tuple[MachineSpec, ...]
     message: str = ""
     triggers: tuple[Trigger, ...] = ()
+    trial: Trial = field(default_factory=Trial)
+    """What the Vmfile's ``test:`` says."""
     parallel: int | None = None
     """How many machines a command works on at the same time; None = as many as the host can take."""
     vars: Mapping[str, Any] = field(default_factory=dict)

@@ -67,13 +67,20 @@ class Workspace:
     home: HomeLayout
     report: Report = ignore
     lock_timeout: float | None = None
+    state: Path | None = None
+    """The directory whose ``.vmctl`` keeps the machines; None = the project's own (`vmctl test` has another)."""
     _drivers: dict[str, Driver] = field(default_factory=dict)
     _guard: threading.RLock = field(default_factory=threading.RLock)
 
     @property
     def layout(self) -> ProjectLayout:
         """Where the project keeps its state."""
-        return identity.project_layout(self.project.root)
+        return identity.project_layout(self.root)
+
+    @property
+    def root(self) -> Path:
+        """The directory by which the machines are known: the project's own, unless ``state`` says otherwise."""
+        return self.state or self.project.root
 
     @property
     def id(self) -> str | None:
@@ -86,7 +93,7 @@ class Workspace:
 
     def owner(self, machine: str) -> Owner:
         """The machine, as owner of port leases."""
-        return Owner(project=self.ensure_id(), root=str(self.project.root), machine=machine)
+        return Owner(project=self.ensure_id(), root=str(self.root), machine=machine)
 
     @property
     def ports(self) -> Ports:
@@ -108,7 +115,7 @@ class Workspace:
 
     def _where(self, provider: str) -> str:
         """Where the project's machines are, if it has any under this provider."""
-        for name in naming.recorded(self.project.root):
+        for name in naming.recorded(self.root):
             record = records.load(self.layout.machine(name))
             if record is not None and record.provider == provider:
                 return record.where
@@ -128,7 +135,7 @@ class Workspace:
     def all_names(self, wanted: Sequence[str] = ()) -> tuple[str, ...]:
         """As ``names``, and also machines that have left the Vmfile but still exist."""
         in_file = [spec.name for spec in self.project.machines]
-        recorded = [name for name in naming.recorded(self.project.root) if name not in in_file]
+        recorded = [name for name in naming.recorded(self.root) if name not in in_file]
         return naming.select([*in_file, *recorded], wanted)
 
     def survey(
@@ -176,7 +183,7 @@ class Workspace:
             domain, observed = _find(told[provider], project, name, domain)
         return Machine(
             name=name, layout=layout, spec=spec, record=record, provider=provider, reason=reason, observed=observed,
-            domain=domain or (naming.hypervisor_name(self.project.root, name, project) if project else ""),
+            domain=domain or (naming.hypervisor_name(self.root, name, project) if project else ""),
         )  # fmt: skip
 
     @contextlib.contextmanager

@@ -1,10 +1,10 @@
-"""Several real guests that need each other: order, names on their own network, and one that fails."""
+"""Several real guests that need each other: order, names on their own network, one that fails; and `vmctl test`."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.integration.conftest import ProjectDirectory
+from tests.integration.conftest import ProjectDirectory, domains
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -78,11 +78,6 @@ def test_three_machines_that_need_each_other(project: ProjectDirectory) -> None:
     assert hosts[:2] == ["192.168.56.20", "db"]
     project.ssh("getent hosts spare", "web", status=2)
 
-    # mended, it is finished; then there is nothing to do, and no guest is asked
-    project.write("broken.yml", BROKEN.replace("exit 3", "exit 0"))
-    project.vmctl("up")
-    assert project.vmctl("up").out.startswith("web, db, api are up; nothing to do")
-
     # a trigger in the guest has the last word on its machine
     kept = project.vmctl("destroy", "api", "--yes", status=1)
     assert "trigger 'guard'" in kept.err
@@ -95,5 +90,61 @@ def test_three_machines_that_need_each_other(project: ProjectDirectory) -> None:
     project.vmctl("destroy", "api", "--yes")
     project.ssh("getent hosts api", "web", status=2)
     project.ssh("getent hosts db", "web")
-    project.vmctl("reload", "db")
-    project.ssh("getent hosts web && ! getent hosts api", "db")
+
+
+PROJECT_PLAYBOOK = """\
+- hosts: all
+  become: true
+  gather_facts: false
+  tasks:
+    - name: Install a page
+      ansible.builtin.copy: {content: "hello\\n", dest: /srv/page, mode: "0644"}
+    - name: Count runs
+      ansible.builtin.shell: echo run >> /var/log/runs
+      args: {creates: /var/log/runs}
+"""
+VERIFY = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: The page is there
+      ansible.builtin.command: grep hello /srv/page
+      changed_when: false
+"""
+TESTS = """\
+def test_it_was_restarted_once_and_provisioned_once(machines):
+    machine = machines["default"]
+    assert machine.run("cat /var/log/runs").stdout == "run\\n"
+    assert machine.run("systemctl is-system-running --wait").stdout.strip() in ("running", "degraded")
+    assert machine.run("cat /srv/boots").stdout == "boot\\n" * 2
+"""
+
+
+def test_a_project_is_tested_on_machines_of_its_own(project: ProjectDirectory) -> None:
+    project.write("site.yml", PROJECT_PLAYBOOK)
+    project.write("verify.yml", VERIFY)
+    project.write("test_page.py", TESTS)
+    project.write("page.sh", "#!/bin/sh\nset -eu\ntest -s /srv/page\necho seen by $(id -un)\n")
+    project.write(
+        "Vmfile",
+        """\
+box: debian-12
+memory: 384MiB
+synced_folders: []
+ports: ["18080:80"]
+ready: [{command: 'echo boot | sudo tee -a /srv/boots'}]
+provision: [{ansible: site.yml}]
+test: {verify: [verify.yml, page.sh, test_page.py]}
+""",
+    )
+    ran = project.vmctl("test", "--json", "--junit", "result.xml", timeout=800).answer
+    (suite,) = ran["suites"]
+    phases = {phase["name"]: phase["result"] for phase in suite["phases"]}
+    assert phases == dict.fromkeys(
+        ["up", "idempotence", "reboot", "verify verify", "verify page", "verify test_page", "destroy"], "passed"
+    )
+    report = (project.root / "result.xml").read_text()
+    assert 'tests="7" failures="0"' in report
+    assert "default: seen by vmctl" in report
+    assert not [name for name in domains() if "project-is" in name]
+    assert not [entry for entry in (project.root / ".vmctl" / "test").iterdir() if entry.is_dir()]

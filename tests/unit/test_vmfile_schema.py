@@ -67,7 +67,7 @@ RECORDS = [found for key, field in ALL_FIELDS.items() for found in records(field
 def test_every_record_is_found() -> None:
     names = {"synced_folders", "ports", "networks", "ready", "provision", "provision.shell", "provision.ansible",
              "provision.ansible.groups", "provision.file", "provision.reboot"}  # fmt: skip
-    names |= {"triggers", "triggers.run"}
+    names |= {"triggers", "triggers.run", "test", "test.verify"}
     assert {path for path, _ in RECORDS} == names
 
 

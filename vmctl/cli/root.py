@@ -30,6 +30,7 @@ SUMMARIES: dict[str, tuple[str, str, str]] = {
     "logs": ("logs", "logs", "Show a machine's serial console output."),
     "port": ("status", "port", "Show forwarded ports."),
     "provision": ("provision", "provision", "Run provisioners on running machines."),
+    "test": ("trial", "test", "Try the project on machines of their own: up, idempotence, reboot, verify, destroy."),
     "box": ("box", "box", "Manage base boxes."),
     "package": ("package", "package", "Make a box of a halted machine."),
     "validate": ("vmfile_commands", "validate", "Check the Vmfile."),

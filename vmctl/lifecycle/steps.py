@@ -55,7 +55,7 @@ def check(job: Job, *, restarting: bool = False) -> None:
         record.but(forwards=forwards),
         job.features,
         job.machine.layout,
-        root=str(job.workspace.project.root),
+        root=str(job.workspace.root),
     )
     job.driver.check(wanted)
 
@@ -150,7 +150,7 @@ def _box_used(job: Job) -> BoxUsed:
 def define(job: Job) -> bool:
     """Make every choice that the hypervisor and the seed need; nothing outside changes."""
     layout = job.machine.layout
-    root = str(job.workspace.project.root)
+    root = str(job.workspace.root)
     job.definition = definition.build(job.spec, job.record, job.features, layout, root=root)
     return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmctl.spec import Dependency, Folder, MachineSpec, Network, Place, Port, Project, ReadyCheck, Trigger
+from vmctl.spec import Dependency, Folder, MachineSpec, Network, Place, Port, Project, ReadyCheck, Trial, Trigger
 from vmctl.vmfile.effective_provision import provisioner
 from vmctl.vmfile.nodes import join
 from vmctl.vmfile.quantities import format_duration, format_size
@@ -24,7 +24,20 @@ def effective(project: Project) -> dict[str, Any]:
         data["parallel"] = project.parallel
     if project.triggers:
         data["triggers"] = [_trigger(trigger) for trigger in project.triggers]
+    if project.trial != Trial():
+        data["test"] = _trial(project.trial)
     return data
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    kinds = ("playbook", "pytest", "script")
+    verify = [{kind: str(path) for kind in kinds if (path := getattr(one, kind))} for one in trial.verify]
+    return {
+        "idempotence": trial.idempotence,
+        "reboot": trial.reboot,
+        **({"verify": verify} if verify else {}),
+        **({"boxes": [str(box) for box in trial.boxes]} if trial.boxes else {}),
+    }
 
 
 def _trigger(one: Trigger) -> dict[str, Any]:
@@ -111,7 +124,7 @@ def origins(project: Project) -> dict[str, str]:
         values = data["machines"][spec.name]
         for path in leaves(values, ""):
             found[join(f"machines.{spec.name}", path)] = _origin(spec, path)
-    for key in ("message", "parallel", "triggers"):
+    for key in ("message", "parallel", "triggers", "test"):
         for path in leaves(data[key], key) if key in data else ():
             found[path] = nearest(project.places, path)
     return found

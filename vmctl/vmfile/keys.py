@@ -19,6 +19,7 @@ from vmctl.vmfile.quantities import SIZE_PATTERN, SIZE_WORDS, Mismatch, format_s
 from vmctl.vmfile.readiness import READY
 from vmctl.vmfile.structures import Field, FreeMap, ListOf
 from vmctl.vmfile.times import duration
+from vmctl.vmfile.trial import TRIAL
 from vmctl.vmfile.triggers import Triggers
 
 MOST_MACHINES = 1000
@@ -86,15 +87,17 @@ TOP_ONLY: dict[str, Field] = {
     "vars": Field(FreeMap(), "Values for expressions; --set and VMCTL_VAR_name override them.", default={}),
     "message": Field(text(), "What `vmctl up` says at the end."),
     "triggers": Field(Triggers(), "What runs before or after commands do their work on machines.", default=[]),
+    "test": Field(TRIAL, "What `vmctl test` does."),
     "parallel": Field(
         whole(1, MOST_AT_ONCE), "How many machines are worked on at the same time; default: what the host can take."
     ),
 }
 
 USER_ONLY_MISSES = (
-    "machines", "message", "triggers", "hostname", "ports", "networks", "depends_on", "primary", "ready", "provision",
+    "machines", "message", "test", "triggers", "hostname", "ports", "networks", "depends_on", "primary", "ready",
+    "provision",
 )  # fmt: skip
 """Keys that make no sense in the user's own Vmfile, which lies below every project's."""
 
 LATER_MACHINE: tuple[str, ...] = ()
-LATER_TOP = ("remotes", "lock", "test", "verify", *LATER_MACHINE)
+LATER_TOP = ("remotes", "lock", *LATER_MACHINE)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vmctl import layout
-from vmctl.spec import File, Folder, MachineSpec, Place, Project, Provisioner
+from vmctl.spec import File, Folder, MachineSpec, Place, Project, Provisioner, Trial
 from vmctl.vmfile import addresses, checks, compose
 from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Draft, Drafter, Layer, machine_layer, merged, places
 from vmctl.vmfile.faults import Faults, Rejected, suggest
@@ -118,6 +118,7 @@ def _project(
     message = _top_value("message", (top,), at)
     parallel = _top_value("parallel", (top, user), at)
     triggers = _top_value("triggers", (top,), at)
+    trial = _top_value("test", (top,), at)
     options = {key: _options(node, at) for key, node in outer.items() if key not in MACHINE}
     faults.raise_any()
     written = {key: node for key in TOP_ONLY if (node := top.get(key))}
@@ -128,6 +129,7 @@ def _project(
         message=message or "",
         parallel=parallel,
         triggers=triggers or (),
+        trial=trial or Trial(),
         vars=values,
         options=options,
         places=places({**written, "vars": declared}),

@@ -1,0 +1,52 @@
+"""A pytest plugin for `verify` of `vmctl test`: the machines as fixtures. Runs in any Python with pytest, alone.
+
+def test_nginx_answers(machines):
+    assert machines["web"].run("curl -sf http://localhost/").returncode == 0
+
+With pytest-testinfra installed, its `host` fixture is each of the machines in turn.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that runs."""
+
+    name: str
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command by the login user's shell; ``returncode``, ``stdout`` and ``stderr`` say how it went."""
+        argv = ["ssh", "-F", os.environ["VMCTL_SSH_CONFIG"], self.name, "--", command]
+        return subprocess.run(argv, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest-testinfra, where it is installed, of the machines, unless the command line has said something."""
+    option = config.option
+    if getattr(option, "hosts", "") is None:
+        option.hosts = ",".join(f"ssh://{name}" for name in _names())
+        option.ssh_config = option.ssh_config or os.environ["VMCTL_SSH_CONFIG"]
+
+
+def _names() -> list[str]:
+    return os.environ["VMCTL_MACHINES"].split()
+
+
+@pytest.fixture(scope="session")
+def machines() -> dict[str, Machine]:
+    """All machines of the test, by name."""
+    return {name: Machine(name) for name in _names()}
+
+
+@pytest.fixture(scope="session")
+def inventory() -> Path:
+    """The Ansible inventory of the test's machines, a directory."""
+    return Path(os.environ["VMCTL_INVENTORY"])

@@ -1,0 +1,63 @@
+"""`vmctl test`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vmctl.cli.app import App, command
+
+if TYPE_CHECKING:
+    from vmctl.spec import BoxRef
+    from vmctl.trial import Suite
+
+
+@command()
+@click.argument("names", nargs=-1, metavar="[MACHINE]...")
+@click.option("--box", "boxes", multiple=True, metavar="BOX", help="Test with this box; may be repeated.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the result as JUnit XML.")
+@click.option("--keep", is_flag=True, help="Keep the machines of a test that failed, to look at.")
+def test(app: App, names: tuple[str, ...], *, boxes: tuple[str, ...], junit: Path | None, keep: bool) -> None:
+    """Try the project on machines of their own; yours are not touched.
+
+    Up and provisioned; provisioned again, which must change nothing; restarted; asked by what `test:` of the Vmfile
+    names whether they do their work; destroyed.
+    """
+    from vmctl.trial import Course, TrialFailed, prepare
+    from vmctl.trial import junit as report
+
+    app.select(names, rising=True)
+    project = app.project
+    suites: list[Suite] = []
+    kept = []
+    wanted: list[BoxRef | None] = [*(_boxes(boxes, app.directory) or project.trial.boxes)]
+    for box in wanted or [None]:
+        place = prepare(project, box, home=app.home, report=app.report, lock_timeout=app.lock_timeout)
+        suites.append(Course(place, app.names, keep=keep).run())
+        kept += [place.root] if keep and suites[-1].failed else []
+        if junit:
+            report.write(app.directory / junit, project.name, suites)
+    if any(suite.failed for suite in suites):
+        raise TrialFailed(suites, hint=_look(kept))
+    data = {"changed": True, "suites": [suite.as_object() for suite in suites]}
+    app.done(data, "\n".join(map(str, suites)))
+
+
+def _boxes(written: tuple[str, ...], directory: Path) -> list[BoxRef]:
+    from vmctl.errors import UsageError
+    from vmctl.vmfile.box_refs import parse_box
+    from vmctl.vmfile.nodes import Source
+    from vmctl.vmfile.quantities import Mismatch
+
+    try:
+        return [parse_box(box, Source("--box", directory)) for box in written]
+    except Mismatch as error:
+        raise UsageError(f"--box: {error}", hint="vmctl box list") from error
+
+
+def _look(kept: list[Path]) -> str:
+    if not kept:
+        return "vmctl test --keep    # keeps the machines, to look at"
+    return f"vmctl -C '{kept[0]}' status    # ssh, logs and destroy work there too"

@@ -1,0 +1,168 @@
+"""The course of a test with one box: phases in order, each told, timed and kept; the first failure ends it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from vmctl import interrupt
+from vmctl.errors import Interrupted, ProvisionFailed, VmctlError
+from vmctl.events import Event, Output, StepDone, StepStarted
+from vmctl.lifecycle import fleet, provisioning, verbs
+from vmctl.lifecycle.job import Job
+from vmctl.lifecycle.up import Options, up
+from vmctl.spec import Ansible, File, Verifier
+from vmctl.trial.place import Place, write_vmfile
+from vmctl.trial.result import Phase, Suite
+from vmctl.trial.verify import verify
+from vmctl.workspace import Workspace
+
+STEP = "test"
+COLOR = re.compile(r"\x1b\[[0-9;]*[mK]")
+TASK = re.compile(r"(?:TASK|RUNNING HANDLER) \[(.*)\] \**")
+CHANGED = re.compile(r"changed: \[([^\]]+)\]")
+
+
+class Changed(VmctlError):
+    """Provisioning a second time changed something."""
+
+
+@dataclass
+class Course:
+    """One test, of one place."""
+
+    place: Place
+    names: Sequence[str]
+    keep: bool = False
+    """Whether machines stay when a phase failed."""
+    suite: Suite = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.suite = Suite(name=self.place.name)
+        self._report = self.place.workspace.report
+        self.place.workspace.report = self._hear
+        self._phase: Phase | None = None
+
+    @property
+    def _workspace(self) -> Workspace:
+        return self.place.workspace
+
+    def run(self) -> Suite:
+        """All phases. The machines are gone afterwards, unless one failed and they are to be kept.
+
+        Raises:
+            Interrupted: the user asked to stop; the machines are gone as well.
+        """
+        plan = self._workspace.project.trial
+        with self.place.locked():
+            try:
+                self._perform("clean", self._destroy, quiet=True)
+                self._perform("up", self._up)
+                self._perform("idempotence", self._idempotence, skipped=self._no_idempotence())
+                self._perform("reboot", self._reboot, skipped="" if plan.reboot else "the Vmfile says so")
+                for verifier in plan.verify:
+                    self._perform(f"verify {verifier.name}", partial(self._verify, verifier))
+            except Interrupted:
+                interrupt.clear()  # what comes now undoes what was begun
+                self._destroy()
+                raise
+            if not (self.keep and self.suite.failed):
+                self._perform("destroy", self._destroy, always=True)
+        return self.suite
+
+    def _perform(
+        self, name: str, act: Callable[[], None], *, skipped: str = "", always: bool = False, quiet: bool = False
+    ) -> None:
+        phase = self._phase = Phase(name=name, skipped=skipped)
+        if self.suite.failed and not always:
+            phase.skipped = f"{self.suite.failed[0].name} failed"
+        if not quiet:
+            self.suite.phases.append(phase)
+        if phase.skipped:
+            return
+        started = time.monotonic()
+        self._report(StepStarted(step=STEP, text="" if quiet else f"==> {self.place.name}: {name}"))
+        try:
+            act()
+        except Interrupted:
+            raise
+        except VmctlError as error:
+            phase.failure = error
+            if quiet:
+                self.suite.phases.append(phase)
+        phase.seconds = time.monotonic() - started
+        self._report(StepDone(step=STEP, seconds=phase.seconds, text="" if quiet else _told(self.place.name, phase)))
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, Output) and self._phase is not None:
+            line = COLOR.sub("", event.line)
+            self._phase.output.append(f"{event.machine}: {line}" if event.machine else line)
+        self._report(event)
+
+    def _up(self) -> None:
+        write_vmfile(self.place)
+        up(self._workspace, self.names, Options())
+
+    def _reboot(self) -> None:
+        up(self._workspace, self.names, Options(provision=False, event="reload"), steps=(*verbs.HALT, *verbs.UP))
+
+    def _telling(self) -> list[str]:
+        """Names of the provisioners that can tell what they change."""
+        items = self._workspace.project.provisioners
+        return list(
+            dict.fromkeys(item.name for item in items if isinstance(item, Ansible | File) and item.run != "never")
+        )
+
+    def _no_idempotence(self) -> str:
+        if not self._workspace.project.trial.idempotence:
+            return "the Vmfile says so"
+        return "" if self._telling() else "there is no playbook, and scripts can not tell what they change"
+
+    def _idempotence(self) -> None:
+        assert self._phase is not None  # noqa: S101  it is being performed
+        with self._workspace.locked(self._existing()):
+            machines = [one for one in self._workspace.survey(self._existing()) if one.observed]
+            done = provisioning.run(self._workspace, machines, only=self._telling())
+        if done and done["changed"]:
+            rows = done["machines"].items()
+            brief = "provisioning again changed " + ", ".join(
+                f"{row['changed']} on {name}" for name, row in rows if row["changed"]
+            )
+            raise Changed(brief, details="\n".join(changed_tasks(self._phase.output)))
+
+    def _existing(self) -> tuple[str, ...]:
+        return tuple(machine.name for machine in self._workspace.survey() if machine.observed)
+
+    def _verify(self, verifier: Verifier) -> None:
+        with self._workspace.locked(self._existing()):
+            verify(self._workspace, self._existing(), verifier)
+
+    def _destroy(self) -> None:
+        names = self._workspace.all_names() if self._workspace.id else ()
+        if names:
+            with self._workspace.locked(names):
+                jobs = [Job(self._workspace, machine) for machine in self._workspace.survey(names)]
+                doomed = [job for job in jobs if job.machine.observed or job.machine.layout.root.exists()]
+                fleet.run(doomed, verbs.DESTROY, reverse=True).raise_failure()
+        self.place.remove()
+
+
+def changed_tasks(lines: Sequence[str]) -> list[str]:
+    """The tasks that changed something, by what ansible-playbook printed: "web: Install nginx"."""
+    found, task = [], ""
+    for line in lines:
+        if match := TASK.search(line):
+            task = match[1]
+        elif match := CHANGED.search(line):
+            found.append(f"{match[1].partition(' ')[0]}: {task}")
+    return found
+
+
+def _told(name: str, phase: Phase) -> str:
+    if phase.failure is None:
+        return f"{name}: {phase.name} passed in {phase.seconds:.1f} s"
+    kind = "failed tasks" if isinstance(phase.failure, ProvisionFailed) else phase.failure.brief
+    return f"{name}: {phase.name} failed: {kind}"
