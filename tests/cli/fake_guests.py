@@ -9,12 +9,14 @@ import os
 import select
 import signal
 import subprocess
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
 from vmctl import process
 from vmctl.driver import Definition, Disk, Host
 from vmctl.lifecycle import names
+from vmctl.store import ports
 from vmctl.testing import FakeDriver
 
 PATIENCE = 10.0  # seconds for sshd to end
@@ -46,6 +48,8 @@ class FakeGuests(FakeDriver):
     def __init__(self, host: Host) -> None:
         super().__init__(host, directory=host.home / "fake")
         (host.home / "fake").mkdir(parents=True, exist_ok=True)
+        first = 22000 + zlib.crc32(str(host.home).encode()) % 900
+        ports.SSH_RANGE = range(first, 23000)  # tests in other directories at the same time take others
         hosts = host.home / "hosts"
         names.HOSTS = str(hosts)  # never the /etc/hosts of whoever runs the tests
         if not hosts.exists():
