@@ -105,9 +105,7 @@ def save_snapshot(job: Job) -> bool:
         kept = driver_of(job).save_snapshot(
             job.machine.domain, job.snapshot, replace=job.replace, note=Kept.of(job).note()
         )
-        observed = job.look().observed
-        if before and observed and not job.machine.is_ready:
-            job.save(job.record.but(ready_run=observed.run))
+        _stay_ready(job, before)
     if running and not kept.memory:
         job.warn(f"snapshot {job.snapshot!r} holds the disk alone, not the memory: restoring it boots the machine")
     return True
@@ -160,7 +158,16 @@ def restore_snapshot(job: Job) -> bool:
 
 
 def delete_snapshot(job: Job) -> bool:
-    """Forget the snapshot."""
+    """Forget the snapshot; the machine is as ready afterwards as it was before."""
     with interrupt.shielded():
+        before = job.look().is_ready
         driver_of(job).remove_snapshot(job.machine.domain, job.snapshot)
+        _stay_ready(job, before)
     return True
+
+
+def _stay_ready(job: Job, before: bool) -> None:  # noqa: FBT001  one word of state
+    """A hypervisor may count what it did with a running machine as another run of it, which it is not for the guest."""
+    observed = job.look().observed
+    if before and observed and observed.run and not job.machine.is_ready:
+        job.save(job.record.but(ready_run=observed.run))
