@@ -35,6 +35,11 @@ class VirtualBoxDriver:
         """What VirtualBox can do, on every host."""
         return Features(formats=media.FORMATS, folders=("vboxsf",))
 
+    @property
+    def where(self) -> str:
+        """There is one for each user."""
+        return ""
+
     def usable(self) -> str:
         """Why VirtualBox can not be used here, or ""."""
         return checks.unusable(self._door, forced=self._host.options.get("force") is True)

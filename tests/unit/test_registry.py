@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vmctl import registry
-from vmctl.driver import Driver, Host
+from vmctl.driver import Driver, Host, Snapshots, Suspends
 from vmctl.errors import UsageError
 from vmctl.registry import NoProvider
 from vmctl.testing import FakeDriver
@@ -78,6 +78,15 @@ def test_where_none_can_be_used_each_says_why(usable: Callable[[dict[str, str]],
     with pytest.raises(NoProvider) as caught:
         registry.choose("auto", option=None, existing=None, driver=driver)
     assert caught.value.details == "a: not installed\nb: KVM holds the processor"
+
+
+def test_what_is_announced_has_the_whole_protocol(tmp_path: Path) -> None:
+    for name in registry.names():
+        driver: object = registry.make(name, Host(home=tmp_path))
+        words = {word for word in vars(Driver) if not word.startswith("_")} | {*Driver.__annotations__}
+        assert {word for word in words if not hasattr(type(driver), word)} == set()
+        for power in (Suspends, Snapshots):
+            assert isinstance(driver, power)
 
 
 def test_a_misspelt_provider(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ class DriverContract:
 
     def test_is_usable(self, driver: Driver) -> None:
         assert driver.usable() == ""
+        assert driver.name
+        assert isinstance(driver.where, str)
         assert driver.features.formats
 
     def test_check_accepts_and_changes_nothing(self, driver: Driver, definition: Definition) -> None:
