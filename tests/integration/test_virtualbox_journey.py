@@ -43,7 +43,7 @@ def domain(project: ProjectDirectory) -> str:
     return str(project.vmctl("status", "--json").answer["machines"][0]["domain"])
 
 
-def test_a_day_with_virtualbox(project: ProjectDirectory, virtualbox: Installation, test_host: Path) -> None:
+def test_a_day_with_virtualbox(virtualbox: Installation, project: ProjectDirectory, test_host: Path) -> None:
     # The example, unchanged: created, folder copied (said so), provisioned, served on the host's loopback.
     shutil.copytree(HELLO, project.root, dirs_exist_ok=True)
     ran = project.vmctl("--set", "port=auto", "up", "--provider", "virtualbox")
@@ -140,7 +140,7 @@ exit $status
 
 @pytest.mark.parametrize("word", ["createmedium", "modifyvm", "storageattach", "startvm"])
 def test_kill_9_during_up_then_destroy_leaves_nothing(
-    project: ProjectDirectory, virtualbox: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+    virtualbox: Installation, project: ProjectDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     project.write("Vmfile", "box: debian-12\nprovider: virtualbox\nmemory: 512MiB\nsynced_folders: []\n")
     program = tmp_path / "bin" / "VBoxManage"
