@@ -525,6 +525,11 @@ def test_a_machine_becomes_a_box_by_way_of_a_copy(
     assert "127.0.0.1" not in text
     driver.destroy(copy.name)
     assert shown(door, machine.name) == before
+    door("import", exported.descriptor, "--vsys", "0", "--vmname", "imported")  # as Vagrant does
+    imported = answers.properties(door("showvminfo", "imported", "--machinereadable"))
+    assert (imported["nic1"], imported["uart1"]) == ("nat", "off")
+    assert [word for word in imported if word.startswith("Forwarding")] == []
+    door("unregistervm", "imported", "--delete")
 
     contents = packing.Contents(disks=exported.disks, descriptor=exported.descriptor, arch="x86_64", user="me",
                                 mac=machine.mac)  # fmt: skip

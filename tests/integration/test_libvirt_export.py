@@ -1,0 +1,88 @@
+"""Disks out of real libvirt: two of them, an overlay's copy, by qemu-img and through the storage API. Nothing boots."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.contract_parts import make_definition, make_disk
+from tests.integration.conftest import volumes
+from vmctl.driver import Disk, Host
+from vmctl.process import find, run
+from vmctl.spec import MIB
+from vmctl_libvirt import LibvirtDriver, domain_edit, exporting
+from vmctl_libvirt.connection import Abilities
+
+pytestmark = pytest.mark.integration
+SYSTEM = "qemu:///system"
+
+
+@pytest.fixture
+def driver(private_host: Path, tmp_path: Path) -> Iterator[LibvirtDriver]:
+    made = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": SYSTEM}))
+    yield made
+    made.prune()
+    made.close()
+    assert volumes() == []
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> Disk:
+    """A box with two disks, each of which holds something."""
+    root = make_disk(tmp_path)
+    further = dataclasses.replace(root, path=tmp_path / "data.qcow2", digest="e" * 64, virtual_size=128 * MIB)
+    run([find("qemu-img"), "create", "-q", "-f", "qcow2", further.path, str(further.virtual_size)])
+    for number, disk in enumerate((root, further), 1):
+        write(disk.path, number, at=MIB)
+    return dataclasses.replace(root, further=(further,))
+
+
+def write(path: str | Path, byte: int, *, at: int) -> None:
+    run([find("qemu-io"), "-f", "qcow2", "-c", f"write -P {byte} {at} 64k", path])
+
+
+def holds(path: Path, byte: int, *, at: int) -> None:
+    run([find("qemu-io"), "-r", "-f", "qcow2", "-c", f"read -P {byte} {at} 64k", path])
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_two_disks_come_out_whole_and_flat(
+    driver: LibvirtDriver, disks: Disk, tmp_path: Path, *, is_local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = make_definition(tmp_path)
+    driver.create(machine, disks)
+    for number, path in enumerate(_paths(driver, machine.name), 3):
+        write(path, number, at=2 * MIB)
+    copy = dataclasses.replace(machine, name="copy", console=tmp_path / "copy.log")
+    driver.clone(copy, machine.name)
+    write(_paths(driver, "copy")[0], 9, at=3 * MIB)
+
+    if not is_local:  # as on another host, and as in system mode for an ordinary user
+        monkeypatch.setattr(Abilities, "writes_pool", property(lambda _self: False))
+    target = tmp_path / "out"
+    target.mkdir()
+    exported = driver.export("copy", target)
+    assert [path.name for path in exported.disks] == ["disk-1.qcow2", "disk-2.qcow2"]
+    for number, path in enumerate(exported.disks, 1):
+        assert "backing file" not in run([find("qemu-img"), "info", path]).stdout
+        holds(path, number, at=MIB)
+        holds(path, number + 2, at=2 * MIB)
+    holds(exported.disks[0], 9, at=3 * MIB)
+    monkeypatch.undo()
+    driver.destroy("copy")
+    driver.export(machine.name, _new(tmp_path / "again"))
+    holds(tmp_path / "again" / "disk-1.qcow2", 0, at=3 * MIB)
+    assert not [name for name in volumes() if name.startswith(exporting.TEMPORARY)]
+    driver.destroy(machine.name)
+
+
+def _new(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _paths(driver: LibvirtDriver, name: str) -> tuple[str, ...]:
+    return driver._connection.run(lambda opened: domain_edit.disks(opened.lookupByName(name)), "look")
