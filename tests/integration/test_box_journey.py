@@ -120,7 +120,9 @@ def test_out_of_vmctl_into_vmctl_and_vagrant_and_back(project: ProjectDirectory,
     vagrant("halt")
     vagrant("package", "--output", "theirs.box")
 
-    project.vmctl("box", "add", str(vagrant.root / "theirs.box"), "--name", "theirs")
+    project.vmctl(
+        "box", "add", str(vagrant.root / "theirs.box"), "--name", "theirs", "--user", "vmctl"
+    )  # Vagrant forgets it
     project.write("Vmfile", f"{SMALL}machines: {{old: {{box: theirs, hostname: elder}}}}\n")
     project.vmctl("up", "old")
     assert project.ssh("cat /etc/from-before; hostname", "old").split() == ["hello", "elder"]

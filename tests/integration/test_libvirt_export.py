@@ -54,8 +54,8 @@ def test_two_disks_come_out_whole_and_flat(
 ) -> None:
     machine = make_definition(tmp_path)
     driver.create(machine, disks)
-    for number, path in enumerate(_paths(driver, machine.name), 3):
-        write(path, number, at=2 * MIB)
+    for number, volume in enumerate(_paths(driver, machine.name), 3):
+        write(volume, number, at=2 * MIB)
     copy = dataclasses.replace(machine, name="copy", console=tmp_path / "copy.log")
     driver.clone(copy, machine.name)
     write(_paths(driver, "copy")[0], 9, at=3 * MIB)

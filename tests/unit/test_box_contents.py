@@ -215,6 +215,18 @@ def test_a_box_with_a_key_of_its_own(tmp_path: Path, home: HomeLayout) -> None:
     assert [event for event in events if isinstance(event, Warned)] == []
 
 
+def test_what_a_box_wants_in_vain_is_told(tmp_path: Path, home: HomeLayout) -> None:
+    vagrantfile = b"""Vagrant.configure("2") do |config|
+      config.ssh.password = "secret"
+      config.ssh.guest_port = 2022
+    end"""
+    _, events = add(written(tmp_path / "w.box", tarred({**box_members(tmp_path), "Vagrantfile": vagrantfile})), home)
+    password, port = (event.text for event in events if isinstance(event, Warned))
+    assert "it names a password" in password
+    assert "secret" not in password
+    assert "SSH on port 2022" in port
+
+
 def test_a_key_that_is_none(tmp_path: Path, home: HomeLayout) -> None:
     members = {**box_members(tmp_path), "vagrant_private_key": b"ssh-rsa AAAA"}
     with pytest.raises(BadBox, match="vagrant_private_key in it is no private SSH key"):

@@ -17,6 +17,7 @@ from vmctl.store import files
 
 CHUNK = 1024**2
 UNREAD_SHOWN = 5
+SSH_PORT = 22
 LONGEST_KEY = 64 * 1024
 PRIVATE_KEY = b"PRIVATE KEY-----"
 
@@ -49,7 +50,7 @@ def unpack(packed: Path, draft: Path, *, name: str, report: Report) -> Said:
         box = vagrant_box.read(root, name=name)
         further = _disks(box.disks, draft, name)
         _check_size(box, draft / "image", name)
-        _tell_unread(box, name, report)
+        _tell_unused(box, name, report)
         said = replace(_vagrant(box), first_key=_first_key(box, draft, name), further=further)
     else:
         disk, said = _other(root, found, name)
@@ -115,11 +116,18 @@ def _check_size(box: VagrantBox, path: Path, name: str) -> None:
         )
 
 
-def _tell_unread(box: VagrantBox, name: str, report: Report) -> None:
+def _tell_unused(box: VagrantBox, name: str, report: Report) -> None:
+    """Say what the box asks for in vain."""
     if box.unread:
         shown = "; ".join(box.unread[:UNREAD_SHOWN])
         more = f" (and {len(box.unread) - UNREAD_SHOWN} more lines)" if len(box.unread) > UNREAD_SHOWN else ""
         report(Warned(text=f"{name}: its Vagrantfile is not run, and this in it has no effect: {shown}{more}"))
+    if box.password:
+        report(Warned(text=f"{name}: it names a password; vmctl logs in with keys, on the first boot with Vagrant's"))
+    if box.ssh_port not in (None, SSH_PORT):
+        report(
+            Warned(text=f"{name}: it wants SSH on port {box.ssh_port}; vmctl connects to the guest's port {SSH_PORT}")
+        )
 
 
 def _vagrant(box: VagrantBox) -> Said:

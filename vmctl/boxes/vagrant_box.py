@@ -95,7 +95,7 @@ def read(root: Path, *, name: str) -> VagrantBox:
         user=settings.text("ssh.username") or DEFAULT_USER,
         password=settings.text("ssh.password"),
         insert_key=settings.values.get("ssh.insert_key") is not False,
-        ssh_port=settings.number("ssh.port") or settings.number("ssh.guest_port"),
+        ssh_port=settings.number("ssh.guest_port"),
         key=key if key.is_file() else None,
         mac=_mac(settings),
         cpus=settings.number(f"{provider}.cpus") or (described.cpus if described else None),
