@@ -103,6 +103,20 @@ class ProjectLayout:
         return self.root / "test"
 
     @property
+    def history(self) -> Path:
+        """What provisioning ran where, when and with what result, one JSON object a line."""
+        return self.root / "history"
+
+    @property
+    def history_lock(self) -> Path:
+        """Held while the history is written."""
+        return self.root / "locks" / "history.lock"
+
+    def target_lock(self, name: str) -> Path:
+        """Held by the one vmctl of this project that provisions a target of servers."""
+        return self.root / "locks" / f"{name}.target"
+
+    @property
     def lock(self) -> Path:
         """Held while the project's identity or its shared files are made."""
         return self.root / "lock"

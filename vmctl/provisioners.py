@@ -25,6 +25,8 @@ class Entry:
 
     name: str
     run: Run = "once"
+    remotes: tuple[str, ...] | None = None
+    """The targets of servers that it is for; None = all, () = machines only."""
     place: Place | None = field(default=None, compare=False)
 
 

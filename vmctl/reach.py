@@ -48,6 +48,17 @@ def login(workspace: Workspace, name: str) -> Login:
     return found
 
 
+def known_logins(workspace: Workspace) -> list[Login]:
+    """How to get into the machines whose way in vmctl itself chose, running or halted; no hypervisor is asked."""
+    found = []
+    for spec in workspace.project.machines if workspace.id else ():
+        layout = workspace.layout.machine(spec.name)
+        record = records.load(layout)
+        if record and _forwarded(record) and layout.known_hosts.exists():
+            found.append(login(workspace, spec.name))
+    return found
+
+
 def _forwarded(record: records.Record) -> Address | None:
     forward = next((forward for forward in record.forwards if forward.name == "ssh"), None)
     return Address(host=forward.host_ip, port=forward.host) if forward else None

@@ -34,6 +34,7 @@ FolderKind = Literal["auto", "virtiofs", "9p", "vboxsf", "rsync"]
 Protocol = Literal["tcp", "udp"]
 When = Literal["before", "after"]
 Occasion = Literal["up", "halt", "suspend", "resume", "reload", "destroy", "provision"]
+Confirm = Literal["ask", "name"]
 Condition = Literal["started", "ready", "provisioned"]
 
 
@@ -209,6 +210,46 @@ class MachineSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Server:
+    """A real server that the Vmfile has: where SSH answers, and how to get in. Empty = what ``~/.ssh/config`` says."""
+
+    name: str
+    address: str = ""
+    """"" = the name."""
+    port: int | None = None
+    user: str = ""
+    key: Path | None = None
+    """It need not exist until the server is used."""
+    jump: str = ""
+    """[USER@]HOST[:PORT], or the name of another server of the target."""
+    groups: tuple[str, ...] = ()
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    place: Place | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remote:
+    """A target: servers that vmctl provisions and never makes, stops or removes; ``servers`` or an ``inventory``."""
+
+    name: str
+    servers: tuple[Server, ...] = ()
+    inventory: Path | None = None
+    known_hosts: Path | None = None
+    """Host keys that count besides the user's own."""
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    confirm: Confirm = "ask"
+    place: Place | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerProvisioner:
+    """A provisioner as servers get it: all of them, or those that stand for one of these ``machines``."""
+
+    provisioner: Provisioner
+    machines: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Project:
     """A whole Vmfile: its directory and its machines in the order of the file."""
 
@@ -224,6 +265,9 @@ class Project:
     vars: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Provider-only knobs of the top level (and the user's Vmfile), without those of single machines."""
+    remotes: tuple[Remote, ...] = ()
+    for_servers: tuple[ServerProvisioner, ...] = ()
+    """What servers get, in order; empty without ``remotes``."""
     places: Mapping[str, Place] = field(default_factory=dict, compare=False)
     """Where ``vars`` and ``message`` were written, by dotted path ("vars.app_port")."""
 

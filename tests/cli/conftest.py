@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.harness import Project, make_box
+from tests.cli.ssh_servers import SshServers
 from vmctl import interrupt, registry
 from vmctl.lifecycle import first_login, packaging
 
@@ -58,3 +59,14 @@ def project(
         with suppress(ProcessLookupError, ValueError):
             os.kill(int(pid.read_text()), signal.SIGTERM)
     interrupt.clear()
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[SshServers]:
+    """Two servers that vmctl did not make, `web-a` and `db-a`."""
+    root = tmp_path / "servers"
+    root.mkdir()
+    made = SshServers(root)
+    made.start("web-a", "db-a")
+    yield made
+    made.stop()

@@ -60,7 +60,7 @@ def test_validate_tells_a_program_that_all_is_well(project: Project) -> None:
     (project.root / "Vmfile").write_text("box: tiny\nmachines: {a: , b: }\n")
     answer = project.vmctl("validate", "--json").answer
     assert answer == {
-        "valid": True, "file": str(project.root / "Vmfile"), "machines": ["a", "b"], "faults": [],
+        "valid": True, "file": str(project.root / "Vmfile"), "machines": ["a", "b"], "remotes": [], "faults": [],
     }  # fmt: skip
 
 

@@ -68,6 +68,7 @@ def test_every_record_is_found() -> None:
     names = {"synced_folders", "ports", "networks", "ready", "provision", "provision.shell", "provision.ansible",
              "provision.ansible.groups", "provision.file", "provision.reboot"}  # fmt: skip
     names |= {"triggers", "triggers.run", "test", "test.verify"}
+    names |= {"remotes", "remotes.hosts"}
     assert {path for path, _ in RECORDS} == names
 
 

@@ -122,10 +122,32 @@ class App:
             self.directory, self.vmfile = root, root / VMFILE  # never one of a directory above
             self.__dict__.pop("project", None)
             wanted = (name,)
+        self._refuse_servers(wanted)
         self.names = self.workspace.all_names(wanted) if orphans else self.workspace.names(wanted)
         if rising and not wanted:
             self.names = self.workspace.default_names()
         return self.workspace
+
+    def _refuse_servers(self, wanted: Sequence[str]) -> None:
+        """Say of servers what they are, where a command is about machines.
+
+        Raises:
+            UsageError: a name is a target's or a server's, or the Vmfile has servers alone.
+        """
+        remotes = self.workspace.project.remotes
+        known = self.workspace.all_names() if remotes else ()
+        for remote in remotes:
+            for name in set(wanted) - set(known):
+                if name == remote.name or any(name == server.name for server in remote.servers):
+                    what = "a target of" if name == remote.name else f"a server of {remote.name}, below"
+                    raise UsageError(
+                        f"'{name}' is {what} `remotes:`, not a machine",
+                        details="vmctl provisions servers and logs in; it never makes, stops or removes them.",
+                        hint=f"vmctl provision --target {remote.name}",
+                    )
+        if remotes and not known:
+            hint = f"vmctl provision --target {remotes[0].name}"
+            raise UsageError("the Vmfile has servers (`remotes:`) and no machines", hint=hint)
 
     def _elsewhere(self, wanted: str) -> tuple[Path, str] | None:
         from vmctl import machines

@@ -40,8 +40,9 @@ def only_machine(app: App, name: str | None) -> tuple[Workspace, str]:
 @command(context_settings=PASS_ON)
 @click.option("-c", "--command", "line", metavar="COMMAND", help="Run this instead of a shell; returns its status.")
 @click.option("-t/-T", "--tty/--no-tty", "tty", default=None, help="Force / refuse a terminal for the command.")
+@click.option("--target", metavar="TARGET", help="Into a server of this target of `remotes:`, not a machine.")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[MACHINE] [-- SSH_OPTION...]")
-def ssh(app: App, words: tuple[str, ...], line: str | None, *, tty: bool | None) -> int | None:
+def ssh(app: App, words: tuple[str, ...], line: str | None, *, tty: bool | None, target: str | None) -> int | None:
     """Open a shell in a machine, or run a command there; a real OpenSSH session.
 
     What follows `--` goes to ssh: `vmctl ssh web -- -L 8080:localhost:80`.
@@ -50,6 +51,10 @@ def ssh(app: App, words: tuple[str, ...], line: str | None, *, tty: bool | None)
     from vmctl import ssh as openssh
 
     name, line, tty, options = _ssh_words(words, line, tty=tty)
+    if target:
+        from vmctl.cli import servers
+
+        return servers.ssh(app, target, name, line, tty=tty, options=options)
     workspace, name = only_machine(app, name)
     if line is None:
         if app.json:
@@ -115,9 +120,10 @@ def ssh_config(app: App, names: tuple[str, ...]) -> None:
 
 
 @command("exec", context_settings=PASS_ON)
+@click.option("--target", metavar="TARGET", help="On servers of this target of `remotes:`, not on machines.")
 @click.argument("machine")
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- PROGRAM [ARGUMENT]...")
-def exec_(app: App, machine: str, argv: tuple[str, ...]) -> int:
+def exec_(app: App, machine: str, argv: tuple[str, ...], target: str | None) -> int:
     """Run a program in a machine, its arguments passed exactly; returns its status.
 
     MACHINE may be a glob that means several: they run it at the same time, each line of output bears the machine's
@@ -129,6 +135,10 @@ def exec_(app: App, machine: str, argv: tuple[str, ...]) -> int:
     words = argv[1:] if argv[0] == "--" else argv
     if not words:
         raise UsageError("exec needs a program to run", hint=f"vmctl exec {machine} -- uname -a")
+    if target:
+        from vmctl.cli import servers
+
+        return servers.execute(app, target, machine, words)
     workspace = app.select([machine], salvage=True)
     if len(app.names) > 1:
         return _exec_all(app, workspace, words)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmctl.cli.app import App, command
+from vmctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vmctl.provision.target import Mode
     from vmctl.workspace import Machine
 
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 @click.option("--changed", is_flag=True, help="Only what has not succeeded yet with the inputs it has now.")
 @click.option("--check", is_flag=True, help="Change nothing; tell what playbooks would change.")
 @click.option("--diff", is_flag=True, help="Show how files change.")
+@click.option("--target", metavar="TARGET", help="On servers of this target of `remotes:`, not on machines.")
+@click.option("--limit", "limits", multiple=True, metavar="PATTERN", help="With --target: only these servers.")
+@click.option("-y", "--yes", is_flag=True, help="With --target: do not ask.")
+@click.option("--confirm", "named", metavar="TARGET", help="With --target: the answer that `confirm: name` wants.")
 def provision(
     app: App,
     names: tuple[str, ...],
@@ -28,22 +34,55 @@ def provision(
     only: tuple[str, ...],
     start: str,
     changed: bool,
-    check: bool,
-    diff: bool,
+    target: str | None,
+    limits: tuple[str, ...],
+    yes: bool,
+    named: str | None,
+    **how: bool,
 ) -> None:
-    """Run provisioners on running machines, done before or not.
+    """Run provisioners on running machines, or on servers (--target), done before or not.
 
     Those with `run: never` run only when --only or --from names them.
     """
-    from vmctl.lifecycle import provisioning
     from vmctl.provision import Mode
+
+    mode = Mode(**how)
+    if target:
+        from vmctl.cli import servers
+
+        if changed:
+            text = "--changed is for machines: what servers have had is not known here, others may have changed them"
+            raise UsageError(text, hint=f"vmctl provision --target {target} --check")
+        patterns = [*names, *limits]
+        done = servers.provision(app, target, patterns, only=only, start=start, mode=mode, yes=yes, named=named)
+    else:
+        refuse_without_target(limit=bool(limits), yes=yes, confirm=bool(named))
+        done = on_machines(app, names, only=only, start=start, force=not changed, mode=mode)
+    told = {"changed": bool(done) and done["changed"], "target": target, "provisioned": done}
+    app.done(told, _told(done, check=mode.check))
+
+
+def refuse_without_target(**options: bool) -> None:
+    """Refuse options that are about servers, where no target is named.
+
+    Raises:
+        UsageError: one is given.
+    """
+    for name, given in options.items():
+        if given:
+            raise UsageError(f"--{name} is for servers", hint=f"add --target NAME, or leave --{name} out")
+
+
+def on_machines(
+    app: App, names: Sequence[str], *, only: Sequence[str], force: bool, mode: Mode, start: str = ""
+) -> dict[str, Any]:
+    """Provision machines that run; what became of each as an object, {} when nothing was needed."""
+    from vmctl.lifecycle import provisioning
 
     workspace = app.select(names)
     with workspace.locked(app.names):
         machines = _running(workspace.survey(app.names), named=bool(names))
-        mode = Mode(check=check, diff=diff)
-        done = provisioning.run(workspace, machines, only=only, start=start, force=not changed, mode=mode)
-    app.done({"changed": bool(done) and done["changed"], "provisioned": done}, _told(done, check=check))
+        return provisioning.run(workspace, machines, only=only, start=start, force=force, mode=mode)
 
 
 def _told(done: dict[str, Any], *, check: bool) -> str:

@@ -43,8 +43,10 @@ def validate(app: App) -> int:
         app.result({"valid": False, "faults": error.data["faults"]})
         return error.exit_code
     names = [spec.name for spec in project.machines]
-    text = f"{project.file} is valid: {len(names)} machine{'s' if len(names) > 1 else ''}"
-    app.result({"valid": True, "file": str(project.file), "machines": names, "faults": []}, text)
+    remotes = [remote.name for remote in project.remotes]
+    text = f"{project.file} is valid: {len(names)} machine{'' if len(names) == 1 else 's'}"
+    text += f", servers of {', '.join(remotes)}" if remotes else ""
+    app.result({"valid": True, "file": str(project.file), "machines": names, "remotes": remotes, "faults": []}, text)
     return 0
 
 

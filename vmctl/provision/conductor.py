@@ -23,6 +23,7 @@ from vmctl.provision import (
     order,
     placing,
     rebooting,
+    record,
     shell,
     workbench,
 )
@@ -61,8 +62,13 @@ class Conductor:
         for item, _ in batches:
             self._check(item)
         self._summary = Summary({name: Result() for name, items in work.items() if items})
-        if batches:
-            self.realm.prepare()
+        if not batches:
+            return self._summary
+        self.realm.prepare()
+        names = {name: [item.name for item in items] for name, items in work.items() if items}
+        return record.kept(self.layout, self.realm, names, self.mode, lambda: self._run(batches))
+
+    def _run(self, batches: Sequence[tuple[Provisioner, tuple[str, ...]]]) -> Summary:
         with ExitStack() as stack:
             for number, (item, names) in enumerate(batches, 1):
                 self._batch(item, number, names, stack)

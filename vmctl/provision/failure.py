@@ -37,6 +37,8 @@ class Failure:
     brief: str
     details: str = ""
     unreachable: bool = False
+    follows: bool = False
+    """Nothing failed here: Ansible gave up because other machines could not be reached."""
     hint: str = ""
 
     @property
@@ -47,7 +49,7 @@ class Failure:
 
 def error(failures: Sequence[Failure], summary: Summary, realm: Realm) -> TasksFailed | MachinesUnreachable:
     """The error that ends the command: unreachable only when nothing worse happened."""
-    kind = MachinesUnreachable if all(failure.unreachable for failure in failures) else TasksFailed
+    kind = MachinesUnreachable if all(failure.unreachable or failure.follows for failure in failures) else TasksFailed
     names = [name for name in summary.machines if any(name in failure.machines for failure in failures)]
     again = f"correct it, then: {realm.again(names)}"
     if len(failures) == 1:

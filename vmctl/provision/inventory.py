@@ -75,11 +75,16 @@ def _variables(login: Login) -> dict[str, Any]:
     }
 
 
-def render(project: Project, variables: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Group]) -> str:
-    """The inventory as YAML; groups hold only machines that exist."""
+def render(
+    project: Project,
+    variables: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Group],
+    further: Mapping[str, Any] | None = None,
+) -> str:
+    """The inventory as YAML; groups hold only machines that exist. ``further`` are variables of all of them."""
     everything = {
         "hosts": {name: dict(values) for name, values in variables.items()},
-        "vars": {"vmctl_project": project.name},
+        "vars": {"vmctl_project": project.name, **(further or {})},
         "children": {
             name: {
                 "hosts": {host: {} for host in group.hosts if host in variables},

@@ -41,7 +41,7 @@ def judge(item: Ansible, machines: Sequence[str], tally: Tally, realm: Realm) ->
         common = _failed_elsewhere(item, rest, elsewhere, tally)
         failures |= dict.fromkeys(rest, common)
     elif tally.cut_short and rest:
-        failures |= dict.fromkeys(rest, _cut_short(item, rest, sorted(tally.bad)))
+        failures |= dict.fromkeys(rest, _cut_short(item, rest, sorted(tally.bad), tally))
     elif tally.ended < len(item.playbooks):  # a later one does not parse
         failures |= dict.fromkeys(rest, _never_ran(item, rest, tally))
     return [
@@ -97,7 +97,8 @@ def _failed_elsewhere(item: Ansible, machines: Sequence[str], hosts: Sequence[st
     return Failure(machines=tuple(machines), brief=brief, details="\n".join(said))
 
 
-def _cut_short(item: Ansible, machines: Sequence[str], hosts: Sequence[str]) -> Failure:
+def _cut_short(item: Ansible, machines: Sequence[str], hosts: Sequence[str], tally: Tally) -> Failure:
     brief = f"{', '.join(machines)}: provisioner {label(item)} did not get to its end"
     details = f"Ansible gave up after failures on {', '.join(hosts) or 'all hosts of a play'}."
-    return Failure(machines=tuple(machines), brief=brief, details=details)
+    follows = bool(hosts) and not any((tally.counts or {})[host].failed for host in hosts)
+    return Failure(machines=tuple(machines), brief=brief, details=details, follows=follows)

@@ -57,6 +57,8 @@ class Drafter:
     provision: Node | None
     """The top level's provisioners."""
     box_defaults: BoxDefaults
+    targets: tuple[str, ...] = ()
+    """The names below ``remotes:``."""
     memory: dict[tuple[str, int], Any] = field(default_factory=dict)
     defaults: dict[BoxRef, Layer] = field(default_factory=dict)
 
@@ -85,7 +87,7 @@ class Drafter:
 
     def _reading(self, name: str, group: Group, index: int) -> Reading:
         scope = machine_scope(self.scope, name, group.name, index, group.each[index - 1] if group.each else None)
-        return Reading(self.faults, Templates(self.faults, scope).render, self.names)
+        return Reading(self.faults, Templates(self.faults, scope).render, self.names, self.targets)
 
     def _box(self, group: Group, own: Layer, at: Reading) -> BoxRef | None:
         node = own.get("box") or self.outer.get("box")

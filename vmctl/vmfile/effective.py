@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmctl.spec import Dependency, Folder, MachineSpec, Network, Place, Port, Project, ReadyCheck, Trial, Trigger
+from vmctl.spec import (
+    Dependency,
+    Folder,
+    MachineSpec,
+    Network,
+    Place,
+    Port,
+    Project,
+    ReadyCheck,
+    Remote,
+    Server,
+    Trial,
+    Trigger,
+)
 from vmctl.vmfile.effective_provision import provisioner
 from vmctl.vmfile.nodes import join
 from vmctl.vmfile.quantities import format_duration, format_size
@@ -17,7 +30,12 @@ ALLOCATED = "allocated"
 def effective(project: Project) -> dict[str, Any]:
     """The project in plain values; as YAML it is a Vmfile that means the same."""
     data: dict[str, Any] = {"vars": dict(project.vars)} if project.vars else {}
-    data["machines"] = {spec.name: _machine(spec) for spec in project.machines}
+    if project.machines:
+        data["machines"] = {spec.name: _machine(spec) for spec in project.machines}
+    if project.remotes:
+        data["remotes"] = {one.name: _remote(one) for one in project.remotes}
+    if project.remotes and not project.machines:
+        data["provision"] = [provisioner(one.provisioner) for one in project.for_servers]
     if project.message:
         data["message"] = project.message
     if project.parallel:
@@ -114,6 +132,25 @@ def _ready(check: ReadyCheck) -> dict[str, Any]:
     return {**said, "timeout": format_duration(check.timeout), **({"hint": check.hint} if check.hint else {})}
 
 
+def _remote(one: Remote) -> dict[str, Any]:
+    if one.inventory:
+        return {"inventory": str(one.inventory), "confirm": one.confirm}
+    known = {"known_hosts": str(one.known_hosts)} if one.known_hosts else {}
+    variables = {"vars": dict(one.vars)} if one.vars else {}
+    return {
+        "hosts": {server.name: _server(server) for server in one.servers},
+        **known,
+        **variables,
+        "confirm": one.confirm,
+    }
+
+
+def _server(one: Server) -> dict[str, Any]:
+    told = {"address": one.address, "port": one.port, "user": one.user, "key": str(one.key or ""), "jump": one.jump}
+    said = {key: value for key, value in told.items() if value}
+    return {**said, "groups": list(one.groups), **({"vars": dict(one.vars)} if one.vars else {})}
+
+
 def origins(project: Project) -> dict[str, str]:
     """Where each single value of ``effective`` comes from, by its dotted path: file:line, or what decided it."""
     found: dict[str, str] = {}
@@ -124,6 +161,11 @@ def origins(project: Project) -> dict[str, str]:
         values = data["machines"][spec.name]
         for path in leaves(values, ""):
             found[join(f"machines.{spec.name}", path)] = _origin(spec, path)
+    for path in leaves(data.get("remotes", {}), "remotes"):
+        found[path] = nearest(project.places, path)
+    for number, entry in enumerate(project.for_servers if not project.machines else ()):
+        for path in leaves(data["provision"][number], f"provision.{number}"):
+            found[path] = line_of(entry.provisioner.place) if entry.provisioner.place else BUILT_IN
     for key in ("message", "parallel", "triggers", "test"):
         for path in leaves(data[key], key) if key in data else ():
             found[path] = nearest(project.places, path)

@@ -24,7 +24,8 @@ def provisioner(one: Provisioner) -> dict[str, Any]:
             body = {"file": _file(one)}
         case Reboot():
             body = {"reboot": {"timeout": format_duration(one.timeout)}}
-    return {"name": one.name, **body, "run": one.run}
+    remotes = {} if one.remotes is None else {"remotes": list(one.remotes) or False}
+    return {"name": one.name, **body, "run": one.run, **remotes}
 
 
 def _shell(one: Shell) -> dict[str, Any]:

@@ -31,8 +31,10 @@ class Group:
 
 
 def groups(top: Table, at: Reading) -> tuple[Group, ...]:
-    """All entries, faults recorded; one machine ``default`` without ``machines:``."""
+    """All entries, faults recorded; without ``machines:`` one machine ``default``, unless there are just servers."""
     node = top.get("machines")
+    if node is None and "remotes" in top.entries and "box" not in top.entries:
+        return ()  # servers alone
     if node is None:
         empty = Table(top.source, top.line, top.column, "", {})
         return (Group(name=DEFAULT_MACHINE, key=empty, table=empty, members=(DEFAULT_MACHINE,)),)

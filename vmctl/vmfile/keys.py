@@ -17,6 +17,7 @@ from vmctl.vmfile.provider_names import PROVIDER
 from vmctl.vmfile.provisioners import PROVISION
 from vmctl.vmfile.quantities import SIZE_PATTERN, SIZE_WORDS, Mismatch, format_size, parse_size
 from vmctl.vmfile.readiness import READY
+from vmctl.vmfile.remotes import REMOTES
 from vmctl.vmfile.structures import Field, FreeMap, ListOf
 from vmctl.vmfile.times import duration
 from vmctl.vmfile.trial import TRIAL
@@ -88,6 +89,7 @@ TOP_ONLY: dict[str, Field] = {
     "message": Field(text(), "What `vmctl up` says at the end."),
     "triggers": Field(Triggers(), "What runs before or after commands do their work on machines.", default=[]),
     "test": Field(TRIAL, "What `vmctl test` does."),
+    "remotes": Field(REMOTES, "Real servers by target, for the same provisioners: `vmctl provision --target NAME`."),
     "parallel": Field(
         whole(1, MOST_AT_ONCE), "How many machines are worked on at the same time; default: what the host can take."
     ),
@@ -95,9 +97,9 @@ TOP_ONLY: dict[str, Field] = {
 
 USER_ONLY_MISSES = (
     "machines", "message", "test", "triggers", "hostname", "ports", "networks", "depends_on", "primary", "ready",
-    "provision",
+    "provision", "remotes",
 )  # fmt: skip
 """Keys that make no sense in the user's own Vmfile, which lies below every project's."""
 
 LATER_MACHINE: tuple[str, ...] = ()
-LATER_TOP = ("remotes", "lock", *LATER_MACHINE)
+LATER_TOP = ("lock", *LATER_MACHINE)

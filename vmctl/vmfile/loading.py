@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import Any
 
 from vmctl import layout
-from vmctl.spec import File, Folder, MachineSpec, Place, Project, Provisioner, Trial
-from vmctl.vmfile import addresses, checks, compose
+from vmctl.spec import File, Folder, MachineSpec, Place, Project, Provisioner, ServerProvisioner, Trial
+from vmctl.vmfile import addresses, checks, compose, server_provision
+from vmctl.vmfile import remotes as remote_keys
 from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Draft, Drafter, Layer, machine_layer, merged, places
 from vmctl.vmfile.faults import Faults, Rejected, suggest
 from vmctl.vmfile.folders import DEFAULT_GUEST
@@ -111,7 +112,9 @@ def _project(
     declared = _variables(top, user, overrides, environ, faults)
     variables = Variables(declared, faults)
     scope = project_scope(file.parent, variables, environ)
-    at = Reading(faults, Templates(faults, scope).render)
+    node = top.get("remotes")
+    targets = tuple(node.entries) if isinstance(node, Table) else ()
+    at = Reading(faults, Templates(faults, scope).render, targets=targets)
     variables.reading = at
     values = variables.all()
     drafts, outer = _drafts(top, user, scope, at, box_defaults)
@@ -119,6 +122,8 @@ def _project(
     parallel = _top_value("parallel", (top, user), at)
     triggers = _top_value("triggers", (top,), at)
     trial = _top_value("test", (top,), at)
+    remotes = remote_keys.named(_top_value("remotes", (top,), at) or {}, node)
+    servers = _for_servers(top, scope, at) if node else ()
     options = {key: _options(node, at) for key, node in outer.items() if key not in MACHINE}
     faults.raise_any()
     written = {key: node for key in TOP_ONLY if (node := top.get(key))}
@@ -132,8 +137,17 @@ def _project(
         trial=trial or Trial(),
         vars=values,
         options=options,
+        remotes=remotes,
+        for_servers=servers,
         places=places({**written, "vars": declared}),
     )
+
+
+def _for_servers(top: Table, scope: Mapping[str, Any], at: Reading) -> tuple[ServerProvisioner, ...]:
+    found = groups(top, at)
+    if not found and "machines" not in top.entries:
+        server_provision.refuse_machine_keys(top, at.faults)
+    return server_provision.for_servers(top, found, scope, at.faults, at.targets)
 
 
 def _drafts(
@@ -151,6 +165,7 @@ def _drafts(
         outer=merged(machine_layer(user), machine_layer(top)),
         provision=top.get("provision"),
         box_defaults=box_defaults,
+        targets=at.targets,
     )
     drafts = [draft for group in found for draft in drafter.drafts(group)]
     drafter.unused(drafts)

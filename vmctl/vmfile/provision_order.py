@@ -31,15 +31,20 @@ def arranged(machine: str, lists: Sequence[Sequence[Written]], at: Reading) -> t
     A list is named before the next one is looked at, so that the top level's have the same names on every machine;
     and what does not apply to this machine is left out only then.
     """
+    return tuple(
+        item
+        for item, written in in_order(lists, at)
+        if written.applies and (written.machines is None or machine in written.machines)
+    )
+
+
+def in_order(lists: Sequence[Sequence[Written]], at: Reading) -> list[tuple[Provisioner, Written]]:
+    """All provisioners in their order, each with its name, whomever they are for."""
     entries: list[_Entry] = []
     for items in lists:
         entries += _named(items, {entry.name for entry in entries}, at)
     _connect(entries, at)
-    return tuple(
-        dataclasses.replace(entry.written.item, name=entry.name)
-        for entry in _sorted(entries, at)
-        if entry.written.applies and (entry.written.machines is None or machine in entry.written.machines)
-    )
+    return [(dataclasses.replace(entry.written.item, name=entry.name), entry.written) for entry in _sorted(entries, at)]
 
 
 def _named(items: Sequence[Written], taken: set[str], at: Reading) -> list[_Entry]:

@@ -13,6 +13,7 @@ from vmctl.vmfile.kinds import Kind, Schema, choice, text
 from vmctl.vmfile.machine_patterns import MachinePatterns
 from vmctl.vmfile.nodes import Node, Scalar, Sequence, Table
 from vmctl.vmfile.reading import Reading
+from vmctl.vmfile.remotes import Targets
 from vmctl.vmfile.script_keys import FILE_ENTRY, REBOOT, SHELL
 from vmctl.vmfile.structures import Field, ListOf, Record
 
@@ -67,7 +68,8 @@ class Names(Kind):
 
 def _written(values: dict[str, Any], table: Table, _at: Reading) -> Written:
     made: Shell | Ansible | File | Reboot = next(values[kind] for kind in KINDS if kind in values)
-    item = dataclasses.replace(made, name=values.get("name", ""), run=values.get("run", "once"), place=table.place)
+    kept = {key: values[key] for key in ("name", "run", "remotes") if key in values}
+    item = dataclasses.replace(made, **kept, place=table.place)
     return Written(
         item,
         table,
@@ -86,13 +88,13 @@ PROVISIONER = Record(
         "reboot": Field(REBOOT, "Restart the guest and wait until it is back."),
         "name": Field(NAME, "What messages and --only call it; by default the file's name without its ending."),
         "run": Field(choice(*get_args(Run)), "When `vmctl up` runs it.", default="once"),
+        "remotes": Field(Targets(), "Whether it is for servers as well: true, false, or targets' names.", default=True),
         "when": Field(Condition(), "An expression: only machines for which it is true have this provisioner."),
         "machines": Field(MachinePatterns(), "Only these machines have it; names and patterns. Default: all."),
         "before": Field(Names(), "Provisioners that come later than this one."),
         "after": Field(Names(), "Provisioners that come earlier than this one."),
     },
     _written,
-    later=("remotes",),
     exactly_one=KINDS,
 )
 

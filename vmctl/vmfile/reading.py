@@ -21,6 +21,8 @@ class Reading:
     render: Render
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What a machine's name in the file stands for: itself, or the machines that ``count`` makes of it."""
+    targets: tuple[str, ...] = ()
+    """The names below ``remotes:``."""
 
     def scalar(self, node: Node, what: str) -> Any:
         """The value of a scalar, expressions evaluated; ``what`` is for the fault ("a whole number")."""

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vmctl.errors import Interrupted, ProvisionFailed
+from vmctl.layout import ProjectLayout
+from vmctl.provision import record
+from vmctl.provision.machines import Machines
+from vmctl.provision.target import Counts, Mode, Result, Summary
+from vmctl.spec import Project
+from vmctl.store import history
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> ProjectLayout:
+    return ProjectLayout(tmp_path / ".vmctl")
+
+
+def test_a_run_is_kept_with_its_end_and_one_that_was_killed_without(layout: ProjectLayout) -> None:
+    first = history.begin(layout, {"hosts": ["a"]})
+    history.begin(layout, {"hosts": ["b"]})
+    history.end(layout, first, {"result": "done"})
+    told = [(run["hosts"], run.get("result")) for run in history.read(layout)]
+    assert told == [(["a"], "done"), (["b"], None)]
+    assert layout.history.stat().st_mode & 0o777 == 0o600
+
+
+def test_half_a_line_is_passed_over(layout: ProjectLayout) -> None:
+    history.begin(layout, {"hosts": ["a"]})
+    with layout.history.open("a") as stream:
+        stream.write('{"run": "x", "at": "20\n[]\nnull\n')
+    history.begin(layout, {"hosts": ["b"]})
+    assert [run["hosts"] for run in history.read(layout)] == [["a"], ["b"]]
+
+
+def test_it_is_pruned(layout: ProjectLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "KEPT", 3)
+    monkeypatch.setattr(history, "SLACK", 2)
+    for number in range(20):
+        history.end(layout, history.begin(layout, {"number": number}), {"result": "done"})
+        assert len(layout.history.read_text().splitlines()) <= 2 * (3 + 2) + 1
+    assert [run["number"] for run in history.read(layout)] == [17, 18, 19]
+    assert all(run["result"] == "done" for run in history.read(layout))
+
+
+def kept(root: Path, run: object) -> dict[str, object]:
+    """The record of one run, whatever it raises."""
+    layout = ProjectLayout(root / ".vmctl")
+    realm = Machines(Project(root=root, file=root / "Vmfile", machines=()), (), layout)
+    with contextlib.suppress(ProvisionFailed, Interrupted):
+        record.kept(layout, realm, {"a": ["site"], "b": ["site", "note"]}, Mode(), run)  # type: ignore[arg-type]
+    return history.read(layout)[-1]
+
+
+def fail() -> Summary:
+    error = ProvisionFailed("a: task failed", details="the password is hunter2")
+    error.data["provisioned"] = Summary({"a": Result(counts=Counts(failed=1), failed="site")}).as_object()
+    raise error
+
+
+def interrupted() -> Summary:
+    raise Interrupted
+
+
+def test_how_a_run_ended(tmp_path: Path) -> None:
+    done = kept(tmp_path, lambda: Summary({"a": Result(counts=Counts(ok=2, changed=1), ran=["site"])}))
+    assert (done["result"], done["changed"], done["hosts"], done["provisioners"]) == (
+        "done", True, ["a", "b"], ["site", "note"],
+    )  # fmt: skip
+    failed = kept(tmp_path, fail)
+    assert (failed["result"], failed["why"]) == ("failed", "a: task failed")
+    assert kept(tmp_path, interrupted)["result"] == "interrupted"
+    assert "hunter2" not in (tmp_path / ".vmctl" / "history").read_text()
+
+
+def test_the_commit_and_whether_files_differ_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    assert record.commit(tmp_path) == {"commit": None, "dirty": None}
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    (tmp_path / "site.yml").write_text("[]")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *words], check=True)
+    clean = record.commit(tmp_path)
+    assert (len(str(clean["commit"])), clean["dirty"]) == (40, False)
+    (tmp_path / "site.yml").write_text("[1]")
+    assert record.commit(tmp_path) == {**clean, "dirty": True}

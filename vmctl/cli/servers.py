@@ -1,0 +1,173 @@
+"""What commands with ``--target`` share: the servers that are meant, and the question before they are changed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmctl.cli.app import App
+from vmctl.errors import UsageError, VmctlError
+from vmctl.events import Output
+
+if TYPE_CHECKING:
+    from vmctl.process import Completed
+    from vmctl.provision.target import Mode
+    from vmctl.remotes.roster import Host, Roster
+    from vmctl.spec import Remote
+
+AT_ONCE = 8
+SSH_FAILED = 255  # ssh's own status when it could not connect; a remote command may end with it too
+MANY = 8  # names that a question still holds
+
+
+def roster_of(app: App, target: str) -> Roster:
+    """The servers of a target."""
+    from vmctl.remotes import roster
+
+    return roster.load(app.project, roster.find(app.project, target))
+
+
+def chosen(app: App, target: str, patterns: Sequence[str]) -> tuple[Roster, tuple[Host, ...]]:
+    """The servers that patterns mean, all without any."""
+    from vmctl.remotes import pattern
+
+    known = roster_of(app, target)
+    return known, pattern.select(known, patterns)
+
+
+def only_server(app: App, target: str, name: str | None) -> Host:
+    """The one server that a command is about.
+
+    Raises:
+        UsageError: the name means several, or there are several to choose from.
+    """
+    _, hosts = chosen(app, target, [name] if name else [])
+    if len(hosts) != 1:
+        raise UsageError("which server?", hint=f"name one of: {', '.join(host.name for host in hosts)}")
+    return hosts[0]
+
+
+def confirm(app: App, remote: Remote, question: str, *, yes: bool, named: str | None) -> None:
+    """Have somebody agree to change servers.
+
+    Raises:
+        UsageError: nobody can be asked, or the name is another one; the error names the option that answers.
+        Abort: the answer is no.
+    """
+    if named is not None and named != remote.name:
+        raise UsageError(f"--confirm {named}: the target is {remote.name}", hint=f"add --confirm {remote.name}")
+    if named is not None or (yes and remote.confirm == "ask"):
+        return
+    if remote.confirm == "ask":
+        app.confirm(question, flag="--yes")
+        return
+    if app.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        said = "its `confirm: name` wants the target's name"
+        raise UsageError(f"refusing without a terminal to ask: {question}", details=said.capitalize() + ".",
+                         hint=f"add --confirm {remote.name}")  # fmt: skip
+    app.close()
+    answer = click.prompt(f"{question} Type the target's name to go on", default="", show_default=False, err=True)
+    if answer != remote.name:
+        raise click.Abort
+
+
+def provision(
+    app: App,
+    target: str,
+    patterns: Sequence[str],
+    *,
+    only: Sequence[str],
+    mode: Mode,
+    start: str = "",
+    yes: bool = False,
+    named: str | None = None,
+) -> dict[str, Any]:
+    """Provision servers, after asking; what became of each as an object, {} when they get nothing."""
+    from vmctl.remotes import provisioning
+    from vmctl.remotes.realm import Servers
+
+    roster, hosts = chosen(app, target, patterns)
+    realm = Servers(app.project, roster)
+    work = provisioning.planned(realm, hosts, only, start)
+    if not work:
+        return {}
+    if not mode.check:
+        confirm(app, roster.remote, _question(work, target), yes=yes, named=named)
+    wanted = [host for host in hosts if host.name in work]
+    return provisioning.run(app.workspace, realm, wanted, only=only, mode=mode, start=start).as_object()
+
+
+def _question(work: dict[str, list[str]], target: str) -> str:
+    items = list(dict.fromkeys(name for names in work.values() for name in names))
+    names = ", ".join(work) if len(work) <= MANY else f"{len(work)} servers"
+    return f"Run {', '.join(items)} on {names} of {target}?"
+
+
+def ssh(app: App, target: str, name: str | None, line: str | None, *, tty: bool | None, options: Sequence[str]) -> int:
+    """A shell on a server, or a command there."""
+    from vmctl import process
+    from vmctl.ssh.openssh import OpenSsh
+
+    host = only_server(app, target, name)
+    destination = host.reached()
+    if app.json:
+        if line is None:
+            hint = f"vmctl ssh --target {target} {host.name} -c COMMAND --json"
+            raise UsageError("an interactive shell has no JSON answer", hint=hint)
+        return _answer(app, _captured(host, line))
+    terminal = [] if tty is None else ["-t" if tty else "-T"]
+    argv = destination.argv(*terminal, *options)
+    if line is None:
+        app.close()
+        os.execv(argv[0], argv)  # noqa: S606  a fixed program, arguments as a list
+    status = process.foreground([*argv, line])
+    if status == SSH_FAILED:
+        OpenSsh.connect(destination).close()  # was that ssh or the command? whoever can log in now could log in then
+    return status if status >= 0 else 128 - status
+
+
+def execute(app: App, target: str, name: str, words: Sequence[str]) -> int:
+    """Run a program on one server or on several."""
+    _, hosts = chosen(app, target, [name])
+    if len(hosts) == 1 and not app.json:
+        return ssh(app, target, hosts[0].name, shlex.join(words), tty=None, options=())
+    if len(hosts) == 1:
+        return _answer(app, _captured(hosts[0], words))
+
+    def run(host: Host) -> Completed | VmctlError:
+        from vmctl.ssh.openssh import OpenSsh
+
+        def tell(line: str) -> None:
+            app.console.output(Output(machine=host.name, line=line, source=words[0]))
+
+        try:
+            with OpenSsh.connect(host.reached()) as link:
+                return link.run(words, check=False, on_line=tell)
+        except VmctlError as error:
+            return error
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="vmctl") as pool:
+        ended = dict(zip([host.name for host in hosts], pool.map(run, hosts), strict=True))
+    if failed := [error for error in ended.values() if isinstance(error, VmctlError)]:
+        raise failed[0]
+    statuses = {name: end.status for name, end in ended.items() if not isinstance(end, VmctlError)}
+    app.done({"machines": {name: {"status": status} for name, status in statuses.items()}})
+    return max(statuses.values())
+
+
+def _captured(host: Host, words: str | Sequence[str]) -> Completed:
+    from vmctl.ssh.openssh import OpenSsh
+
+    with OpenSsh.connect(host.reached()) as link:
+        return link.run(words, check=False)
+
+
+def _answer(app: App, completed: Completed) -> int:
+    app.done({"status": completed.status, "stdout": completed.stdout, "stderr": completed.stderr})
+    return completed.status

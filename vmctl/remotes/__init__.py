@@ -1,0 +1,1 @@
+"""Real servers, the targets of ``remotes:``. vmctl provisions them and logs in; it never makes or removes any."""

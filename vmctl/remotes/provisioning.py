@@ -1,0 +1,51 @@
+"""Running the Vmfile's provisioners on the servers of a target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vmctl import provision
+from vmctl.provision import ledger
+from vmctl.remotes.realm import Servers
+from vmctl.remotes.roster import Host
+from vmctl.store import locks
+
+if TYPE_CHECKING:
+    from vmctl.provision.target import Mode, Summary
+    from vmctl.workspace import Workspace
+
+
+def planned(realm: Servers, hosts: Sequence[Host], only: Sequence[str], start: str = "") -> dict[str, list[str]]:
+    """Names of servers → names of the provisioners that each would get, without servers that would get none.
+
+    Raises:
+        UsageError: no provisioner has a name of ``only``.
+    """
+    ledger.check_names(realm.provisioners, [*only, *([start] if start else [])])
+    work = {target.name: ledger.pending(target, None, only=only, start=start) for target in realm.targets(hosts)}
+    return {name: [item.name for item in items] for name, items in work.items() if items}
+
+
+def run(
+    workspace: Workspace,
+    realm: Servers,
+    hosts: Sequence[Host],
+    *,
+    only: Sequence[str],
+    mode: Mode,
+    start: str = "",
+) -> Summary:
+    """Run everything that the servers are to get, done before or not: others may have changed them meanwhile.
+
+    Raises:
+        UsageError, ProvisionFailed, Unreachable: as ``vmctl.provision.run``.
+    """
+    workspace.ensure_id()
+    layout = workspace.layout
+    what = f"target {realm.target}"
+    with locks.hold(layout.target_lock(realm.target), what, timeout=workspace.lock_timeout, report=workspace.report):
+        targets = realm.targets(hosts)
+        return provision.run(
+            realm, targets, layout=layout, only=only, start=start, force=True, mode=mode, report=workspace.report
+        )
