@@ -6,8 +6,9 @@ stands in the machine's settings file, which VirtualBox replaces atomically afte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -19,6 +20,9 @@ from vmctl_virtualbox import states
 from vmctl_virtualbox.machine import Machine
 from vmctl_virtualbox.vboxmanage import COPY_DEADLINE, VBoxManage
 
+HIDDEN = "vmctl-deleted-"
+"""Begins the name of a snapshot that is forgotten, but that VirtualBox can not delete yet: several others, or one
+other and the machine itself, build on it."""
 POSSIBLE = (State.RUNNING, State.PAUSED, State.STOPPED, State.CRASHED)
 NAMESPACE = "{http://www.virtualbox.org/}"
 
@@ -30,6 +34,11 @@ class Kept:
     uuid: str
     snapshot: Snapshot
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether vmctl has forgotten it."""
+        return self.snapshot.name.startswith(HIDDEN)
+
 
 @dataclass(frozen=True)
 class Snapshotter:
@@ -40,7 +49,7 @@ class Snapshotter:
 
     def all(self) -> tuple[Kept, ...]:
         """The snapshots, parents first; of several with one name (a `save --force` was killed) the newest."""
-        kept = read_kept(Path(self.machine.existing()["CfgFile"]))
+        kept = shown(self._kept())
         newest = {each.snapshot.name: each for each in sorted(kept, key=lambda each: each.snapshot.date)}
         return tuple(each for each in kept if newest[each.snapshot.name] is each)
 
@@ -57,7 +66,8 @@ class Snapshotter:
         with interrupt.shielded():
             self.door("snapshot", self.machine.uuid, "take", snapshot, *description, deadline=COPY_DEADLINE)
             for each in older:
-                self._delete(each)
+                self._forget(each)
+            self._try_to_tidy()
         return next(kept.snapshot for kept in self.all() if kept.snapshot.name == snapshot)
 
     def restore(self, snapshot: str) -> None:
@@ -68,20 +78,66 @@ class Snapshotter:
         with interrupt.shielded():
             self.machine.stop_now()
             self.door("snapshot", self.machine.uuid, "restore", kept[-1].uuid)
+            self._try_to_tidy()
 
     def remove(self, snapshot: str) -> None:
         """Forget all snapshots of a name."""
         with interrupt.shielded():
             for each in self._named(snapshot):
-                self._delete(each)
+                self._forget(each)
+            self._tidy()
 
-    def _delete(self, kept: Kept) -> None:
-        """Joining two disks may take its time."""
-        self.door("snapshot", self.machine.uuid, "delete", kept.uuid, deadline=COPY_DEADLINE)
+    def _forget(self, kept: Kept) -> None:
+        """Give it a name that counts as none; deleting it is for ``_tidy``."""
+        self.door("snapshot", self.machine.uuid, "edit", kept.uuid, "--name", f"{HIDDEN}{kept.uuid}")
+
+    def _try_to_tidy(self) -> None:
+        """What can not be put away now will be by the next command; it is no reason to fail."""
+        with suppress(VmctlError):
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Delete what is forgotten and can be deleted; joining two disks may take its time."""
+        while kept := deletable(self._kept()):
+            self.door("snapshot", self.machine.uuid, "delete", kept.uuid, deadline=COPY_DEADLINE)
+
+    def _kept(self) -> tuple[Kept, ...]:
+        return read_kept(Path(self.machine.existing()["CfgFile"]))
 
     def _named(self, snapshot: str) -> list[Kept]:
-        kept = read_kept(Path(self.machine.existing()["CfgFile"]))
-        return sorted((each for each in kept if each.snapshot.name == snapshot), key=lambda each: each.snapshot.date)
+        found = (each for each in self._kept() if each.snapshot.name == snapshot)
+        return sorted(found, key=lambda each: each.snapshot.date)
+
+
+def deletable(kept: Sequence[Kept]) -> Kept | None:
+    """A forgotten snapshot that no more than one thing builds on: another snapshot, or the machine as it is now."""
+    for each in kept:
+        children = sum(other.snapshot.parent == each.snapshot.name for other in kept)
+        if each.is_hidden and children + each.snapshot.current <= 1:
+            return each
+    return None
+
+
+def shown(kept: Sequence[Kept]) -> tuple[Kept, ...]:
+    """Without the forgotten ones: what builds on such a one builds on its parent."""
+    by_name = {each.snapshot.name: each for each in kept}
+
+    def visible(name: str) -> str:
+        while name in by_name and by_name[name].is_hidden:
+            name = by_name[name].snapshot.parent
+        return name
+
+    current = next((visible(each.snapshot.name) for each in kept if each.snapshot.current), "")
+    return tuple(
+        replace(
+            each,
+            snapshot=replace(
+                each.snapshot, parent=visible(each.snapshot.parent), current=each.snapshot.name == current
+            ),
+        )
+        for each in kept
+        if not each.is_hidden
+    )
 
 
 def read_kept(settings: Path) -> tuple[Kept, ...]:

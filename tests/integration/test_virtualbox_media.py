@@ -222,7 +222,7 @@ def test_commands_of_the_user_run_around_a_start(
     assert "pre ü" in door("getextradata", identity.identifier(machine.name), "seen")
 
 
-def test_snapshots_form_a_tree(driver: VirtualBoxDriver, machine: Definition, disk: Disk) -> None:
+def test_snapshots_form_a_tree(driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk) -> None:
     driver.create(machine, disk)
     assert driver.snapshots(machine.name) == ()
     first = driver.save_snapshot(machine.name, "first 'ü'")
@@ -236,9 +236,12 @@ def test_snapshots_form_a_tree(driver: VirtualBoxDriver, machine: Definition, di
         driver.save_snapshot(machine.name, "third")
     again = driver.save_snapshot(machine.name, "third", replace=True)
     assert again.current
-    driver.remove_snapshot(machine.name, "second")
-    driver.remove_snapshot(machine.name, "second")
-    assert [each.name for each in driver.snapshots(machine.name)] == ["first 'ü'", "third"]
+    driver.remove_snapshot(machine.name, "first 'ü'")  # which VirtualBox itself can not, with two on it
+    assert {each.name: each.parent for each in driver.snapshots(machine.name)} == {"second": "", "third": ""}
+    for _ in range(2):
+        driver.remove_snapshot(machine.name, "second")
+        assert [(each.name, each.current) for each in driver.snapshots(machine.name)] == [("third", True)]
+    assert door("snapshot", identity.identifier(machine.name), "list").count("UUID") == 1
     with pytest.raises(WrongState, match="no snapshot"):
         driver.restore_snapshot(machine.name, "second")
     # The disk grows where a snapshot stands below it, too.

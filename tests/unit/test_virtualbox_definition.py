@@ -10,10 +10,12 @@ import pytest
 
 from tests.unit.virtualbox_definition import TAG, definition, nic
 from tests.unit.virtualbox_transcripts import BRIDGED, HOSTONLY, SETTINGS
+from vmctl.driver import Snapshot
 from vmctl.errors import VmctlError
 from vmctl_virtualbox import checks, hardware, identity, knobs, networks, snapshots
 from vmctl_virtualbox.answers import Rule
 from vmctl_virtualbox.knobs import Knobs
+from vmctl_virtualbox.snapshots import HIDDEN, Kept, deletable, shown
 
 OLD_USAGE = "[--nictype<1-N> Am79C970A|Am79C973] [--natpf<1-N> ...]"
 NEW_USAGE = "[--nic-typeN= Am79C970A | Am79C973]"
@@ -210,6 +212,25 @@ def test_snapshots_of_a_settings_file(tmp_path: Path) -> None:
     assert first.date == 1795492380.0
     assert (second.name, second.parent, second.memory, second.current) == ("s2", 'snap "ü', False, False)
     assert third.current
+
+
+def kept(name: str, parent: str = "", *, current: bool = False) -> Kept:
+    return Kept(f"uuid of {name}", Snapshot(name=name, parent=parent, date=0, current=current))
+
+
+def test_a_forgotten_snapshot_is_not_shown_and_goes_as_soon_as_it_can() -> None:
+    gone = f"{HIDDEN}x"
+    tree = (kept("a"), kept(gone, "a", current=True), kept("b", gone), kept("c", gone))
+    assert [(each.snapshot.name, each.snapshot.parent, each.snapshot.current) for each in shown(tree)] == [
+        ("a", "", True),
+        ("b", "a", False),
+        ("c", "a", False),
+    ]
+    assert deletable(tree) is None
+    assert deletable((kept(gone, current=True), kept("b", gone))) is None
+    alone = (kept("a"), kept(gone, "a"), kept("b", gone, current=True))
+    assert deletable(alone) == alone[1]
+    assert deletable((kept("a"), kept("b", "a"))) is None
 
 
 def test_settings_without_snapshots_or_in_pieces(tmp_path: Path) -> None:

@@ -243,8 +243,12 @@ class DriverContract:
         for _ in range(2):
             driver.remove_snapshot(name, "second")
             assert _tree(driver, name) == {FIRST: "", "third": FIRST}
+        driver.restore_snapshot(name, FIRST)
+        driver.save_snapshot(name, "other way")
+        driver.remove_snapshot(name, FIRST)  # with two on it
+        assert _tree(driver, name) == {"third": "", "other way": ""}
+        driver.remove_snapshot(name, "other way")
         driver.restore_snapshot(name, "third")
-        driver.remove_snapshot(name, FIRST)
         driver.remove_snapshot(name, "third")
         assert driver.snapshots(name) == ()
         driver.start(name)
