@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import pexpect  # type: ignore[import-untyped]  # ansible-runner brings it
 import pytest
 
 from tests.cli.harness import Project
@@ -206,3 +207,17 @@ def test_an_existing_inventory_serves_as_it_is(project: Project, servers: SshSer
     existing(project, servers, more="[broken\n")
     ran = project.vmctl("provision", "--target", "staging", "--yes", status=2)
     assert "Ansible can not read the inventory" in ran.err
+
+
+def test_a_person_is_asked_and_a_wrong_name_changes_nothing(project: Project, servers: SshServers, place: Path) -> None:
+    both(project, servers, place, more="    confirm: name\n")
+    vmctl = str(Path(sys.executable).with_name("vmctl"))
+    words = ["provision", "--target", "staging", "web-a", "--only", "note"]
+    for answer, status in (("y", 130), ("staging", 0)):
+        child = pexpect.spawn(vmctl, words, cwd=str(project.root), timeout=60, encoding="utf-8")
+        child.expect_exact("Run note on web-a of staging? Type the target's name to go on")
+        child.sendline(answer)
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == status
+        assert (place / "note").exists() == (status == 0)

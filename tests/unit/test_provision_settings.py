@@ -27,6 +27,13 @@ def test_defaults_make_it_quick_and_rules_make_it_safe(tmp_path: Path) -> None:
     assert found["ANSIBLE_SSH_CONTROL_PATH_DIR"] == "/s"
 
 
+def test_nobody_turns_the_check_of_host_keys_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strict = "-o StrictHostKeyChecking=yes "  # in front, for ssh takes the first value
+    assert told(tmp_path)["ANSIBLE_SSH_ARGS"].startswith(strict)
+    monkeypatch.setenv("ANSIBLE_SSH_ARGS", "-o StrictHostKeyChecking=no")
+    assert told(tmp_path)["ANSIBLE_SSH_ARGS"] == f"{strict}-o StrictHostKeyChecking=no"
+
+
 @pytest.mark.parametrize(("hosts", "forks"), [(1, "5"), (12, "12"), (1000, "50")])
 def test_forks_follow_the_machines(tmp_path: Path, hosts: int, forks: str) -> None:
     assert told(tmp_path, hosts=hosts)["ANSIBLE_FORKS"] == forks
@@ -51,7 +58,7 @@ def test_an_ansible_cfg_wins_over_defaults(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("ANSIBLE_CONFIG", str(tmp_path / path))
     found = told(tmp_path)
     assert "ANSIBLE_FORKS" not in found
-    assert "ANSIBLE_SSH_ARGS" not in found
+    assert found["ANSIBLE_SSH_ARGS"] == "-o StrictHostKeyChecking=yes %(x)s"
     assert "ANSIBLE_PIPELINING" in found
 
 

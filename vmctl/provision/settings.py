@@ -21,6 +21,8 @@ DEFAULTS = {
     "ANSIBLE_PYTHON_INTERPRETER": (("defaults", "interpreter_python"), "auto_silent"),
     "ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS": (("defaults", "force_valid_group_names"), "ignore"),
 }
+SSH_ARGS = ("ssh_connection", "ssh_args")
+STRICT = "-o StrictHostKeyChecking=yes"  # in front of all others, for ssh takes the first value
 LEAST_FORKS = 5  # Ansible's own default
 MOST_FORKS = 50
 
@@ -81,8 +83,10 @@ def environment(
     defaults = {name: value for name, (where, value) in DEFAULTS.items() if where not in said}
     if ("defaults", "forks") not in said:
         defaults["ANSIBLE_FORKS"] = str(min(MOST_FORKS, max(LEAST_FORKS, hosts)))
+    usual = surroundings.get("ANSIBLE_SSH_ARGS") or said.get(SSH_ARGS) or DEFAULTS["ANSIBLE_SSH_ARGS"][1]
     rules = {
         "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_SSH_ARGS": f"{STRICT} {usual}",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
         "ANSIBLE_FORCE_COLOR" if color else "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_NOCOWS": "1",

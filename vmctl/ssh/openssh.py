@@ -78,13 +78,16 @@ class OpenSsh:
         return link
 
     def _open(self) -> None:
-        options = ["-M", "-f", "-N", "-o", "BatchMode=yes", "-o", f"ControlPersist={IDLE}"]
-        options += ["-o", f"ConnectTimeout={CONNECT_TIMEOUT}", "-o", "ServerAliveInterval=15", "-o", "LogLevel=ERROR"]
-        argv = self.destination.argv(*options, "-S", str(self._socket))
+        quiet = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT}", "-o", "LogLevel=ERROR"]
+        master = ["-M", "-f", "-N", "-o", f"ControlPersist={IDLE}", "-o", "ServerAliveInterval=15"]
+        argv = self.destination.argv(*quiet, *master, "-S", str(self._socket))
         try:
             process.run(argv, deadline=PATIENCE)
         except CommandFailed as error:
-            said = error.completed.stderr.strip() or error.brief
+            # A master hides what the ssh to a jump host says; one without it does not.
+            again = [*self.destination.argv(*quiet, "-S", "none", "-T"), "true"]
+            said = process.run(again, check=False, deadline=PATIENCE).stderr.strip()
+            said = said or error.completed.stderr.strip() or error.brief
             name = self.destination.name
             raise Unreachable(f"{name}: ssh could not log in", details=said, hint=self.destination.enter) from error
 
