@@ -3,6 +3,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import json
 import lzma
 import os
 import resource
@@ -15,12 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.unit.box_archives import tarred
 from tests.unit.box_images import MIB, qcow2, raw, write
 from tests.unit.faulty_server import FaultyServer, faulty_server
 from vmctl import boxes, interrupt
-from vmctl.boxes import adding
+from vmctl.boxes import adding, verifying
 from vmctl.boxes.adding import Request, add
 from vmctl.boxes.box import Box
 from vmctl.boxes.checksum import Checksum, ChecksumMismatch
@@ -348,3 +351,46 @@ def test_a_kill_at_any_step_of_adding_leaves_the_old_state_or_the_new_one(home: 
     else:
         pytest.fail("it never came to its end")
     assert seen == {0, 1}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+METADATA = st.fixed_dictionaries(
+    {},
+    optional={
+        "provider": st.sampled_from(["libvirt", "virtualbox", "hyperv"]) | JSON,
+        "format": st.just("qcow2") | JSON,
+        "virtual_size": st.integers(-1, 3) | JSON,
+        "architecture": st.sampled_from(["amd64", "arm64", "unknown", ""]) | JSON,
+        "disks": st.lists(st.fixed_dictionaries({"path": st.sampled_from(["box.img", "b", "../b", "/b"])}), max_size=3),
+    },
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    metadata=METADATA | JSON, cut=st.integers(0, 60_000) | st.none(), flips=st.lists(st.integers(0, 50_000), max_size=3)
+)
+def test_any_box_is_taken_or_refused_and_the_store_is_whole(
+    tmp_path_factory: pytest.TempPathFactory, metadata: object, cut: int | None, flips: list[int]
+) -> None:
+    place = tmp_path_factory.mktemp("fuzz")
+    home = HomeLayout(place / "vmctl")
+    members = {"metadata.json": json.dumps(metadata).encode(), "box.img": qcow2(), "b": qcow2(payload=b"more")}
+    data = bytearray(tarred(members)[:cut])
+    for at in flips:
+        if at < len(data):
+            data[at] ^= 0x41
+    path = write(place / "my.box", bytes(data))
+    taken, refusal = [], ""
+    try:
+        taken = [add(Request(address=str(path)), home)[0]]
+    except VmctlError as error:
+        refusal = str(error)
+    assert taken or str(path) in refusal
+    assert Shelf(home).boxes() == taken
+    assert [verifying.damage(box) for box in taken] == [""] * len(taken)
+    assert list(home.boxes.glob(".new-*")) == []

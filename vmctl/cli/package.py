@@ -54,7 +54,8 @@ def package(
         exported, taken = packaging.take(workspace, name, Path(place))
         contents = _contents(workspace, taken, info=said, include=included, disks=exported.disks,
                              descriptor=exported.descriptor)  # fmt: skip
-        packing.write(contents, target)
+        with packaging.told(app.report, name, "write_box", f"writing {target.name}"):
+            packing.write(contents, target)
     app.done({"changed": True, "machine": name, "path": str(target)}, f"wrote {target}")
 
 

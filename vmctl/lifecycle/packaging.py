@@ -8,6 +8,7 @@ of the project like any other (``NAME.package``), so what a killed vmctl leaves 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from vmctl import interrupt, keys, seed, ssh
 from vmctl.boxes.box import published_line
 from vmctl.driver import Address, Definition, Driver, Exported, Exports, Forward, State, features_of
 from vmctl.errors import UsageError, WrongState
-from vmctl.events import StepDone, StepStarted
+from vmctl.events import Report, StepDone, StepStarted
 from vmctl.lifecycle import definition as definitions
 from vmctl.login import Login
 from vmctl.spec import MachineSpec
@@ -30,7 +31,6 @@ from vmctl.workspace import Machine, Workspace, require_known
 
 SUFFIX = ".package"
 """No machine of a Vmfile can have a dot in its name."""
-STEP = "package"
 OFF = (State.STOPPED, State.CRASHED)
 POWER_OFF = "(sleep 1; poweroff) </dev/null >/dev/null 2>&1 &"
 
@@ -46,9 +46,12 @@ def take(workspace: Workspace, name: str, directory: Path) -> tuple[Exported, Ma
     with workspace.locked([name, name + SUFFIX]):
         (machine,) = workspace.survey([name])
         copy = _Copy(workspace, machine, *_checked(workspace, machine))
-        with _told(workspace, name, f"copying and cleaning {name}"), copy.made():
-            copy.clean()
-            return copy.driver.export(copy.domain, directory), machine
+        report = workspace.report
+        with copy.made():
+            with told(report, name, "clean_copy", "cleaning a copy of it"):
+                copy.clean()
+            with told(report, name, "export", "reading its disks"):
+                return copy.driver.export(copy.domain, directory), machine
 
 
 class _ExportingDriver(Driver, Exports, Protocol):
@@ -69,13 +72,12 @@ def _checked(workspace: Workspace, machine: Machine) -> tuple[Record, _Exporting
 
 
 @contextmanager
-def _told(workspace: Workspace, name: str, what: str) -> Iterator[None]:
-    deadline = Deadline.after(0)
-    started = deadline.clock.monotonic()
-    workspace.report(StepStarted(machine=name, step=STEP, text=what))
+def told(report: Report, machine: str, step: str, text: str) -> Iterator[None]:
+    """Tell that a part of the work begins, and that it ended well."""
+    started = time.monotonic()
+    report(StepStarted(machine=machine, step=step, text=text))
     yield
-    seconds = deadline.clock.monotonic() - started
-    workspace.report(StepDone(machine=name, step=STEP, seconds=seconds, changed=True, text=what))
+    report(StepDone(machine=machine, step=step, seconds=time.monotonic() - started))
 
 
 @dataclass(frozen=True)
