@@ -1,11 +1,17 @@
-"""A plain cloud image, with nothing of vmctl's in it, comes up with the seed alone."""
+"""Boxes that are not as vmctl makes them: a plain cloud image with nothing of vmctl's in it, and two disks."""
 
 from __future__ import annotations
+
+import tarfile
+from pathlib import Path
 
 import pytest
 
 from tests.host import plain_image
-from tests.integration.conftest import ProjectDirectory
+from tests.integration.conftest import ProjectDirectory, volumes
+from vmctl import process
+from vmctl.boxes.shelf import Shelf
+from vmctl.layout import HomeLayout
 from vmctl.spec import GIB
 
 pytestmark = pytest.mark.integration
@@ -33,3 +39,26 @@ def test_a_plain_cloud_image_needs_the_seed_alone(project: ProjectDirectory) -> 
     assert project.ssh("cloud-init status --wait").strip().endswith("status: done")
     project.vmctl("reload")
     assert project.ssh("cat /srv/src/hello; wc -l <~/.ssh/authorized_keys").split() == ["hello", "1"]
+
+
+def test_a_box_with_two_disks(project: ProjectDirectory) -> None:
+    boxes = Shelf(HomeLayout(Path(project.environment["VMCTL_HOME"])))
+    debian = boxes.boxes("debian-12")[0]
+    data = project.root / "data.img"
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", data, "1G"])
+    process.run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x58 0 4k", data])
+    metadata = project.write(
+        "metadata.json", '{"provider": "libvirt", "disks": [{"path": "root.img"}, {"path": "data.img"}]}'
+    )
+    with tarfile.open(project.root / "two.box", "w") as archive:
+        archive.add(metadata, "metadata.json")
+        archive.add(debian.path, "root.img")
+        archive.add(data, "data.img")
+    project.vmctl("box", "add", "two.box", "--name", "two", "--user", "vmctl")
+    project.write("Vmfile", "box: two\nmemory: 768MiB\nsynced_folders: []\nboot_timeout: 600\n")
+    project.vmctl("up")
+    assert project.ssh("sudo head -c4 /dev/vdb; sudo blockdev --getsize64 /dev/vdb") == f"XXXX{GIB}\n"
+    assert len([name for name in volumes() if not name.startswith("base-")]) == 3  # two overlays, the seed
+    assert "several disks" in project.vmctl("snapshot", "save", "one", status=3).err
+    project.vmctl("destroy", "--yes")
+    assert [name for name in volumes() if not name.startswith("base-")] == []
