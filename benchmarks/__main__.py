@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import big_box, boot, startup, store, thousand
+from benchmarks import big_box, boot, provisioning, startup, store, thousand
 from benchmarks.measure import Finding, table
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Finding]]] = {
@@ -25,6 +25,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Finding]]] = {
     "store": lambda place, options: store.measure(place, options.box_home, times=options.rounds),
     "big_box": lambda place, options: big_box.measure(place, times=options.rounds),
     "boot": lambda place, options: boot.measure(place, options.box_home, rounds=options.rounds, times=options.times),
+    "provision": lambda place, options: provisioning.measure(place, options.box_home, rounds=options.rounds),
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.host import community
 from tests.unit.openssh_server import sshd
 from vmctl import interrupt
 from vmctl.boxes import recipe
@@ -58,6 +59,15 @@ def private_host() -> Path:
     if not root:
         pytest.fail("needs the test host: sudo .venv/bin/python tests/host/run.py -- .venv/bin/pytest ...")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def community_collections() -> Path:
+    """The directory that holds ``ansible_collections`` of ansible.posix and community.general."""
+    path = community.place()
+    if not path.is_dir():
+        pytest.fail("needs the community's collections: run `make test`, or scripts/test-parts")
+    return path
 
 
 @pytest.fixture(scope="session")

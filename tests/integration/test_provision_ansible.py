@@ -68,7 +68,7 @@ def test_a_changed_and_an_unchanged_task_are_counted_and_recorded(bench: Bench, 
     assert (place / "one").read_text() == "text"
     assert summary.as_object()["machines"]["one"] == {
         "status": "done", "ok": 2, "changed": 1, "failed": 0, "unreachable": 0, "skipped": 0,
-        "ran": ["site"], "failed_provisioner": None, "not_attempted": [], "not_checked": [],
+        "ran": ["site"], "failed_provisioner": None, "failure": None, "not_attempted": [], "not_checked": [],
         "changed_tasks": [f"write ({bench.root / 'site.yml'}:4)"],
     }  # fmt: skip
     assert bench.needs("one") == []
@@ -122,6 +122,10 @@ def test_a_failed_machine_is_named_and_not_recorded_and_the_other_is(bench: Benc
         "one": Status.DONE, "two": Status.FAILED,
     }  # fmt: skip
     assert (bench.needs("one"), bench.needs("two")) == ([], ["site"])
+    assert caught.value.summary.as_object()["machines"]["two"]["failure"] == {
+        "brief": caught.value.brief, "task": "break it", "place": f"{item.playbook}:7",
+        "message": "non-zero return code\nsome words",
+    }  # fmt: skip
 
 
 def test_after_a_failure_a_machine_gets_nothing_further_and_others_do(bench: Bench, place: Path) -> None:

@@ -40,7 +40,12 @@ def bench(tmp_path: Path, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def begin(bench: Bench, tmp_path: Path) -> subprocess.Popen[bytes]:
     """Start the program, and wait until its playbook sits in a task."""
-    target = bench.machine("one", bench.playbook(LONG.format(place=tmp_path), extra_vars={"secret": "correct-horse"}))
+    target = bench.machine(
+        "one",
+        bench.playbook(
+            LONG.format(place=tmp_path), extra_vars={"secret": "correct-horse"}, env={"TOKEN": "correct-horse"}
+        ),
+    )
     parts = tmp_path / "parts"
     parts.write_bytes(pickle.dumps((bench.realm(), target, bench.layout)))
     child = subprocess.Popen([sys.executable, PROGRAM, parts], start_new_session=True)

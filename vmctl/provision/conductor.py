@@ -169,6 +169,7 @@ class Conductor:
             return
         result.failed = item.name
         result.status = outcome.failure.status
+        result.failure = outcome.failure.as_object()
         if outcome.failure not in self._failures:
             self._failures.append(outcome.failure)
 

@@ -40,6 +40,16 @@ class Failure:
     follows: bool = False
     """Nothing failed here: Ansible gave up because other machines could not be reached."""
     hint: str = ""
+    task: str = ""
+    """Of a playbook: the task that failed."""
+    place: str = ""
+    """FILE:LINE of that task."""
+
+    def as_object(self) -> dict[str, str | None]:
+        """The failure for programs."""
+        return {
+            "brief": self.brief, "task": self.task or None, "place": self.place or None, "message": self.details,
+        }  # fmt: skip
 
     @property
     def status(self) -> Status:

@@ -24,6 +24,7 @@ from vmctl.store import files
 INVENTORY, TARGETS = "inventory.yml", "targets.json"
 GROUP = "vmctl_targets"  # of the hosts that a run with a limit is about
 EXTRA_VARS = Path("env", "extravars")  # where ansible-runner looks for them
+ENVIRONMENT = Path("env", "envvars")  # where it keeps them
 POLL = 0.1  # seconds between looks at the interrupt flag
 OnEvent = Callable[[Tally, Mapping[str, Any]], None]
 
@@ -120,9 +121,10 @@ class _Listener:
         return False
 
     def status(self, status: Mapping[str, Any], runner_config: Any) -> None:
-        """Remove what ansible-runner keeps of the command: its environment may hold secrets."""
+        """Remove what ansible-runner has written of the environment, which may hold secrets."""
         if status.get("status") == "running":
             (Path(runner_config.artifact_dir) / "command").unlink(missing_ok=True)
+            (self._private / ENVIRONMENT).unlink(missing_ok=True)
 
     def stop(self) -> bool:
         """Whether to end the run."""

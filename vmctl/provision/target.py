@@ -115,6 +115,8 @@ class Result:
     """Names of those that an earlier failure kept from running."""
     failed: str = ""
     """Name of the one that failed."""
+    failure: dict[str, str | None] | None = None
+    """Why: ``brief``, ``task`` and ``place`` (of a playbook), ``message``."""
 
 
 @dataclass
@@ -139,6 +141,7 @@ def _object(result: Result) -> dict[str, Any]:
         **dataclasses.asdict(result.counts),
         "ran": list(result.ran),
         "failed_provisioner": result.failed or None,
+        "failure": result.failure,
         "not_attempted": list(result.not_attempted),
         "not_checked": list(result.not_checked),
         "changed_tasks": list(result.changed_tasks),

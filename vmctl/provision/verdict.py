@@ -88,7 +88,9 @@ def _host_failure(item: Ansible, name: str, tally: Tally, realm: Realm) -> Failu
     what = f"task '{task.task}' failed" if task else "a task failed"
     where = f" at {task.place}" if task and task.place else ""
     brief = f"{name}: {what}{where} (provisioner {label(item)})"
-    return Failure(machines=(name,), brief=brief, details=task.message if task else "")
+    if task is None:
+        return Failure(machines=(name,), brief=brief)
+    return Failure(machines=(name,), brief=brief, details=task.message, task=task.task, place=task.place)
 
 
 def _failed_elsewhere(item: Ansible, machines: Sequence[str], hosts: Sequence[str], tally: Tally) -> Failure:
