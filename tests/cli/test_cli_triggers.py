@@ -98,6 +98,7 @@ def test_a_failed_backup_keeps_the_machine(project: Project) -> None:
     assert "Vmfile:6:5) failed: it ended with status 7" in ran.err
     assert "disk full" in ran.err
     assert log(project) == [], "the next one was not run"
+    assert "db: db" not in ran.err
     assert project.states() == {"web": "not created", "db": "running"}
 
 

@@ -106,7 +106,7 @@ class _Run:
             if need.other.name in self.outcome.lost and not need.met(self.outcome)
         ]
         if lost:
-            return f"it depends on {min(lost)}"
+            return f"{min(lost)} depends on it" if self.reverse else f"it depends on {min(lost)}"
         return f"{next(iter(self.outcome.failed))} failed before it" if self._gives_up() else ""
 
 

@@ -82,13 +82,17 @@ class FleetFailed(VmctlError):
     """Several machines failed, or some were not attempted because others failed."""
 
     def __init__(self, outcome: Outcome) -> None:
-        failures = [f"{name}: {error}" for name, error in outcome.failed.items()]
+        failures = [_prefixed(name, str(error)) for name, error in outcome.failed.items()]
         failures += [str(error) for error in outcome.provisioning]
         failures += [f"{name}: not attempted, {why}" for name, why in outcome.skipped.items()]
         super().__init__(_brief(outcome), details="\n".join(failures), hint="vmctl status")
         codes = {_code(error) for error in (*outcome.failed.values(), *outcome.provisioning)}
         self.exit_code = codes.pop() if len(codes) == 1 else 1
         self.outcome = outcome
+
+
+def _prefixed(name: str, text: str) -> str:
+    return text if text.startswith(f"{name}: ") else f"{name}: {text}"
 
 
 def _brief(outcome: Outcome) -> str:

@@ -90,7 +90,7 @@ def _http(connection: Connection, machine: str, url: str, wanted: int | None) ->
                 hint=f"vmctl ssh {machine}",
             )
         status = done.stdout.strip()
-        last[0] = f"the last answer had status {status}" if status.strip("0") else _last_lines(done)
+        last[0] = f"the last answer had status {status}" if status.strip("0") else done.stderr.strip()
         return _fits(status, wanted)
 
     what = f"{url} to answer" + (f" with status {wanted}" if wanted is not None else "")

@@ -10,7 +10,7 @@ from functools import partial
 
 from vmctl import interrupt
 from vmctl.errors import Interrupted, ProvisionFailed, VmctlError
-from vmctl.events import Event, Output, StepDone, StepStarted
+from vmctl.events import Event, Notice, Output, StepDone, StepStarted
 from vmctl.lifecycle import fleet, provisioning, verbs
 from vmctl.lifecycle.job import Job
 from vmctl.lifecycle.up import Options, up
@@ -82,6 +82,8 @@ class Course:
         if not quiet:
             self.suite.phases.append(phase)
         if phase.skipped:
+            if not self.suite.failed:
+                self._report(Notice(text=f"{self.place.name}: {name} skipped: {skipped}"))
             return
         started = time.monotonic()
         self._report(StepStarted(step=STEP, text="" if quiet else f"==> {self.place.name}: {name}"))

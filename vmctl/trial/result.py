@@ -66,6 +66,7 @@ class TrialFailed(VmctlError):
     def __init__(self, suites: Sequence[Suite], *, hint: str = "") -> None:
         failures = [(suite, phase) for suite in suites for phase in suite.failed]
         brief = "; ".join(f"{suite.name}: {phase.name} failed" for suite, phase in failures)
-        details = "\n".join(str(phase.failure) for _, phase in failures)
+        said = [(phase.failure.brief, phase.failure.details) for _, phase in failures if phase.failure]
+        details = "\n".join(part for parts in said for part in parts if part)
         super().__init__(brief, details=details, hint=hint)
         self.data = {"suites": [suite.as_object() for suite in suites]}
