@@ -45,6 +45,11 @@ class Limits:
         """The most that ever work at the same time: one for each processor, within reason, unless said."""
         return self.at_once or min(MOST, max(LEAST, processors()))
 
+    @property
+    def sleepers(self) -> int:
+        """As ``workers``, where machines go down: that is waiting rather than work."""
+        return self.at_once or MOST
+
     def has_room(self, spec: MachineSpec | None, beginning: Iterable[MachineSpec | None]) -> bool:
         """Whether the host's memory allows one more machine to begin beside those that are coming up.
 

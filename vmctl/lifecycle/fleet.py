@@ -73,7 +73,9 @@ class _Run:
 
     def _workers(self) -> int:
         parallel = len(self.fleet) > 1 and all(job.features.parallel for job in self.fleet)
-        return self.limits.workers if parallel else 1
+        if not parallel:
+            return 1
+        return self.limits.sleepers if self.reverse else self.limits.workers
 
     def _has_room(self, job: Job) -> bool:
         if len(self.running) >= self._workers():
