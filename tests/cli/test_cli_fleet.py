@@ -55,9 +55,9 @@ def test_started_is_enough_where_the_vmfile_says_so(project: Project) -> None:
 
 def test_what_failed_provisioning_holds_up_only_who_waits_for_it(project: Project) -> None:
     project.vmfile(
-        "machines:\n  web: {depends_on: {db: provisioned}}\n"
+        "machines:\n  tail: {depends_on: [web]}\n  web: {depends_on: {db: provisioned}}\n"
         "  db: {provision: [{shell: {inline: exit 3}, name: break}]}\n"
-        "  api: {depends_on: [db]}\n  tail: {depends_on: [web]}\n"
+        "  api: {depends_on: [db]}\n"
     )
     ran = project.vmctl("up", "--json", status=4)
     assert ran.answer["outcome"] == {

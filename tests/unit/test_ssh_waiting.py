@@ -261,6 +261,15 @@ def test_something_else_than_ssh_is_named(sshd: Sshd, console: Path, clock: Fast
     assert clock.now - 1000 < waiting.UNSURE + 10
 
 
+def test_a_server_with_too_many_connections_is_given_time(sshd: Sshd, console: Path, clock: FastClock) -> None:
+    def refuse(connection: socket.socket) -> None:
+        connection.sendall(b"Exceeded MaxStartups\r\n")
+
+    with server(refuse) as address, pytest.raises(Unreachable, match="no SSH within 100 s: ") as caught:
+        wait_for(sshd.but(address=address), console=console, clock=clock, timeout=100)
+    assert "something else" not in caught.value.brief
+
+
 def test_a_wrong_host_key_is_told_when_it_stays(sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path) -> None:
     console.write_text(FINISHED)
     known = tmp_path / "known_hosts"

@@ -3,27 +3,7 @@ from xml.etree import ElementTree as ET
 
 from vmctl.errors import VmctlError
 from vmctl.trial import junit
-from vmctl.trial.course import changed_tasks
 from vmctl.trial.result import Phase, Suite, TrialFailed
-
-SAID = """\
-PLAY [all] ****
-TASK [Gathering Facts] ****
-ok: [web]
-TASK [nginx : Install it] ****
-changed: [web]
-changed: [db -> localhost]
-TASK [Start it] ****
-ok: [web]
-RUNNING HANDLER [Restart] ****
-changed: [web] => (item=a)
-PLAY RECAP ****
-web : ok=3 changed=2
-"""
-
-
-def test_tasks_that_changed_something_are_named_with_their_machine() -> None:
-    assert changed_tasks(SAID.splitlines()) == ["web: nginx : Install it", "db: nginx : Install it", "web: Restart"]
 
 
 def suites() -> list[Suite]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vmctl import reach
 from vmctl.driver import State
-from vmctl.errors import LockTimeout, VmctlError
+from vmctl.errors import Interrupted, LockTimeout, VmctlError
 from vmctl.events import Warned
 from vmctl.machines import slug
 from vmctl.store import locks, records
@@ -157,6 +157,8 @@ def _refresh(workspace: Workspace, machine: Machine, block: str, locked: Collect
                 stack.enter_context(locks.hold(path, f"machine {machine.name}", timeout=0))
             connection = stack.enter_context(reach.connect(workspace, machine.name))
             write(connection, block)
+        except Interrupted:
+            raise
         except LockTimeout:
             return  # whoever holds it writes the names too, or the next `up` does
         except VmctlError as error:

@@ -14,7 +14,7 @@ from vmctl.lifecycle import triggers
 from vmctl.lifecycle.job import Job
 from vmctl.lifecycle.outcome import Outcome
 from vmctl.lifecycle.steps import login
-from vmctl.lifecycle.waves import lost_need, waves
+from vmctl.lifecycle.waves import sift, waves
 from vmctl.login import Login
 from vmctl.spec import When
 from vmctl.workspace import Machine, Workspace, require_known
@@ -40,13 +40,7 @@ def run(
     """
     outcome = Outcome()
     for wave in waves(machines):
-        wanted = []
-        for machine in wave:
-            if why := lost_need(machine.spec, outcome.skipped, outcome.unprovisioned):
-                outcome.skipped[machine.name] = why
-            else:
-                wanted.append(machine)
-        provision_wave(workspace, wanted, outcome, only=only, start=start, force=force, mode=mode)
+        provision_wave(workspace, sift(wave, outcome), outcome, only=only, start=start, force=force, mode=mode)
     outcome.raise_failure()
     return outcome.provisioned
 

@@ -10,7 +10,7 @@ from vmctl.lifecycle.capacity import Limits
 from vmctl.lifecycle.job import Job, Step
 from vmctl.lifecycle.outcome import Outcome
 from vmctl.lifecycle.plan import Action, plan
-from vmctl.lifecycle.waves import lost_need, waves
+from vmctl.lifecycle.waves import sift, waves
 from vmctl.spec import Occasion
 from vmctl.workspace import Machine, Workspace
 
@@ -53,11 +53,8 @@ class Rollout:
         chosen = [machine.name for machine in machines]
         blocks = names.present_blocks(self.workspace, machines, restarting=self.steps is not None)
         for number, wave in enumerate(self._waves(machines)):
-            jobs = [
-                Job(self.workspace, machine, names=blocks.get(machine.name, ""))
-                for machine in wave
-                if self._may_begin(machine)
-            ]
+            able = self._able(wave)
+            jobs = [Job(self.workspace, machine, names=blocks.get(machine.name, "")) for machine in able]
             self._bring_up(jobs)
             if number == 0:
                 names.refresh(self.workspace, blocks, locked=chosen)
@@ -67,13 +64,14 @@ class Rollout:
     def _waves(self, machines: Sequence[Machine]) -> list[list[Machine]]:
         return [list(machines)] if self.options.provision is False else waves(machines)
 
-    def _may_begin(self, machine: Machine) -> bool:
-        why = lost_need(machine.spec, self.outcome.lost, self.outcome.unprovisioned)
-        if not why and self._gives_up():
+    def _able(self, wave: Sequence[Machine]) -> list[Machine]:
+        """The machines that can begin, after what has failed so far."""
+        able = sift(wave, self.outcome)
+        if self._gives_up():
             why = f"{min([*self.outcome.failed, *self.outcome.unprovisioned])} failed before it"
-        if why:
-            self.outcome.skipped[machine.name] = why
-        return not why
+            self.outcome.skipped |= {machine.name: why for machine in able}
+            return []
+        return able
 
     def _gives_up(self) -> bool:
         return self.options.fail_fast and bool(self.outcome.failed or self.outcome.provisioning)

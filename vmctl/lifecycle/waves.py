@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from vmctl.lifecycle.outcome import Outcome
 from vmctl.spec import MachineSpec
 from vmctl.workspace import Machine
 
@@ -31,6 +32,18 @@ def _least(spec: MachineSpec | None, number: Mapping[str, int]) -> int:
     """The earliest wave for a machine, given those of the others."""
     needs = [one for one in (spec.depends_on if spec else ()) if one.machine in number]
     return max((number[one.machine] + (one.until == "provisioned") for one in needs), default=0)
+
+
+def sift(wave: Sequence[Machine], outcome: Outcome) -> list[Machine]:
+    """The machines of a wave that can begin; the others are noted as not attempted, with those that depend on them."""
+    able = list(wave)
+    while True:
+        why = {machine.name: lost_need(machine.spec, outcome.lost, outcome.unprovisioned) for machine in able}
+        lost = {name: reason for name, reason in why.items() if reason}
+        if not lost:
+            return able
+        outcome.skipped |= lost
+        able = [machine for machine in able if machine.name not in lost]
 
 
 def lost_need(spec: MachineSpec | None, lost: Collection[str], unprovisioned: Collection[str]) -> str:

@@ -19,9 +19,12 @@ from vmctl.driver import Address
 from vmctl.wait import Clock, SystemClock, pauses
 
 BANNER = b"SSH-"
+BUSY = (b"Exceeded MaxStartups", b"Not allowed at this time")
+"""What OpenSSH says in place of its banner while too many connections (ours, to a slow guest) wait to log in."""
 PEEK = 255
 STAGGER = 1.0  # seconds between a silent try and the next one beside it
 LIFETIME = 8.0  # seconds that one try may stay silent
+RESPITE = 1.0  # seconds without a new try after the server said that there are too many
 SLICE = 0.05  # seconds of waiting between looks
 
 
@@ -117,6 +120,10 @@ class Prober:
             return True
         if said and BANNER.startswith(said):
             self.clock.sleep(SLICE)  # the rest is on its way
+            return False
+        if said.startswith(BUSY):
+            self._failed(one, Stage.BANNER)
+            self._not_before += RESPITE
             return False
         self.stranger = said.decode("ascii", "replace").split("\n")[0].strip()
         self._failed(one, Stage.BANNER)

@@ -22,8 +22,6 @@ from vmctl.workspace import Workspace
 
 STEP = "test"
 COLOR = re.compile(r"\x1b\[[0-9;]*[mK]")
-TASK = re.compile(r"(?:TASK|RUNNING HANDLER) \[(.*)\] \**")
-CHANGED = re.compile(r"changed: \[([^\]]+)\]")
 
 
 class Changed(VmctlError):
@@ -124,16 +122,14 @@ class Course:
         return "" if self._telling() else "there is no playbook, and scripts can not tell what they change"
 
     def _idempotence(self) -> None:
-        assert self._phase is not None  # noqa: S101  it is being performed
         with self._workspace.locked(self._existing()):
             machines = [one for one in self._workspace.survey(self._existing()) if one.observed]
             done = provisioning.run(self._workspace, machines, only=self._telling())
         if done and done["changed"]:
-            rows = done["machines"].items()
-            brief = "provisioning again changed " + ", ".join(
-                f"{row['changed']} on {name}" for name, row in rows if row["changed"]
-            )
-            raise Changed(brief, details="\n".join(changed_tasks(self._phase.output)))
+            rows = {name: row for name, row in done["machines"].items() if row["changed"]}
+            counts = ", ".join(f"{row['changed']} on {name}" for name, row in rows.items())
+            tasks = [f"{name}: {task}" for name, row in rows.items() for task in row["changed_tasks"]]
+            raise Changed(f"provisioning again changed {counts}", details="\n".join(tasks))
 
     def _existing(self) -> tuple[str, ...]:
         return tuple(machine.name for machine in self._workspace.survey() if machine.observed)
@@ -150,17 +146,6 @@ class Course:
                 doomed = [job for job in jobs if job.machine.observed or job.machine.layout.root.exists()]
                 fleet.run(doomed, verbs.DESTROY, reverse=True).raise_failure()
         self.place.remove()
-
-
-def changed_tasks(lines: Sequence[str]) -> list[str]:
-    """The tasks that changed something, by what ansible-playbook printed: "web: Install nginx"."""
-    found, task = [], ""
-    for line in lines:
-        if match := TASK.search(line):
-            task = match[1]
-        elif match := CHANGED.search(line):
-            found.append(f"{match[1].partition(' ')[0]}: {task}")
-    return found
 
 
 def _told(name: str, phase: Phase) -> str:
