@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from tests.cli.harness import Project
 from tests.cli.ssh_servers import SshServers
 from tests.unit.test_provision_listing import agrees, read
+from vmctl import process
 
 PLAYBOOK = """\
 - hosts: webservers
@@ -221,3 +223,13 @@ def test_a_person_is_asked_and_a_wrong_name_changes_nothing(project: Project, se
         child.close()
         assert child.exitstatus == status
         assert (place / "note").exists() == (status == 0)
+
+
+def test_no_hypervisor_is_touched(project: Project, servers: SshServers, place: Path) -> None:
+    both(project, servers, place)
+    words = ["-C", str(project.root), "provision", "--target", "staging", "--yes", "--only", "note"]
+    code = "import sys\nfrom vmctl.cli.running import run\nfrom vmctl.cli.root import cli\n"
+    code += f"assert run(cli, {words!r}) == 0\n"
+    code += "print([name for name in sys.modules if name.startswith(('libvirt', 'vmctl_', 'fake_guests'))])"
+    done = process.run([sys.executable, "-c", code], env={"PYTHONPATH": os.environ["PYTHONPATH"]})
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from vmctl.layout import ProjectLayout
+from vmctl.provision.failure import error
 from vmctl.provision.machines import Machines
 from vmctl.provision.tally import Tally, TaskFailure
-from vmctl.provision.target import Counts
+from vmctl.provision.target import Counts, Result, Summary
 from vmctl.provision.verdict import judge
 from vmctl.spec import Ansible, Project
 
@@ -137,3 +138,11 @@ def test_unreachable_is_not_failed() -> None:
     assert outcome.failure is not None
     assert outcome.failure.unreachable
     assert "refused" in outcome.failure.details
+
+
+def test_what_follows_from_an_unreachable_host_is_not_worse_than_that() -> None:
+    lost = event("runner_on_unreachable", "a", task="x", res={"msg": "refused"})
+    outcomes = judge(ITEM, ["a", "b"], tally(*begun("a"), lost, stats(dark={"a": 1}, ok={"b": 1})), REALM)
+    failures = [outcome.failure for outcome in outcomes if outcome.failure]
+    assert [(one.unreachable, one.follows) for one in failures] == [(True, False), (False, True)]
+    assert error(failures, Summary({"a": Result(), "b": Result()}), REALM).exit_code == 5

@@ -80,6 +80,7 @@ def test_an_unknown_host_key_is_refused_whatever_the_options_say(sshd: Sshd, tmp
     with pytest.raises(Unreachable) as caught:
         OpenSsh.connect(replace(destination(sshd), options=options))
     assert "Host key verification failed" in caught.value.details
+    assert caught.value.hint.startswith("ssh-keyscan HOST")
     assert known.read_text() == ""
 
 

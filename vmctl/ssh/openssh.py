@@ -28,6 +28,10 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 30  # seconds, for ssh itself, with each host on the way
 PATIENCE = 90.0  # seconds until a connection that hangs is given up
 LOST = 255  # ssh's own status when there is no connection
+KEY_REFUSED = "Host key verification failed"
+UNKNOWN_KEY = (
+    "ssh-keyscan HOST    # compare what it prints with the server's own key, then add it to ~/.ssh/known_hosts"
+)
 IDLE = 60  # seconds after which a master ends by itself, should vmctl be killed
 # What is run arrives on standard input, before what it reads: a command line here could be read by everybody.
 REMOTE = "exec sh -c 'eval \"$(dd bs=1 count={length} 2>/dev/null)\"'"
@@ -89,7 +93,8 @@ class OpenSsh:
             said = process.run(again, check=False, deadline=PATIENCE).stderr.strip()
             said = said or error.completed.stderr.strip() or error.brief
             name = self.destination.name
-            raise Unreachable(f"{name}: ssh could not log in", details=said, hint=self.destination.enter) from error
+            hint = UNKNOWN_KEY if KEY_REFUSED in said else self.destination.enter
+            raise Unreachable(f"{name}: ssh could not log in", details=said, hint=hint) from error
 
     @property
     def _socket(self) -> Path:
