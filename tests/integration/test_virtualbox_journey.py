@@ -89,7 +89,8 @@ def test_a_day_with_virtualbox(virtualbox: Installation, project: ProjectDirecto
     project.vmctl("destroy", "--yes")
     nothing_is_left(virtualbox)
 
-    # A machine from that box.
+    # A machine from that box, in another project: to cloud-init, the same machine of the same project is no new one.
+    shutil.rmtree(project.root / ".vmctl")
     project.vmctl("box", "add", str(box), "--name", "made")
     project.write("Vmfile", "box: made\nprovider: virtualbox\nsynced_folders: []\n")
     project.vmctl("up")
