@@ -89,12 +89,11 @@ def test_a_day_with_virtualbox(virtualbox: Installation, project: ProjectDirecto
     project.vmctl("destroy", "--yes")
     nothing_is_left(virtualbox)
 
-    # A machine from that box, in another project: to cloud-init, the same machine of the same project is no new one.
-    shutil.rmtree(project.root / ".vmctl")
-    project.vmctl("box", "add", str(box), "--name", "made")
+    # A machine from that box, whose login user is the one that the exported machine had.
+    project.vmctl("box", "add", str(box), "--name", "made", "--user", "vmctl")
     project.write("Vmfile", "box: made\nprovider: virtualbox\nsynced_folders: []\n")
     project.vmctl("up")
-    assert project.ssh("id -un; cat /etc/mark") == "vagrant\nkept\n"
+    assert project.ssh("id -un; cat /etc/mark") == "vmctl\nkept\n"
     shown = manage(virtualbox, "showvminfo", uuid(domain(project)), "--machinereadable")
     assert 'storagecontrollertype0="VirtioSCSI"' in shown
     assert "memory=512" in shown.splitlines()
