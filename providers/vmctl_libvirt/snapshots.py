@@ -70,10 +70,10 @@ class Snapshotter:
         layer = tree.find(snapshot)
         if layer is None:
             raise WrongState(f"{self.name} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
+        memory = self.storage.memory_path(self.name, layer.id) if layer.memory else ""  # or fail, with nothing changed
         with interrupt.shielded():
             machines.stop(self.connection, self.name, force=True)
             top = self.storage.stack(self.name, secrets.token_hex(4), layer.disk)
-            memory = self.storage.memory_path(self.name, layer.id) if layer.memory else ""
             edit = Edit(disk=top, mark=replace(mark, resume=memory), tree=replace(tree, current=snapshot))
             domain_edit.redefine(self.connection, domain, edit)
             self._try_to_tidy(domain)
