@@ -124,3 +124,28 @@ def test_check_tells_what_would_change_and_changes_nothing(project: Project, tmp
     assert (made.exists(), log.exists()) == (False, False)
     assert project.vmctl("up", "--json").answer["changed"] is True  # a check is not a success to be recorded
     assert (made.exists(), log.exists()) == (True, True)
+
+
+def test_from_begins_in_the_middle_and_each_machine_is_told(project: Project, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    entries = ", ".join(
+        f"{{name: {name}, shell: {{inline: 'echo {name} >> {log}', on: host}}, run: {run}}}"
+        for name, run in (("a", "once"), ("b", "never"), ("c", "once"))
+    )
+    project.vmfile(f"provision: [{entries}]\n")
+    project.vmctl("up", "--no-provision")
+    assert "default: provisioned (2 ok, 2 changed)" in project.vmctl("provision", "--from", "b").out
+    assert log.read_text() == "b\nc\n"
+    assert project.vmctl("up", "--json").answer["provisioned"]["machines"]["default"]["ran"] == ["a"]
+    assert "there is no provisioner 'd'" in project.vmctl("provision", "--from", "d", status=2).err
+
+
+def test_a_password_that_nobody_can_type_is_exit_2_before_anything_runs(project: Project, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    (project.root / "site.yml").write_text(PLAYBOOK % "true")
+    first = f"{{shell: {{inline: 'echo ran >> {log}', on: host}}}}"
+    project.vmfile(f"provision: [{first}, {{ansible: {{playbook: site.yml, ask_become_pass: true}}}}]\n")
+    ran = project.vmctl("up", status=2)
+    assert "error: provisioner 'site' (" in ran.err
+    assert "asks for the password for become, and there is no terminal to ask on" in ran.err
+    assert not log.exists()
