@@ -39,7 +39,7 @@ BOOT_CODE = Path("/usr/lib/syslinux/mbr/mbr.bin")
 
 def image() -> Path:
     """The qcow2 image; made on the first call, which takes a minute."""
-    recipe = "\0".join((SUITE, *OPTIONS, LAYOUT, BOOT, "3"))
+    recipe = "\0".join((SUITE, *OPTIONS, LAYOUT, BOOT, "4"))
     path = cache() / f"plain-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.qcow2"
     cache().mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
@@ -58,6 +58,7 @@ def _build(work: Path) -> Path:
     _run(
         "unshare", "--mount", "--", "mmdebstrap", *OPTIONS, SUITE, tree, MIRROR
     )  # its mounts go with it, also when killed
+    (tree / "etc/fstab").write_text(f"LABEL={LABEL} / ext4 defaults 0 1\n")
     kernel, initrd = (next((tree / "boot").glob(f"{name}-*")) for name in ("vmlinuz", "initrd.img"))
     with disk.open("wb") as stream:
         stream.truncate(SIZE)
