@@ -43,7 +43,7 @@ def test_it_waits_until_the_guest_has_booted_anew_and_mounts_its_folders() -> No
     (outcome,) = rebooting.provision(Reboot(name="restart"), [_target(guest)], ignore)
     assert (outcome.failure, outcome.counts.changed) == (None, 1)
     assert guest.mounted == 2
-    assert guest.link.asked[1].startswith("sudo sh -c (sleep 1;")
+    assert guest.link.asked[1].startswith('sudo sh -c trap "" HUP; (sleep 1;')
 
 
 def _target(guest: Guest) -> Target:

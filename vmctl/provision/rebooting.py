@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from vmctl.ssh.link import Link
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-# In the background and a moment later, so that this connection can end first.
-RESTART = "(sleep 1; if command -v systemctl >/dev/null; then systemctl reboot; else reboot; fi) >/dev/null 2>&1 &"
+# In the background and a moment later, so that this connection can end first; sudo may hang up when it does.
+RESTART = (
+    'trap "" HUP; (sleep 1; if command -v systemctl >/dev/null; then systemctl reboot; else reboot; fi) '
+    "</dev/null >/dev/null 2>&1 &"
+)
 STEP = "reboot"
 
 
