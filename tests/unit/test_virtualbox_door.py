@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.virtualbox_transcripts import LOCKED, NOT_FOUND, NOT_READY, PROGRESS_FAILURE, VERSION_WITHOUT_DRIVER
+from tests.unit.virtualbox_transcripts import (
+    LOCKED,
+    NO_SERVER,
+    NOT_FOUND,
+    NOT_READY,
+    PROGRESS_FAILURE,
+    VERSION_WITHOUT_DRIVER,
+)
 from vmctl import interrupt
 from vmctl.errors import Interrupted
 from vmctl.process import CommandFailed, ProgramMissing
@@ -145,7 +152,7 @@ def test_only_virtualbox_own_code_means_absent(pretender: Pretender, door: VBoxM
     assert not isinstance(caught.value, NotFound)
 
 
-@pytest.mark.parametrize("busy", [LOCKED, NOT_READY])
+@pytest.mark.parametrize("busy", [LOCKED, NOT_READY, NO_SERVER])
 def test_busy_is_asked_again_until_it_is_not(
     pretender: Pretender, door: VBoxManage, clock: StoppedClock, busy: str
 ) -> None:

@@ -96,6 +96,12 @@ VBoxManage: error: The object is not ready
 VBoxManage: error: Details: code E_ACCESSDENIED (0x80070005), component MachineWrap, interface IMachine, callee nsISupports
 """
 
+NO_SERVER = """\
+VBoxManage: error: Failed to create the VirtualBox object!
+VBoxManage: error: Code NS_ERROR_FAILURE (0x80004005) - Operation failed (extended info not available)
+VBoxManage: error: Most likely, the VirtualBox COM server is not running or failed to start.
+"""
+
 PROGRESS_FAILURE = """\
 0%...NS_ERROR_FAILURE
 VBoxManage: error: Failed to create the host-only adapter
