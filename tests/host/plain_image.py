@@ -17,9 +17,12 @@ from tests.host.virtualbox.chroot import MIRROR, cache
 SUITE = "bookworm"
 PACKAGES = (
     "linux-image-cloud-amd64", "systemd-sysv", "systemd-resolved", "udev", "netplan.io", "cloud-init",
-    "cloud-guest-utils", "e2fsprogs", "openssh-server", "sudo", "netbase",
+    "cloud-guest-utils", "locales", "e2fsprogs", "openssh-server", "sudo", "netbase",
 )  # fmt: skip
-OPTIONS = ("--variant=important", "--dpkgopt=path-exclude=/usr/share/doc/*", f"--include={','.join(PACKAGES)}")
+OPTIONS = (
+    "--variant=important", "--dpkgopt=path-exclude=/usr/share/doc/*", f"--include={','.join(PACKAGES)}",
+    '--customize-hook=chroot "$1" systemctl enable systemd-networkd.service',
+)  # fmt: skip
 LABEL = "cloudimg-root"
 MIB = 1024**2
 BOOT_START, BOOT_SIZE, SIZE = 1 * MIB, 127 * MIB, 2048 * MIB

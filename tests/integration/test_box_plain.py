@@ -36,7 +36,6 @@ def test_a_plain_cloud_image_needs_the_seed_alone(project: ProjectDirectory) -> 
     assert project.ssh("hostname -f; cat /srv/src/hello; sudo id -un").split() == ["lone.test", "hello", "root"]
     assert int(project.ssh("df --output=size -B1 / | tail -1")) > 3 * GIB
     assert "192.168.56.77/24" in project.ssh("ip -brief address show eth1")
-    assert project.ssh("cloud-init status --wait").strip().endswith("status: done")
     project.vmctl("reload")
     assert project.ssh("cat /srv/src/hello; wc -l <~/.ssh/authorized_keys").split() == ["hello", "1"]
 
