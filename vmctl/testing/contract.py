@@ -8,18 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from vmctl.driver import Definition, Disk, Driver, Exports, Snapshots, State, Suspends
-from vmctl.errors import VmctlError, WrongState
+from vmctl.driver import Definition, Disk, Driver, Exports, State, Suspends
+from vmctl.errors import VmctlError
+from vmctl.testing.contract_snapshots import PATIENCE, SnapshotContract
 from vmctl.wait import Deadline, until
 
-PATIENCE = 30.0
-"""Seconds for a hypervisor to carry out what it accepted."""
 
-FIRST = "first 'ü' & <co>"
-NOTE = '{"what": ["the \\"core\\" keeps"]}'
-
-
-class DriverContract:
+class DriverContract(SnapshotContract):
     """The suite. Provide these fixtures in the subclass:
 
     Fixtures:
@@ -193,129 +188,6 @@ class DriverContract:
         driver.stop(definition.name, force=True)
         assert driver.states()[definition.name].state is State.STOPPED
 
-    def test_snapshots_of_a_stopped_machine_form_a_tree(
-        self, driver: Driver, definition: Definition, disk: Disk
-    ) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
-        name = definition.name
-        driver.create(definition, disk)
-        assert driver.snapshots(name) == ()
-        first = driver.save_snapshot(name, FIRST, note=NOTE)
-        assert (first.name, first.parent, first.memory, first.current, first.note) == (FIRST, "", False, True, NOTE)
-        driver.save_snapshot(name, "second")
-        driver.restore_snapshot(name, FIRST)
-        assert driver.states()[name].state is State.STOPPED
-        driver.save_snapshot(name, "third")
-        assert _tree(driver, name) == {FIRST: "", "second": FIRST, "third": FIRST}
-        assert [each.name for each in driver.snapshots(name) if each.current] == ["third"]
-        assert driver.snapshots(name)[0].note == NOTE
-        driver.start(name)
-        assert driver.states()[name].state is State.RUNNING
-
-    def test_a_snapshot_is_never_overwritten_unless_told(
-        self, driver: Driver, definition: Definition, disk: Disk
-    ) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
-        name = definition.name
-        driver.create(definition, disk)
-        driver.save_snapshot(name, FIRST, note="old")
-        driver.save_snapshot(name, "second")
-        with pytest.raises(WrongState):
-            driver.save_snapshot(name, FIRST, note="new")
-        assert driver.snapshots(name)[0].note == "old"
-        driver.save_snapshot(name, FIRST, replace=True, note="new")
-        assert _tree(driver, name) == {"second": "", FIRST: "second"}
-        assert [each.note for each in driver.snapshots(name)] == ["", "new"]
-        with pytest.raises(WrongState):
-            driver.restore_snapshot(name, "no such snapshot")
-
-    def test_a_removed_snapshot_leaves_what_builds_on_it(
-        self, driver: Driver, definition: Definition, disk: Disk
-    ) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
-        name = definition.name
-        driver.create(definition, disk)
-        for snapshot in (FIRST, "second", "third"):
-            driver.save_snapshot(name, snapshot)
-        for _ in range(2):
-            driver.remove_snapshot(name, "second")
-            assert _tree(driver, name) == {FIRST: "", "third": FIRST}
-        driver.restore_snapshot(name, FIRST)
-        driver.save_snapshot(name, "other way")
-        driver.remove_snapshot(name, FIRST)  # with two on it
-        assert _tree(driver, name) == {"third": "", "other way": ""}
-        driver.remove_snapshot(name, "other way")
-        driver.restore_snapshot(name, "third")
-        driver.remove_snapshot(name, "third")
-        assert driver.snapshots(name) == ()
-        driver.start(name)
-        assert driver.states()[name].state is State.RUNNING
-
-    def test_a_running_machine_goes_on_after_a_snapshot_and_back_to_it(
-        self, driver: Driver, definition: Definition, disk: Disk
-    ) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
-        name = definition.name
-        driver.create(definition, disk)
-        driver.start(name)
-        kept = driver.save_snapshot(name, FIRST)
-        assert driver.states()[name].state is State.RUNNING
-        for _ in range(2):
-            before = driver.states()[name].run
-            driver.restore_snapshot(name, FIRST)
-            assert driver.states()[name].state is (State.SAVED if kept.memory else State.STOPPED)
-            if kept.memory:
-                with pytest.raises(VmctlError):
-                    driver.update(definition)
-            driver.start(name)
-            assert driver.states()[name].state is State.RUNNING
-            assert driver.states()[name].run != before
-        assert [each.memory for each in driver.snapshots(name)] == [kept.memory]
-        driver.restore_snapshot(name, FIRST)
-        driver.stop(name, force=True)
-        assert driver.states()[name].state is State.STOPPED
-        driver.remove_snapshot(name, FIRST)
-
-    def test_snapshots_of_a_running_machine_can_be_removed(
-        self, driver: Driver, definition: Definition, disk: Disk
-    ) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
-        name = definition.name
-        driver.create(definition, disk)
-        driver.start(name)
-        for snapshot in (FIRST, "second", "third"):
-            driver.save_snapshot(name, snapshot)
-        driver.restore_snapshot(name, "second")
-        driver.start(name)
-        for snapshot in (FIRST, "second", "third"):
-            driver.remove_snapshot(name, snapshot)
-            assert snapshot not in _tree(driver, name)
-            assert driver.states()[name].state is State.RUNNING
-        driver.stop(name, force=True)
-        driver.update(definition)
-        driver.start(name)
-        assert driver.states()[name].state is State.RUNNING
-
-    def test_a_disk_with_snapshots_grows(self, driver: Driver, definition: Definition, disk: Disk) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
-        name = definition.name
-        driver.create(definition, disk)
-        driver.save_snapshot(name, FIRST)
-        spec = dataclasses.replace(definition.spec, disk=disk.virtual_size * 2)
-        driver.update(dataclasses.replace(definition, spec=spec))
-        assert _tree(driver, name) == {FIRST: ""}
-        driver.save_snapshot(name, "larger")
-        driver.restore_snapshot(name, FIRST)
-        driver.update(dataclasses.replace(definition, spec=spec))
-        driver.start(name)
-        assert driver.states()[name].tag == definition.tag
-
     def test_a_clone_is_a_machine_of_its_own(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         if not isinstance(driver, Exports):
             return  # an optional power
@@ -372,10 +244,6 @@ def _variant(definition: Definition, number: int) -> Definition:
         forwards=(),
         nics=(),
     )
-
-
-def _tree(driver: Snapshots, name: str) -> dict[str, str]:
-    return {each.name: each.parent for each in driver.snapshots(name)}
 
 
 def _all_run(driver: Driver, machines: list[Definition]) -> bool:

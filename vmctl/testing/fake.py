@@ -193,20 +193,20 @@ class FakeDriver:
         self._begin("snapshots", name)
         with self._shelf.open() as content:
             machine = _existing(content, name)
-            return tuple(_told(kept, machine) for kept in machine.snapshots)
+            return tuple(machine.told(kept) for kept in machine.snapshots)
 
     def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
         """Written down."""
         self._begin("save_snapshot", name)
         with self._shelf.open() as content:
             machine = _existing(content, name)
-            older = _kept(machine, snapshot)
+            older = machine.kept(snapshot)
             if older and not replace:
                 raise WrongState(f"{name!r} has a snapshot {snapshot!r} already", hint="use another name")
             if machine.state not in (*RUNNING, State.STOPPED, State.CRASHED):
                 raise WrongState(f"the machine {name!r} is {machine.state.value}", hint="vmctl resume")
             if older:
-                _drop(machine, older)
+                machine.drop(older)
             made = FakeSnapshot(
                 name=snapshot,
                 parent=machine.current,
@@ -219,14 +219,14 @@ class FakeDriver:
             )
             machine.snapshots.append(made)
             machine.current = snapshot
-            return _told(made, machine)
+            return machine.told(made)
 
     def restore_snapshot(self, name: str, snapshot: str) -> None:
         """Saved or stopped, with the hardware of then."""
         self._begin("restore_snapshot", name)
         with self._shelf.open() as content:
             machine = _existing(content, name)
-            kept = _kept(machine, snapshot)
+            kept = machine.kept(snapshot)
             if kept is None:
                 raise WrongState(f"{name!r} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
             machine.disk, machine.address, machine.hardware = kept.disk, kept.address, kept.hardware
@@ -238,8 +238,8 @@ class FakeDriver:
         self._begin("remove_snapshot", name)
         with self._shelf.open() as content:
             machine = _existing(content, name)
-            if kept := _kept(machine, snapshot):
-                _drop(machine, kept)
+            if kept := machine.kept(snapshot):
+                machine.drop(kept)
 
     def _begin(self, method: str, machine: str = "") -> None:
         self.calls.append((method, machine))
@@ -268,29 +268,6 @@ def _existing(content: Content, name: str) -> FakeMachine:
     if name not in content.machines:
         raise WrongState(f"there is no machine {name!r}", hint="vmctl up")
     return content.machines[name]
-
-
-def _kept(machine: FakeMachine, snapshot: str) -> FakeSnapshot | None:
-    return next((kept for kept in machine.snapshots if kept.name == snapshot), None)
-
-
-def _drop(machine: FakeMachine, gone: FakeSnapshot) -> None:
-    machine.snapshots.remove(gone)
-    for kept in machine.snapshots:
-        kept.parent = gone.parent if kept.parent == gone.name else kept.parent
-    machine.current = gone.parent if machine.current == gone.name else machine.current
-
-
-def _told(kept: FakeSnapshot, machine: FakeMachine) -> Snapshot:
-    return Snapshot(
-        name=kept.name,
-        parent=kept.parent,
-        date=kept.date,
-        size=0,
-        memory=kept.memory,
-        current=machine.current == kept.name,
-        note=kept.note,
-    )
 
 
 def _observed(machine: FakeMachine) -> Observed:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vmctl.driver import Address, State, Tag
+from vmctl.driver import Address, Snapshot, State, Tag
 from vmctl.store import files
 
 
@@ -47,6 +47,29 @@ class FakeMachine:
     """The snapshot that the present state builds on."""
     image: str = ""
     """Path of the image that it was made from."""
+
+    def kept(self, snapshot: str) -> FakeSnapshot | None:
+        """The snapshot of that name."""
+        return next((each for each in self.snapshots if each.name == snapshot), None)
+
+    def drop(self, gone: FakeSnapshot) -> None:
+        """Forget a snapshot; what builds on it builds on its parent from then on."""
+        self.snapshots.remove(gone)
+        for each in self.snapshots:
+            each.parent = gone.parent if each.parent == gone.name else each.parent
+        self.current = gone.parent if self.current == gone.name else self.current
+
+    def told(self, kept: FakeSnapshot) -> Snapshot:
+        """A snapshot, as a driver tells it."""
+        return Snapshot(
+            name=kept.name,
+            parent=kept.parent,
+            date=kept.date,
+            size=0,
+            memory=kept.memory,
+            current=self.current == kept.name,
+            note=kept.note,
+        )
 
 
 @dataclass
