@@ -51,7 +51,9 @@ def _build(path: Path) -> None:
         raise RuntimeError("unpacking VirtualBox needs root (sudo)")
     part = path.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
-    done = subprocess.run([program, *RECIPE, SUITE, str(part), MIRROR], capture_output=True, text=True, check=False)
+    # Mounts that a killed mmdebstrap would leave in there go with the namespace.
+    argv = ["unshare", "--mount", "--", program, *RECIPE, SUITE, str(part), MIRROR]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"mmdebstrap could not unpack VirtualBox:\n{done.stderr}")
     part.rename(path)
