@@ -1,7 +1,8 @@
-"""A provisioned guest: content of the community, a vault, a role from requirements, a filled-in template."""
+"""A day in the life of a provisioned guest: one boot, visited by everything that provisioning promises."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.integration.conftest import ProjectDirectory
 from vmctl import process
 from vmctl.provision import settings
+from vmctl.wait import Deadline, until
 
 pytestmark = pytest.mark.integration
 
@@ -27,6 +29,8 @@ provision:
     file: {source: motd.j2, destination: /etc/motd, template: true, mode: "0644", owner: root}
     before: community
   - {name: nobody, shell: {inline: exit 1}, when: machine.name != 'default'}
+  - {name: restart, reboot: true, run: never}
+  - {name: inside, run: never, ansible: {playbook: inside.yml, mode: guest, become: true}}
 """
 COMMUNITY = """\
 - hosts: all
@@ -39,12 +43,51 @@ COMMUNITY = """\
     - community.general.sudoers: {name: deploy, user: daemon, commands: /bin/true, validation: absent}
     - community.general.alternatives: {name: editor, path: /bin/true, link: /usr/bin/editor, priority: 1}
 """
+INSIDE = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: note
+      ansible.builtin.copy: {dest: /etc/inside, content: "{{ inventory_hostname }}", mode: "0644"}
+"""
+LONG = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: sit
+      ansible.builtin.shell: "touch /tmp/begun; for i in $(seq 600); do test -e /tmp/go && exit; sleep 0.5; done"
+"""
+ADDED = "  - {name: long, ansible: long.yml}\n"
+
+
+def of_a_run() -> list[str]:
+    """Command lines of processes that a run has started on the host."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"VMCTL_RUN=" in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def stop_in_the_middle(project: ProjectDirectory, number: signal.Signals) -> int:
+    """Have `vmctl up` get a signal while its play sits in a task; its exit status."""
+    child = project.start("up")
+    until(lambda: project.ssh("test -e /tmp/begun && echo yes || true") == "yes\n", Deadline.after(240), "the task")
+    child.send_signal(number)
+    child.communicate(timeout=60)
+    project.ssh("rm -f /tmp/begun")
+    return child.returncode
 
 
 def fill(project: ProjectDirectory, collections: Path) -> None:
     """Write the project's files."""
     project.write("Vmfile", VMFILE % collections)
     project.write("community.yml", COMMUNITY)
+    project.write("inside.yml", INSIDE)
+    project.write("long.yml", LONG)
     project.write("motd.j2", "{{ vars.motto }} on {{ machine.name }}\n")
     project.write("parts/requirements.yml", "roles: [{src: ./role, name: ours}]\n")
     project.write("parts/role/tasks/main.yml", '- copy: {dest: /etc/ours, content: "role", mode: "0644"}\n')
@@ -53,7 +96,7 @@ def fill(project: ProjectDirectory, collections: Path) -> None:
     project.write("group_vars/all.yml", process.run(argv, input="secret: battery-staple\n").stdout)
 
 
-def test_a_guest_gets_what_people_use(project: ProjectDirectory, community_collections: Path) -> None:
+def test_a_day_in_the_life_of_a_provisioned_guest(project: ProjectDirectory, community_collections: Path) -> None:
     fill(project, community_collections)
     result = project.vmctl("up", "--json").answer["provisioned"]["machines"]["default"]
     assert result["ran"] == ["motd", "community"]
@@ -62,3 +105,43 @@ def test_a_guest_gets_what_people_use(project: ProjectDirectory, community_colle
         "it works on default\n[main]\nsecret = battery-staple\nrole7\n"
     )
     assert project.vmctl("up", "--json").answer["changed"] is False
+
+    again = project.vmctl("provision", "--json").answer
+    assert again["changed"] is False, "a second run must change nothing"
+    project.ssh("sudo rm /etc/sysctl.d/vmctl.conf")
+    checked = project.vmctl("provision", "--check", "--diff", "--from", "community", "--json").answer
+    assert [task.split(" (")[0] for task in checked["provisioned"]["machines"]["default"]["changed_tasks"]] == [
+        "ansible.posix.sysctl"
+    ]
+    assert project.ssh("test -e /etc/sysctl.d/vmctl.conf || echo absent") == "absent\n"
+
+    before = project.ssh("cat /proc/sys/kernel/random/boot_id")
+    project.vmctl("provision", "--only", "restart")
+    assert project.ssh("cat /proc/sys/kernel/random/boot_id") != before
+    assert project.ssh("cat /project/inside.yml") == INSIDE
+    assert "nothing to do" in project.vmctl("up").out
+
+    (project.root / "group_vars" / "all.yml").unlink()  # what vmctl brings along opens no vaults
+    inside = project.vmctl("provision", "--only", "inside", "--json").answer
+    assert inside["provisioned"]["machines"]["default"]["changed"] == 1
+    assert project.ssh("cat /etc/inside") == "default"
+
+
+def test_a_play_that_is_stopped_goes_on_at_the_next_up(project: ProjectDirectory) -> None:
+    project.write("Vmfile", "box: debian-12\nprovision:\n  - {name: first, shell: {inline: 'true'}}\n" + ADDED)
+    project.write("long.yml", LONG)
+    project.vmctl("up", "--no-provision")
+    assert stop_in_the_middle(project, signal.SIGKILL) == -signal.SIGKILL
+    assert any("ansible-playbook" in command for command in of_a_run())
+    assert stop_in_the_middle(project, signal.SIGINT) == 128 + signal.SIGINT
+    assert of_a_run() == []
+    project.ssh("touch /tmp/go")
+    answer = project.vmctl("up", "--json").answer
+    assert answer["provisioned"]["machines"]["default"]["ran"] == ["long"]
+    assert list((project.root / ".vmctl" / "runner").glob("*/*")) == []
+
+    project.write("long.yml", LONG.replace("name: sit", "name: sit still"))
+    project.ssh("sudo systemctl stop ssh.service")  # this session goes on, the next one finds nobody
+    ran = project.vmctl("up", "--json", status=5)
+    assert ran.answer["provisioned"]["machines"]["default"]["status"] == "unreachable"
+    assert [path.name for path in (project.root / ".vmctl" / "runner").iterdir()] == ["lock"]
