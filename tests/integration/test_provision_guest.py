@@ -102,7 +102,7 @@ def test_a_day_in_the_life_of_a_provisioned_guest(project: ProjectDirectory, com
     assert result["ran"] == ["motd", "community"]
     assert result["changed"] >= 6
     assert project.ssh("cat /etc/motd; sudo cat /etc/vmctl.ini /etc/ours; cat /proc/sys/vm/swappiness") == (
-        "it works on default\n[main]\nsecret = battery-staple\nrole7\n"
+        "it works on default\n\n[main]\nsecret = battery-staple\nrole7\n"
     )
     assert project.vmctl("up", "--json").answer["changed"] is False
 
@@ -144,4 +144,4 @@ def test_a_play_that_is_stopped_goes_on_at_the_next_up(project: ProjectDirectory
     project.ssh("sudo systemctl stop ssh.service")  # this session goes on, the next one finds nobody
     ran = project.vmctl("up", "--json", status=5)
     assert ran.answer["provisioned"]["machines"]["default"]["status"] == "unreachable"
-    assert [path.name for path in (project.root / ".vmctl" / "runner").iterdir()] == ["lock"]
+    assert {path.name for path in (project.root / ".vmctl" / "runner").iterdir()} == {"lock", "lock.holder"}
