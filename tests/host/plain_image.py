@@ -21,6 +21,8 @@ PACKAGES = (
 )  # fmt: skip
 OPTIONS = (
     "--variant=important", "--dpkgopt=path-exclude=/usr/share/doc/*", f"--include={','.join(PACKAGES)}",
+    # As in Debian's own cloud images: netplan and networkd, without ifupdown, which cloud-init would prefer.
+    '--customize-hook=chroot "$1" apt-get -q -y purge ifupdown',
     '--customize-hook=chroot "$1" systemctl enable systemd-networkd.service',
 )  # fmt: skip
 LABEL = "cloudimg-root"
