@@ -21,7 +21,7 @@ from tests.host.ordinary_user import GID, UID, as_user
 
 ON_HOST = "VMCTL_TEST_HOST"
 VMCTL = Path(sys.executable).with_name("vmctl")
-LONG = 400.0
+LONG = 900.0
 
 
 @pytest.fixture(scope="session")

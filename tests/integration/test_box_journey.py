@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.conftest import ProjectDirectory, domains, volumes
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 SMALL = "memory: 768MiB\nsynced_folders: []\nboot_timeout: 600\n"
 VAGRANTFILE = """

@@ -14,7 +14,7 @@ from vmctl.boxes.shelf import Shelf
 from vmctl.layout import HomeLayout
 from vmctl.spec import GIB
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 VMFILE = """\
 box: plain

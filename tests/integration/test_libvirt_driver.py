@@ -22,7 +22,7 @@ BOOT = 300.0
 GUEST_USER = 1000
 MOUNT = "sudo mkdir -p /project && sudo mount -t virtiofs vmctl0 /project"
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
 class Guest:

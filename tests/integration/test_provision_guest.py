@@ -12,7 +12,7 @@ from vmctl import process
 from vmctl.provision import settings
 from vmctl.wait import Deadline, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 VMFILE = """\
 box: debian-12

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.conftest import ProjectDirectory
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 MACHINE = """\
 box: debian-12
