@@ -63,7 +63,7 @@ def test_three_machines_that_need_each_other(guarded: ProjectDirectory) -> None:
     project.write("guard.sh", "#!/bin/bash\nid -un; hostname; [[ ! -e /root/not-while-this-is-there ]]\n")
     project.write("Vmfile", VMFILE)
 
-    ran = project.vmctl("up", "--json", status=4, timeout=700)
+    ran = project.vmctl("up", "--json", status=4)
     failed = ran.answer
     assert failed["outcome"] == {name: {"result": "done"} for name in ("web", "db", "api")}, failed
     assert failed["provisioned"]["machines"]["api"]["status"] == "failed"
@@ -147,7 +147,7 @@ provision: [{ansible: site.yml}]
 test: {verify: [verify.yml, page.sh, test_page.py]}
 """,
     )
-    ran = project.vmctl("test", "--json", "--junit", "result.xml", timeout=800).answer
+    ran = project.vmctl("test", "--json", "--junit", "result.xml").answer
     (suite,) = ran["suites"]
     phases = {phase["name"]: phase["result"] for phase in suite["phases"]}
     assert phases == dict.fromkeys(

@@ -175,7 +175,7 @@ provision:
   - ansible: {playbook: playbook.yml, groups: {stores: [db]}}
 """,
     )
-    ran = project.vmctl("up", "--json", timeout=700)
+    ran = project.vmctl("up", "--json")
     assert {row["name"]: row["state"] for row in ran.answer["machines"]} == {"web": "running", "db": "running"}
     started = [
         row["machine"] for row in ran.objects() if (row.get("event"), row.get("step")) == ("step-started", "start")
