@@ -6,20 +6,23 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 VMFILE = "Vmfile"
 PROJECT_DIRECTORY = ".vmctl"
 
 
 def home() -> Path:
     """The data directory of vmctl: $VMCTL_HOME, else the XDG data directory's ``vmctl``."""
-    configured = os.environ.get("VMCTL_HOME")
-    return Path(configured).absolute() if configured else platformdirs.user_data_path("vmctl")
+    if configured := os.environ.get("VMCTL_HOME"):
+        return Path(configured).absolute()
+    import platformdirs
+
+    return platformdirs.user_data_path("vmctl")
 
 
 def user_vmfile() -> Path:
     """The user's own defaults, merged below every project's Vmfile."""
+    import platformdirs
+
     return platformdirs.user_config_path("vmctl") / VMFILE
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from vmctl.store import files
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LONGEST = 1024**2  # bytes; the log before this one is kept as vmctl.log.1
 FORMAT = "%(asctime)s %(process)d %(name)s: %(message)s"
@@ -21,7 +22,7 @@ LOGGER = "vmctl"
 class LogFile(logging.Handler):
     """Appends to a private file, which is opened with the first record; a log that can not be kept is done without."""
 
-    def __init__(self, path: Path, headline: str) -> None:
+    def __init__(self, path: Callable[[], Path], headline: str) -> None:
         super().__init__()
         self.path = path
         self.headline = headline
@@ -32,7 +33,7 @@ class LogFile(logging.Handler):
         """Write one record with one call, so that several vmctl do not mix theirs."""
         with contextlib.suppress(OSError):
             if self._descriptor is None:
-                self._descriptor = _opened(self.path)
+                self._descriptor = _opened(self.path())
                 self.emit(logging.makeLogRecord({"name": LOGGER, "msg": self.headline}))
             os.write(self._descriptor, (self.format(record) + "\n").encode(errors="replace"))
 
@@ -45,6 +46,8 @@ class LogFile(logging.Handler):
 
 
 def _opened(path: Path) -> int:
+    from vmctl.store import files
+
     files.make_directory(path.parent)
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > LONGEST:
@@ -53,8 +56,11 @@ def _opened(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def kept(path: Path, headline: str) -> Iterator[None]:
-    """Keep the log at ``path`` for the length of the block; what is logged comes below ``headline``."""
+def kept(path: Callable[[], Path], headline: str) -> Iterator[None]:
+    """Keep the log for the length of the block; what is logged comes below ``headline``.
+
+    ``path`` is asked with the first record: most runs of ``--help`` and the like log nothing, and need not wait for it.
+    """
     logger, handler = logging.getLogger(LOGGER), LogFile(path, headline)
     before = logger.level
     logger.addHandler(handler)

@@ -6,16 +6,18 @@ import itertools
 import logging
 import os
 import signal
+import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vmctl import __version__, interrupt
 from vmctl.cli import log
-from vmctl.console import Console, exit_code
 from vmctl.errors import Interrupted, UsageError, VmctlError, from_os
-from vmctl.layout import HomeLayout, home
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -23,30 +25,37 @@ logger = logging.getLogger(__name__)
 def run(cli: click.Command, argv: Sequence[str]) -> int:
     """Run the command line and return the exit code of DESIGN §8; prints every error exactly once."""
     interrupt.install()
-    console = Console(json="--json" in itertools.takewhile(lambda word: word != "--", argv))
-    layout = HomeLayout(home())
     command_name = next((word for word in argv if word.isalpha()), "")
-    with log.kept(layout.log, f"vmctl {__version__} {command_name}"):
+    with log.kept(_log_path, f"vmctl {__version__} {command_name}"):
         try:
             outcome = cli.main(list(argv), prog_name="vmctl", standalone_mode=False)
             return outcome if isinstance(outcome, int) else 0
         except click.exceptions.Exit as exit_:
             return exit_.exit_code
         except click.exceptions.NoArgsIsHelpError as error:
-            error.show(console.err)
+            error.show(sys.stderr)
             return error.exit_code
         except BrokenPipeError:
             _drop_stdout()
             return 128 + signal.SIGPIPE
         except Exception as error:  # noqa: BLE001  the one place where everything ends
-            return _end(console, error, layout.log)
+            return _end(error, argv)
         except KeyboardInterrupt as error:
-            return _end(console, error, layout.log)
+            return _end(error, argv)
 
 
-def _end(console: Console, error: BaseException, kept: Path) -> int:
+def _log_path() -> Path:
+    from vmctl.layout import HomeLayout, home
+
+    return HomeLayout(home()).log
+
+
+def _end(error: BaseException, argv: Sequence[str]) -> int:
     """Tell why the command failed, and keep the traceback in the log."""
-    known = _meant(error, kept)
+    from vmctl.console import Console, exit_code
+
+    console = Console(json="--json" in itertools.takewhile(lambda word: word != "--", argv))
+    known = _meant(error)
     if known is not error:
         logger.debug("failed", exc_info=error)
     elif not isinstance(known, UsageError | Interrupted):
@@ -58,7 +67,7 @@ def _end(console: Console, error: BaseException, kept: Path) -> int:
     return exit_code(known)
 
 
-def _meant(error: BaseException, kept: Path) -> VmctlError:
+def _meant(error: BaseException) -> VmctlError:
     """The error for the user; what nobody foresaw is a fault of vmctl's, and names the log with the traceback."""
     match error:
         case VmctlError():
@@ -71,6 +80,7 @@ def _meant(error: BaseException, kept: Path) -> VmctlError:
             return UsageError(error.format_message(), hint=hint)
         case OSError():
             return from_os(error)
+    kept = _log_path()
     return VmctlError(
         f"vmctl has a fault: {type(error).__name__}: {error}",
         details=f"The traceback is in {kept}; please report it.",
