@@ -13,6 +13,8 @@ from vmctl.errors import UsageError, VmctlError
 
 GROUP = "vmctl.providers"
 VARIABLE = "VMCTL_PROVIDER"
+EXISTS = "exists there"
+"""Why a machine that exists has its provider."""
 
 Make = Callable[[Host], Driver]
 
@@ -87,9 +89,9 @@ def choose(
                     f"the machine exists under the provider '{existing}', but {reason} asks for '{name}'",
                     hint=f"vmctl destroy, then vmctl up --provider {name}",
                 )
-            return (existing, "exists there") if existing else (name, reason)
+            return (existing, EXISTS) if existing else (name, reason)
     if existing:
-        return existing, "exists there"
+        return existing, EXISTS
     return _first_usable(driver)
 
 

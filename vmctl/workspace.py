@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vmctl import lost, registry
 from vmctl import machines as naming
-from vmctl import registry
 from vmctl.driver import Driver, Host, Observed, State
 from vmctl.errors import UsageError
 from vmctl.events import Report, Warned, ignore
@@ -139,24 +139,41 @@ class Workspace:
         return naming.select([*in_file, *recorded], wanted)
 
     def survey(
-        self, names: Sequence[str] | None = None, *, option: str | None = None, choose: bool = False
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        option: str | None = None,
+        choose: bool = False,
+        seek: bool = False,
     ) -> list[Machine]:
         """Look at machines: one question per provider, however many machines.
 
         Args:
             names: which (None = all of the Vmfile).
             option: the value of --provider.
-            choose: settle which provider a machine that does not exist yet would get.
+            choose: settle which provider a machine that does not exist yet would get; implies ``seek``.
+            seek: look for a machine without a record under all providers, not only under the one that it would get.
 
         Raises:
             VmctlError: a hypervisor could not be asked.
+            UsageError: ``choose``, and a machine exists under another provider than the wanted one.
+            WrongState: ``choose``, and a machine exists that was this project's before its records were removed.
         """
         specs = {spec.name: spec for spec in self.project.machines}
         project = self.id
         told: dict[str, Mapping[str, Observed]] = {}
-        return [
+        machines = [
             self._look(name, specs.get(name), project, told, option=option, choose=choose)
             for name in (specs if names is None else names)
+        ]
+        if not (choose or seek):
+            return machines
+        former = lost.identities(self.layout, self.home)
+        return [
+            machine
+            if machine.observed or machine.record or not (project or former)
+            else self._sought(machine, former, told, option=option, choose=choose)
+            for machine in machines
         ]
 
     def _look(
@@ -173,7 +190,9 @@ class Workspace:
         record = records.load(layout) if project else None
         wanted = spec.provider if spec else "auto"
         provider, reason = wanted, "Vmfile"
-        if choose or record or project:
+        if record and not choose:
+            provider, reason = record.provider, registry.EXISTS
+        elif choose or project:
             existing = record.provider if record else None
             provider, reason = registry.choose(wanted, option=option, existing=existing, driver=self.driver)
         observed, domain = None, record.name if record else ""
@@ -185,6 +204,29 @@ class Workspace:
             name=name, layout=layout, spec=spec, record=record, provider=provider, reason=reason, observed=observed,
             domain=domain or (naming.hypervisor_name(self.root, name, project) if project else ""),
         )  # fmt: skip
+
+    def _sought(
+        self,
+        machine: Machine,
+        former: Collection[str],
+        told: dict[str, Mapping[str, Observed]],
+        *,
+        option: str | None,
+        choose: bool,
+    ) -> Machine:
+        """A machine without a record, looked for under all providers."""
+        lost.ask_others(told, self.driver, self.report)
+        for provider, states in told.items():
+            domain, observed = _find(states, self.id or "", machine.name, "")
+            if observed is None:
+                continue
+            if choose:
+                wanted = machine.spec.provider if machine.spec else "auto"
+                registry.choose(wanted, option=option, existing=provider, driver=self.driver)
+            return replace(machine, provider=provider, reason=registry.EXISTS, observed=observed, domain=domain)
+        if choose:
+            lost.refuse(machine.name, former, told)
+        return machine
 
     @contextlib.contextmanager
     def locked(self, names: Sequence[str]) -> Iterator[None]:

@@ -55,7 +55,7 @@ def project(
     yield Project(root, private_home)
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    for pid in (private_home / "fake").glob("*.pid"):
+    for pid in private_home.glob("*/*.pid"):
         with suppress(ProcessLookupError, ValueError):
             os.kill(int(pid.read_text()), signal.SIGTERM)
     interrupt.clear()

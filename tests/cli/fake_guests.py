@@ -45,9 +45,11 @@ Subsystem sftp internal-sftp
 class FakeGuests(FakeDriver):
     """Fake machines with real SSH servers; state is shared by all processes that use the directory."""
 
+    place = "fake"
+
     def __init__(self, host: Host) -> None:
-        super().__init__(host, directory=host.home / "fake")
-        (host.home / "fake").mkdir(parents=True, exist_ok=True)
+        super().__init__(host, directory=host.home / self.place)
+        self._directory.mkdir(parents=True, exist_ok=True)
         first = 22000 + zlib.crc32(str(host.home).encode()) % 900
         ports.SSH_RANGE = range(first, 23000)  # tests in other directories at the same time take others
         hosts = host.home / "hosts"
@@ -93,7 +95,7 @@ class FakeGuests(FakeDriver):
 
     @property
     def _directory(self) -> Path:
-        return self.host.home / "fake"
+        return self.host.home / self.place
 
     def _config(self, name: str) -> Path:
         return self._directory / f"{name}.sshd"
@@ -107,7 +109,7 @@ class FakeGuests(FakeDriver):
         machine = keys or definition.console.parent
         home = self.host.home / "guests"
         seeded = not home.is_dir()
-        quiet = self.host.home / "fake" / "home"  # never the home of whoever runs the tests
+        quiet = self._directory / "home"  # never the home of whoever runs the tests
         quiet.mkdir(exist_ok=True)
         text = CONFIG.format(
             port=port,
@@ -123,6 +125,13 @@ class FakeGuests(FakeDriver):
         with suppress(FileNotFoundError, ProcessLookupError, ValueError):
             _end_process(int(self._pid(name).read_text()))
         self._pid(name).unlink(missing_ok=True)
+
+
+class OtherGuests(FakeGuests):
+    """A second hypervisor on the same host."""
+
+    name = "otherguests"
+    place = "other"
 
 
 def _programs(home: Path) -> Path:

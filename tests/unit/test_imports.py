@@ -33,7 +33,7 @@ LAYERS = (
         "flock",
     },
     {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},
-    {"lifecycle", "workspace", "machines", "reach", "remotes", "trial"},
+    {"lifecycle", "workspace", "machines", "lost", "census", "reach", "remotes", "trial"},
     {"cli", "testing"},
 )
 """A unit imports units of its own layer and of those before it. ``vmctl`` itself holds nothing but the version."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vmctl.cli.app import App, command
 from vmctl.cli.limits import PARALLEL, limits
+from vmctl.errors import UsageError, VmctlError
+
+if TYPE_CHECKING:
+    from vmctl.census import Seen
+    from vmctl.workspace import Workspace
 
 
 @command()
@@ -15,17 +22,30 @@ from vmctl.cli.limits import PARALLEL, limits
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @PARALLEL
 def destroy(app: App, names: tuple[str, ...], *, yes: bool, parallel: int | None) -> None:
-    """Remove machines, their disks, and everything vmctl made for them. Boxes and your own files stay."""
+    """Remove machines, their disks, and everything vmctl made for them. Boxes and your own files stay.
+
+    The id of a machine that `vmctl list` shows as lost is taken as well.
+    """
+    try:
+        workspace = app.select(names, orphans=True, salvage=True)
+    except VmctlError:
+        if (seen := _lost(app, names)) is None:
+            raise
+        _destroy_lost(app, seen, yes=yes)
+        return
+    _destroy(app, workspace, yes=yes, parallel=parallel)
+
+
+def _destroy(app: App, workspace: Workspace, *, yes: bool, parallel: int | None) -> None:
     from vmctl.lifecycle import fleet, triggers, verbs
     from vmctl.lifecycle import names as naming
     from vmctl.lifecycle.job import Job
 
-    workspace = app.select(names, orphans=True, salvage=True)
     if workspace.id is None:
         app.done({"changed": False, "destroyed": []}, "nothing to destroy")
         return
     with workspace.locked(app.names):
-        jobs = [Job(workspace, machine) for machine in workspace.survey(app.names)]
+        jobs = [Job(workspace, machine) for machine in workspace.survey(app.names, seek=True)]
         doomed = [job for job in jobs if job.machine.observed or job.machine.layout.root.exists()]
         if doomed and not yes:
             _confirm(app, [job.name for job in doomed])
@@ -42,3 +62,47 @@ def destroy(app: App, names: tuple[str, ...], *, yes: bool, parallel: int | None
 
 def _confirm(app: App, names: Sequence[str]) -> None:
     app.confirm(f"destroy {', '.join(names)} and all data in {'them' if len(names) > 1 else 'it'}?", flag="--yes")
+
+
+def _lost(app: App, names: Sequence[str]) -> Seen | None:
+    """The machine that an id means, where its project had a record of it once, and has none any more."""
+    from vmctl import machines as naming
+    from vmctl.census import Census
+
+    if len(names) != 1 or not naming.ID_PATTERN.fullmatch(names[0]) or naming.find_by_id(app.home, names[0]):
+        return None
+    census = Census(app.home, app.report)
+    census.ask(set())
+    found = list(census.with_id(names[0]))
+    if len(found) > 1:
+        raise UsageError(f"the id '{names[0]}' means several machines", hint="vmctl list")
+    for seen in found:
+        _require_lost(app, seen)
+    return found[0] if found else None
+
+
+def _require_lost(app: App, seen: Seen) -> None:
+    """Refuse a machine whose project is alive, here or with somebody else."""
+    from vmctl.store import identity
+
+    tag, root = seen.observed.tag, Path(seen.observed.tag.root)
+    if tag.project not in identity.index(app.home):
+        raise UsageError(
+            f"{seen.domain} belongs to a project that vmctl does not know here, so vmctl does not touch it",
+            details=f"made in {tag.root or '?'}, by another user or from another host",
+        )
+    if tag.root and identity.read(identity.project_layout(root)) == tag.project:
+        raise UsageError(f"{seen.domain} belongs to {root}", hint=f"vmctl -C '{root}' destroy {tag.machine}")
+
+
+def _destroy_lost(app: App, seen: Seen, *, yes: bool) -> None:
+    from vmctl import interrupt
+
+    tag = seen.observed.tag
+    name = f"{tag.machine} ({seen.domain}, made in {tag.root or '?'})"
+    if not yes:
+        _confirm(app, [name])
+    with interrupt.shielded():
+        seen.driver.stop(seen.domain, force=True)
+        seen.driver.destroy(seen.domain)
+    app.done({"changed": True, "destroyed": [tag.machine]}, f"destroyed: {name}")
