@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import pexpect  # type: ignore[import-untyped]  # ansible-runner brings it
 import pytest
 
 from tests.cli.harness import Project
@@ -140,12 +141,66 @@ def test_from_begins_in_the_middle_and_each_machine_is_told(project: Project, tm
     assert "there is no provisioner 'd'" in project.vmctl("provision", "--from", "d", status=2).err
 
 
-def test_a_password_that_nobody_can_type_is_exit_2_before_anything_runs(project: Project, tmp_path: Path) -> None:
-    log = tmp_path / "log"
+def asking(project: Project, log: Path, more: str = "") -> None:
+    """A playbook that asks for two passwords, on two machines of which one waits for the other's provisioning."""
     (project.root / "site.yml").write_text(PLAYBOOK % "true")
     first = f"{{shell: {{inline: 'echo ran >> {log}', on: host}}}}"
-    project.vmfile(f"provision: [{first}, {{ansible: {{playbook: site.yml, ask_become_pass: true}}}}]\n")
-    ran = project.vmctl("up", status=2)
-    assert "error: provisioner 'site' (" in ran.err
-    assert "asks for the password for become, and there is no terminal to ask on" in ran.err
+    entry = f"{{ansible: {{playbook: site.yml, ask_become_pass: true, vault: prompt}}{more}}}"
+    needs = "depends_on: {db: provisioned}"
+    project.vmfile(f"machines: {{db: {{}}, web: {{{needs}}}}}\nprovision: [{first}, {entry}]\n")
+
+
+def typed(project: Project, *words: str) -> pexpect.spawn[str]:
+    """The command in a terminal, with both questions answered."""
+    vmctl = str(Path(sys.executable).with_name("vmctl"))
+    child = pexpect.spawn(vmctl, [*words], cwd=str(project.root), timeout=60, encoding="utf-8")
+    for what in ("the password of the vault 'default'", "the password for become"):
+        child.expect_exact(f"site: {what}: ")
+        assert "running" not in set(project.states().values()) or words[0] != "up"
+        child.sendline("correct-horse")
+    return child
+
+
+def test_a_password_that_nobody_can_type_is_exit_2_before_anything_starts(project: Project, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    asking(project, log)
+    for words in (["up"], ["test"]):
+        ran = project.vmctl(*words, status=2)
+        assert "error: provisioner 'site' (" in ran.err
+        assert "asks for the password of the vault 'default', and there is no terminal to ask on" in ran.err
+    assert set(project.states().values()) == {"not created"}
     assert not log.exists()
+    project.vmctl("up", "--no-provision")
+    project.vmctl("up", "--only", "shell-1")
+    assert log.read_text() == "ran\nran\n"
+
+
+def test_passwords_are_asked_for_first_and_once_and_only_where_they_are_needed(
+    project: Project, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    asking(project, log)
+    child = typed(project, "up")
+    child.expect_exact("db, web are up")
+    child.expect(pexpect.EOF)
+    assert "correct-horse" not in log.read_text()
+    assert "nothing to do" in project.vmctl("up").out
+    (project.root / "site.yml").write_text(PLAYBOOK % "/bin/true")
+    assert "no terminal to ask on" in project.vmctl("up", status=2).err
+    project.vmctl("halt", "web")
+    child = typed(project, "provision", "--changed", "db")
+    child.expect(r"db: provisioned \(1 ok\)")
+    child.expect(pexpect.EOF)
+    assert "no terminal to ask on" in project.vmctl("up", status=2).err
+    assert project.states() == {"db": "running", "web": "stopped"}
+    asking(project, log, more=", run: never")
+    project.vmctl("up")
+    assert "no terminal to ask on" in project.vmctl("up", "--only", "site", status=2).err
+
+
+def test_a_test_asks_once_for_all_its_phases(project: Project, tmp_path: Path) -> None:
+    asking(project, tmp_path / "log")
+    child = typed(project, "test")
+    child.expect_exact("idempotence passed")
+    child.expect_exact("destroy passed")
+    child.expect(pexpect.EOF)

@@ -78,11 +78,13 @@ def on_machines(
 ) -> dict[str, Any]:
     """Provision machines that run; what became of each as an object, {} when nothing was needed."""
     from vmctl.lifecycle import provisioning
+    from vmctl.lifecycle.wish import Wish
 
+    wish = Wish(only=tuple(only), start=start, force=force, mode=mode)
     workspace = app.select(names)
     with workspace.locked(app.names):
         machines = _running(workspace.survey(app.names), named=bool(names))
-        return provisioning.run(workspace, machines, only=only, start=start, force=force, mode=mode)
+        return provisioning.run(workspace, machines, wish)
 
 
 def _told(done: dict[str, Any], *, check: bool) -> str:

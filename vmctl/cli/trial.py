@@ -25,17 +25,22 @@ def test(app: App, names: tuple[str, ...], *, boxes: tuple[str, ...], junit: Pat
     Up and provisioned; provisioned again, which must change nothing; restarted; asked by what `test:` of the Vmfile
     names whether they do their work; destroyed.
     """
+    from vmctl.lifecycle.up import with_dependencies
+    from vmctl.lifecycle.wish import Wish
     from vmctl.trial import Course, TrialFailed, prepare
     from vmctl.trial import junit as report
 
     app.select(names, rising=True)
     project = app.project
+    wish = Wish()
+    tested = with_dependencies(project, app.names)
+    wish.ask_for_new(spec for spec in project.machines if spec.name in tested)
     suites: list[Suite] = []
     kept = []
     wanted: list[BoxRef | None] = [*(_boxes(boxes, app.directory) or project.trial.boxes)]
     for box in wanted or [None]:
         place = prepare(project, box, home=app.home, report=app.report, lock_timeout=app.lock_timeout)
-        suites.append(Course(place, app.names, keep=keep).run())
+        suites.append(Course(place, app.names, keep=keep, passwords=wish.passwords).run())
         kept += [place.root] if keep and suites[-1].failed else []
         if junit:
             report.write(app.directory / junit, project.name, suites)

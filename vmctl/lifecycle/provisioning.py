@@ -15,82 +15,70 @@ from vmctl.lifecycle.job import Job
 from vmctl.lifecycle.outcome import Outcome
 from vmctl.lifecycle.steps import login
 from vmctl.lifecycle.waves import sift, waves
+from vmctl.lifecycle.wish import Wish
 from vmctl.login import Login
 from vmctl.spec import When
 from vmctl.workspace import Machine, Workspace, require_known
 
 
-def run(
-    workspace: Workspace,
-    machines: Sequence[Machine],
-    *,
-    only: Sequence[str] = (),
-    start: str = "",
-    force: bool = False,
-    mode: provision.Mode = provision.Mode(),  # noqa: B008  it is frozen
-) -> dict[str, Any]:
+def run(workspace: Workspace, machines: Sequence[Machine], wish: Wish) -> dict[str, Any]:
     """Run what the machines need, in one go; return the summary for programs, {} when nothing was needed.
 
-    Where a machine waits for another one to be provisioned, it is one go for each wave of machines.
+    Where a machine waits for another one to be provisioned, it is one go for each wave of machines. Passwords are
+    asked for before the first.
 
     Raises:
-        UsageError: no provisioner has a name of ``only``.
+        UsageError: no provisioner has a name that the wish names, or there is no terminal to ask on.
         ProvisionFailed, Unreachable: as ``vmctl.provision.run``.
         FleetFailed: that, and machines were not attempted.
     """
+    provision.check_names(workspace.project.provisioners, wish.names)
+    wish.ask(machine for machine in machines if machine.state is State.RUNNING)
     outcome = Outcome()
     for wave in waves(machines):
-        provision_wave(workspace, sift(wave, outcome), outcome, only=only, start=start, force=force, mode=mode)
+        provision_wave(workspace, sift(wave, outcome), outcome, wish)
     outcome.raise_failure()
     return outcome.provisioned
 
 
-def provision_wave(
-    workspace: Workspace,
-    machines: Sequence[Machine],
-    outcome: Outcome,
-    *,
-    only: Sequence[str],
-    start: str = "",
-    force: bool,
-    mode: provision.Mode = provision.Mode(),  # noqa: B008  it is frozen
-) -> None:
+def provision_wave(workspace: Workspace, machines: Sequence[Machine], outcome: Outcome, wish: Wish) -> None:
     """Run what the machines need, all at once; the result, or the failure, is added to ``outcome``.
 
     Raises:
-        UsageError: no provisioner has a name of ``only``, or an input makes no sense.
+        UsageError: no provisioner has a name that the wish names, or an input makes no sense.
     """
-    provision.check_names(workspace.project.provisioners, [*only, *([start] if start else [])])
-    needy = [
-        machine
-        for machine in machines
-        if machine.spec
-        and machine.state is State.RUNNING
-        and provision.pending(machine.spec, machine.layout, force=force, only=only, start=start)
-    ]
+    provision.check_names(workspace.project.provisioners, wish.names)
+    needy = [machine for machine in machines if _needs_something(machine, wish)]
     needy = [machine for machine in needy if _trigger("before", workspace, machine, outcome)]
     if not needy:
         return
+    _provision(workspace, needy, outcome, wish)
+    for machine in needy:
+        if machine.name not in outcome.unprovisioned:
+            _trigger("after", workspace, machine, outcome)
+
+
+def _needs_something(machine: Machine, wish: Wish) -> bool:
+    running = machine.spec is not None and machine.state is State.RUNNING
+    return running and bool(wish.pending(require_known(machine), machine.layout))
+
+
+def _provision(workspace: Workspace, machines: Sequence[Machine], outcome: Outcome, wish: Wish) -> None:
+    """One run over machines that need something."""
     from vmctl.provision.machines import Machines
 
-    logins = [_login(workspace, machine) for machine in needy]
-    targets = [
-        replace(
-            provision.Target.machine(require_known(machine), login, machine.layout),
-            after_reboot=partial(_share_folders, workspace, machine, login),
-        )
-        for machine, login in zip(needy, logins, strict=True)
-    ]
-    realm = Machines(workspace.project, logins, workspace.layout)
+    logins = [_login(workspace, machine) for machine in machines]
+    targets = [_target(workspace, machine, login) for machine, login in zip(machines, logins, strict=True)]
     try:
         summary = provision.run(
-            realm,
+            Machines(workspace.project, logins, workspace.layout),
             targets,
             layout=workspace.layout,
-            only=only,
-            start=start,
-            force=force,
-            mode=mode,
+            only=wish.only,
+            start=wish.start,
+            force=wish.force,
+            mode=wish.mode,
+            passwords=wish.passwords,
             report=workspace.report,
         )
     except (ProvisionFailed, Unreachable) as error:
@@ -98,9 +86,11 @@ def provision_wave(
         outcome.add_provisioned(error.data.get("provisioned"))
     else:
         outcome.add_provisioned(summary.as_object())
-    for machine in needy:
-        if machine.name not in outcome.unprovisioned:
-            _trigger("after", workspace, machine, outcome)
+
+
+def _target(workspace: Workspace, machine: Machine, login: Login) -> provision.Target:
+    target = provision.Target.machine(require_known(machine), login, machine.layout)
+    return replace(target, after_reboot=partial(_share_folders, workspace, machine, login))
 
 
 def _trigger(when: When, workspace: Workspace, machine: Machine, outcome: Outcome) -> bool:

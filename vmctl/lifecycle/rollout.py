@@ -11,6 +11,8 @@ from vmctl.lifecycle.job import Job, Step
 from vmctl.lifecycle.outcome import Outcome
 from vmctl.lifecycle.plan import Action, plan
 from vmctl.lifecycle.waves import sift, waves
+from vmctl.lifecycle.wish import Wish
+from vmctl.provision import Passwords
 from vmctl.spec import Occasion
 from vmctl.workspace import Machine, Workspace
 
@@ -31,6 +33,13 @@ class Options:
     """Whether nothing new begins once a machine has failed."""
     event: Occasion = "up"
     """What triggers know the command by."""
+    passwords: Passwords = field(default_factory=Passwords)
+    """What the user has typed already."""
+
+    @property
+    def wish(self) -> Wish:
+        """What is wanted of provisioning, where it is wanted."""
+        return Wish(only=self.only, force=bool(self.provision), passwords=self.passwords)
 
 
 @dataclass
@@ -100,5 +109,4 @@ class Rollout:
         from vmctl.lifecycle import provisioning
 
         machines = [job.machine for job in jobs]
-        force = bool(self.options.provision)
-        provisioning.provision_wave(self.workspace, machines, self.outcome, only=self.options.only, force=force)
+        provisioning.provision_wave(self.workspace, machines, self.outcome, self.options.wish)

@@ -67,12 +67,15 @@ def up(
         reload: loads the Vmfile again; called when a box came in, for its defaults lie below the Vmfile's.
 
     Raises:
+        UsageError: a provisioner asks for a password, and there is no terminal; nothing was changed.
         VmctlError: what failed; machines are kept for inspection unless ``destroy_on_error``.
     """
     provision.check_names(workspace.project.provisioners, options.only)
     names = with_dependencies(workspace.project, names)
     with workspace.locked(names):
         machines = workspace.survey(names, option=options.provider, choose=True)
+        if options.provision is not False:
+            options.wish.ask(machines)
         plans = [plan(machine) for machine in machines]
         rollout = Rollout(workspace, options, steps)
         if steps or any(item.action is not Action.NOTHING for item in plans):

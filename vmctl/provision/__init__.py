@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from vmctl.events import Report, ignore
 from vmctl.layout import ProjectLayout
 from vmctl.provision.ledger import check_names, entries, forget, pending, put_back
+from vmctl.provision.passwords import Passwords
 from vmctl.provision.realm import Realm
 from vmctl.provision.target import Counts, Mode, Status, Summary, Target
 
 __all__ = [
     "Counts",
     "Mode",
+    "Passwords",
     "Realm",
     "Status",
     "Summary",
@@ -39,6 +41,7 @@ def run(
     start: str = "",
     force: bool = False,
     mode: Mode = Mode(),  # noqa: B008  it is frozen
+    passwords: Passwords | None = None,
     report: Report = ignore,
     color: bool | None = None,
 ) -> Summary:
@@ -55,6 +58,7 @@ def run(
         start: name of the first provisioner to run; what a host has before it is left out.
         force: run what is done already, too.
         mode: whether to change anything at all.
+        passwords: what the user has typed already; what is missing is asked for before anything runs.
         report: hears what goes on.
         color: whether Ansible's lines carry colours; None = when standard error is a terminal.
 
@@ -66,5 +70,6 @@ def run(
     """
     from vmctl.provision.conductor import Conductor
 
-    conductor = Conductor(realm, tuple(targets), layout, report, color=color, mode=mode)
+    typed = passwords or Passwords()
+    conductor = Conductor(realm, tuple(targets), layout, report, color=color, mode=mode, passwords=typed)
     return conductor.run(only=tuple(only), start=start, force=force)

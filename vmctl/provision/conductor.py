@@ -46,10 +46,10 @@ class Conductor:
     report: Report
     color: bool | None = None
     mode: Mode = field(default_factory=Mode)
+    passwords: Passwords = field(default_factory=Passwords)
     _summary: Summary = field(default_factory=lambda: Summary({}))
     _failures: list[Failure] = field(default_factory=list)
     _around: Surroundings | None = None
-    _passwords: Passwords = field(default_factory=Passwords)
 
     def run(self, *, only: Sequence[str], start: str, force: bool) -> Summary:
         """As ``vmctl.provision.run``."""
@@ -81,7 +81,7 @@ class Conductor:
         match item:
             case Ansible():
                 ansible.check(self.realm, item)
-                self._passwords.ask_for(item)
+                self.passwords.ask_for(item)
             case Shell():
                 shell.check(item)
             case File():
@@ -150,7 +150,7 @@ class Conductor:
                 bench=stack.enter_context(workbench.opened(self.layout)),
                 layout=self.layout,
                 report=self.report,
-                passwords=self._passwords,
+                passwords=self.passwords,
                 color=_color_wanted() if self.color is None else self.color,
             )
         return self._around

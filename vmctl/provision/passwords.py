@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vmctl.errors import UsageError
 from vmctl.provision.failure import label
-from vmctl.spec import Ansible
+from vmctl.spec import Ansible, Provisioner
 
 POLL = 0.05  # seconds between looks for a reader
 
@@ -25,7 +25,11 @@ class Passwords:
 
     _typed: dict[str, str] = field(default_factory=dict, repr=False)
 
-    def ask_for(self, item: Ansible) -> None:
+    def lacks(self, item: Provisioner) -> bool:
+        """Whether the provisioner needs a password that the user has not typed yet."""
+        return not _wanted(item).keys() <= self._typed.keys()
+
+    def ask_for(self, item: Provisioner) -> None:
         """Ask for what the provisioner needs and the user has not typed yet.
 
         Raises:
@@ -48,8 +52,10 @@ class Passwords:
         return {option: self._typed[option] for option in _wanted(item)}
 
 
-def _wanted(item: Ansible) -> dict[str, str]:
+def _wanted(item: Provisioner) -> dict[str, str]:
     """Option (with what comes before the file) → what it is the password of."""
+    if not isinstance(item, Ansible):
+        return {}
     found = {
         f"--vault-id={vault}@": f"the password of the vault '{vault}'" for vault, path in item.vault.items() if not path
     }

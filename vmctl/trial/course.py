@@ -14,6 +14,8 @@ from vmctl.events import Event, Notice, Output, StepDone, StepStarted
 from vmctl.lifecycle import fleet, provisioning, verbs
 from vmctl.lifecycle.job import Job
 from vmctl.lifecycle.up import Options, up
+from vmctl.lifecycle.wish import Wish
+from vmctl.provision import Passwords
 from vmctl.spec import Ansible, File, Verifier
 from vmctl.trial.place import Place, write_vmfile
 from vmctl.trial.result import Phase, Suite
@@ -36,6 +38,8 @@ class Course:
     names: Sequence[str]
     keep: bool = False
     """Whether machines stay when a phase failed."""
+    passwords: Passwords = field(default_factory=Passwords)
+    """What the user has typed already."""
     suite: Suite = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,7 +108,7 @@ class Course:
 
     def _up(self) -> None:
         write_vmfile(self.place)
-        up(self._workspace, self.names, Options())
+        up(self._workspace, self.names, Options(passwords=self.passwords))
 
     def _reboot(self) -> None:
         up(self._workspace, self.names, Options(provision=False, event="reload"), steps=(*verbs.HALT, *verbs.UP))
@@ -124,7 +128,8 @@ class Course:
     def _idempotence(self) -> None:
         with self._workspace.locked(self._existing()):
             machines = [one for one in self._workspace.survey(self._existing()) if one.observed]
-            done = provisioning.run(self._workspace, machines, only=self._telling())
+            wish = Wish(only=tuple(self._telling()), passwords=self.passwords)
+            done = provisioning.run(self._workspace, machines, wish)
         if done and done["changed"]:
             rows = {name: row for name, row in done["machines"].items() if row["changed"]}
             counts = ", ".join(f"{row['changed']} on {name}" for name, row in rows.items())
