@@ -146,6 +146,19 @@ def test_a_failing_task_is_exit_4_and_named(project: Project, servers: SshServer
     assert (run["result"], run["machines"]["web-a"]["failed_provisioner"]) == ("failed", "site")
 
 
+def test_an_unreachable_server_is_told_as_such_in_the_history(
+    project: Project, servers: SshServers, place: Path
+) -> None:
+    both(project, servers, place)
+    servers.stop("db-a")
+    words = ["provision", "--target", "staging", "--yes", "--only", "note"]
+    project.vmctl(*words, status=5)
+    assert project.vmctl("history").out.rstrip().endswith("  unreachable")
+    (project.root / "note.sh").write_text("exit 3\n")
+    project.vmctl(*words, status=4)
+    assert project.vmctl("history").out.rstrip().endswith("  failed, unreachable: db-a")
+
+
 def test_into_servers(project: Project, servers: SshServers, place: Path) -> None:
     both(project, servers, place)
     ran = project.vmctl("ssh", "--target", "staging", "--json", "web-a", "-c", "echo $SERVER_NAME; exit 3", status=3)

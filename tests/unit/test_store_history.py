@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from vmctl.errors import Interrupted, ProvisionFailed
+from vmctl.errors import Interrupted, ProvisionFailed, Unreachable
 from vmctl.layout import ProjectLayout
 from vmctl.provision import record
+from vmctl.provision.failure import Failure, MachinesUnreachable
 from vmctl.provision.machines import Machines
-from vmctl.provision.target import Counts, Mode, Result, Summary
+from vmctl.provision.target import Counts, Mode, Result, Status, Summary
 from vmctl.spec import Project
 from vmctl.store import history
 
@@ -51,15 +52,21 @@ def kept(root: Path, run: object) -> dict[str, object]:
     """The record of one run, whatever it raises."""
     layout = ProjectLayout(root / ".vmctl")
     realm = Machines(Project(root=root, file=root / "Vmfile", machines=()), (), layout)
-    with contextlib.suppress(ProvisionFailed, Interrupted):
+    with contextlib.suppress(ProvisionFailed, Unreachable, Interrupted):
         record.kept(layout, realm, {"a": ["site"], "b": ["site", "note"]}, Mode(), run)  # type: ignore[arg-type]
     return history.read(layout)[-1]
 
 
 def fail() -> Summary:
     error = ProvisionFailed("a: task failed", details="the password is hunter2")
-    error.data["provisioned"] = Summary({"a": Result(counts=Counts(failed=1), failed="site")}).as_object()
+    told = Failure(machines=("a",), brief="a: task failed", details="the password is hunter2", task="task")
+    result = Result(counts=Counts(failed=1), failed="site", failure=told.as_object())
+    error.data["provisioned"] = Summary({"a": result}).as_object()
     raise error
+
+
+def unreachable() -> Summary:
+    raise MachinesUnreachable("a: no route", Summary({"a": Result(status=Status.UNREACHABLE)}))
 
 
 def interrupted() -> Summary:
@@ -73,6 +80,8 @@ def test_how_a_run_ended(tmp_path: Path) -> None:
     )  # fmt: skip
     failed = kept(tmp_path, fail)
     assert (failed["result"], failed["why"]) == ("failed", "a: task failed")
+    assert failed["machines"]["a"]["failure"] == {"brief": "a: task failed", "task": "task", "place": None}  # type: ignore[index]
+    assert kept(tmp_path, unreachable)["result"] == "unreachable"
     assert kept(tmp_path, interrupted)["result"] == "interrupted"
     assert "hunter2" not in (tmp_path / ".vmctl" / "history").read_text()
 

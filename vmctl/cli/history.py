@@ -48,6 +48,8 @@ def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
         result += " (check)"
     elif result == "done":
         result += "" if run.get("changed") else ", nothing changed"
+    elif result == "failed" and (lost := _unreachable(run)):
+        result += f", unreachable: {_some(lost)}"
     return (
         str(run["at"]).replace("T", " ").removesuffix("+00:00") + "Z",
         str(run.get("target") or "machines"),
@@ -56,6 +58,10 @@ def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
         commit or "none",
         result,
     )
+
+
+def _unreachable(run: Mapping[str, Any]) -> list[str]:
+    return [name for name, row in (run.get("machines") or {}).items() if row.get("status") == "unreachable"]
 
 
 def _some(names: Any) -> str:

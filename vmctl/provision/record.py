@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vmctl import interrupt, process
-from vmctl.errors import Interrupted, VmctlError
+from vmctl.errors import Interrupted, Unreachable, VmctlError
 from vmctl.layout import ProjectLayout
 from vmctl.provision.realm import Realm
 from vmctl.provision.target import Mode, Summary
@@ -50,7 +50,8 @@ def kept(
         told = {"result": "interrupted"}
         raise
     except VmctlError as error:
-        told = {"result": "failed", "why": error.brief, **_told(error.data.get("provisioned"))}
+        result = "unreachable" if isinstance(error, Unreachable) else "failed"
+        told = {"result": result, "why": error.brief, **_told(error.data.get("provisioned"))}
         raise
     finally:
         with interrupt.shielded():
@@ -61,7 +62,12 @@ def _told(summary: object) -> dict[str, Any]:
     """What became of each host: no task's output, which may hold a secret."""
     if not isinstance(summary, Mapping):
         return {}
-    return {"changed": summary["changed"], "machines": summary["machines"]}
+    machines = {name: {**row, "failure": _without_output(row["failure"])} for name, row in summary["machines"].items()}
+    return {"changed": summary["changed"], "machines": machines}
+
+
+def _without_output(failure: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if failure is None else {key: value for key, value in failure.items() if key != "message"}
 
 
 def _user() -> str | None:
