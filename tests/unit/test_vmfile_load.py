@@ -213,6 +213,13 @@ def faults(root: Path, text: str) -> list[str]:
     return [str(fault) for fault in caught.value.faults]
 
 
+def test_another_box_for_all_machines_comes_with_its_own_defaults(root: Path) -> None:
+    other = BoxRef(address="other")
+    text = "box: debian-12\nmachines: {a: {}, b: {box: third, cpus: 7}}\n"
+    project = load(root, text, box=other, box_defaults=lambda box: {"cpus": 4, "user": str(box)})
+    assert [(spec.box, spec.cpus, spec.user) for spec in project.machines] == [(other, 4, "other"), (other, 7, "other")]
+
+
 def test_layers_lie_above_each_other(root: Path) -> None:
     user = root / "config" / "vmctl" / "Vmfile"
     user.parent.mkdir(parents=True)

@@ -30,7 +30,7 @@ from vmctl.events import Event, Warned
 from vmctl.layout import VMFILE, HomeLayout, home
 
 if TYPE_CHECKING:
-    from vmctl.spec import Project
+    from vmctl.spec import BoxRef, Project
     from vmctl.vmfile import VmfileInvalid
     from vmctl.workspace import Workspace
 
@@ -199,18 +199,22 @@ class App:
         self.report(Warned(text=text, hint="vmctl validate"))
         return project
 
-    def _load(self, path: Path) -> Project:
+    def with_box(self, box: BoxRef | None) -> Project:
+        """The Vmfile read again, with another box for all machines where one is given."""
+        return self._load(self.vmfile_path(), box)
+
+    def _load(self, path: Path, box: BoxRef | None = None) -> Project:
         from vmctl import vmfile
         from vmctl.boxes import box_defaults
 
         defaults = box_defaults(self.home)
         if not self.locked:
-            return vmfile.load(path, overrides=self.overrides, box_defaults=defaults)
+            return vmfile.load(path, overrides=self.overrides, box_defaults=defaults, box=box)
         from vmctl.boxes import locking
 
         lock = locking.read(locking.path_for(path))
         loaded = vmfile.load(
-            path, overrides=self.overrides, box_defaults=lambda ref: defaults(locking.pinned(ref, lock))
+            path, overrides=self.overrides, box_defaults=lambda ref: defaults(locking.pinned(ref, lock)), box=box
         )
         return locking.pin(loaded, lock)
 

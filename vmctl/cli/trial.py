@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def test(app: App, names: tuple[str, ...], *, boxes: tuple[str, ...], junit: Pat
     kept = []
     wanted: list[BoxRef | None] = [*(_boxes(boxes, app.directory) or project.trial.boxes)]
     for box in wanted or [None]:
-        place = prepare(project, box, home=app.home, report=app.report, lock_timeout=app.lock_timeout)
+        place = prepare(partial(app.with_box, box), home=app.home, report=app.report, lock_timeout=app.lock_timeout)
         suites.append(Course(place, app.names, keep=keep, passwords=wish.passwords).run())
         kept += [place.root] if keep and suites[-1].failed else []
         if junit:

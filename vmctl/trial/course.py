@@ -16,7 +16,7 @@ from vmctl.lifecycle.job import Job
 from vmctl.lifecycle.up import Options, up
 from vmctl.lifecycle.wish import Wish
 from vmctl.provision import Passwords
-from vmctl.spec import Ansible, File, Verifier
+from vmctl.spec import Ansible, File, Project, Verifier
 from vmctl.trial.place import Place, write_vmfile
 from vmctl.trial.result import Phase, Suite
 from vmctl.trial.verify import verify
@@ -107,8 +107,13 @@ class Course:
         self._report(event)
 
     def _up(self) -> None:
-        write_vmfile(self.place)
-        up(self._workspace, self.names, Options(passwords=self.passwords))
+        write_vmfile(self.place, self._workspace.project)
+        up(self._workspace, self.names, Options(passwords=self.passwords), reload=self._reload)
+
+    def _reload(self) -> Project:
+        project = self.place.read()
+        write_vmfile(self.place, project)
+        return project
 
     def _reboot(self) -> None:
         up(self._workspace, self.names, Options(provision=False, event="reload"), steps=(*verbs.HALT, *verbs.UP))

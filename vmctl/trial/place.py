@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmctl.events import Report
 from vmctl.layout import VMFILE, HomeLayout
 from vmctl.machines import slug
-from vmctl.spec import BoxRef, MachineSpec, Project
+from vmctl.spec import MachineSpec, Project
 from vmctl.store import files, identity, locks
 from vmctl.vmfile import effective, to_yaml
 from vmctl.workspace import Workspace
@@ -28,6 +28,8 @@ class Place:
     root: Path
     """Its directory; `vmctl -C` works there while its machines exist."""
     workspace: Workspace
+    read: Callable[[], Project]
+    """Reads the Vmfile again: a box that came in may have defaults."""
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -45,27 +47,29 @@ class Place:
             identity.forget(project, self.workspace.home)
 
 
-def prepare(
-    project: Project, box: BoxRef | None, *, home: HomeLayout, report: Report, lock_timeout: float | None
-) -> Place:
-    """The place for testing a project, with another box for all machines where one is given.
+def prepare(read: Callable[[], Project], *, home: HomeLayout, report: Report, lock_timeout: float | None) -> Place:
+    """The place for testing a project, which ``read`` gives.
 
     Ports of the host that the Vmfile names belong to the user's own machines: a test gets free ones.
     """
-    boxes = {str(spec.box) for spec in project.machines} if box is None else {str(box)}
+
+    def read_apart() -> Project:
+        project = read()
+        return dataclasses.replace(project, machines=tuple(map(_apart, project.machines)))
+
+    project = read_apart()
+    boxes = {str(spec.box) for spec in project.machines}
     name = boxes.pop() if len(boxes) == 1 else AS_WRITTEN
-    machines = tuple(_apart(spec, box) for spec in project.machines)
-    tested = dataclasses.replace(project, machines=machines)
     directory = identity.project_layout(project.root).trials / f"{slug(project.root)}-{slug(Path(name))}"
-    workspace = Workspace(tested, home=home, report=report, lock_timeout=lock_timeout, state=directory)
-    return Place(name, directory, workspace)
+    workspace = Workspace(project, home=home, report=report, lock_timeout=lock_timeout, state=directory)
+    return Place(name, directory, workspace, read_apart)
 
 
-def _apart(spec: MachineSpec, box: BoxRef | None) -> MachineSpec:
+def _apart(spec: MachineSpec) -> MachineSpec:
     ports = tuple(dataclasses.replace(port, host=None) for port in spec.ports)
-    return dataclasses.replace(spec, ports=ports, box=box or spec.box)
+    return dataclasses.replace(spec, ports=ports)
 
 
-def write_vmfile(place: Place) -> None:
+def write_vmfile(place: Place, project: Project) -> None:
     """Write what the machines are, for commands in the place's directory."""
-    files.write(place.root / VMFILE, to_yaml(effective(place.workspace.project)))
+    files.write(place.root / VMFILE, to_yaml(effective(project)))

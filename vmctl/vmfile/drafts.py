@@ -33,6 +33,14 @@ ELSEWHERE = ("provision", "machines", "count", "for_each", *TOP_ONLY)
 """Keys of the top level and of machines that are read by other means than layers."""
 
 
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """What boxes say of machines made from them, and the box that all are made from in place of their own."""
+
+    defaults: BoxDefaults
+    instead: BoxRef | None = None
+
+
 @dataclass(slots=True)
 class Draft:
     """One machine while it is being read. A key whose value was rejected has a node but no value."""
@@ -56,7 +64,7 @@ class Drafter:
     """The user's Vmfile and the top level, merged."""
     provision: Node | None
     """The top level's provisioners."""
-    box_defaults: BoxDefaults
+    boxes: Boxes
     targets: tuple[str, ...] = ()
     """The names below ``remotes:``."""
     memory: dict[tuple[str, int], Any] = field(default_factory=dict)
@@ -93,7 +101,7 @@ class Drafter:
         node = own.get("box") or self.outer.get("box")
         if node is not None:
             box: BoxRef | None = self._read("box", MACHINE["box"].kind, node, at)
-            return box
+            return self.boxes.instead or box
         where = " (here or at the top level)" if group.key.path else ""
         self.faults.add(group.key.place, group.key.path, f"the key 'box' is missing{where}")
         return None
@@ -102,7 +110,7 @@ class Drafter:
         if box is None:
             return {}
         if box not in self.defaults:
-            table = from_plain(self.box_defaults(box), Source(f"box {box}", Path(self.scope["project"]["root"])))
+            table = from_plain(self.boxes.defaults(box), Source(f"box {box}", Path(self.scope["project"]["root"])))
             assert isinstance(table, Table)  # noqa: S101  it was made from a mapping
             self.defaults[box] = {key: entry.value for key, entry in table.entries.items()}
         return self.defaults[box]

@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import Any
 
 from vmctl import layout
-from vmctl.spec import File, Folder, MachineSpec, Place, Project, Provisioner, ServerProvisioner, Trial
+from vmctl.spec import BoxRef, File, Folder, MachineSpec, Place, Project, Provisioner, ServerProvisioner, Trial
 from vmctl.vmfile import addresses, checks, compose, server_provision
 from vmctl.vmfile import remotes as remote_keys
-from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Draft, Drafter, Layer, machine_layer, merged, places
+from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Boxes, Draft, Drafter, Layer, machine_layer, merged, places
 from vmctl.vmfile.faults import Faults, Rejected, suggest
 from vmctl.vmfile.folders import DEFAULT_GUEST
 from vmctl.vmfile.groups import groups, references
@@ -41,6 +41,7 @@ def load(
     overrides: Mapping[str, str] = NOTHING,
     environ: Mapping[str, str] | None = None,
     box_defaults: BoxDefaults = no_defaults,
+    box: BoxRef | None = None,
 ) -> Project:
     """Read and check a Vmfile.
 
@@ -49,6 +50,7 @@ def load(
         overrides: ``--set``: dotted path below ``vars`` → value as typed.
         environ: the environment (``env`` in expressions, VMCTL_VAR_name); None = the process's own.
         box_defaults: what a box says of the machines made from it, with the keys of a Vmfile's machine.
+        box: what all machines are made from, in place of what the Vmfile says.
 
     Raises:
         VmfileInvalid: with every fault, sorted by place.
@@ -59,7 +61,8 @@ def load(
     faults = Faults()
     try:
         top, user = _tables(file, faults)
-        project = _project(file, top, user, faults, overrides=overrides, environ=environ, box_defaults=box_defaults)
+        boxes = Boxes(box_defaults, box)
+        project = _project(file, top, user, faults, overrides=overrides, environ=environ, boxes=boxes)
     except Rejected:
         project = None
     faults.raise_any()
@@ -105,7 +108,7 @@ def _project(
     *,
     overrides: Mapping[str, str],
     environ: Mapping[str, str],
-    box_defaults: BoxDefaults,
+    boxes: Boxes,
 ) -> Project:
     _check_top_keys(top, faults)
     _check_user_keys(user, faults)
@@ -117,7 +120,7 @@ def _project(
     at = Reading(faults, Templates(faults, scope).render, targets=targets)
     variables.reading = at
     values = variables.all()
-    drafts, outer = _drafts(top, user, scope, at, box_defaults)
+    drafts, outer = _drafts(top, user, scope, at, boxes)
     message = _top_value("message", (top,), at)
     parallel = _top_value("parallel", (top, user), at)
     triggers = _top_value("triggers", (top,), at)
@@ -150,9 +153,7 @@ def _for_servers(top: Table, scope: Mapping[str, Any], at: Reading) -> tuple[Ser
     return server_provision.for_servers(top, found, scope, at.faults, at.targets)
 
 
-def _drafts(
-    top: Table, user: Table, scope: Mapping[str, Any], at: Reading, box_defaults: BoxDefaults
-) -> tuple[list[Draft], Layer]:
+def _drafts(top: Table, user: Table, scope: Mapping[str, Any], at: Reading, boxes: Boxes) -> tuple[list[Draft], Layer]:
     """All machines, checked against each other, and what the layers outside of machines say."""
     found = groups(top, at)
     for group in found:
@@ -164,7 +165,7 @@ def _drafts(
         names=at.names,
         outer=merged(machine_layer(user), machine_layer(top)),
         provision=top.get("provision"),
-        box_defaults=box_defaults,
+        boxes=boxes,
         targets=at.targets,
     )
     drafts = [draft for group in found for draft in drafter.drafts(group)]
