@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +41,13 @@ LAYERS = (
 )
 """A unit imports units of its own layer and of those before it. ``vmctl`` itself holds nothing but the version."""
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
+MODULE_OF = {
+    "ansible-core": "ansible",
+    "backports-zstd": "backports",
+    "libvirt-python": "libvirt",
+    "pyyaml": "yaml",
+}
+"""Libraries whose module has another name."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,30 @@ def _of(package: str) -> list[Module]:
 def test_every_source_root_was_read() -> None:
     packages = {module.name.partition(".")[0] for module in MODULES}
     assert packages == {"vmctl", *PROVIDERS, "vmctl_boxes", "vmctl_playbooks"}
+
+
+def test_every_imported_library_is_declared_and_none_for_nothing() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    needed = _declared(project["project"]["dependencies"])
+    for extra in project["project"]["optional-dependencies"].values():
+        needed |= _declared(extra)
+    assert _libraries(MODULES) == needed
+    paths = [path for folder in ("tests", "scripts", "benchmarks") for path in (REPOSITORY / folder).rglob("*.py")]
+    own = {path.stem for path in paths} | {"tests", "scripts", "benchmarks"}
+    trees = [Module("", path, ast.parse(path.read_text(), str(path))) for path in paths]
+    assert _libraries(trees) - own - needed - _declared(project["dependency-groups"]["dev"]) == set()
+
+
+def _declared(requirements: Iterable[str]) -> set[str]:
+    """The top-level modules that requirements bring: of "backports-zstd>=1; python_version < '3.14'", "backports"."""
+    names = {re.split(r"[ <>=~!;\[]", requirement)[0] for requirement in requirements}
+    return {MODULE_OF.get(name, name.replace("-", "_")) for name in names}
+
+
+def _libraries(modules: Iterable[Module]) -> set[str]:
+    own = {module.name.partition(".")[0] for module in MODULES}
+    tops = {name.partition(".")[0] for module in modules for _, name in module.imports()}
+    return tops - own - set(sys.stdlib_module_names) - {"compression"}  # Python 3.14 has it
 
 
 def test_every_unit_has_a_layer() -> None:
