@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.harness import Project
+from vmctl.wait import Deadline, until
 
 VMCTL = Path(sys.executable).with_name("vmctl")
 EVENTS = "[up, halt, suspend, resume, reload, destroy, provision]"
@@ -131,15 +132,18 @@ def test_a_failed_trigger_stops_provisioning_of_its_machine(project: Project) ->
     assert len(log(project)) == 1
 
 
-def test_ctrl_c_ends_what_a_trigger_runs(project: Project) -> None:
-    project.vmfile("triggers: [{before: up, on_error: continue, run: {inline: 'echo $$; sleep 60; echo no'}}]\n")
+@pytest.mark.parametrize("where", ["before: up", "after: up, on: guest"])
+def test_ctrl_c_ends_what_a_trigger_runs(project: Project, where: str) -> None:
+    project.vmfile(f"triggers: [{{{where}, on_error: continue, run: {{inline: 'echo $$; sleep 60; echo no'}}}}]\n")
     argv = [str(VMCTL), "-C", str(project.root), "up", "--json"]
-    child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=os.environ.copy(), start_new_session=True)
     assert child.stdout is not None
     pid = next(row["line"] for row in map(json.loads, child.stdout) if row["event"] == "output")
     child.send_signal(signal.SIGINT)
     out, _ = child.communicate(timeout=20)
     assert child.returncode == 130
     assert json.loads(out.splitlines()[-1])["brief"] == "interrupted"
-    assert not Path(f"/proc/{pid}").exists()
-    assert project.states() == {"default": "not created"}
+    until(lambda: not Path(f"/proc/{pid}").exists(), Deadline.after(5), "the end of what the trigger runs")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(child.pid, 0)
+    assert project.states() == {"default": "running" if "guest" in where else "not created"}

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,8 @@ import pytest
 
 from tests.integration.provision_bench import Bench
 from tests.unit.openssh_server import Sshd, sshd
+from vmctl.provision import settings
+from vmctl.spec import Ansible
 from vmctl.wait import Deadline, until
 
 __all__ = ["sshd"]
@@ -38,14 +43,19 @@ def bench(tmp_path: Path, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> Iterat
     (tmp_path / "begun").unlink(missing_ok=True)  # the task in the guest goes on until then
 
 
-def begin(bench: Bench, tmp_path: Path) -> subprocess.Popen[bytes]:
-    """Start the program, and wait until its playbook sits in a task."""
-    target = bench.machine(
-        "one",
-        bench.playbook(
-            LONG.format(place=tmp_path), extra_vars={"secret": "correct-horse"}, env={"TOKEN": "correct-horse"}
-        ),
+def playbook(bench: Bench, tmp_path: Path, **options: str) -> Ansible:
+    """A playbook that sits in a task, with secrets."""
+    return bench.playbook(
+        LONG.format(place=tmp_path),
+        extra_vars={"secret": "correct-horse"},
+        env={"TOKEN": "correct-horse"},
+        **options,
     )
+
+
+def begin(bench: Bench, tmp_path: Path, **options: str) -> subprocess.Popen[bytes]:
+    """Start the program, and wait until its playbook sits in a task."""
+    target = bench.machine("one", playbook(bench, tmp_path, **options))
     parts = tmp_path / "parts"
     parts.write_bytes(pickle.dumps((bench.realm(), target, bench.layout)))
     child = subprocess.Popen([sys.executable, PROGRAM, parts], start_new_session=True)
@@ -66,6 +76,25 @@ def of_the_run(tmp_path: Path) -> list[str]:
     return found
 
 
+def mentioning(text: str) -> list[str]:
+    """Command lines, of anybody's processes, with this text."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [command for command in found if text in command]
+
+
+def of_session(leader: int) -> list[int]:
+    """Processes of a session, which is all that the program has started on the host, unless that has left it."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(entry.name)) == leader:
+                found.append(int(entry.name))
+    return found
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_in_time_and_leaves_nothing(bench: Bench, tmp_path: Path, number: signal.Signals) -> None:
     child = begin(bench, tmp_path)
@@ -76,6 +105,20 @@ def test_a_signal_ends_the_run_in_time_and_leaves_nothing(bench: Bench, tmp_path
     assert child.wait(10) == 128 + number
     assert time.monotonic() - started < 3
     assert of_the_run(tmp_path) == []
+    assert bench.leftovers == []
+    assert bench.needs("one") == ["site"]
+
+
+def test_a_run_inside_the_guest_is_ended_there_and_leaves_nothing(bench: Bench, tmp_path: Path) -> None:
+    child = begin(bench, tmp_path, mode="guest", playbook_command=settings.program("ansible-playbook"))
+    before = set(Path(tempfile.gettempdir()).glob("vmctl-shell.*"))
+    assert before
+    child.send_signal(signal.SIGINT)
+    assert child.wait(10) == 128 + signal.SIGINT
+    assert of_session(child.pid) == []
+    assert of_the_run(tmp_path) == []
+    until(lambda: not mentioning(f"{tmp_path}/begun"), Deadline.after(10), "the end of the task in the guest")
+    assert set(Path(tempfile.gettempdir()).glob("vmctl-shell.*")) < before
     assert bench.leftovers == []
     assert bench.needs("one") == ["site"]
 
