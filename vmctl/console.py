@@ -109,7 +109,8 @@ class Console:
         return self.is_live if self.color is None else self.color
 
     def _print_json(self, data: Mapping[str, Any]) -> None:
-        self.out.write(json.dumps(data, default=str, ensure_ascii=False) + "\n")
+        says_all = (getattr(self.out, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+        self.out.write(json.dumps(data, default=str, ensure_ascii=not says_all) + "\n")
         self.out.flush()
 
     def close(self) -> None:

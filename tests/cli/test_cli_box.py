@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,30 @@ def test_build_names_all_that_is_missing(shop: Project, monkeypatch: pytest.Monk
     assert "sudo apt-get install" in ran.err
     assert {"mmdebstrap", "qemu-utils", "fdisk", "e2fsprogs"} <= set(ran.err.split())
     assert "there is no recipe for a box 'x'" in shop.vmctl("box", "build", "x", status=1).err
+
+
+def test_people_read_when_a_box_came(shop: Project, jammy: Path) -> None:
+    shop.vmctl("box", "add", "jammy.qcow2")
+    assert f"  added: {time.strftime('%Y-')}" in shop.vmctl("box", "list", "-i").out
+
+
+def test_what_is_said_of_a_box_that_is_there_counts(shop: Project, jammy: Path) -> None:
+    first = shop.vmctl("box", "add", "jammy.qcow2", "--json").answer["box"]
+    other = shop.vmctl("box", "add", "jammy.qcow2", "--arch", "arm64", "--json").answer
+    assert (other["changed"], other["box"]["arch"]) == (True, "aarch64")
+    assert shop.vmctl("box", "add", "jammy.qcow2", "--arch", "amd64", "--json").answer["box"] == first
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["jammy.qcow2", "--arch", "../../x"], "'../../x' is no architecture"),
+        (["jammy.qcow2", "--user", 'a"; system("x'], "is no user's name"),
+        (["."], "is no file"),
+        (["./nothing.qcow2"], "there is no file"),
+        (["\udcff.qcow2"], r"\xff.qcow2 has a name that is not UTF-8"),
+    ],
+)
+def test_what_can_not_be_a_box_is_refused(shop: Project, jammy: Path, words: list[str], said: str) -> None:
+    assert said in shop.vmctl("box", "add", *words, status=2).err
+    assert not (shop.home / "boxes").exists()

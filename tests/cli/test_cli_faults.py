@@ -1,5 +1,9 @@
 """What users see when something fails that no command foresaw, and what is kept for the bug report."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,8 @@ from vmctl.cli.root import cli
 from vmctl.cli.running import run
 from vmctl.driver import Host
 from vmctl.workspace import Workspace
+
+VMCTL = Path(sys.executable).with_name("vmctl")
 
 
 def test_a_fault_of_vmctl_is_one_message_and_a_log(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,3 +107,46 @@ def test_one_damaged_project_does_not_hide_the_others(project: Project, tmp_path
     assert f"the project {other.root} can not be read" in ran.err
     assert "machine.json is damaged" in ran.err
     assert {row["project"]: row["state"] for row in ran.answer["machines"]}[str(project.root)] == "running"
+
+
+def test_a_directory_whose_name_is_not_utf_8_is_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    strange = project.root / "\udcff"
+    strange.mkdir()
+    assert r"\xff has a name that is not UTF-8" in project.vmctl("-C", str(strange), "status", status=2).err
+    monkeypatch.setenv("VMCTL_HOME", str(strange))
+    assert r"\xff has a name that is not UTF-8" in project.vmctl("list", status=2).err
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_fault(project: Project, redirection: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" box list {redirection}', VMCTL], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_the_terminal_can_not_say_is_escaped(project: Project) -> None:
+    project.vmfile("message: naïve ☃\n")
+    project.vmctl("up")
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for words in (["config"], ["config", "--json"]):
+        argv = [str(VMCTL), "-C", str(project.root), *words]
+        done = subprocess.run(argv, check=True, capture_output=True, env=environment)
+        text = done.stdout.decode("ascii")
+        assert json.loads(text)["message"] == "naïve ☃" if "--json" in words else "na" in text
+
+
+def test_paths_start_where_the_directory_option_says(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.vmfile("")
+    project.vmctl("up")
+    (project.root / "notes.txt").write_text("hello")
+    monkeypatch.chdir("/")
+    target = project.root / "copy.txt"
+    project.vmctl("upload", "notes.txt", str(target))
+    assert target.read_text() == "hello"
+    assert "does not exist" in project.vmctl("package", "--include", "absent.txt", status=2).err
+
+
+def test_patience_is_never_negative(project: Project) -> None:
+    assert "-1.0 is not in the range" in project.vmctl("list", "--lock-timeout", "-1", status=2).err
+    assert "-1.0 is not in the range" in project.vmctl("--lock-timeout", "-1", "list", status=2).err

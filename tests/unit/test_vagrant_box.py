@@ -92,6 +92,7 @@ def test_virtualbox_with_and_without_metadata(tmp_path: Path, metadata: Any) -> 
         ({**LIBVIRT, "virtual_size": True}, "virtual_size"),
         ({**LIBVIRT, "format": "raw"}, "format must be 'qcow2', not 'raw'"),
         ({**LIBVIRT, "architecture": 64}, "architecture must be a text, not 64"),
+        ({**LIBVIRT, "architecture": "../../x"}, "'../../x' is no architecture"),
         ({"provider": "libvirt", "disks": []}, "disks must be a list"),
         ({"provider": "libvirt", "disks": [{"name": "x"}]}, "each of disks needs a path"),
         ({"provider": "libvirt", "disks": [{"path": "box.img"}, {"path": "box.img"}]}, "the same path or name"),
@@ -107,6 +108,14 @@ def test_bad_metadata(tmp_path: Path, metadata: Any, words: str) -> None:
     assert words in caught.value.details
     assert caught.value.brief == "b.box is not a box that vmctl can use"
     assert "vmctl box add" in caught.value.hint
+
+
+@pytest.mark.parametrize("user", ["-oProxyCommand=x", "two words", 'a"b', "é", "x" * 40])
+def test_bad_users(tmp_path: Path, user: str) -> None:
+    text = f"Vagrant.configure('2') do |config|\n  config.ssh.username = '{user}'\nend"
+    with pytest.raises(BadBox) as caught:
+        vagrant_box.read(box(tmp_path, LIBVIRT, Vagrantfile=text), name="b.box")
+    assert "which is no user's name" in caught.value.details
 
 
 @pytest.mark.parametrize(

@@ -109,9 +109,14 @@ def _check(request: Request) -> None:
         names.check(request.name)
     if request.version:
         Version(request.version)
+    if request.arch:
+        names.check_architecture(request.arch)
+    if request.user:
+        names.check_user(request.user)
     source = plain_source(request.address)
     if "://" not in source and not Path(source).is_file():
-        raise UsageError(f"there is no file {source}", hint="vmctl box add --help")
+        what = f"{source} is no file" if Path(source).exists() else f"there is no file {source}"
+        raise UsageError(what, hint="vmctl box add --help")
     if "://" in source and source.partition("://")[0] not in HTTP:
         raise UsageError(f"boxes come from files and http(s) URLs, not from {source}", hint="vmctl box add --help")
 
@@ -140,8 +145,9 @@ class _Adding:
             box = self.shelf.from_file(self.source, stamp(Path(self.source)))
         if box is None or self.request.checksum is not None or not self._agrees(box):
             return None
-        wanted = (self.request.name or box.name, self.request.version or box.version)
-        return box if (box.name, box.version) == wanted else None
+        said = (self.request.name, self.request.version, names.architecture(self.request.arch))
+        known = (box.name, box.version, box.arch)
+        return box if all(one in ("", other) for one, other in zip(said, known, strict=True)) else None
 
     def run(self) -> tuple[Box, bool]:
         """Take it in."""

@@ -10,6 +10,9 @@ from urllib.parse import quote, unquote, urlsplit
 from vmctl.errors import UsageError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+ARCH = re.compile(r"[A-Za-z0-9_]{1,32}")
+USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")
+"""More than a Vmfile takes: also what domains and appliances call their users."""
 SUFFIXES = (
     ".gz",
     ".xz",
@@ -64,6 +67,28 @@ def of_address(address: str) -> str:
         base = base[: base.rindex(".")]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", unquote(base)).strip("-._")[:LONGEST]
     return name or "box"
+
+
+def check_architecture(name: str) -> str:
+    """``name``, which can be a word for an architecture.
+
+    Raises:
+        UsageError: it can not.
+    """
+    if not ARCH.fullmatch(name):
+        raise UsageError(f"{name!r} is no architecture", hint="vmctl box add FILE --arch aarch64")
+    return name
+
+
+def check_user(name: str) -> str:
+    """``name``, which a login user may have.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if not USER.fullmatch(name):
+        raise UsageError(f"{name!r} is no user's name", hint="vmctl box add FILE --user admin")
+    return name
 
 
 def architecture(name: str) -> str:

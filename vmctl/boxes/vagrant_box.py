@@ -92,7 +92,7 @@ def read(root: Path, *, name: str) -> VagrantBox:
         disks=tuple(_file(root, disk, name) for disk in disks),
         declared_gib=None if described or "disks" in metadata else metadata["virtual_size"],
         arch=_arch(metadata, name),
-        user=settings.text("ssh.username") or DEFAULT_USER,
+        user=_user(settings, name),
         password=settings.text("ssh.password"),
         insert_key=settings.values.get("ssh.insert_key") is not False,
         ssh_port=settings.number("ssh.guest_port"),
@@ -186,7 +186,16 @@ def _arch(metadata: Mapping[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise BadBox(name, f"{METADATA}: architecture must be a text, not {value!r}")
+    if not names.ARCH.fullmatch(value):
+        raise BadBox(name, f"{METADATA}: {value!r} is no architecture")
     return names.architecture(value.lower())
+
+
+def _user(settings: Settings, name: str) -> str:
+    user = settings.text("ssh.username") or DEFAULT_USER
+    if not names.USER.fullmatch(user):
+        raise BadBox(name, f"its Vagrantfile says config.ssh.username = {user!r}, which is no user's name")
+    return user
 
 
 def _mac(settings: Settings) -> str | None:

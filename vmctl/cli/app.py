@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from vmctl.cli.host_paths import require_text
 from vmctl.console import Console
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Event, Warned
@@ -61,6 +62,8 @@ class App:
         if not directory.is_dir():
             raise UsageError(f"there is no directory {directory}")
         vmfile = options["vmfile"]
+        for path in (directory, vmfile or "", home()):
+            require_text(path)
         return cls(
             console=Console(verbosity=options["verbose"], quiet=options["quiet"], color=options["color"]),
             directory=directory,
@@ -255,7 +258,7 @@ def command(
         @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
         @click.option("-v", "--verbose", "more", count=True, hidden=True)
         @click.option("-q", "--quiet", "less", is_flag=True, hidden=True)
-        @click.option("--lock-timeout", "patience", type=float, hidden=True)
+        @click.option("--lock-timeout", "patience", type=click.FloatRange(min=0), hidden=True)
         @click.pass_obj
         @functools.wraps(function)
         def call(app: App, /, *args: Any, **kwargs: Any) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 from vmctl.cli import box_upkeep
 from vmctl.cli.app import App, command
+from vmctl.cli.host_paths import FromDirectory, require_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,9 +46,7 @@ def box() -> None:
 @click.option("--firmware", type=click.Choice(["bios", "uefi"]), default=None, help="(default: what the box says)")
 @click.option("--cloud-init/--no-cloud-init", default=True, help="Whether the image reads a NoCloud seed.")
 @click.option("--insecure", is_flag=True, help="Take any certificate of a server.")
-@click.option(
-    "--ca", type=click.Path(exists=True, path_type=Path), help="Trust these certificates (file or directory)."
-)
+@click.option("--ca", type=FromDirectory(), help="Trust these certificates (file or directory).")
 def add(
     app: App,
     address: str,
@@ -143,6 +143,7 @@ def _address(text: str, directory: Path) -> str:
     if "://" in text:
         return text
     path = (directory / Path(text).expanduser()).absolute()
+    require_text(path)
     named = names.NAME.fullmatch(text) and not text.endswith(names.SUFFIXES)
     return text if named and not path.is_file() else str(path)
 
@@ -176,6 +177,8 @@ def _info(one: Box) -> dict[str, Any]:
 def _described(one: Box) -> str:
     known = {"from": one.source, "user": one.user, "firmware": one.firmware, "cloud-init": one.cloud_init}
     known |= {**one.defaults, **{key: value for key, value in one.provenance.items() if key != "stamps"}}
+    if added := one.provenance.get("added"):
+        known["added"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(added))
     return "\n".join([str(one), *(f"  {key}: {value}" for key, value in known.items())])
 
 

@@ -11,6 +11,7 @@ import click
 
 from vmctl.cli.app import App, command
 from vmctl.cli.guest import only_machine
+from vmctl.cli.host_paths import FromDirectory
 
 if TYPE_CHECKING:
     from vmctl.boxes.packing import Contents
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     "--include",
     multiple=True,
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FromDirectory(dir_okay=False),
     help="Also put this file into the box, below include/; repeatable.",
 )
 @click.option(
     "--info",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FromDirectory(dir_okay=False),
     help="A JSON object that tells people of the box (`box list -i`).",
 )
 def package(

@@ -85,7 +85,7 @@ class LazyGroup(click.Group):
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a variable of `vars:`.")
 @click.option(
     "--lock-timeout",
-    type=float,
+    type=click.FloatRange(min=0),
     default=None,
     metavar="SECONDS",
     help="How long to wait for another vmctl (default: for ever).",

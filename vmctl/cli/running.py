@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import os
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 def run(cli: click.Command, argv: Sequence[str]) -> int:
     """Run the command line and return the exit code of DESIGN §8; prints every error exactly once."""
     interrupt.install()
+    _have_streams()
     command_name = next((word for word in argv if word.isalpha()), "")
     with log.kept(_log_path, f"vmctl {__version__} {command_name}"):
         try:
@@ -42,6 +44,20 @@ def run(cli: click.Command, argv: Sequence[str]) -> int:
             return _end(error, argv)
         except KeyboardInterrupt as error:
             return _end(error, argv)
+
+
+def _have_streams() -> None:
+    """Have standard streams that take everything: closed ones lead nowhere, strange characters are escaped."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:  # and the next file that is opened would get its number
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.dup2(descriptor, number)
+            if descriptor != number:
+                os.close(descriptor)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+        elif number and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _log_path() -> Path:

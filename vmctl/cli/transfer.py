@@ -12,6 +12,7 @@ import click
 
 from vmctl.cli.app import App, command
 from vmctl.cli.guest import AT_ONCE, only_machine
+from vmctl.cli.host_paths import FromDirectory
 from vmctl.errors import Interrupted, Unreachable, UsageError, VmctlError
 from vmctl.events import Warned
 
@@ -23,7 +24,7 @@ SSH_FAILED = 255
 
 
 @command()
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", type=FromDirectory())
 @click.argument("target", default=".", metavar="[TARGET]")
 @click.argument("machine", required=False)
 def upload(app: App, source: Path, target: str, machine: str | None) -> None:
