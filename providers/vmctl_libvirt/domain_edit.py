@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -12,15 +13,16 @@ from vmctl_libvirt.identity import Mark
 from vmctl_libvirt.layers import Tree
 from vmctl_libvirt.patch import register_prefixes
 
-ROOT_DISK = "devices/disk[@device='disk']"
-"""The first one; the seed comes after it."""
+DISK = "devices/disk[@device='disk']"
+"""The root disk first; the seed is one as well, and read-only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
     """What shall be different; None = as it is."""
 
-    disk: str | None = None
+    disks: tuple[str, ...] | None = None
+    """Paths of the volumes that it writes to, the root disk first."""
     mark: Mark | None = None
     tree: Tree | None = None
 
@@ -29,8 +31,8 @@ class Edit:
         register_prefixes()
         ET.register_namespace(layers.PREFIX, layers.NAMESPACE)
         root = ET.fromstring(text)  # noqa: S314  libvirt made this text
-        if self.disk is not None:
-            _set_disk(root, self.disk)
+        if self.disks is not None:
+            _set_disks(root, self.disks)
         if self.mark is not None:
             attributes = self.mark.attributes()
             _put_metadata(root, ET.Element(f"{{{identity.NAMESPACE}}}machine", attributes))
@@ -51,30 +53,25 @@ def inactive_xml(domain: Any) -> str:
 
 
 def root_disk(domain: Any) -> str:
-    """Path of the volume that the machine writes to."""
-    root = ET.fromstring(inactive_xml(domain))  # noqa: S314  libvirt made this text
-    source = root.find(f"{ROOT_DISK}/source")
-    return "" if source is None else source.get("file", "")
-
-
-def live_chain(domain: Any) -> tuple[str, ...]:
-    """Paths of all volumes that the running machine's root disk consists of, the one it writes to first."""
-    root = ET.fromstring(domain.XMLDesc(0))  # noqa: S314  libvirt made this text
-    disk = root.find(ROOT_DISK)
-    found = []
-    while disk is not None:
-        source = disk.find("source")
-        found += [] if source is None else [source.get("file", "")]
-        disk = disk.find("backingStore")
-    return tuple(found)
+    """Path of the volume that the machine boots from and writes to; "" = it has none."""
+    return next(iter(disks(domain)), "")
 
 
 def disks(domain: Any) -> tuple[str, ...]:
-    """Paths (on the hypervisor) of all volumes that the machine writes to, the root disk first."""
+    """Paths (on the hypervisor) of all volumes that the machine writes to, the root disk first; "" = no file."""
     root = ET.fromstring(inactive_xml(domain))  # noqa: S314  libvirt made this text
-    writable = [disk for disk in root.iterfind(ROOT_DISK) if disk.find("readonly") is None]
-    sources = (disk.find("source") for disk in writable)
-    return tuple(source.get("file", "") for source in sources if source is not None)
+    return tuple(_path(disk.find("source")) for disk in _writable(root))
+
+
+def live_chains(domain: Any) -> dict[str, tuple[str, ...]]:
+    """By the disk's name inside the running machine, the paths of its volumes, the one that it writes to first."""
+    root = ET.fromstring(domain.XMLDesc(0))  # noqa: S314  libvirt made this text
+    return {_target(disk): tuple(_chain(disk)) for disk in _writable(root)}
+
+
+def live_volumes(domain: Any) -> frozenset[str]:
+    """Paths of all volumes that the running machine's disks consist of."""
+    return frozenset(path for chain in live_chains(domain).values() for path in chain)
 
 
 def mark_in(text: str) -> Mark | None:
@@ -83,21 +80,43 @@ def mark_in(text: str) -> Mark | None:
     return None if found is None else identity.parse(ET.tostring(found, encoding="unicode"))
 
 
-def targets(domain: Any) -> tuple[str, ...]:
-    """Names of the domain's disks inside it ("vda"), the root disk first."""
+def read_only_targets(domain: Any) -> tuple[str, ...]:
+    """Names inside the running machine ("vdb") of what it only reads, the seed."""
     root = ET.fromstring(domain.XMLDesc(0))  # noqa: S314  as above
-    return tuple(target.get("dev", "") for target in root.iterfind("devices/disk/target"))
+    writable = _writable(root)
+    return tuple(_target(disk) for disk in root.iterfind("devices/disk") if disk not in writable)
 
 
-def _set_disk(root: ET.Element, path: str) -> None:
-    disk = root.find(ROOT_DISK)
-    source = None if disk is None else disk.find("source")
-    if disk is None or source is None:
-        raise ValueError("the domain has no disk")
-    source.set("file", path)
-    source.attrib.pop("index", None)
-    for chain in disk.findall("backingStore"):
-        disk.remove(chain)  # libvirt reads it from the volume
+def _writable(root: ET.Element) -> list[ET.Element]:
+    return [disk for disk in root.iterfind(DISK) if disk.find("readonly") is None]
+
+
+def _target(disk: ET.Element) -> str:
+    target = disk.find("target")
+    return "" if target is None else target.get("dev", "")
+
+
+def _path(source: ET.Element | None) -> str:
+    return "" if source is None else source.get("file", "")
+
+
+def _chain(disk: ET.Element) -> Iterator[str]:
+    at: ET.Element | None = disk
+    while at is not None:
+        if path := _path(at.find("source")):
+            yield path
+        at = at.find("backingStore")
+
+
+def _set_disks(root: ET.Element, paths: Sequence[str]) -> None:
+    for disk, path in zip(_writable(root), paths, strict=True):
+        source = disk.find("source")
+        if source is None:
+            raise ValueError("the domain has a disk without a source")
+        source.set("file", path)
+        source.attrib.pop("index", None)
+        for chain in disk.findall("backingStore"):
+            disk.remove(chain)  # libvirt reads it from the volume
 
 
 def _put_metadata(root: ET.Element, element: ET.Element) -> None:

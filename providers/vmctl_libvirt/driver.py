@@ -206,7 +206,8 @@ class LibvirtDriver:
         domain, mark = machines.must_find(connection, source)
         if domain.isActive():
             raise WrongState(f"the machine {source!r} is running", hint="vmctl halt")
-        sizes = {path: connection.storageVolLookupByPath(path).info()[1] for path in domain_edit.disks(domain)}
+        disks = self._storage(connection).own(domain_edit.disks(domain))
+        sizes = {path: connection.storageVolLookupByPath(path).info()[1] for path in disks}
         below = [Layer(path, "qcow2", size) for path, size in sizes.items()]
         self._make(connection, definition, mark_for(definition, mark.arch, mark.firmware), below)
 
@@ -243,7 +244,7 @@ class LibvirtDriver:
         parts = Parts(
             uuid=domain.UUIDString(),
             disk=disk,
-            further=domain_edit.disks(domain)[1:],
+            further=storage.own(domain_edit.disks(domain)[1:]),
             seed=storage.seed(definition.name, definition.seed) if definition.seed else "",
             shares=self._shared_folders(definition),
             snapshots=layers.read(domain),

@@ -10,7 +10,7 @@ from vmctl import interrupt, process, templates
 from vmctl.driver import Exported
 from vmctl_libvirt import domain_edit
 from vmctl_libvirt.connection import Abilities
-from vmctl_libvirt.storage import CHUNK, Volume
+from vmctl_libvirt.storage import CHUNK, Storage, Volume
 
 TEMPORARY = "export-"
 
@@ -23,7 +23,7 @@ def export(connection: Any, abilities: Abilities, domain: Any, directory: Path) 
         VmctlError: qemu-img failed, or the disk is full.
     """
     targets = []
-    for number, path in enumerate(domain_edit.disks(domain), 1):
+    for number, path in enumerate(Storage(connection, abilities).own(domain_edit.disks(domain)), 1):
         target = directory / f"disk-{number}.qcow2"
         if abilities.writes_pool:
             qemu_img = process.find("qemu-img", package="qemu-utils")

@@ -5,7 +5,7 @@ Pure data; ``snapshots`` acts on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -27,8 +27,8 @@ class Layer:
     parent: str
     date: float
     memory: bool
-    disk: str
-    """Path of the volume that holds the disk as it was; nothing writes to it any more."""
+    disks: tuple[str, ...]
+    """Paths of the volumes that hold the disks as they were, the root disk first; nothing writes to them any more."""
     note: str = ""
 
 
@@ -38,7 +38,7 @@ class Tree:
 
     layers: tuple[Layer, ...] = ()
     current: str = ""
-    """Name of the one that the machine's disk builds on; "" = none."""
+    """Name of the one that the machine's disks build on; "" = none."""
 
     def find(self, name: str) -> Layer | None:
         """The snapshot of that name."""
@@ -60,8 +60,17 @@ class Tree:
 
     def moved(self, old: str, new: str) -> Tree:
         """What was in the volume ``old`` is in ``new``."""
-        layers = (replace(layer, disk=new) if layer.disk == old else layer for layer in self.layers)
+        layers = (replace(layer, disks=replaced(layer.disks, old, new)) for layer in self.layers)
         return replace(self, layers=tuple(layers))
+
+    def volumes(self) -> frozenset[str]:
+        """Paths of the volumes that the snapshots hold."""
+        return frozenset(path for layer in self.layers for path in layer.disks)
+
+
+def replaced(paths: Iterable[str], old: str, new: str) -> tuple[str, ...]:
+    """The paths, with ``new`` in place of ``old``."""
+    return tuple(new if path == old else path for path in paths)
 
 
 def read(domain: Any) -> Tree:
@@ -101,10 +110,12 @@ def element(tree: Tree, *, qualified: bool = True) -> ET.Element:
             "parent": layer.parent,
             "date": repr(layer.date),
             "memory": YES if layer.memory else "no",
-            "disk": layer.disk,
+            "disk": next(iter(layer.disks), ""),
             "note": layer.note,
         }
-        ET.SubElement(root, f"{prefix}snapshot", facts)
+        made = ET.SubElement(root, f"{prefix}snapshot", facts)
+        for path in layer.disks[1:]:
+            ET.SubElement(made, f"{prefix}disk", {"path": path})
     return root
 
 
@@ -116,6 +127,6 @@ def _layers(root: ET.Element) -> Iterator[Layer]:
             parent=found.get("parent", ""),
             date=float(found.get("date", "0")),
             memory=found.get("memory") == YES,
-            disk=found.get("disk", ""),
+            disks=(found.get("disk", ""), *(disk.get("path", "") for disk in found)),
             note=found.get("note", ""),
         )

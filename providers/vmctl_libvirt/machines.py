@@ -184,15 +184,15 @@ def _start(connection: Any, domain: Any, mark: Mark, *, is_saved: bool) -> None:
 
 
 def _go_back(connection: Any, domain: Any, mark: Mark) -> None:
-    """Go on from a snapshot's memory, on the disk that was made for it, with the forwards of then."""
+    """Go on from a snapshot's memory, on the disks that were made for it, with the forwards of then."""
     libvirt = library()
     saved = connection.saveImageGetXMLDesc(mark.resume, libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
     then = domain_edit.mark_in(saved) or mark
-    edit = Edit(disk=domain_edit.root_disk(domain), mark=replace(then, run=mark.run, resume=""))
+    edit = Edit(disks=domain_edit.disks(domain), mark=replace(then, run=mark.run, resume=""))
     try:
         connection.restoreFlags(mark.resume, edit.applied_to(saved), libvirt.VIR_DOMAIN_SAVE_RUNNING)
     except libvirt.libvirtError:
-        if not domain.isActive():  # no guest has run on that disk
+        if not domain.isActive():  # no guest has run on those disks
             identity.write(domain, mark, live=False)
         raise
 

@@ -6,7 +6,7 @@ may write to the pool; else the overlay stays until one of the two is the case.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -29,7 +29,7 @@ COPYING = 3600.0
 
 @dataclass(frozen=True)
 class Chain:
-    """The overlays of one machine."""
+    """The overlays of one machine; each disk has a chain of its own."""
 
     connection: Any
     storage: LayerStorage
@@ -38,54 +38,57 @@ class Chain:
     runs_guests: bool
     writes_pool: bool
 
-    def tidy(self, tree: Tree, top: str) -> None:
-        """Delete what is not needed; then join what can be joined, one pair after the other."""
-        self._drop_unused(tree, top)
-        while pair := joinable(self.storage.overlays(self.name, fresh=True), tree, top):
-            lower, upper = pair
-            if not self._join(lower, upper, tree, is_top=upper == top):
-                return
-            tree, top = layers.read(self.domain), domain_edit.root_disk(self.domain)
-            self._drop_unused(tree, top)
+    def tidy(self, tree: Tree, tops: Sequence[str]) -> None:
+        """Delete what is not needed; then join what can be joined, one pair after the other.
 
-    def _drop_unused(self, tree: Tree, top: str) -> None:
+        ``tops`` are the paths of the overlays that the machine writes to.
+        """
+        self._drop_unused(tree, tops)
+        while pair := joinable(self.storage.overlays(self.name, fresh=True), tree, tops):
+            if not self._join(*pair, tree, tops):
+                return
+            tree, tops = layers.read(self.domain), domain_edit.disks(self.domain)
+            self._drop_unused(tree, tops)
+
+    def _drop_unused(self, tree: Tree, tops: Sequence[str]) -> None:
         """Delete what is not needed by anybody's account: ours, that of the files, that of the running machine."""
         present = self.storage.overlays(self.name, fresh=True)
-        wanted = needed(present, tree, top)
+        wanted = needed(present, tree, tops)
         if not is_grounded(present, wanted):
             return
         unused = present.keys() - wanted
         if self.domain.isActive():
-            unused -= set(domain_edit.live_chain(self.domain))
+            unused -= domain_edit.live_volumes(self.domain)
         for path in unused:
             self.storage.delete(path)
 
-    def _join(self, lower: str, upper: str, tree: Tree, *, is_top: bool) -> bool:
+    def _join(self, lower: str, upper: str, tree: Tree, tops: Sequence[str]) -> bool:
         """Have ``lower`` hold what ``upper`` shows, and all use it in place of ``upper``; whether it was done."""
         state = machines.state_of(self.domain)
         if not self.runs_guests:
             return False
-        if state is State.RUNNING and upper in domain_edit.live_chain(self.domain):
-            self._commit_live(lower, upper, is_top=is_top)
+        if state is State.RUNNING and upper in domain_edit.live_volumes(self.domain):
+            self._commit_live(lower, upper, is_top=upper in tops)
         elif state in (State.STOPPED, State.CRASHED) and self.writes_pool:
             if not self._commit_file(lower, upper):
                 return False
         else:
             return False
-        edit = Edit(disk=lower if is_top else None, tree=tree.moved(upper, lower))
+        edit = Edit(disks=layers.replaced(tops, upper, lower), tree=tree.moved(upper, lower))
         domain_edit.redefine(self.connection, self.domain, edit)
         return True
 
     def _commit_live(self, lower: str, upper: str, *, is_top: bool) -> None:
         libvirt = library()
-        target = domain_edit.targets(self.domain)[0]
+        chains = domain_edit.live_chains(self.domain)
+        target = next(target for target, chain in chains.items() if upper in chain)
         flags = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE if is_top else 0
         if self.domain.blockJobInfo(target, 0):  # of a vmctl that was killed
             self.domain.blockJobAbort(target, 0)
         self.domain.blockCommit(target, lower, None if is_top else upper, 0, flags)
 
         def is_done() -> bool:
-            if upper not in domain_edit.live_chain(self.domain):
+            if upper not in domain_edit.live_volumes(self.domain):
                 return True
             info = self.domain.blockJobInfo(target, 0)
             if is_top and info and info["end"] > 0 and info["cur"] == info["end"]:
@@ -112,10 +115,10 @@ class Chain:
         return True
 
 
-def needed(present: Mapping[str, Overlay], tree: Tree, top: str) -> set[str]:
+def needed(present: Mapping[str, Overlay], tree: Tree, tops: Iterable[str]) -> set[str]:
     """Paths of the overlays that the machine or a snapshot stands on."""
     found: set[str] = set()
-    for path in (top, *(layer.disk for layer in tree.layers)):
+    for path in (*tops, *tree.volumes()):
         at = path
         while at in present and at not in found:
             found.add(at)
@@ -129,9 +132,9 @@ def is_grounded(present: Mapping[str, Overlay], wanted: Iterable[str]) -> bool:
     return all(path in present or PurePosixPath(path).name.startswith(BASE) for path in below)
 
 
-def joinable(present: Mapping[str, Overlay], tree: Tree, top: str) -> tuple[str, str] | None:
+def joinable(present: Mapping[str, Overlay], tree: Tree, tops: Iterable[str]) -> tuple[str, str] | None:
     """An overlay that nobody names, and the only one that stands on it; None = there is no such pair."""
-    named = {top, *(layer.disk for layer in tree.layers)}
+    named = {*tops, *tree.volumes()}
     for path in sorted(present):
         above = [each.path for each in present.values() if each.below == path]
         if path not in named and len(above) == 1:

@@ -1,4 +1,4 @@
-"""Snapshots: the overlay that a machine writes to is frozen, and a new one put on top of it; memory goes to a file.
+"""Snapshots: the overlays that a machine writes to are frozen, and new ones put on top; memory goes to a file.
 
 libvirt's own internal snapshots would need no files, but it refuses them for UEFI machines, for machines with a live
 folder, and beside a raw disk such as the seed; and it can not go back to its own external ones before version 10. So
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,11 +52,9 @@ class Snapshotter:
             raise WrongState(f"{self.name} has a snapshot {snapshot!r} already", hint="vmctl snapshot save --force")
         if state not in POSSIBLE:
             raise WrongState(f"{self.name} is {state.value}: nothing can be kept of that", hint="vmctl resume")
-        if len(domain_edit.disks(domain)) > 1:
-            raise WrongState(f"{self.name} has several disks, and snapshots keep one", hint="vmctl package")
         layer = Layer(
             id=secrets.token_hex(4), name=snapshot, parent="", date=time.time(), memory=state in RUNNING,
-            disk=domain_edit.root_disk(domain), note=note,
+            disks=self._own_disks(domain), note=note,
         )  # fmt: skip
         with interrupt.shielded():
             self._freeze(domain, tree, layer, state)
@@ -64,17 +62,23 @@ class Snapshotter:
         return next(each for each in self.all() if each.name == snapshot)
 
     def restore(self, snapshot: str) -> None:
-        """Go back: a new overlay on the frozen one, and the snapshot's memory for the next start."""
+        """Go back: new overlays on the frozen ones, and the snapshot's memory for the next start."""
         domain, mark = machines.must_find(self.connection, self.name)
         tree = layers.read(domain)
         layer = tree.find(snapshot)
         if layer is None:
             raise WrongState(f"{self.name} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
+        if len(layer.disks) != (count := len(self._own_disks(domain))):
+            raise WrongState(
+                f"{self.name} has {count} disks, and had {len(layer.disks)} when {snapshot!r} was saved",
+                hint="vmctl snapshot list",
+            )
         memory = self.storage.memory_path(self.name, layer.id) if layer.memory else ""  # or fail, with nothing changed
         with interrupt.shielded():
             machines.stop(self.connection, self.name, force=True)
-            top = self.storage.stack(self.name, secrets.token_hex(4), layer.disk)
-            edit = Edit(disk=top, mark=replace(mark, resume=memory), tree=replace(tree, current=snapshot))
+            edit = Edit(
+                disks=self._stack(layer), mark=replace(mark, resume=memory), tree=replace(tree, current=snapshot)
+            )
             domain_edit.redefine(self.connection, domain, edit)
             self._try_to_tidy(domain)
 
@@ -88,32 +92,54 @@ class Snapshotter:
                 self._tidy(domain)
 
     def _freeze(self, domain: Any, tree: Tree, layer: Layer, state: State) -> None:
-        """Put a new overlay on top, and remember the one below as a snapshot."""
-        top = self.storage.stack(self.name, secrets.token_hex(4), layer.disk)
-        memory = self.storage.memory(self.name, layer.id) if layer.memory else ""
+        """Put new overlays on top, and remember those below as a snapshot."""
         try:
-            if state in RUNNING and self.runs_guests and not self._freeze_live(domain, top, memory):
+            tops = self._stack(layer)
+            memory = self.storage.memory(self.name, layer.id) if layer.memory else ""
+            if state in RUNNING and self.runs_guests and not self._freeze_live(domain, tops, memory):
                 layer = replace(layer, memory=False)
-            domain_edit.redefine(self.connection, domain, Edit(disk=top, tree=tree.with_layer(layer)))
+            domain_edit.redefine(self.connection, domain, Edit(disks=tops, tree=tree.with_layer(layer)))
         except BaseException:
             self._try_to_tidy(domain)
             raise
 
-    def _freeze_live(self, domain: Any, top: str, memory: str) -> bool:
-        """Have a running machine write to ``top`` from now on; whether its memory could be written to ``memory``."""
+    def _own_disks(self, domain: Any) -> tuple[str, ...]:
+        """The volumes that the machine writes to, all of them made by vmctl.
+
+        Raises:
+            WrongState: there are others, which a snapshot could not hold.
+        """
+        disks = domain_edit.disks(domain)
+        if foreign := [path for path in disks if path not in self.storage.own(disks)]:
+            raise WrongState(
+                f"{self.name} has a disk that vmctl did not make, and a snapshot can not keep it",
+                details="\n".join(foreign),
+                hint="vmctl reload    # once `libvirt.xml` makes it <readonly/>, or leaves it out",
+            )
+        return disks
+
+    def _stack(self, layer: Layer) -> tuple[str, ...]:
+        """A new overlay on each of the snapshot's disks."""
+        return tuple(self.storage.stack(self.name, secrets.token_hex(4), disk) for disk in layer.disks)
+
+    def _freeze_live(self, domain: Any, tops: Sequence[str], memory: str) -> bool:
+        """Have a running machine write to ``tops`` from now on; whether its memory could be written to ``memory``."""
         libvirt = library()
         flags = (
             libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
             | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
             | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
         )
-        disks = domain_edit.targets(domain)
+        new, others = (
+            dict(zip(domain_edit.live_chains(domain), tops, strict=True)),
+            domain_edit.read_only_targets(domain),
+        )
         try:
-            domain.snapshotCreateXML(_xml(memory, top, disks), flags)
+            domain.snapshotCreateXML(_xml(memory, new, others), flags)
         except libvirt.libvirtError as error:
             if not machines.is_unsavable(error):
                 raise
-            domain.snapshotCreateXML(_xml("", top, disks), flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
+            domain.snapshotCreateXML(_xml("", new, others), flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
             return False
         return True
 
@@ -126,9 +152,9 @@ class Snapshotter:
 
     def _tidy(self, domain: Any) -> None:
         """Delete what no snapshot and no machine needs any more, and shorten chains."""
-        tree, top = layers.read(domain), domain_edit.root_disk(domain)
+        tree, tops = layers.read(domain), domain_edit.disks(domain)
         parts = (self.connection, self.storage, self.name, domain)
-        merging.Chain(*parts, self.runs_guests, self.writes_pool).tidy(tree, top)
+        merging.Chain(*parts, self.runs_guests, self.writes_pool).tidy(tree, tops)
         mark = identity.read(domain)
         wanted = {layer.id for layer in layers.read(domain).layers if layer.memory}
         for path in self.storage.memories(self.name):
@@ -139,18 +165,17 @@ class Snapshotter:
         overlays, memories = self.storage.overlays(self.name), self.storage.memories(self.name)
         by_id = {path.split(".")[-2]: size for path, size in memories.items()}
         for layer in tree.layers:
-            disk = overlays.get(layer.disk)
+            disks = (overlays[path].allocation for path in layer.disks if path in overlays)
             yield Snapshot(
                 name=layer.name,
                 parent=layer.parent,
                 date=layer.date,
-                size=(disk.allocation if disk else 0) + by_id.get(layer.id, 0),
+                size=sum(disks) + by_id.get(layer.id, 0),
                 memory=layer.memory,
                 current=layer.name == tree.current,
                 note=layer.note,
             )
 
 
-def _xml(memory: str, top: str, disks: Sequence[str]) -> str:
-    target, *others = disks
-    return templates.render("vmctl_libvirt", "snapshot.xml.j2", memory=memory, top=top, target=target, others=others)
+def _xml(memory: str, new: Mapping[str, str], others: Sequence[str]) -> str:
+    return templates.render("vmctl_libvirt", "snapshot.xml.j2", memory=memory, new=new, others=others)

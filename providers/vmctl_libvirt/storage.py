@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +118,14 @@ class Storage:
         """Delete all volumes of the machine: its overlays, its seed, what its snapshots keep."""
         for volume in self._of(machine):
             volume.delete(0)
+
+    def own(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """Those of a machine's disks that are overlays in this pool; others are the user's (``libvirt.xml``)."""
+        return tuple(path for path in paths if self._holds(path))
+
+    def _holds(self, path: str) -> bool:
+        volume = self._find_path(path) if path.endswith(f".{OVERLAY}") else None
+        return volume is not None and volume.storagePoolLookupByVolume().name() == POOL
 
     def _of(self, machine: str) -> list[Any]:
         pool = self._existing()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.contract_parts import make_definition, make_disk
+from tests.contract.contract_parts import make_definition
 from tests.integration.conftest import volumes
+from tests.integration.disk_bytes import holds, make_disks, write
 from vmctl.driver import Disk, Host
 from vmctl.process import find, run
 from vmctl.spec import MIB
@@ -31,21 +32,7 @@ def driver(private_host: Path, tmp_path: Path) -> Iterator[LibvirtDriver]:
 
 @pytest.fixture
 def disks(tmp_path: Path) -> Disk:
-    """A box with two disks, each of which holds something."""
-    root = make_disk(tmp_path)
-    further = dataclasses.replace(root, path=tmp_path / "data.qcow2", digest="e" * 64, virtual_size=128 * MIB)
-    run([find("qemu-img"), "create", "-q", "-f", "qcow2", further.path, str(further.virtual_size)])
-    for number, disk in enumerate((root, further), 1):
-        write(disk.path, number, at=MIB)
-    return dataclasses.replace(root, further=(further,))
-
-
-def write(path: str | Path, byte: int, *, at: int) -> None:
-    run([find("qemu-io"), "-f", "qcow2", "-c", f"write -P {byte} {at} 64k", path])
-
-
-def holds(path: Path, byte: int, *, at: int) -> None:
-    run([find("qemu-io"), "-r", "-f", "qcow2", "-c", f"read -P {byte} {at} 64k", path])
+    return make_disks(tmp_path)
 
 
 @pytest.mark.parametrize("is_local", [True, False])

@@ -16,6 +16,7 @@ from vmctl.spec import GIB, MIB, BoxRef, MachineSpec, Place
 from vmctl_libvirt import LibvirtDriver, connection, host_routes, missing
 from vmctl_libvirt.connection import Connection
 from vmctl_libvirt.domain_edit import disks
+from vmctl_libvirt.storage import backing
 
 NODE = """<node><cpu><mhz>3000</mhz><model>x86_64</model><active>4</active><nodes>1</nodes><sockets>1</sockets>
 <cores>4</cores><threads>1</threads></cpu><memory>8388608</memory>{}</node>"""
@@ -264,11 +265,46 @@ def test_a_box_with_several_disks(driver: LibvirtDriver, tmp_path: Path, disk: D
     driver.update(define(tmp_path))
     domain = driver._connection.run(lambda opened: opened.lookupByName("shop-web"), "look")
     assert [Path(path).name for path in disks(domain)] == ["shop-web.qcow2", "shop-web-disk2.qcow2"]
-    with pytest.raises(WrongState, match="several disks"):
-        driver.save_snapshot("shop-web", "one")
     driver.clone(define(tmp_path, name="copy"), "shop-web")
     assert {"copy.qcow2", "copy-disk2.qcow2"} <= set(pool.listVolumes())
     driver.destroy("copy")
     driver.destroy("shop-web")
     names = [name for name in pool.listVolumes() if not name.startswith("base-")]
     assert names == ["shop-web-disk.qcow2"]
+
+
+def test_snapshots_hold_all_disks(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:
+    data = dataclasses.replace(disk, digest="e" * 64, virtual_size=3 * GIB)
+    driver.create(define(tmp_path), dataclasses.replace(disk, further=(data,)))
+    domain = driver._connection.run(lambda opened: opened.lookupByName("shop-web"), "look")
+    pool = driver._connection.run(lambda opened: opened.storagePoolLookupByName("vmctl"), "look")
+    first = disks(domain)
+    driver.save_snapshot("shop-web", "one")
+    second = disks(domain)
+    assert [backing(pool.storageVolLookupByName(Path(path).name)) for path in second] == list(first)
+    assert pool.storageVolLookupByName(Path(second[1]).name).info()[1] == 3 * GIB
+    driver.restore_snapshot("shop-web", "one")
+    third = disks(domain)
+    assert not set(third) & {*first, *second}
+    assert [backing(pool.storageVolLookupByName(Path(path).name)) for path in third] == list(first)
+    names = {name for name in pool.listVolumes() if not name.startswith("base-")}
+    assert names == {Path(path).name for path in (*first, *third)}
+    driver.destroy("shop-web")
+    assert {name for name in pool.listVolumes() if not name.startswith("base-")} == set()
+
+
+@pytest.mark.parametrize("source", ["<source file='/data/mine.img'/>", "<source dev='/dev/sdz'/>"])
+def test_a_disk_that_is_the_users_own_is_no_part_of_a_snapshot(
+    driver: LibvirtDriver, tmp_path: Path, disk: Disk, source: str
+) -> None:
+    kind = "block" if "dev" in source else "file"
+    added = f"<disk type='{kind}' device='disk'>{source}<target dev='vdz' bus='virtio'/>{{}}</disk>"
+    text = "<domain><devices>{}</devices></domain>"
+    driver.create(define(tmp_path, knobs={"xml": text.format(added.format(""))}), disk)
+    with pytest.raises(WrongState, match="a disk that vmctl did not make"):
+        driver.save_snapshot("shop-web", "one")
+    driver.update(define(tmp_path, knobs={"xml": text.format(added.format("<readonly/>"))}))
+    driver.save_snapshot("shop-web", "one")
+    driver.update(define(tmp_path, knobs={"xml": text.format(added.format(""))}))
+    with pytest.raises(WrongState, match="a disk that vmctl did not make"):
+        driver.restore_snapshot("shop-web", "one")

@@ -21,13 +21,17 @@ TEXT = st.text(
 )
 
 
-def layer(name: str, parent: str = "", *, disk: str = "", memory: bool = False, note: str = "") -> Layer:
-    return Layer(id="0a1b2c3d", name=name, parent=parent, date=1.5, memory=memory, disk=disk or f"/{name}", note=note)
+def layer(name: str, parent: str = "", *, disks: tuple[str, ...] = (), memory: bool = False, note: str = "") -> Layer:
+    return Layer(
+        id="0a1b2c3d", name=name, parent=parent, date=1.5, memory=memory, disks=disks or (f"/{name}",), note=note
+    )
 
 
 @given(name=TEXT, note=TEXT, memory=st.booleans())
 def test_what_is_written_comes_back(name: str, note: str, memory: bool) -> None:  # noqa: FBT001  hypothesis
-    tree = Tree((layer(name, memory=memory, note=note), layer("child", name)), current="child")
+    tree = Tree(
+        (layer(name, memory=memory, note=note), layer("child", name, disks=("/a", "/b", "/c"))), current="child"
+    )
     for qualified in (True, False):
         assert layers.parse(ET.tostring(layers.element(tree, qualified=qualified), encoding="unicode")) == tree
 
@@ -57,7 +61,7 @@ def chain(*pairs: tuple[str, str]) -> dict[str, Overlay]:
 def test_what_nothing_stands_on_is_not_needed() -> None:
     present = chain(("/a", "/base"), ("/b", "/a"), ("/top", "/a"), ("/lost", "/a"))
     tree = Tree((layer("b"),))
-    assert needed(present, tree, "/top") == {"/a", "/b", "/top"}
+    assert needed(present, tree, ["/top"]) == {"/a", "/b", "/top"}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +78,7 @@ def test_the_lowest_overlay_without_a_name_takes_in_what_stands_on_it(
 ) -> None:
     present = chain(("/a", "/base"), ("/b", "/a"), ("/top", "/b"))
     tree = Tree(tuple(layer(name) for name in named))
-    assert joinable(present, tree, "/top") == pair
+    assert joinable(present, tree, ["/top"]) == pair
 
 
 def test_nothing_is_deleted_where_an_overlay_stands_on_what_is_not_known() -> None:
@@ -85,7 +89,7 @@ def test_nothing_is_deleted_where_an_overlay_stands_on_what_is_not_known() -> No
 
 def test_an_overlay_with_several_on_it_stays() -> None:
     present = chain(("/a", "/base"), ("/b", "/a"), ("/top", "/a"))
-    assert joinable(present, Tree((layer("b"),)), "/top") is None
+    assert joinable(present, Tree((layer("b"),)), ["/top"]) is None
 
 
 DOMAIN = """\
@@ -98,7 +102,7 @@ DOMAIN = """\
     <disk type='file' device='disk'>
       <source file='/old' index='2'/><backingStore type='file'><source file='/base'/></backingStore><target dev='vda'/>
     </disk>
-    <disk type='file' device='disk'><source file='/seed'/><target dev='vdb'/></disk>
+    <disk type='file' device='disk'><source file='/seed'/><target dev='vdb'/><readonly/></disk>
   </devices>
   <commandline xmlns='http://libvirt.org/schemas/domain/qemu/1.0'><arg value='-netdev'/></commandline>
 </domain>
@@ -113,7 +117,7 @@ def test_an_edit_changes_what_it_names_and_nothing_else() -> None:
     new = Mark(
         tag=Tag(project="p", machine="web", version=""), ssh=None, mac="", arch="", firmware="", resume="/memory"
     )
-    text = Edit(disk="/new", mark=new, tree=tree).applied_to(DOMAIN)
+    text = Edit(disks=("/new",), mark=new, tree=tree).applied_to(DOMAIN)
     assert domain_edit.mark_in(text) == new
     root = ET.fromstring(text)  # noqa: S314  our own
     assert [source.get("file") for source in root.iterfind("devices/disk/source")] == ["/new", "/seed"]

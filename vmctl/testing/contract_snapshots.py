@@ -127,6 +127,24 @@ class SnapshotContract:
         driver.start(name)
         assert driver.states()[name].state is State.RUNNING
 
+    def test_snapshots_cover_several_disks(self, driver: Driver, definition: Definition, disk: Disk) -> None:
+        if not isinstance(driver, Snapshots) or not driver.features.several_disks:
+            return  # optional powers
+        name = definition.name
+        driver.create(definition, dataclasses.replace(disk, further=(disk, disk)))
+        driver.save_snapshot(name, FIRST)
+        driver.start(name)
+        driver.save_snapshot(name, "second")
+        driver.restore_snapshot(name, FIRST)
+        driver.start(name)
+        driver.remove_snapshot(name, "second")
+        driver.remove_snapshot(name, FIRST)
+        assert driver.snapshots(name) == ()
+        driver.stop(name, force=True)
+        driver.update(definition)
+        driver.start(name)
+        assert driver.states()[name].state is State.RUNNING
+
     def test_a_disk_with_snapshots_grows(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         if not isinstance(driver, Snapshots):
             return  # an optional power

@@ -1,0 +1,161 @@
+"""Snapshots of a machine with two disks, on real libvirt and QEMU: what each disk holds, whatever happens between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.contract_parts import make_definition
+from tests.integration.conftest import volumes
+from tests.integration.disk_bytes import holds, make_disks, write
+from vmctl.driver import Host, State
+from vmctl.errors import VmctlError
+from vmctl.spec import MIB
+from vmctl_libvirt import LibvirtDriver, domain_edit
+from vmctl_libvirt.layers import Layer
+from vmctl_libvirt.snapshots import Snapshotter
+
+pytestmark = pytest.mark.integration
+
+
+class Killed(BaseException):
+    """The end of a vmctl that could not put anything right any more."""
+
+
+class Machine:
+    """One machine with two disks."""
+
+    def __init__(self, driver: LibvirtDriver, directory: Path) -> None:
+        self.driver = driver
+        definition = make_definition(directory)
+        self.name = definition.name
+        driver.create(definition, make_disks(directory))
+
+    @property
+    def disks(self) -> tuple[str, ...]:
+        """What it writes to, or would when started."""
+        return tuple(self._look(domain_edit.disks))
+
+    @property
+    def chains(self) -> list[tuple[str, ...]]:
+        """What it runs on."""
+        return list(self._look(domain_edit.live_chains).values())
+
+    def write(self, byte: int) -> None:
+        """Write to its disks while it is off: ``byte`` to the first, one more to the second."""
+        for number, path in enumerate(self.disks):
+            write(path, byte + number, at=2 * MIB)
+
+    def holds(self, byte: int) -> None:
+        """Fail unless the disks hold that, and what the box held."""
+        for number, path in enumerate(self.disks):
+            holds(path, byte + number, at=2 * MIB)
+            holds(path, 1 + number, at=MIB)
+
+    def overlays(self) -> list[str]:
+        """Its volumes in the pool."""
+        return [name for name in volumes() if name.startswith(self.name)]
+
+    def _look(self, look: Any) -> Any:
+        return self.driver._connection.run(lambda opened: look(opened.lookupByName(self.name)), "look")
+
+
+@pytest.fixture
+def machine(private_host: Path, tmp_path: Path) -> Iterator[Machine]:
+    driver = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": "qemu:///system"}))
+    made = Machine(driver, tmp_path)
+    yield made
+    driver.destroy(made.name)
+    driver.prune()
+    driver.close()
+    assert volumes() == []
+
+
+def test_both_disks_go_back_and_are_joined_again(machine: Machine) -> None:
+    driver, name = machine.driver, machine.name
+    machine.write(10)
+    before = machine.disks
+    driver.start(name)
+    assert driver.save_snapshot(name, "one").memory
+    assert [chain[1] for chain in machine.chains] == list(before)
+    assert driver.states()[name].state is State.RUNNING
+    driver.stop(name, force=True)
+    machine.write(20)
+    driver.save_snapshot(name, "two")
+    machine.write(30)
+    driver.restore_snapshot(name, "two")
+    machine.holds(20)
+    driver.restore_snapshot(name, "one")
+    machine.holds(10)
+    driver.start(name)
+    assert driver.states()[name].state is State.RUNNING
+    driver.remove_snapshot(name, "two")
+    driver.remove_snapshot(name, "one")
+    assert [len(chain) for chain in machine.chains] == [2, 2]  # an overlay and the box
+    assert len(machine.overlays()) == 2
+    driver.stop(name, force=True)
+    machine.holds(10)
+    for number in (40, 50):  # joined while it is off
+        driver.save_snapshot(name, "off")
+        machine.write(number)
+        driver.remove_snapshot(name, "off")
+    machine.holds(50)
+    assert len(machine.overlays()) == 2
+    driver.start(name)
+
+
+def test_a_save_that_fails_or_is_killed_leaves_both_disks_as_they_were(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, name = machine.driver, machine.name
+    machine.write(10)
+    driver.start(name)
+    driver.save_snapshot(name, "one")
+    before, overlays = machine.chains, machine.overlays()
+
+    def half(self: Snapshotter, layer: Layer) -> tuple[str, ...]:
+        first, second = real_stack(self, layer)
+        self.storage.delete(second)
+        return first, second
+
+    real_stack = Snapshotter._stack
+    with monkeypatch.context() as broken:
+        broken.setattr(Snapshotter, "_stack", half)
+        with pytest.raises(VmctlError):
+            driver.save_snapshot(name, "one", replace=True)
+    assert (machine.chains, machine.overlays()) == (before, overlays)
+    assert [each.name for each in driver.snapshots(name)] == ["one"]
+
+    def die(*_args: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as broken:
+        broken.setattr(domain_edit, "redefine", die)
+        broken.setattr(Snapshotter, "_try_to_tidy", lambda *_args: None)
+        with pytest.raises(Killed):
+            driver.save_snapshot(name, "killed")
+    assert [len(chain) for chain in machine.chains] == [4, 4]
+    driver.save_snapshot(name, "after")
+    driver.remove_snapshot(name, "after")
+    assert [len(chain) for chain in machine.chains] == [3, 3]
+    assert driver.states()[name].state is State.RUNNING
+    _back_to(machine, "one", 10)
+
+
+def _back_to(machine: Machine, snapshot: str, byte: int) -> None:
+    machine.driver.restore_snapshot(machine.name, snapshot)
+    machine.holds(byte)
+    machine.driver.start(machine.name)
+    assert machine.driver.states()[machine.name].state is State.RUNNING
+
+
+def test_what_each_disk_takes_up_counts(machine: Machine) -> None:
+    driver, name = machine.driver, machine.name
+    driver.save_snapshot(name, "empty")
+    machine.write(10)
+    driver.save_snapshot(name, "full")
+    empty, full = (each.size or 0 for each in driver.snapshots(name))
+    assert full - empty >= 2 * 64 * 1024
