@@ -10,7 +10,7 @@ from vmctl import process
 from vmctl.driver import Definition
 from vmctl.errors import UsageError
 from vmctl.spec import MachineSpec
-from vmctl_libvirt import domain_edit, host_routes, knobs, machines, networks, shares
+from vmctl_libvirt import domain_edit, firmware, host_routes, knobs, machines, networks, shares
 from vmctl_libvirt.connection import AUTO, Connection
 from vmctl_libvirt.errors import library
 from vmctl_libvirt.knobs import Fault
@@ -43,7 +43,10 @@ def offline(definition: Definition, uri: str) -> Iterator[Fault]:
 def faults(definition: Definition, connection: Any, door: Connection, storage: Storage) -> Iterator[Fault]:
     """The faults that libvirt, or this host, must be asked about."""
     if not any(knobs.faults(definition.spec)):
-        yield from _first_nic(knobs.read(definition.spec), connection, door)
+        chosen = knobs.read(definition.spec)
+        yield from _first_nic(chosen, connection, door)
+        if chosen.firmware == firmware.UEFI and door.abilities.runs_guests:
+            yield from _firmware(chosen, connection)
     yield from _shares(definition, door)
     yield from _disk(definition, connection, storage)
     if door.abilities.is_session:
@@ -97,6 +100,12 @@ def _first_nic(chosen: knobs.Knobs, connection: Any, door: Connection) -> Iterat
             yield Fault("libvirt.user_network", "passt needs libvirt 9.2 or newer")
         elif door.abilities.is_local and not _is_installed("passt"):
             yield Fault("libvirt.user_network", "passt is not installed (sudo apt-get install passt)")
+
+
+def _firmware(chosen: knobs.Knobs, connection: Any) -> Iterator[Fault]:
+    arch = connection.getInfo()[0]
+    if not firmware.is_offered(connection, arch, chosen.machine):
+        yield Fault("libvirt.firmware", f"{firmware.MISSING} ({firmware.INSTALL})")
 
 
 def _shares(definition: Definition, door: Connection) -> Iterator[Fault]:

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vmctl import interrupt
-from vmctl.driver import Address, Definition, Disk, Exported, Features, Host, Observed, Snapshot, State
-from vmctl.errors import VmctlError, WrongState
-from vmctl.flock import held
+from vmctl.driver import Address, Definition, Disk, Exported, Features, Host, Observed, Snapshot
 from vmctl.spec import MachineSpec
-from vmctl_libvirt import addresses, checks, domain_edit, exporting, knobs, layers, machines, networks, shares
+from vmctl_libvirt import addresses, checks, exporting, knobs, machines, shares
+from vmctl_libvirt.building import Builder
 from vmctl_libvirt.connection import AUTO, Connection, why_unusable
-from vmctl_libvirt.domain import Parts, Platform, domain_xml
-from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.errors import LibvirtMissing, library
-from vmctl_libvirt.identity import Mark
 from vmctl_libvirt.kvm import Evidence
 from vmctl_libvirt.layer_storage import LayerStorage
-from vmctl_libvirt.making import Layer, choose_platform, disk_size, mark_for
-from vmctl_libvirt.shares import SharedFolder
 from vmctl_libvirt.snapshots import Snapshotter
 from vmctl_libvirt.storage import Storage
 
@@ -89,11 +81,15 @@ class LibvirtDriver:
 
     def create(self, definition: Definition, base: Disk) -> None:
         """Make the machine, stopped; finished halves of an earlier attempt are used or replaced."""
-        self._connection.run(lambda connection: self._create(connection, definition, base), f"create {definition.name}")
+        self._connection.run(
+            lambda connection: self._builder(connection).create(definition, base), f"create {definition.name}"
+        )
 
     def update(self, definition: Definition) -> None:
         """Redefine a stopped machine, keeping its disks and its identity in libvirt."""
-        self._connection.run(lambda connection: self._update(connection, definition), f"change {definition.name}")
+        self._connection.run(
+            lambda connection: self._builder(connection).update(definition), f"change {definition.name}"
+        )
 
     def start(self, name: str) -> None:
         """Start, restore or unpause."""
@@ -118,7 +114,7 @@ class LibvirtDriver:
 
     def destroy(self, name: str) -> None:
         """Remove the machine, its volumes, its saved memory, and the networks that nobody else uses."""
-        self._connection.run(lambda connection: self._destroy(connection, name), f"destroy {name}")
+        self._connection.run(lambda connection: self._builder(connection).destroy(name), f"destroy {name}")
 
     def states(self) -> Mapping[str, Observed]:
         """All machines with vmctl's mark."""
@@ -156,7 +152,8 @@ class LibvirtDriver:
     def clone(self, definition: Definition, source: str) -> None:
         """Make a machine whose disks are overlays on those of ``source``."""
         self._connection.run(
-            lambda connection: self._clone(connection, definition, source), f"copy {source} to {definition.name}"
+            lambda connection: self._builder(connection).clone(definition, source),
+            f"copy {source} to {definition.name}",
         )
 
     def export(self, name: str, directory: Path) -> Exported:
@@ -171,128 +168,21 @@ class LibvirtDriver:
     def prune(self) -> list[str]:
         """Delete the pool's copies of boxes that no machine stands on; their volumes' names."""
         return self._connection.run(
-            lambda connection: self._storage(connection).prune_bases(), "remove unused copies of boxes"
+            lambda connection: Storage(connection, self._connection.abilities).prune_bases(),
+            "remove unused copies of boxes",
         )
 
     def close(self) -> None:
         """Close the connection, if open; the next call opens it again."""
         self._connection.close()
 
-    def _storage(self, connection: Any) -> Storage:
-        return Storage(connection, self._connection.abilities)
+    def _builder(self, connection: Any) -> Builder:
+        return Builder(connection, self._connection.abilities, self._host, self._evidence, self._warn_once)
 
     def _snapshotter(self, connection: Any, name: str) -> Snapshotter:
         abilities = self._connection.abilities
         storage = LayerStorage(connection, abilities)
         return Snapshotter(connection, storage, name, abilities.runs_guests, abilities.writes_pool)
-
-    def _create(self, connection: Any, definition: Definition, base: Disk) -> None:
-        found = machines.find_ours(connection, definition.name)
-        if found is not None:
-            self._require_same(definition, found[1])
-            self._ensure_networks(connection, definition)
-            return
-        root = Layer(self._base(connection, base), base.format, disk_size(definition.spec, base))
-        more = [Layer(self._base(connection, disk), disk.format, disk.virtual_size) for disk in base.further]
-        self._make(connection, definition, mark_for(definition, base.arch, base.firmware), [root, *more])
-
-    def _base(self, connection: Any, disk: Disk) -> str:
-        with held(self._host.home / "locks" / f"libvirt-{disk.digest}"):
-            return self._storage(connection).base(disk)
-
-    def _clone(self, connection: Any, definition: Definition, source: str) -> None:
-        if machines.find_ours(connection, definition.name) is not None:
-            return
-        domain, mark = machines.must_find(connection, source)
-        if domain.isActive():
-            raise WrongState(f"the machine {source!r} is running", hint="vmctl halt")
-        disks = self._storage(connection).own(domain_edit.disks(domain))
-        sizes = {path: connection.storageVolLookupByPath(path).info()[1] for path in disks}
-        below = [Layer(path, "qcow2", size) for path, size in sizes.items()]
-        self._make(connection, definition, mark_for(definition, mark.arch, mark.firmware), below)
-
-    def _make(self, connection: Any, definition: Definition, mark: Mark, below: Sequence[Layer]) -> None:
-        """Make the machine with one overlay on each layer; nothing is left of it when that fails."""
-        storage, name = self._storage(connection), definition.name
-        try:
-            disk, *further = (
-                storage.overlay(name, layer.path, layer.format, layer.size, number=number)
-                for number, layer in enumerate(below, 1)
-            )
-            parts = Parts(
-                disk=disk,
-                further=tuple(further),
-                seed=storage.seed(name, definition.seed) if definition.seed else "",
-                shares=self._shared_folders(definition),
-            )
-            self._define(connection, definition, mark, parts)
-        except BaseException:
-            with interrupt.shielded(), suppress(library().libvirtError):  # what failed first is what matters
-                self._destroy(connection, definition.name)
-            raise
-
-    def _update(self, connection: Any, definition: Definition) -> None:
-        domain, mark = machines.must_find(connection, definition.name)
-        self._require_same(definition, mark)
-        if domain.isActive():
-            raise WrongState(f"the machine {definition.name!r} is running", hint="vmctl reload")
-        if machines.state_of(domain) is State.SAVED:
-            raise WrongState(f"the machine {definition.name!r} is saved", hint="vmctl resume")
-        storage, disk = self._storage(connection), domain_edit.root_disk(domain)
-        if definition.spec.disk is not None:
-            storage.grow(disk, definition.spec.disk)
-        parts = Parts(
-            uuid=domain.UUIDString(),
-            disk=disk,
-            further=storage.own(domain_edit.disks(domain)[1:]),
-            seed=storage.seed(definition.name, definition.seed) if definition.seed else "",
-            shares=self._shared_folders(definition),
-            snapshots=layers.read(domain),
-        )
-        self._define(connection, definition, mark_for(definition, mark.arch, mark.firmware), parts)
-        self._prune_networks(connection)
-
-    def _shared_folders(self, definition: Definition) -> tuple[SharedFolder, ...]:
-        for text in shares.unmappable(definition.shares):
-            self._host.warn(text, "use `type: rsync` for it")
-        return shares.shared_folders(definition.shares, self._host.home / "libvirt")
-
-    def _define(self, connection: Any, definition: Definition, mark: Mark, parts: Parts) -> None:
-        text = domain_xml(definition, self._platform(connection, mark.arch), mark, parts)
-        connection.defineXML(Edit(tree=parts.snapshots).applied_to(text) if parts.snapshots.layers else text)
-        self._ensure_networks(connection, definition)
-
-    def _destroy(self, connection: Any, name: str) -> None:
-        found = machines.find_ours(connection, name)
-        if found is not None:
-            machines.undefine(found[0], runs_guests=self._connection.abilities.runs_guests)
-        self._storage(connection).remove(name)
-        self._prune_networks(connection)
-
-    def _ensure_networks(self, connection: Any, definition: Definition) -> None:
-        if definition.nics and networks.is_wired_by_libvirt(self._connection.abilities.is_session):
-            with held(self._host.home / "locks" / "libvirt-networks"):
-                networks.ensure(connection, networks.subnets(definition), definition.tag.project)
-
-    def _prune_networks(self, connection: Any) -> None:
-        with held(self._host.home / "locks" / "libvirt-networks"):
-            networks.prune(connection)
-
-    def _require_same(self, definition: Definition, mark: Mark) -> None:
-        if (mark.tag.project, mark.tag.machine) != (definition.tag.project, definition.tag.machine):
-            raise VmctlError(
-                f"libvirt's machine {definition.name!r} belongs to another project",
-                details=f"machine {mark.tag.machine!r} of project {mark.tag.project} in {mark.tag.root}",
-                hint="vmctl list",
-            )
-
-    def _platform(self, connection: Any, arch: str) -> Platform:
-        platform, why_not = choose_platform(connection, self._connection.abilities, self._evidence, arch)
-        if why_not:
-            self._warn_once(
-                f"machines are emulated, which is many times slower, because KVM can not be used: {why_not}"
-            )
-        return platform
 
     def _warn_once(self, text: str, hint: str = "") -> None:
         with self._warned_lock:

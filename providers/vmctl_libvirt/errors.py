@@ -19,6 +19,7 @@ HINTS = (
     ("Cannot find any suitable virtiofsd", "sudo apt-get install virtiofsd"),
     ("unable to find any firmware", "sudo apt-get install ovmf"),
     ("Unable to find any firmware", "sudo apt-get install ovmf"),
+    ("Unable to find 'efi' firmware", "sudo apt-get install ovmf"),
 )
 """What libvirt or QEMU says → what helps."""
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -16,10 +17,12 @@ from vmctl.layout import HomeLayout
 from vmctl.spec import GIB, MIB, BoxRef, MachineSpec
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import LibvirtDriver
+from vmctl_libvirt.domain_edit import inactive_xml
 from vmctl_libvirt.storage import SYSTEM_DIRECTORY
 
 BOOT = 300.0
 GUEST_USER = 1000
+VARIABLE = "/sys/firmware/efi/efivars/VmctlTest-0a1b2c3d-0a1b-2c3d-4e5f-0a1b2c3d4e5f"
 MOUNT = "sudo mkdir -p /project && sudo mount -t virtiofs vmctl0 /project"
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
@@ -190,12 +193,14 @@ def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_t
     assert driver.states()[web.name].run != run
 
 
-def test_snapshots_keep_disk_and_memory(guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> None:
+def test_snapshots_keep_disk_and_memory_with_uefi(guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> None:
     guest = guests[0]
-    guest.definition = dataclasses.replace(guest.definition, shares=())
+    spec = dataclasses.replace(guest.definition.spec, options={"libvirt": {"firmware": "uefi"}})
+    guest.definition = dataclasses.replace(guest.definition, shares=(), spec=spec)
     guest.create(disk)
     driver.start(guest.name)
     guest.await_ssh()
+    guest.ssh(f"printf '\\7\\0\\0\\0kept' | sudo tee {VARIABLE} > /dev/null")
     guest.ssh("echo one > mark && echo one > /dev/shm/mark && sync")
     first = driver.save_snapshot(guest.name, "first")
     assert first.memory
@@ -230,9 +235,20 @@ def test_snapshots_keep_disk_and_memory(guests: list[Guest], driver: LibvirtDriv
     driver.update(guest.definition)
     driver.start(guest.name)
     guest.await_ssh()
-    assert guest.ssh("cat mark") == "three\n"
+    assert guest.ssh(f"cat mark && sudo tail -c 4 {VARIABLE}") == "three\nkept"
+    variables = nvram(driver, guest.name)
+    assert variables.exists()
     driver.destroy(guest.name)
     assert overlays(guest.name) == []
+    assert not variables.exists()
+
+
+def nvram(driver: LibvirtDriver, name: str) -> Path:
+    """The file with a machine's UEFI variables."""
+    text = driver._connection.run(lambda opened: inactive_xml(opened.lookupByName(name)), "look")
+    path = ElementTree.fromstring(text).findtext("os/nvram")  # noqa: S314  libvirt's own
+    assert path
+    return Path(path)
 
 
 def overlays(name: str) -> list[str]:

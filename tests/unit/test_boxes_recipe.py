@@ -63,6 +63,21 @@ def test_grub_finds_itself(tmp_path: Path) -> None:
     assert data[440:512] == b"\xee" * 72  # the partition table stays
 
 
+def test_uefi_finds_its_loader_in_a_fat_of_its_own(debian: Recipe, tmp_path: Path) -> None:
+    raw, loader = tmp_path / "disk", tmp_path / "loader"
+    raw.write_bytes(b"\xee" * 5 * MIB)
+    loader.write_bytes(b"MZ" * 100_000)
+    disk_image.DiskImage(debian, tmp_path, epoch=1_700_000_000)._fill_esp(raw, loader)
+    data = raw.read_bytes()
+    start, end = disk_image.ESP_START, disk_image.ESP_START + disk_image.ESP_SIZE
+    assert set(data[:start] + data[end:]) == {0xEE}  # nothing beside the partition was written
+    fat = f"{raw}@@{start}"
+    process.run([process.find("mcopy"), "-i", fat, f"::{disk_image.FALLBACK}", tmp_path / "back"])
+    assert (tmp_path / "back").read_bytes() == loader.read_bytes()
+    disk_image.DiskImage(debian, tmp_path, epoch=1_700_000_000)._fill_esp(raw, loader)
+    assert raw.read_bytes() == data
+
+
 def test_all_missing_programs_are_named_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     find = process.find
 

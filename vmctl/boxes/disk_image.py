@@ -1,6 +1,7 @@
 """From a root file system to a bootable disk, without loop devices, mounts or root.
 
-GPT with two partitions: GRUB's core image (14, for BIOS) and last, so that it can grow, the root file system (1).
+GPT with three partitions: GRUB's core image for BIOS (14), the one for UEFI in a small FAT (15), and last, so that it
+can grow, the root file system (1). Numbers as in Debian's own cloud images.
 """
 
 from __future__ import annotations
@@ -15,12 +16,20 @@ from vmctl.boxes.recipe import Recipe
 from vmctl.boxes.rootless import as_root
 from vmctl.spec import MIB
 
-PROGRAMS = {"mke2fs": "e2fsprogs", "sfdisk": "fdisk", "qemu-img": "qemu-utils"}
+PROGRAMS = {
+    "mke2fs": "e2fsprogs", "sfdisk": "fdisk", "qemu-img": "qemu-utils",
+    "mformat": "mtools", "mmd": "mtools", "mcopy": "mtools",
+}  # fmt: skip
 SECTOR = 512
 CORE_START = 1 * MIB
 CORE_SIZE = 1 * MIB
+ESP_START = 2 * MIB
+ESP_SIZE = 2 * MIB
 ROOT_START = 4 * MIB
 GPT_BACKUP = 1 * MIB
+ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+FALLBACK = "EFI/BOOT/BOOTX64.EFI"
+"""What UEFI starts from a disk that none of its variables names."""
 BOOT_TYPE = "21686148-6449-6E6F-744E-656564454649"
 ROOT_TYPE = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"  # Linux root (x86-64): what systemd-repart looks for
 # Where GRUB's images say which sectors come next (grub/include/grub/i386/pc/boot.h and diskboot.S).
@@ -47,6 +56,7 @@ class DiskImage:
         with raw.open("r+b") as stream:
             grub = tree / "boot/grub/i386-pc"
             install_grub(stream, (grub / "boot.img").read_bytes(), (grub / "core.img").read_bytes())
+        self._fill_esp(raw, tree / "boot/grub/x86_64-efi/core.efi")
         process.run([process.find("qemu-img"), "convert", "-f", "raw", "-O", "qcow2", str(raw), str(target)])
         raw.unlink()
 
@@ -58,9 +68,21 @@ class DiskImage:
         rows = [
             _row(1, ROOT_START, self._root_size, f"{ROOT_TYPE}, uuid={self.recipe.id('partition')}, name=root"),
             _row(14, CORE_START, CORE_SIZE, f"{BOOT_TYPE}, uuid={self.recipe.id('bios')}, name=bios"),
+            _row(15, ESP_START, ESP_SIZE, f"{ESP_TYPE}, uuid={self.recipe.id('esp')}, name=esp"),
         ]
         script = "\n".join(("label: gpt", f"label-id: {self.recipe.id('disk')}", *rows, ""))
         process.run([process.find("sfdisk"), "--quiet", str(raw)], input=script)
+
+    def _fill_esp(self, raw: Path, loader: Path) -> None:
+        """Make the FAT that UEFI looks into, with the loader that it falls back to."""
+        fat = ("-i", f"{raw}@@{ESP_START}")
+        env = {"SOURCE_DATE_EPOCH": str(self.epoch), "TZ": "UTC"}
+        serial = self.recipe.id("esp")[:8]
+        sectors, hidden = ESP_SIZE // SECTOR, ESP_START // SECTOR
+        geometry = ("-T", str(sectors), "-h", "16", "-s", "32", "-H", str(hidden))
+        process.run([process.find("mformat"), *fat, "-N", serial, *geometry, "::"], env=env)
+        process.run([process.find("mmd"), *fat, "::EFI", "::EFI/BOOT"], env=env)
+        process.run([process.find("mcopy"), *fat, str(loader), f"::{FALLBACK}"], env=env)
 
     def _fill(self, raw: Path, tree: Path) -> None:
         """Make the root file system in its partition, from the tree."""

@@ -19,12 +19,18 @@ systemctl disable e2scrub_reap.service e2scrub_all.timer fstrim.timer dpkg-db-ba
 # The initramfs was made before root/ was in place.
 update-initramfs -u
 
-# GRUB for BIOS: the embedded image finds its configuration by the file system's UUID; its modules lie beside that.
-grub=/boot/grub/i386-pc
-mkdir -p "$grub"
-cp /usr/lib/grub/i386-pc/*.mod /usr/lib/grub/i386-pc/*.lst /usr/lib/grub/i386-pc/boot.img "$grub"
-printf 'search.fs_uuid @ROOT_UUID@ root\nset prefix=($root)/boot/grub\n' > "$grub/load.cfg"
-grub-mkimage --format=i386-pc --prefix=/boot/grub --config="$grub/load.cfg" --output="$grub/core.img" \
-  biosdisk part_gpt ext2 search_fs_uuid normal configfile linux search echo test boot minicmd serial terminal
+# GRUB for BIOS and for UEFI: each image finds its configuration by the file system's UUID; its modules lie beside that.
+image() {
+  format=$1 output=$2; shift 2
+  grub=/boot/grub/$format
+  mkdir -p "$grub"
+  cp "/usr/lib/grub/$format/"*.mod "/usr/lib/grub/$format/"*.lst "$grub"
+  printf 'search.fs_uuid @ROOT_UUID@ root\nset prefix=($root)/boot/grub\n' > "$grub/load.cfg"
+  grub-mkimage --format="$format" --prefix=/boot/grub --config="$grub/load.cfg" --output="$grub/$output" "$@" \
+    part_gpt ext2 search_fs_uuid normal configfile linux search echo test boot minicmd serial terminal
+}
+image i386-pc core.img biosdisk
+cp /usr/lib/grub/i386-pc/boot.img /boot/grub/i386-pc
+image x86_64-efi core.efi fat
 
 rm -rf /var/log/* /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache

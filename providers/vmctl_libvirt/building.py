@@ -1,0 +1,157 @@
+"""Making, changing and removing machines: what the driver is asked for, as calls of libvirt in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from vmctl import interrupt
+from vmctl.driver import Definition, Disk, Host, State
+from vmctl.errors import VmctlError, WrongState
+from vmctl.flock import held
+from vmctl_libvirt import domain_edit, firmware, knobs, layers, machines, networks, shares
+from vmctl_libvirt.connection import Abilities
+from vmctl_libvirt.domain import Parts, Platform, domain_xml
+from vmctl_libvirt.domain_edit import Edit
+from vmctl_libvirt.errors import library
+from vmctl_libvirt.identity import Mark
+from vmctl_libvirt.kvm import Evidence
+from vmctl_libvirt.making import Layer, choose_platform, disk_size, mark_for
+from vmctl_libvirt.shares import SharedFolder
+from vmctl_libvirt.storage import Storage
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Acts on an open connection. Methods raise ``libvirt.libvirtError``."""
+
+    connection: Any
+    abilities: Abilities
+    host: Host
+    evidence: Evidence
+    warn_once: Callable[[str], None]
+
+    @property
+    def storage(self) -> Storage:
+        """The pool."""
+        return Storage(self.connection, self.abilities)
+
+    def create(self, definition: Definition, base: Disk) -> None:
+        """As ``LibvirtDriver.create``."""
+        found = machines.find_ours(self.connection, definition.name)
+        if found is not None:
+            self._require_same(definition, found[1])
+            self._ensure_networks(definition)
+            return
+        if self._lacks_firmware(definition, base):
+            raise firmware.refusal(str(definition.spec.box))
+        root = Layer(self._base(base), base.format, disk_size(definition.spec, base))
+        more = [Layer(self._base(disk), disk.format, disk.virtual_size) for disk in base.further]
+        self._make(definition, mark_for(definition, base.arch, base.firmware), [root, *more])
+
+    def _lacks_firmware(self, definition: Definition, base: Disk) -> bool:
+        chosen = knobs.read(definition.spec)
+        if (chosen.firmware or base.firmware) != firmware.UEFI or not self.abilities.runs_guests:
+            return False
+        return not firmware.is_offered(self.connection, base.arch, chosen.machine)
+
+    def _base(self, disk: Disk) -> str:
+        with held(self.host.home / "locks" / f"libvirt-{disk.digest}"):
+            return self.storage.base(disk)
+
+    def clone(self, definition: Definition, source: str) -> None:
+        """As ``LibvirtDriver.clone``."""
+        if machines.find_ours(self.connection, definition.name) is not None:
+            return
+        domain, mark = machines.must_find(self.connection, source)
+        if domain.isActive():
+            raise WrongState(f"the machine {source!r} is running", hint="vmctl halt")
+        disks = self.storage.own(domain_edit.disks(domain))
+        sizes = {path: self.connection.storageVolLookupByPath(path).info()[1] for path in disks}
+        below = [Layer(path, "qcow2", size) for path, size in sizes.items()]
+        self._make(definition, mark_for(definition, mark.arch, mark.firmware), below)
+
+    def _make(self, definition: Definition, mark: Mark, below: Sequence[Layer]) -> None:
+        """Make the machine with one overlay on each layer; nothing is left of it when that fails."""
+        storage, name = self.storage, definition.name
+        try:
+            disk, *further = (
+                storage.overlay(name, layer.path, layer.format, layer.size, number=number)
+                for number, layer in enumerate(below, 1)
+            )
+            parts = Parts(
+                disk=disk,
+                further=tuple(further),
+                seed=storage.seed(name, definition.seed) if definition.seed else "",
+                shares=self._shared_folders(definition),
+            )
+            self._define(definition, mark, parts)
+        except BaseException:
+            with interrupt.shielded(), suppress(library().libvirtError):  # what failed first is what matters
+                self.destroy(definition.name)
+            raise
+
+    def update(self, definition: Definition) -> None:
+        """As ``LibvirtDriver.update``."""
+        domain, mark = machines.must_find(self.connection, definition.name)
+        self._require_same(definition, mark)
+        if domain.isActive():
+            raise WrongState(f"the machine {definition.name!r} is running", hint="vmctl reload")
+        if machines.state_of(domain) is State.SAVED:
+            raise WrongState(f"the machine {definition.name!r} is saved", hint="vmctl resume")
+        storage, disk = self.storage, domain_edit.root_disk(domain)
+        if definition.spec.disk is not None:
+            storage.grow(disk, definition.spec.disk)
+        parts = Parts(
+            uuid=domain.UUIDString(),
+            disk=disk,
+            further=storage.own(domain_edit.disks(domain)[1:]),
+            seed=storage.seed(definition.name, definition.seed) if definition.seed else "",
+            shares=self._shared_folders(definition),
+            snapshots=layers.read(domain),
+        )
+        self._define(definition, mark_for(definition, mark.arch, mark.firmware), parts)
+        self._prune_networks()
+
+    def _shared_folders(self, definition: Definition) -> tuple[SharedFolder, ...]:
+        for text in shares.unmappable(definition.shares):
+            self.host.warn(text, "use `type: rsync` for it")
+        return shares.shared_folders(definition.shares, self.host.home / "libvirt")
+
+    def _define(self, definition: Definition, mark: Mark, parts: Parts) -> None:
+        text = domain_xml(definition, self._platform(mark.arch), mark, parts)
+        self.connection.defineXML(Edit(tree=parts.snapshots).applied_to(text) if parts.snapshots.layers else text)
+        self._ensure_networks(definition)
+
+    def destroy(self, name: str) -> None:
+        """As ``LibvirtDriver.destroy``."""
+        found = machines.find_ours(self.connection, name)
+        if found is not None:
+            machines.undefine(found[0], runs_guests=self.abilities.runs_guests)
+        self.storage.remove(name)
+        self._prune_networks()
+
+    def _ensure_networks(self, definition: Definition) -> None:
+        if definition.nics and networks.is_wired_by_libvirt(self.abilities.is_session):
+            with held(self.host.home / "locks" / "libvirt-networks"):
+                networks.ensure(self.connection, networks.subnets(definition), definition.tag.project)
+
+    def _prune_networks(self) -> None:
+        with held(self.host.home / "locks" / "libvirt-networks"):
+            networks.prune(self.connection)
+
+    def _require_same(self, definition: Definition, mark: Mark) -> None:
+        if (mark.tag.project, mark.tag.machine) != (definition.tag.project, definition.tag.machine):
+            raise VmctlError(
+                f"libvirt's machine {definition.name!r} belongs to another project",
+                details=f"machine {mark.tag.machine!r} of project {mark.tag.project} in {mark.tag.root}",
+                hint="vmctl list",
+            )
+
+    def _platform(self, arch: str) -> Platform:
+        platform, why_not = choose_platform(self.connection, self.abilities, self.evidence, arch)
+        if why_not:
+            self.warn_once(f"machines are emulated, which is many times slower, because KVM can not be used: {why_not}")
+        return platform
