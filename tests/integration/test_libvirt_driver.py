@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -246,7 +246,7 @@ def test_snapshots_keep_disk_and_memory_with_uefi(guests: list[Guest], driver: L
 def nvram(driver: LibvirtDriver, name: str) -> Path:
     """The file with a machine's UEFI variables."""
     text = driver._connection.run(lambda opened: inactive_xml(opened.lookupByName(name)), "look")
-    path = ElementTree.fromstring(text).findtext("os/nvram")  # noqa: S314  libvirt's own
+    path = ET.fromstring(text).findtext("os/nvram")  # noqa: S314  libvirt's own
     assert path
     return Path(path)
 
