@@ -17,7 +17,6 @@ from vmctl.layout import HomeLayout
 from vmctl.spec import GIB, MIB, BoxRef, MachineSpec
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import LibvirtDriver
-from vmctl_libvirt.domain_edit import inactive_xml
 from vmctl_libvirt.storage import SYSTEM_DIRECTORY
 
 BOOT = 300.0
@@ -244,8 +243,8 @@ def test_snapshots_keep_disk_and_memory_with_uefi(guests: list[Guest], driver: L
 
 
 def nvram(driver: LibvirtDriver, name: str) -> Path:
-    """The file with a machine's UEFI variables."""
-    text = driver._connection.run(lambda opened: inactive_xml(opened.lookupByName(name)), "look")
+    """The file with a running machine's UEFI variables."""
+    text = driver._connection.run(lambda opened: opened.lookupByName(name).XMLDesc(0), "look")
     path = ET.fromstring(text).findtext("os/nvram")  # noqa: S314  libvirt's own
     assert path
     return Path(path)
