@@ -28,20 +28,25 @@ def identities(layout: ProjectLayout, home: HomeLayout) -> frozenset[str]:
 
 
 def ask_others(told: dict[str, States], driver: Callable[[str], Driver], report: Report) -> None:
-    """Ask every usable provider that is not in ``told`` yet; one that can not answer is told of, and has none."""
+    """Ask every provider that is not in ``told`` yet; one that should answer and does not is told of, and has none.
+
+    Also those that can not be used now: a hypervisor whose kernel module is not loaded still knows its machines.
+    """
     for provider in registry.names():
         if provider in told:
             continue
         told[provider] = {}
         try:
             made = driver(provider)
+        except registry.NoProvider as error:
+            logger.debug("%s is not asked for machines: %s", provider, error)
+            continue
+        try:
+            told[provider] = made.states()
+        except VmctlError as error:
             if problem := made.usable():
                 logger.debug("%s is not asked for machines: %s", provider, problem)
                 continue
-            told[provider] = made.states()
-        except registry.NoProvider as error:
-            logger.debug("%s is not asked for machines: %s", provider, error)
-        except VmctlError as error:
             text = f"{provider} could not be asked whether it has machines of this project: {error.brief}"
             report(Warned(text=text, hint=error.hint))
 

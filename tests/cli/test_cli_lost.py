@@ -111,6 +111,15 @@ def test_a_provider_that_can_not_be_asked_is_told_of(two: Project) -> None:
     assert "otherguests" not in two.vmctl("up").err  # it has a record now
 
 
+def test_a_provider_that_can_not_be_used_now_is_asked_as_well(two: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_records(two)
+    monkeypatch.setattr(OTHER.load(), "usable", lambda _self: "its kernel module is not loaded")
+    ran = two.vmctl("up", "--provider", "fakeguests", status=2)
+    assert "exists under the provider 'otherguests'" in ran.err
+    OtherGuests(Host(home=two.home)).fail("states", "the daemon sleeps")
+    assert "sleeps" not in two.vmctl("up", "--provider", "fakeguests").err
+
+
 def test_a_vmfile_that_names_another_provider_locks_nobody_out(two: Project) -> None:
     vmfile(two, "fakeguests")
     assert two.states() == {"default": "running"}
