@@ -16,9 +16,17 @@ import pytest
 
 from tests.host.virtualbox.install import Installation, installed
 from tests.integration.conftest import ProjectDirectory
+from vmctl.spec import GIB
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
+FROM_BOX = """\
+box: made
+provider: virtualbox
+disk: 12GiB
+networks: [{name: backend, ip: 192.168.56.50}]
+synced_folders: []
+"""
 HELLO = Path(__file__).parents[2] / "examples" / "hello"
 
 
@@ -77,6 +85,7 @@ def test_a_day_with_virtualbox(virtualbox: Installation, project: ProjectDirecto
     project.ssh("sudo rm /etc/mark")
     project.vmctl("snapshot", "pop")
     assert project.ssh("cat /etc/mark") == "kept\n"
+    project.ssh("echo later | sudo tee /etc/later && sudo update-grub && sync")
     assert [row["name"] for row in project.vmctl("snapshot", "list", "--json").answer["machines"]["default"]] == [
         "before 'it'"
     ]
@@ -89,14 +98,21 @@ def test_a_day_with_virtualbox(virtualbox: Installation, project: ProjectDirecto
     project.vmctl("destroy", "--yes")
     nothing_is_left(virtualbox)
 
-    # A machine from that box, whose login user is the one that the exported machine had.
-    project.vmctl("box", "add", str(box), "--name", "made", "--user", "vmctl")
-    project.write("Vmfile", "box: made\nprovider: virtualbox\nsynced_folders: []\n")
+    # A machine from that box, whose login user is the one that the exported machine had. It boots by UEFI, and sees the
+    # hardware that the Vmfile asks for; what was written above the snapshot that was deleted is there.
+    project.vmctl("box", "add", str(box), "--name", "made", "--user", "vmctl", "--firmware", "uefi")
+    project.write("Vmfile", FROM_BOX)
     project.vmctl("up")
-    assert project.ssh("id -un; cat /etc/mark") == "vmctl\nkept\n"
+    assert project.ssh("id -un; cat /etc/mark /etc/later") == "vmctl\nkept\nlater\n"
+    project.ssh("test -d /sys/firmware/efi/efivars")
+    assert int(project.ssh("lsblk --bytes --noheadings --nodeps --output SIZE /dev/sda")) == 12 * GIB
+    addresses = project.ssh("ip -oneline -4 address show")
+    assert "10.0.2.15/24" in addresses
+    assert "192.168.56.50/24" in addresses
     shown = manage(virtualbox, "showvminfo", uuid(domain(project)), "--machinereadable")
     assert 'storagecontrollertype0="VirtioSCSI"' in shown
     assert "memory=512" in shown.splitlines()
+    assert 'firmware="EFI"' in shown.splitlines()
     project.vmctl("halt", "--force")
     project.vmctl("destroy", "--yes")
     nothing_is_left(virtualbox)

@@ -43,10 +43,18 @@ class Front:
         if command == "list":
             return self._list(words)
         if len(words) > 1 and command in (*NEEDS_STOPPED, "showvminfo", "controlvm", "snapshot"):
-            shown = self._shown(words[1])
-            if shown is not None:
-                return self._on_machine(command, words, shown)
+            return self._about_machine(command, words)
         return self._pass(words)
+
+    def _about_machine(self, command: str, words: Sequence[str]) -> int:
+        """Each call of the real one costs half a second; a machine that is named by its UUID is not looked up first."""
+        uuid = words[1] if UUID.fullmatch(words[1]) else ""
+        if uuid and command == "showvminfo":
+            return self._show(words, uuid)
+        if uuid and command != "startvm" and not Running(self.run / uuid).is_alive():
+            return self._pass(words)
+        shown = self._shown(words[1])
+        return self._pass(words) if shown is None else self._on_machine(command, words, shown)
 
     def _on_machine(self, command: str, words: Sequence[str], shown: Mapping[str, str]) -> int:
         machine = Running(self.run / shown["UUID"])
