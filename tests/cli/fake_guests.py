@@ -13,6 +13,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
+from tests.unit.openssh_server import KEYS_ONLY
 from vmctl import process
 from vmctl.driver import Definition, Disk, Host
 from vmctl.lifecycle import names
@@ -27,19 +28,17 @@ while :; do
 done
 exec "$@"
 """
-CONFIG = """\
+CONFIG = (
+    """\
 ListenAddress 127.0.0.1:{port}
 HostKey "{host_key}"
 AuthorizedKeysFile "{authorized}"
 SetEnv HOME={home} PATH={bin}:/usr/local/bin:/usr/bin:/bin
 PidFile "{pid}"
-StrictModes no
-UsePAM no
-PermitRootLogin yes
-PasswordAuthentication no
-KbdInteractiveAuthentication no
 Subsystem sftp internal-sftp
 """
+    + KEYS_ONLY
+)
 
 
 class FakeGuests(FakeDriver):

@@ -8,22 +8,20 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.unit.openssh_server import accepts, free_port
+from tests.unit.openssh_server import KEYS_ONLY, accepts, free_port
 from vmctl import keys, process
 from vmctl.wait import Deadline, until
 
-CONFIG = """\
+CONFIG = (
+    """\
 ListenAddress 127.0.0.1:{port}
 HostKey "{root}/{name}_host"
 AuthorizedKeysFile "{root}/id.pub"
 PidFile none
-StrictModes no
-UsePAM no
-PermitRootLogin yes
-PasswordAuthentication no
-KbdInteractiveAuthentication no
 SetEnv SERVER_NAME={name}
 """
+    + KEYS_ONLY
+)
 
 
 @dataclass

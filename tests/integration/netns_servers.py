@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.unit.openssh_server import KEYS_ONLY
 from vmctl import keys, process
 
 # name → its address towards the one before it, and the address there
@@ -16,19 +17,17 @@ LINKS = {
     "web-a": ("jump", "10.77.1.1", "10.77.1.2"),
     "db-a": ("jump", "10.77.2.1", "10.77.2.2"),
 }
-CONFIG = """\
+CONFIG = (
+    """\
 ListenAddress {address}
 HostKey "{root}/{name}_host"
 AuthorizedKeysFile "{root}/id.pub"
 PidFile none
-StrictModes no
-UsePAM no
-PermitRootLogin yes
-PasswordAuthentication no
-KbdInteractiveAuthentication no
 AllowTcpForwarding yes
 SetEnv SERVER_NAME={name}
 """
+    + KEYS_ONLY
+)
 
 
 def ip(*words: str) -> None:
@@ -91,5 +90,7 @@ class NetnsServers:
         for child in self.running:
             child.terminate()
             child.wait(20)
+        # What still runs in a namespace (the end of a session) keeps it, and so the link on this side.
+        subprocess.run(["ip", "link", "delete", "v-jump"], check=False)
         for name in reversed(LINKS):
             subprocess.run(["ip", "netns", "delete", name], check=False)

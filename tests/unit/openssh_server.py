@@ -25,20 +25,27 @@ done
 VIA_SUDO=yes exec "$@"
 """
 
-# A home of its own: the start-up files of whoever runs the tests are none of theirs.
-CONFIG = """\
-ListenAddress 127.0.0.1:{port}
-HostKey "{root}/host_ed25519"
-AuthorizedKeysFile "{root}/id_ed25519.pub"
-PidFile none
+KEYS_ONLY = """\
 StrictModes no
 UsePAM no
 PermitRootLogin yes
 PasswordAuthentication no
 KbdInteractiveAuthentication no
+"""
+"""For sshd: it runs as whoever runs the tests, whose key files are where the tests put them."""
+
+# A home of its own: the start-up files of whoever runs the tests are none of theirs.
+CONFIG = (
+    """\
+ListenAddress 127.0.0.1:{port}
+HostKey "{root}/host_ed25519"
+AuthorizedKeysFile "{root}/id_ed25519.pub"
+PidFile none
 Subsystem sftp internal-sftp
 SetEnv PATH={root}/bin:/usr/local/bin:/usr/bin:/bin HOME={root}/bin
 """
+    + KEYS_ONLY
+)
 
 
 @dataclass(frozen=True)

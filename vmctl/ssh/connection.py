@@ -142,11 +142,24 @@ class Connection:
             VmctlError: ``source`` can not be read.
             CommandFailed, Unreachable, Interrupted: as for ``run``.
         """
-        try:
-            data = source.read_bytes() if isinstance(source, Path) else source
-        except OSError as error:
-            raise VmctlError(f"{source!s} can not be read", details=str(error)) from error
-        self.run(["sh", "-c", PUT_SCRIPT, "sh", remote, f"{mode:o}"], input=data, sudo=sudo)
+        self.run(put_argv(remote, mode), input=content(source), sudo=sudo)
+
+
+def content(source: bytes | Path) -> bytes:
+    """What ``put`` sends.
+
+    Raises:
+        VmctlError: ``source`` can not be read.
+    """
+    try:
+        return source.read_bytes() if isinstance(source, Path) else source
+    except OSError as error:
+        raise VmctlError(f"{source!s} can not be read", details=str(error)) from error
+
+
+def put_argv(remote: str, mode: int) -> list[str]:
+    """What writes its input to the file ``remote``, whole or not at all."""
+    return ["sh", "-c", PUT_SCRIPT, "sh", remote, f"{mode:o}"]
 
 
 def _argv(command: str | Sequence[str], *, sudo: bool, env: Mapping[str, str] | None) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Self
 from vmctl import interrupt, process
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.process import CommandFailed, Completed
-from vmctl.ssh.connection import PUT_SCRIPT
+from vmctl.ssh.connection import content, put_argv
 
 logger = logging.getLogger(__name__)
 
@@ -168,11 +168,7 @@ class OpenSsh:
 
     def put(self, source: bytes | Path, remote: str, *, mode: int = 0o644, sudo: bool = False) -> None:
         """As ``Connection.put``."""
-        try:
-            data = source.read_bytes() if isinstance(source, Path) else source
-        except OSError as error:
-            raise VmctlError(f"{source!s} can not be read", details=str(error)) from error
-        self.run(["sh", "-c", PUT_SCRIPT, "sh", remote, f"{mode:o}"], input=data, sudo=sudo)
+        self.run(put_argv(remote, mode), input=content(source), sudo=sudo)
 
 
 def _argv(command: str | Sequence[str], *, sudo: bool, env: Mapping[str, str] | None) -> list[str]:
