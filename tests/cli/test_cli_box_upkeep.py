@@ -70,6 +70,16 @@ def test_from_add_to_prune(shop: Project, web: Web, tmp_path: Path) -> None:
     assert "nothing to remove" in shop.vmctl("box", "prune").out
 
 
+def test_an_update_keeps_what_the_user_said(shop: Project, web: Web, tmp_path: Path) -> None:
+    publish(web, tmp_path, "1.0")
+    shop.vmctl("box", "add", "org/box", "--user", "me", "--firmware", "uefi", "--no-cloud-init")
+    publish(web, tmp_path, "1.0", "2.0")
+    shop.vmctl("box", "update")
+    newest, _ = shop.vmctl("box", "list", "--json").answer["boxes"]
+    said = ("version", "user", "firmware", "cloud_init")
+    assert [newest[key] for key in said] == ["2.0", "me", "uefi", False]
+
+
 def test_a_source_that_can_not_be_asked_is_an_error(shop: Project, web: Web, tmp_path: Path) -> None:
     publish(web, tmp_path, "1.0")
     shop.vmctl("box", "add", "org/box")

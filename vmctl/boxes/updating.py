@@ -68,6 +68,6 @@ def update(finding: Finding, access: Access, home: HomeLayout, *, report: Report
     order = Order(
         address=old.provenance["origin"], name=old.name, arch=old.arch, user=old.user, cloud_init=old.cloud_init,
         provider=old.provenance.get("vagrant", {}).get("provider", "") if "/" in old.provenance["origin"] else "",
-        access=access,
+        firmware=old.firmware, access=access,
     )  # fmt: skip
     return obtaining.obtain(order, home, report=report)[0]
