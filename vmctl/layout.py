@@ -165,6 +165,11 @@ class MachineLayout:
         return self.root / "first_key"
 
     @property
+    def first_password(self) -> Path:
+        """The box's password (0600), as ``first_key``."""
+        return self.root / "first_password"
+
+    @property
     def host_key(self) -> Path:
         """The guest's pre-generated private SSH host key (0600); ``.pub`` beside it."""
         return self.root / "host_ed25519"

@@ -25,6 +25,8 @@ class Login:
     first_key: Path | None = None
     """What lets in besides ``key`` on a guest's first boot, where it took no seed. Then the host key is not known
     either: without ``known_hosts``, the one that the guest shows is taken."""
+    first_password: Path | None = None
+    """A private file with a password that lets in as well then; only beside ``first_key``."""
 
     @property
     def is_root(self) -> bool:

@@ -28,6 +28,7 @@ DEFAULT_MEMORY = 1 * GIB
 DEFAULT_BOOT_TIMEOUT = 300.0
 DEFAULT_HALT_TIMEOUT = 60.0
 DEFAULT_USER = "vmctl"
+DEFAULT_SSH_PORT = 22
 LOOPBACK = "127.0.0.1"
 
 FolderKind = Literal["auto", "virtiofs", "9p", "vboxsf", "rsync"]
@@ -187,6 +188,8 @@ class MachineSpec:
     """What the guest calls itself; the loader fills in the machine's name."""
     user: str = ""
     """Login user; "" = what the box says, else ``DEFAULT_USER``."""
+    ssh_port: int = DEFAULT_SSH_PORT
+    """Where the guest's SSH server listens, in the guest."""
     cpus: int = DEFAULT_CPUS
     memory: int = DEFAULT_MEMORY
     disk: int | None = None

@@ -7,7 +7,7 @@ from typing import Any
 from vmctl.driver import Address
 from vmctl_libvirt import machines
 from vmctl_libvirt.errors import library
-from vmctl_libvirt.first_nic import SSH
+from vmctl_libvirt.identity import Mark
 
 IPV4 = 0
 
@@ -18,10 +18,10 @@ def find(connection: Any, name: str) -> Address | None:
     if found is None or not found[0].isActive():
         return None
     domain, mark = found
-    return mark.ssh or _on_network(domain, mark.mac)
+    return mark.ssh or _on_network(domain, mark)
 
 
-def _on_network(domain: Any, mac: str) -> Address | None:
+def _on_network(domain: Any, mark: Mark) -> Address | None:
     """By the network's lease, then the host's ARP table, then the guest's own agent."""
     libvirt = library()
     for source in (
@@ -34,8 +34,8 @@ def _on_network(domain: Any, mac: str) -> Address | None:
         except libvirt.libvirtError:
             continue  # this source knows nothing (yet); the next may
         for interface in (interfaces or {}).values():
-            if (interface.get("hwaddr") or "").lower() == mac.lower():
+            if (interface.get("hwaddr") or "").lower() == mark.mac.lower():
                 for address in interface.get("addrs") or ():
                     if address["type"] == IPV4:
-                        return Address(host=address["addr"], port=SSH)
+                        return Address(host=address["addr"], port=mark.ssh_port)
     return None

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from vmctl.driver import Address, Definition, Forward
 from vmctl_libvirt.knobs import Knobs
 
-SSH = 22
 GUEST_ADDRESS = "10.0.2.15"
 GUEST_PREFIX = 24
 SLOT = "0x10"

@@ -7,6 +7,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from vmctl.driver import Address, Tag
+from vmctl.spec import DEFAULT_SSH_PORT
 from vmctl_libvirt.errors import is_code, library
 
 NAMESPACE = "urn:x-vmctl:machine:1"
@@ -26,6 +27,8 @@ class Mark:
     firmware: str
     run: str = ""
     """A random token that changes with every start."""
+    ssh_port: int = DEFAULT_SSH_PORT
+    """Where the guest's SSH server listens, in the guest."""
     resume: str = ""
     """Path of the memory that the next start goes on from (a snapshot was restored); "" = it boots."""
 
@@ -41,6 +44,7 @@ class Mark:
             "arch": self.arch,
             "firmware": self.firmware,
             "run": self.run,
+            **({} if self.ssh_port == DEFAULT_SSH_PORT else {"ssh_port": str(self.ssh_port)}),
             **({"resume": self.resume} if self.resume else {}),
         }
 
@@ -63,6 +67,7 @@ def parse(text: str) -> Mark | None:
         arch=found.get("arch", ""),
         firmware=found.get("firmware", ""),
         run=found.get("run", ""),
+        ssh_port=int(number) if (number := found.get("ssh_port", "")).isdigit() else DEFAULT_SSH_PORT,
         resume=found.get("resume", ""),
     )
 

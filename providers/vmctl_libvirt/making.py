@@ -47,7 +47,9 @@ def choose_platform(
 def mark_for(definition: Definition, arch: str, firmware: str) -> Mark:
     """What vmctl writes on the machine."""
     ssh = ssh_forward(definition, knobs.read(definition.spec))
-    return Mark(tag=definition.tag, ssh=ssh, mac=definition.mac, arch=arch, firmware=firmware)
+    return Mark(
+        tag=definition.tag, ssh=ssh, mac=definition.mac, arch=arch, firmware=firmware, ssh_port=definition.spec.ssh_port
+    )
 
 
 def disk_size(spec: MachineSpec, base: Disk) -> int:

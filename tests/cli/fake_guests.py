@@ -14,12 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.unit.openssh_server import KEYS_ONLY
+from tests.unit.password_server import Account, PasswordServer
 from vmctl import process
 from vmctl.driver import Definition, Disk, Host
 from vmctl.lifecycle import names
 from vmctl.store import ports
 from vmctl.testing import FakeDriver
 
+OLD: dict[str, PasswordServer] = {}
+"""Running guests with a password, by the machine's name."""
 PATIENCE = 10.0  # seconds for sshd to end
 SUDO = """\
 #!/bin/sh
@@ -71,7 +74,9 @@ class FakeGuests(FakeDriver):
 
     def start(self, name: str) -> None:
         super().start(name)
-        if not self._pid(name).exists() and not (self.host.home / "no-sshd").exists():
+        if (self.host.home / "guests" / "password").exists():
+            self._start_old(name)
+        elif not self._pid(name).exists() and not (self.host.home / "no-sshd").exists():
             program = process.find("sshd", package="openssh-server")
             with (self._directory / f"{name}.log").open("ab") as log:
                 subprocess.run([program, "-f", self._config(name), "-E", os.devnull], check=True, stderr=log)
@@ -91,6 +96,14 @@ class FakeGuests(FakeDriver):
     def destroy(self, name: str) -> None:
         super().destroy(name)
         self._end(name)
+
+    def _start_old(self, name: str) -> None:
+        """Start the server of a guest that has a password (the file's content)."""
+        home = self.host.home / "guests"
+        port = int(self._config(name).read_text().split(maxsplit=2)[1].rpartition(":")[2])
+        path = f"{_programs(self.host.home / 'fake' / 'home')}:{os.environ['PATH']}"
+        account = Account(home, (home / "password").read_text(), environment={"PATH": path})
+        OLD[name] = PasswordServer(account, home / "host_key", port)
 
     @property
     def _directory(self) -> Path:
@@ -121,6 +134,8 @@ class FakeGuests(FakeDriver):
         self._config(definition.name).write_text(text)
 
     def _end(self, name: str) -> None:
+        if name in OLD:
+            OLD.pop(name).close()
         with suppress(FileNotFoundError, ProcessLookupError, ValueError):
             _end_process(int(self._pid(name).read_text()))
         self._pid(name).unlink(missing_ok=True)

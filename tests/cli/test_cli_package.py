@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from vmctl import keys
 from vmctl.boxes import box
 from vmctl.boxes.vagrant_box import LIBVIRT_DISK
 from vmctl.driver import Host, State
+from vmctl.errors import VmctlError
 from vmctl.ssh import waiting
 from vmctl.store import identity
 from vmctl.testing import FakeDriver
@@ -118,6 +121,50 @@ def test_a_guest_without_a_seed_gets_a_key_of_its_own_at_once(project: Project, 
     assert project.vmctl("up", "--json").answer["changed"] is False
     project.vmctl("reload")
     assert [observed.state for observed in fake(project).states().values()] == [State.RUNNING]
+
+
+PASSWORD = "tra la'\\"  # noqa: S105  of the test's own server
+
+
+@pytest.fixture
+def with_password(project: Project, unseeded: Path) -> Iterator[Path]:
+    """As ``unseeded``, with a password and without the published key."""
+    (unseeded / ".ssh" / "authorized_keys").write_text("ssh-ed25519 AAAA the user's own\n")
+    (unseeded / "password").write_text(PASSWORD)
+    yield unseeded
+    with suppress(VmctlError, AssertionError):
+        project.vmctl("destroy", "--yes")
+
+
+def test_a_guest_with_a_password_gets_a_key_at_once(project: Project, with_password: Path) -> None:
+    secret = project.root / "secret"
+    secret.write_text(f"{PASSWORD}\n")
+    (project.root / "elder.qcow2").write_bytes(qcow2(size=SIZE))
+    added = project.vmctl("box", "add", "elder.qcow2", "--no-cloud-init", "--password-file", "secret", "-vv", "--json")
+    listed = project.vmctl("box", "list", "-i", "--json")
+    assert "is in the store already" in project.vmctl("box", "add", "elder.qcow2", "--no-cloud-init").out
+    (project.root / "Vmfile").write_text("box: elder\nprovider: fakeguests\nsynced_folders: []\nssh_port: 2222\n")
+    up = project.vmctl("up", "-vv")
+    machine = identity.project_layout(project.root).machine("default")
+    own = keys.ensure(machine.key)
+    assert (with_password / ".ssh" / "authorized_keys").read_text() == f"ssh-ed25519 AAAA the user's own\n{own}\n"
+    assert not machine.first_password.exists()
+    assert [forward["guest"] for forward in json.loads(machine.record.read_text())["forwards"]] == [2222]
+    project.vmctl("exec", "default", "--", "true")
+    (with_password / "password").write_text("changed since")
+    project.vmctl("reload")
+
+    project.vmctl("box", "repackage", "elder", "--output", "again.box")
+    with tarfile.open(project.root / "again.box") as archive:
+        assert b"config.ssh.password = 'tra la\\'\\\\'" in archive.extractfile("Vagrantfile").read()  # type: ignore[union-attr]
+    project.vmctl("box", "add", "again.box")
+    written = [path for path in project.home.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
+    assert {path.relative_to(project.home).parts[:2] for path in written} == {("boxes", "elder"), ("boxes", "again")}
+    assert {(path.name, path.stat().st_mode & 0o777) for path in written} == {("first_password", 0o600)}
+    state = [path for path in (project.root / ".vmctl").rglob("*") if path.is_file()]
+    assert not [path for path in state if PASSWORD.encode() in path.read_bytes()]
+    for said in (added, listed, up):
+        assert PASSWORD not in said.out + said.err
 
 
 def test_its_host_key_is_pinned(project: Project, unseeded: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from tests.host.virtualbox.install import Installation, installed
 from tests.unit.virtualbox_definition import definition, nic
 from vmctl.boxes import adding, packing
 from vmctl.boxes.box import PUBLISHED
+from vmctl.boxes.request import Request
 from vmctl.driver import Definition, Disk, Host, Share, State
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.layout import HomeLayout
@@ -543,7 +544,7 @@ def test_a_machine_becomes_a_box_by_way_of_a_copy(
     contents = packing.Contents(disks=exported.disks, descriptor=exported.descriptor, arch="x86_64", user="me",
                                 mac=machine.mac)  # fmt: skip
     packing.write(contents, tmp_path / "my.box")
-    box, _ = adding.add(adding.Request(address=str(tmp_path / "my.box")), HomeLayout(tmp_path / "store"))
+    box, _ = adding.add(Request(address=str(tmp_path / "my.box")), HomeLayout(tmp_path / "store"))
     assert (box.user, box.virtual_size, box.first_key) == ("me", size or SIZE, PUBLISHED)
     assert box.provenance["vagrant"]["provider"] == "virtualbox"
     assert box.provenance["vagrant"]["mac"] == machine.mac

@@ -15,12 +15,12 @@ import pytest
 from tests.unit.box_archives import tarred, written
 from tests.unit.test_vagrant_box import OVF
 from vmctl import process
-from vmctl.boxes import Box, adding, verifying
-from vmctl.boxes.adding import Request
+from vmctl.boxes import Box, adding, packing, verifying
 from vmctl.boxes.archive import BadArchive
 from vmctl.boxes.box import OWN, PUBLISHED
 from vmctl.boxes.checksum import Checksum, ChecksumMismatch, Hashing
 from vmctl.boxes.image import NotAnImage, inspect
+from vmctl.boxes.request import Request
 from vmctl.boxes.shelf import Shelf
 from vmctl.boxes.vagrant_box import BadBox
 from vmctl.errors import UsageError
@@ -215,16 +215,38 @@ def test_a_box_with_a_key_of_its_own(tmp_path: Path, home: HomeLayout) -> None:
     assert [event for event in events if isinstance(event, Warned)] == []
 
 
-def test_what_a_box_wants_in_vain_is_told(tmp_path: Path, home: HomeLayout) -> None:
-    vagrantfile = b"""Vagrant.configure("2") do |config|
-      config.ssh.password = "secret"
-      config.ssh.guest_port = 2022
-    end"""
-    _, events = add(written(tmp_path / "w.box", tarred({**box_members(tmp_path), "Vagrantfile": vagrantfile})), home)
-    password, port = (event.text for event in events if isinstance(event, Warned))
-    assert "it names a password" in password
-    assert "secret" not in password
-    assert "SSH on port 2022" in port
+def with_vagrantfile(tmp_path: Path, *lines: str) -> Path:
+    text = "\n".join(['Vagrant.configure("2") do |config|', *lines, "end"])
+    return written(tmp_path / "w.box", tarred({**box_members(tmp_path), "Vagrantfile": text.encode()}))
+
+
+def test_a_box_with_a_password_and_a_port_of_its_own(tmp_path: Path, home: HomeLayout) -> None:
+    path = with_vagrantfile(tmp_path, r"config.ssh.password = 'it\'s \\ é'", "config.ssh.guest_port = 2022")
+    box, events = add(path, home)
+    assert [event for event in events if isinstance(event, Warned)] == []
+    assert (box.first_login_password(), box.defaults["ssh_port"], box.first_key) == (r"it's \ é", 2022, PUBLISHED)
+    assert "it's" not in f"{box}{box.to_json()}"
+    mine, _ = add(path, home, password="mine")  # noqa: S106  of no account
+    assert (mine.first_login_password(), mine.version == box.version) == ("mine", False)
+    assert add(path, home)[1][-1].changed is False  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="another user, password, firmware"):
+        add(path, home, password="other", version=box.version)  # noqa: S106  of no account
+
+    packing.repackage(box, tmp_path / "again.box")
+    again, _ = add(tmp_path / "again.box", home)
+    assert (again.first_login_password(), again.defaults["ssh_port"]) == (r"it's \ é", 2022)
+
+
+def test_a_password_that_is_no_plain_literal_is_not_shown(tmp_path: Path, home: HomeLayout) -> None:
+    _, events = add(with_vagrantfile(tmp_path, 'config.ssh.password = "sec#{1}ret"'), home)
+    (warned,) = (event.text for event in events if isinstance(event, Warned))
+    assert warned.endswith("has no effect: config.ssh.password …")
+
+
+def test_a_port_that_is_none(tmp_path: Path, home: HomeLayout) -> None:
+    with pytest.raises(BadBox, match="can use") as caught:
+        add(with_vagrantfile(tmp_path, "config.ssh.guest_port = 70000"), home)
+    assert "config.ssh.guest_port = 70000, which is no port" in caught.value.details
 
 
 def test_a_key_that_is_none(tmp_path: Path, home: HomeLayout) -> None:
@@ -274,7 +296,7 @@ def test_the_same_image_with_another_user_is_another_box(tmp_path: Path, home: H
     assert (third.user, third.first_key, third.cloud_init) == ("vagrant", PUBLISHED, False)
     assert len({box.version for box in (first, second, third)}) == 3
     assert add(image, home, user="me")[0].version == second.version
-    with pytest.raises(UsageError, match="another user, firmware or cloud-init setting"):
+    with pytest.raises(UsageError, match="another user, password, firmware or cloud-init setting"):
         add(image, home, user="me", version=first.version)
 
 

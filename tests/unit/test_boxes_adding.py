@@ -24,11 +24,12 @@ from tests.unit.box_images import MIB, qcow2, raw, write
 from tests.unit.faulty_server import FaultyServer, faulty_server
 from vmctl import boxes, interrupt
 from vmctl.boxes import adding, verifying
-from vmctl.boxes.adding import Request, add
+from vmctl.boxes.adding import add
 from vmctl.boxes.box import Box
 from vmctl.boxes.checksum import Checksum, ChecksumMismatch
 from vmctl.boxes.download import DownloadFailed, Patience
 from vmctl.boxes.image import NotAnImage
+from vmctl.boxes.request import Request
 from vmctl.boxes.shelf import Shelf
 from vmctl.errors import Interrupted, UsageError, VmctlError
 from vmctl.events import Event, StepDone, Warned

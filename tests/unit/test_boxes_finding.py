@@ -8,7 +8,8 @@ import pytest
 from tests.unit.box_images import qcow2, write
 from vmctl import boxes
 from vmctl.boxes import building
-from vmctl.boxes.adding import Request, add
+from vmctl.boxes.adding import add
+from vmctl.boxes.request import Request
 from vmctl.boxes.users import users
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.events import Event, Warned

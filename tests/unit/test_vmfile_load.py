@@ -172,7 +172,7 @@ def test_short_and_long_forms(root: Path) -> None:
     spec = one(good(root, "short_and_long"))
     assert spec.box == BoxRef(address="https://example.org/images/disk.qcow2")
     assert (spec.memory, spec.disk) == (GIB, 1536 * MIB)
-    assert (spec.boot_timeout, spec.halt_timeout) == (90.0, 90.0)
+    assert (spec.boot_timeout, spec.halt_timeout, spec.ssh_port) == (90.0, 90.0, 2222)
     assert spec.ports == (
         Port(host=8080, guest=80),
         Port(host=5353, guest=53, host_ip="0.0.0.0", protocol="udp"),  # noqa: S104  data, not bound to

@@ -13,47 +13,24 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from vmctl.boxes import archive, compression, contents, foreign, image, names, space, sparse
-from vmctl.boxes.box import OWN, OWN_KEY, PUBLISHED, Box, BoxInfo, FurtherDisk
-from vmctl.boxes.checksum import Checksum, Hashing
+from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxInfo, FurtherDisk
+from vmctl.boxes.checksum import Hashing
 from vmctl.boxes.contents import Said
 from vmctl.boxes.download import Patience, fetch, without_password
 from vmctl.boxes.metering import Meter, hashed
+from vmctl.boxes.request import Request
 from vmctl.boxes.shelf import Shelf
 from vmctl.boxes.vagrant_box import DEFAULT_USER as VAGRANT_USER
 from vmctl.boxes.versions import Version
-from vmctl.boxes.web import Access
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Report, StepDone, StepStarted, Warned, ignore
 from vmctl.layout import HomeLayout
 from vmctl.spec import DEFAULT_USER
-from vmctl.store import locks
+from vmctl.store import files, locks
 
 STEP = "add_box"
 HTTP = ("http", "https")
 UNNUMBERED = "0.%Y%m%d.%H%M%S"  # below any version that a person gives
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What to add, and what the user says of it."""
-
-    address: str
-    """Absolute path, file:// or http(s) URL."""
-    name: str = ""
-    """"" = from the address."""
-    version: str = ""
-    """"" = numbered by the time of adding; the same image is not added twice."""
-    arch: str = ""
-    """"" = what the box says, else this host's."""
-    checksum: Checksum | None = None
-    user: str = ""
-    """"" = what the box says, else ``DEFAULT_USER``."""
-    firmware: str = ""
-    """"" = what the box says, else bios."""
-    cloud_init: bool = True
-    origin: str = ""
-    """What to ask for newer versions; see ``resolving.Choice``."""
-    access: Access = field(default_factory=Access)
 
 
 def add(
@@ -143,7 +120,7 @@ class _Adding:
             box = box if box and box.provenance.get("added", 0) >= asked else None
         else:
             box = self.shelf.from_file(self.source, stamp(Path(self.source)))
-        if box is None or self.request.checksum is not None or not self._agrees(box):
+        if box is None or self.request.checksum is not None or not self.request.agrees(box):
             return None
         said = (self.request.name, self.request.version, names.architecture(self.request.arch))
         known = (box.name, box.version, box.arch)
@@ -260,7 +237,8 @@ class _Adding:
             user=self.request.user or self.said.user or self._default_user(),
             firmware=self.request.firmware or self.said.firmware or "bios",
             cloud_init=self.request.cloud_init,
-            first_key=self.said.first_key or ("" if self.request.cloud_init else PUBLISHED),
+            first_key=self.said.first_key or ("" if self.request.cloud_init and not self._password else PUBLISHED),
+            first_password=bool(self._password),
             further=further,
             defaults=self.said.defaults,
             provenance=self._provenance(),
@@ -275,7 +253,13 @@ class _Adding:
             path.rename(directory / one.image_name)
         if info.first_key == OWN:
             (draft / OWN_KEY).rename(directory / OWN_KEY)
+        if info.first_password:
+            files.write(directory / PASSWORD, self._password)
         return directory
+
+    @property
+    def _password(self) -> str:
+        return self.request.password or self.said.password
 
     def _default_user(self) -> str:
         return DEFAULT_USER if self.request.cloud_init else VAGRANT_USER
@@ -283,15 +267,9 @@ class _Adding:
     def _there(self, name: str, arch: str, digest: str) -> Box | None:
         """The same image under the same name (and version, where one is asked for), with what the user says of it."""
         boxes = (box for box in self.shelf.boxes(name) if (box.digest, box.arch) == (digest, arch))
-        return next((box for box in boxes if self.request.version in ("", box.version) and self._agrees(box)), None)
-
-    def _agrees(self, box: Box) -> bool:
-        asked = self.request
-        return (
-            asked.user in ("", box.user)
-            and asked.firmware in ("", box.firmware)
-            and asked.cloud_init == box.cloud_init
-        )  # fmt: skip
+        return next(
+            (box for box in boxes if self.request.version in ("", box.version) and self.request.agrees(box)), None
+        )
 
     def _provenance(self) -> dict[str, Any]:
         known: dict[str, Any] = {"added": time.time(), "stamps": self.stamps, **self.said.provenance}

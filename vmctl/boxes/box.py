@@ -19,6 +19,7 @@ SCHEMA = 1
 
 OWN, PUBLISHED = "own", "published"
 OWN_KEY = "first_key"
+PASSWORD = "first_password"  # noqa: S105  the name of a file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +62,8 @@ class BoxInfo:
     first_key: str = ""
     """What lets in on a guest's first boot where the seed was not read: ``OWN`` = the file ``OWN_KEY`` beside the
     image, ``PUBLISHED`` = the key that Vagrant publishes for this; "" = nothing, the seed must be read."""
+    first_password: bool = False
+    """Whether a password lets in as well then: the private file ``PASSWORD`` beside the image."""
     further: tuple[FurtherDisk, ...] = ()
     """Its other disks, in order."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -118,6 +121,10 @@ class Box(BoxInfo):
         if self.first_key == OWN:
             return (self.directory / OWN_KEY).read_bytes()
         return published_key() if self.first_key == PUBLISHED else None
+
+    def first_login_password(self) -> str | None:
+        """The password that lets in on a guest's first boot; None = there is none."""
+        return (self.directory / PASSWORD).read_text(encoding="utf-8") if self.first_password else None
 
     def __str__(self) -> str:
         return f"{self.name} {self.version} ({self.arch})"

@@ -17,7 +17,6 @@ from vmctl.store import files
 
 CHUNK = 1024**2
 UNREAD_SHOWN = 5
-SSH_PORT = 22
 LONGEST_KEY = 64 * 1024
 PRIVATE_KEY = b"PRIVATE KEY-----"
 
@@ -31,6 +30,8 @@ class Said:
     firmware: str = ""
     first_key: str = ""
     """As ``BoxInfo.first_key``; the key itself is ``OWN_KEY`` in the draft."""
+    password: str = field(default="", repr=False)
+    """What lets in besides that key."""
     further: tuple[Path, ...] = ()
     """Its other disks (qcow2 or raw), in the draft."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -122,22 +123,18 @@ def _tell_unused(box: VagrantBox, name: str, report: Report) -> None:
         shown = "; ".join(box.unread[:UNREAD_SHOWN])
         more = f" (and {len(box.unread) - UNREAD_SHOWN} more lines)" if len(box.unread) > UNREAD_SHOWN else ""
         report(Warned(text=f"{name}: its Vagrantfile is not run, and this in it has no effect: {shown}{more}"))
-    if box.password:
-        report(Warned(text=f"{name}: it names a password; vmctl logs in with keys, on the first boot with Vagrant's"))
-    if box.ssh_port not in (None, SSH_PORT):
-        report(
-            Warned(text=f"{name}: it wants SSH on port {box.ssh_port}; vmctl connects to the guest's port {SSH_PORT}")
-        )
 
 
 def _vagrant(box: VagrantBox) -> Said:
-    facts = {"provider": box.provider, "mac": box.mac, "ssh_port": box.ssh_port, "info": dict(box.info)}
+    facts = {"provider": box.provider, "mac": box.mac, "info": dict(box.info)}
     return Said(
         user=box.user,
         arch=box.arch or "",
         firmware=box.firmware,
+        password=box.password or "",
         defaults=_defaults(box.cpus, box.memory, box.controller)
-        | ({} if box.share_project else {"synced_folders": []}),
+        | ({} if box.share_project else {"synced_folders": []})
+        | ({"ssh_port": box.ssh_port} if box.ssh_port else {}),
         provenance={"vagrant": {key: value for key, value in facts.items() if value}},
     )
 

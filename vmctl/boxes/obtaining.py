@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vmctl.boxes import adding, names, resolving
-from vmctl.boxes.adding import Request
 from vmctl.boxes.box import Box
 from vmctl.boxes.catalogue import Wanted
 from vmctl.boxes.checksum import WEAK, Checksum
 from vmctl.boxes.download import DownloadFailed, Patience
+from vmctl.boxes.request import Request
 from vmctl.boxes.resolving import Choice
 from vmctl.boxes.shelf import Shelf
 from vmctl.boxes.web import Access
@@ -32,6 +32,7 @@ class Order:
     user: str = ""
     firmware: str = ""
     cloud_init: bool = True
+    password: str = field(default="", repr=False)
     access: Access = field(default_factory=Access)
 
 
@@ -65,18 +66,23 @@ def obtain(
 
 
 def _there(choice: Choice, order: Order, home: HomeLayout) -> Box | None:
-    """The very version that a catalogue offers, if it is in the store and nothing else was asked of it."""
+    """The very version that a catalogue offers, if it is in the store as the user says it is."""
     if not (choice.origin and choice.version) or order.checksum:
         return None
     arch = names.architecture(order.arch or choice.arch) or names.host_architecture()
     boxes = Shelf(home).boxes(order.name or choice.name)
-    return next((box for box in boxes if (box.version, box.arch) == (choice.version, arch)), None)
+    same = (box for box in boxes if (box.version, box.arch) == (choice.version, arch))
+    return next((box for box in same if _request("", choice, order).agrees(box)), None)
 
 
 def _add(
     source: str, choice: Choice, order: Order, home: HomeLayout, *, report: Report, patience: Patience | None
 ) -> tuple[Box, bool]:
-    request = Request(
+    return adding.add(_request(source, choice, order), home, report=report, patience=patience)
+
+
+def _request(source: str, choice: Choice, order: Order) -> Request:
+    return Request(
         address=source,
         name=order.name or choice.name,
         version=choice.version,
@@ -85,7 +91,7 @@ def _add(
         user=order.user or choice.user,
         firmware=order.firmware or choice.firmware,
         cloud_init=order.cloud_init,
+        password=order.password,
         origin=choice.origin,
         access=order.access,
     )
-    return adding.add(request, home, report=report, patience=patience)

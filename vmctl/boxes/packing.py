@@ -16,7 +16,7 @@ from vmctl.boxes import image, space
 from vmctl.boxes.box import OWN, OWN_KEY, Box
 from vmctl.boxes.vagrant_box import DEFAULT_USER, KEY, LIBVIRT_DISK, METADATA, OVF_NAME
 from vmctl.errors import UsageError
-from vmctl.spec import GIB
+from vmctl.spec import DEFAULT_SSH_PORT, GIB
 from vmctl.store import files
 
 WORDS = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -38,6 +38,10 @@ class Contents:
     arch: str
     user: str
     firmware: str = "bios"
+    ssh_port: int = DEFAULT_SSH_PORT
+    """Where the guest's SSH server listens."""
+    password: str = field(default="", repr=False)
+    """What lets in besides the key; "" = nothing."""
     mac: str = ""
     """What NIC 1 must be; "" = anything."""
     cpus: int | None = None
@@ -73,6 +77,8 @@ def repackage(box: Box, target: Path) -> None:
             firmware=box.firmware,
             cpus=box.defaults["cpus"] if isinstance(box.defaults.get("cpus"), int) else None,
             memory=int(memory.removesuffix("MiB")) if memory.endswith("MiB") else None,
+            ssh_port=box.defaults.get("ssh_port", DEFAULT_SSH_PORT),
+            password=box.first_login_password() or "",
             key=box.directory / OWN_KEY if box.first_key == OWN else None,
             info=box.provenance.get("vagrant", {}).get("info") or {"Source": box.source},
         )
@@ -128,10 +134,19 @@ def vagrantfile(contents: Contents) -> str:
     lines += [f'  config.ssh.username = "{contents.user}"'] if contents.user != DEFAULT_USER else []
     if contents.key:
         lines.append(f'  config.ssh.private_key_path = File.expand_path("../{KEY}", __FILE__)')
+    if contents.password:
+        lines.append(f"  config.ssh.password = {_quoted(contents.password)}")
+    if contents.ssh_port != DEFAULT_SSH_PORT:
+        lines.append(f"  config.ssh.guest_port = {contents.ssh_port}")
     if contents.mac:
         lines.append(f'  config.vm.base_mac = "{contents.mac.replace(":", "").upper()}"')
     lines += _provider(contents)
     return "\n".join([*lines, "end", ""])
+
+
+def _quoted(text: str) -> str:
+    """A literal for Ruby that expands nothing."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _provider(contents: Contents) -> list[str]:

@@ -123,7 +123,7 @@ class Shelf:
         target = self._place(info.name, info.version, info.arch)
         with self._locked(info.name):
             if there := _read(target):
-                return _same(there, info)
+                return _same(there, Box.from_json(info.to_json(), directory))
             files.make_directory(target.parent)
             directory.rename(target)
             for parent in (target.parent, target.parent.parent, self.home.boxes):
@@ -187,18 +187,18 @@ def _read(directory: Path) -> Box | None:
     return None if data is None else Box.from_json(data, directory)
 
 
-def _same(there: Box, info: BoxInfo) -> Box:
-    if _facts(there) == _facts(info):
+def _same(there: Box, new: Box) -> Box:
+    if _facts(there) == _facts(new):
         return there
-    what = "another content" if there.digest != info.digest else "another user, firmware or cloud-init setting"
+    what = "another content" if there.digest != new.digest else "another user, password, firmware or cloud-init setting"
     raise UsageError(
         f"box {there} is in the store already, with {what}",
-        hint=f"vmctl box add --name {info.name} --version ANOTHER …, or vmctl box remove {there.name}@{there.version}",
+        hint=f"vmctl box add --name {new.name} --version ANOTHER …, or vmctl box remove {there.name}@{there.version}",
     )
 
 
-def _facts(info: BoxInfo) -> tuple[object, ...]:
-    return info.digest, info.further, info.user, info.firmware, info.cloud_init
+def _facts(box: Box) -> tuple[object, ...]:
+    return box.digest, box.further, box.user, box.first_login_password(), box.firmware, box.cloud_init
 
 
 def _sync(path: Path) -> None:

@@ -23,6 +23,7 @@ LIBVIRT_DISK = "box.img"
 VAGRANTFILES = ("Vagrantfile", "include/_Vagrantfile")
 KEY = "vagrant_private_key"
 LONGEST = 4 * 1024**2
+HIGHEST_PORT = 65535
 DEFAULT_USER = "vagrant"
 PROVIDERS = ("libvirt", "virtualbox")
 
@@ -49,10 +50,12 @@ class VagrantBox:
     """Virtual size of the only disk as metadata.json has it, in GiB, rounded up by whoever made the box."""
     arch: str | None = None
     user: str = DEFAULT_USER
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
+    """What lets in besides its key, until the machine has a key of its own."""
     insert_key: bool = True
     """Whether the box's key is to be replaced by one of the machine's own (vmctl always does)."""
     ssh_port: int | None = None
+    """Where the guest's SSH server listens; None = 22."""
     key: Path | None = None
     """The private key that logs in; None = Vagrant's published insecure one."""
     mac: str | None = None
@@ -95,7 +98,7 @@ def read(root: Path, *, name: str) -> VagrantBox:
         user=_user(settings, name),
         password=settings.text("ssh.password"),
         insert_key=settings.values.get("ssh.insert_key") is not False,
-        ssh_port=settings.number("ssh.guest_port"),
+        ssh_port=_ssh_port(settings, name),
         key=key if key.is_file() else None,
         mac=_mac(settings),
         cpus=settings.number(f"{provider}.cpus") or (described.cpus if described else None),
@@ -202,6 +205,13 @@ def _mac(settings: Settings) -> str | None:
     digits = (settings.text("vm.base_mac") or "").replace(":", "").replace("-", "").lower()
     hexadecimal = len(digits) == 12 and set(digits) <= set("0123456789abcdef")  # noqa: PLR2004  six bytes
     return ":".join(digits[at : at + 2] for at in range(0, 12, 2)) if hexadecimal else None
+
+
+def _ssh_port(settings: Settings, name: str) -> int | None:
+    port = settings.number("ssh.guest_port")
+    if port is not None and port > HIGHEST_PORT:
+        raise BadBox(name, f"its Vagrantfile says config.ssh.guest_port = {port}, which is no port")
+    return port
 
 
 def _memory(settings: Settings, provider: str) -> int | None:

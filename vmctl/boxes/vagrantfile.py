@@ -24,9 +24,11 @@ HARMLESS = (
     re.compile(r"require\b.*"),
     re.compile(r"\w+\.ssh\.private_key_path\s*=\s*File\.expand_path\(?['\"](?:\.\./)?vagrant_private_key['\"].*"),
 )
-STRING = re.compile(r"'([^'\\]*)'|\"((?:[^\"\\#]|#(?![{$@]))*)\"")
+STRING = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\#]|#(?![{$@]))*)\"")
+ESCAPED = re.compile(r"\\(['\\])")
 NUMBER = re.compile(r"-?\d[\d_]*")
 WORDS: Mapping[str, Literal] = {"true": True, "false": False, "nil": None}
+PASSWORD = re.compile(r"(?i)(.*?passw\w*).*")
 DISABLED = re.compile(r"(?:\bdisabled:|:disabled\s*=>)\s*true\b")
 
 
@@ -35,7 +37,8 @@ class Settings:
     """What a Vagrantfile sets.
 
     ``values`` is keyed by Vagrant's own names ("ssh.username", "vm.base_mac", "libvirt.memory"); ``disabled_folders``
-    are guest paths that the box does not want shared; ``unread`` are lines that could not be understood.
+    are guest paths that the box does not want shared; ``unread`` are lines that could not be understood,
+    without what follows the word password.
     """
 
     values: Mapping[str, Literal] = field(default_factory=dict)
@@ -60,7 +63,8 @@ def read(texts: Iterable[str]) -> Settings:
     reader = _Reader()
     for text in texts:
         reader.read(text)
-    return Settings(reader.values, frozenset(reader.disabled), tuple(reader.unread))
+    unread = tuple(PASSWORD.sub(r"\1 …", line) for line in reader.unread)
+    return Settings(reader.values, frozenset(reader.disabled), unread)
 
 
 @dataclass
@@ -155,7 +159,7 @@ def literal(text: str) -> tuple[bool, Literal]:
     if NUMBER.fullmatch(text):
         return True, int(text.replace("_", ""))
     if found := STRING.fullmatch(text):
-        return True, found[1] if found[1] is not None else found[2]
+        return True, found[2] if found[1] is None else ESCAPED.sub(r"\1", found[1])
     if re.fullmatch(r":\w+", text):
         return True, text[1:]
     return False, None
@@ -163,7 +167,7 @@ def literal(text: str) -> tuple[bool, Literal]:
 
 def _code(raw: str) -> str:
     """A line without its comment (a # inside a string stays) and its outer blanks."""
-    match = re.match(r"(?:'[^']*'|\"[^\"]*\"|[^'\"#])*", raw)
+    match = re.match(r"(?:'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^'\"#])*", raw)
     code = match[0] if match else ""
     rest = raw[len(code) :]
     return (code if rest.startswith("#") or not rest else raw).strip()

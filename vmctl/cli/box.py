@@ -45,6 +45,11 @@ def box() -> None:
 )
 @click.option("--firmware", type=click.Choice(["bios", "uefi"]), default=None, help="(default: what the box says)")
 @click.option("--cloud-init/--no-cloud-init", default=True, help="Whether the image reads a NoCloud seed.")
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path),
+    help="Holds the login user's password, for the first login to a guest that takes no seed.",
+)
 @click.option("--insecure", is_flag=True, help="Take any certificate of a server.")
 @click.option("--ca", type=FromDirectory(), help="Trust these certificates (file or directory).")
 def add(
@@ -53,6 +58,7 @@ def add(
     *,
     checksum: str | None,
     firmware: str | None,
+    password_file: Path | None,
     insecure: bool,
     ca: Path | None,
     **options: Any,
@@ -69,6 +75,7 @@ def add(
         address=_address(address, app.directory),
         checksum=Checksum.parse(checksum) if checksum else None,
         firmware=firmware or "",
+        password=_password(app.directory / password_file) if password_file else "",
         access=Access.from_environment(insecure=insecure, ca=ca),
         **options,
     )
@@ -146,6 +153,18 @@ def _address(text: str, directory: Path) -> str:
     require_text(path)
     named = names.NAME.fullmatch(text) and not text.endswith(names.SUFFIXES)
     return text if named and not path.is_file() else str(path)
+
+
+def _password(path: Path) -> str:
+    from vmctl.errors import UsageError
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} can not be read: {error}", hint="vmctl box add --help") from error
+    if len(lines) != 1 or not lines[0]:
+        raise UsageError(f"{path} must hold one line, the password", hint="vmctl box add --help")
+    return lines[0]
 
 
 def _chosen(boxes: Sequence[Box], ref: str, *, every: bool) -> list[Box]:

@@ -67,12 +67,14 @@ def _contents(workspace: Workspace, machine: Machine, **parts: Any) -> Contents:
     from vmctl.lifecycle.packaging import nic_address
 
     assert machine.record is not None  # noqa: S101  it was packaged
+    assert machine.spec is not None  # noqa: S101  as above
     record = machine.record
     box = Shelf(workspace.home).by_digest(record.box.digest)
     return Contents(
         arch=box.arch if box else host_architecture(),
         user=record.user,
         firmware=record.box.firmware,
+        ssh_port=machine.spec.ssh_port,
         mac=nic_address(record) if parts["descriptor"] else record.box.mac,
         **parts,
     )

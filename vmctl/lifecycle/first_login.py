@@ -1,7 +1,7 @@
-"""Guests that take no seed: in with the box's own key, which is replaced at once; then what a seed would have said.
+"""Guests that take no seed: in with the box's key or password, which a key of its own replaces at once.
 
-A Vagrant box may or may not read a seed, so it gets one. Whether it did shows at the first login: only a guest that
-did has the host key that vmctl made for it.
+Then it is told what a seed would have said. A Vagrant box may or may not read a seed, so it gets one. Whether it did
+shows at the first login: only a guest that did has the host key that vmctl made for it.
 """
 
 from __future__ import annotations
@@ -47,10 +47,14 @@ done
 
 
 def prepare(job: Job) -> None:
-    """Have the box's own key at hand for the machine that is about to be made; no host key of it is known yet."""
+    """Have the box's own key and password at hand for the new machine, of which no host key is known yet."""
     layout = job.machine.layout
     key = job.box.first_login_key() if job.box else None
+    password = job.box.first_login_password() if job.box else None
     layout.first_key.unlink(missing_ok=True)
+    layout.first_password.unlink(missing_ok=True)
+    if password is not None:
+        files.write(layout.first_password, password)
     if key is not None:
         layout.known_hosts.unlink(missing_ok=True)
         files.write(layout.first_key, key)
@@ -70,9 +74,10 @@ def replace_key(job: Job) -> None:
     connection.run(["sh", "-c", REPLACE_KEY, "sh", own, *unwanted])
     connection.run(["sync"])
     connection.close()
-    job.connection = ssh.Connection.connect(dataclasses.replace(connection.login, first_key=None))
+    job.connection = ssh.Connection.connect(dataclasses.replace(connection.login, first_key=None, first_password=None))
     took_seed = ssh.shown_key(job.connection) == tuple(keys.ensure(layout.host_key).split()[:2])
     box = dataclasses.replace(job.record.box, cloud_init=took_seed)
+    layout.first_password.unlink(missing_ok=True)
     layout.first_key.unlink()
     job.save(job.record.but(box=box))
 

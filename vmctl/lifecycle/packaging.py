@@ -134,7 +134,8 @@ class _Copy:
         forwards: tuple[Forward, ...] = ()
         features = features_of(self.driver, self.spec)
         if features.user_network:
-            forwards = self.workspace.ports.lease(self.workspace.owner(self.name), (), ssh=True, running=False)
+            owner = self.workspace.owner(self.name)
+            forwards = self.workspace.ports.lease(owner, (), ssh=self.spec.ssh_port, running=False)
         record = self.record.but(name=self.domain, machine=self.name, forwards=forwards, folders={}, ready_run="")
         records.save(layout, record)
         root = str(self.workspace.project.root)

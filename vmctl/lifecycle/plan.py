@@ -69,6 +69,7 @@ def hardware(spec: MachineSpec) -> dict[str, Any]:
     return {
         "box": str(spec.box),
         "user": spec.user,
+        "ssh_port": spec.ssh_port,
         "cpus": spec.cpus,
         "memory": spec.memory,
         "disk": spec.disk,

@@ -34,7 +34,7 @@ def lease_ports(job: Job) -> tuple[Forward, ...]:
         return ()
     owner = job.workspace.owner(job.name)
     holds = not (absent(job) or off(job) or job.machine.state is State.SAVED)
-    return job.workspace.ports.lease(owner, job.spec.ports, ssh=True, running=holds)
+    return job.workspace.ports.lease(owner, job.spec.ports, ssh=job.spec.ssh_port, running=holds)
 
 
 def check(job: Job, *, restarting: bool = False) -> None:
@@ -230,6 +230,7 @@ def login(job: Job, address: Address) -> Login:
         known_hosts=layout.known_hosts,
         config=layout.ssh_config,
         first_key=layout.first_key if layout.first_key.exists() else None,
+        first_password=layout.first_password if layout.first_password.exists() else None,
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vmctl import interrupt
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.login import Login
+from vmctl.ssh import password
 from vmctl.wait import Deadline
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class HostKeyWrong(Unreachable):
 
 
 class LoginRefused(Unreachable):
-    """The machine answers, but does not take the key."""
+    """The machine answers, but takes neither key nor password."""
 
 
 class Broken(Unreachable):
@@ -74,8 +75,12 @@ def _authenticate(transport: Transport, login: Login, known: HostKeys, deadline:
     _await(negotiated, transport, deadline)
     if login.first_key is None or login.known_hosts.exists():
         _check_host_key(transport.get_remote_server_key(), login, known)
-    if not _takes(transport, login, login.key, deadline) and not (
-        login.first_key and _takes(transport, login, login.first_key, deadline)
+    keys = [key for key in (login.key, login.first_key) if key]
+    if any(_takes(transport, login, key, deadline) for key in keys):
+        return
+    secret = login.first_password
+    if secret is None or not password.lets_in(
+        transport, login.user, secret, lambda sent: _await(sent, transport, deadline)
     ):
         raise _refused(login)
 
@@ -133,10 +138,11 @@ def _load_key(login: Login, key: Path) -> PKey:
 
 def _refused(login: Login) -> LoginRefused:
     if login.first_key:
+        own = "own key and password" if login.first_password else "own key"
         return LoginRefused(
             f"{login.machine}: the guest refuses user {login.user}, with the machine's key and with its box's",
-            details="It took no user and key from a seed, and it is not made for this user and the box's own key.",
-            hint="vmctl box add --user USER …   # if the box has another login user",
+            details=f"It took no user and key from a seed, and it is not made for this user and the box's {own}.",
+            hint="vmctl box add --user USER --password-file FILE …   # if the box has another login user or a password",
         )
     return LoginRefused(
         f"{login.machine}: the guest refuses user {login.user} with the machine's key",

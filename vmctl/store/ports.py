@@ -23,7 +23,6 @@ from vmctl.store.listeners import listener
 
 SSH_RANGE = range(22000, 23000)
 AUTO_RANGE = range(23000, 24000)  # both below Linux's ephemeral ports (32768 up)
-SSH_PORT = 22
 WILDCARD = "0.0.0.0"  # noqa: S104  compared with, not bound unless the Vmfile says so
 
 
@@ -66,13 +65,13 @@ class Ports:
     home: HomeLayout
     report: Report = ignore
 
-    def lease(self, owner: Owner, wanted: Sequence[Port], *, ssh: bool, running: bool) -> tuple[Forward, ...]:
+    def lease(self, owner: Owner, wanted: Sequence[Port], *, ssh: int | None, running: bool) -> tuple[Forward, ...]:
         """Lease what a machine needs and return it; what it had before and still wants, it keeps.
 
         Args:
             owner: the machine.
             wanted: the Vmfile's ports; a host port of None is chosen here.
-            ssh: whether to add a forward to the guest's SSH.
+            ssh: the guest's port that a forward for SSH is added to; None = none is.
             running: the machine runs, so its own leases are bound by its own hypervisor.
 
         Raises:
@@ -149,11 +148,11 @@ class _Allocation:
     mine: list[Forward]
     running: bool
 
-    def allocate(self, wanted: Sequence[Port], *, ssh: bool) -> tuple[Forward, ...]:
+    def allocate(self, wanted: Sequence[Port], *, ssh: int | None) -> tuple[Forward, ...]:
         chosen: list[Forward] = []
         problems: list[str] = []
-        if ssh:
-            port = Port(guest=SSH_PORT, host=None, host_ip=LOOPBACK)
+        if ssh is not None:
+            port = Port(guest=ssh, host=None, host_ip=LOOPBACK)
             chosen.append(self._choose("ssh", port, SSH_RANGE, chosen))
         for port in wanted:
             name = f"{port.protocol}{port.guest}"

@@ -81,6 +81,7 @@ def _machine(spec: MachineSpec) -> dict[str, Any]:
         **({"disk": format_size(spec.disk)} if spec.disk is not None else {}),
         "hostname": spec.hostname,
         **({"user": spec.user} if spec.user else {}),
+        "ssh_port": spec.ssh_port,
         "boot_timeout": format_duration(spec.boot_timeout),
         "halt_timeout": format_duration(spec.halt_timeout),
         "synced_folders": [_folder(folder) for folder in spec.folders],

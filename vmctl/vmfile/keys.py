@@ -12,7 +12,7 @@ from vmctl.vmfile.expansion import ForEach
 from vmctl.vmfile.folders import DEFAULT_GUEST, FOLDER
 from vmctl.vmfile.kinds import flag, parsed, text, whole
 from vmctl.vmfile.nics import NETWORK
-from vmctl.vmfile.ports import PORT
+from vmctl.vmfile.ports import HIGHEST, PORT
 from vmctl.vmfile.provider_names import PROVIDER
 from vmctl.vmfile.provisioners import PROVISION
 from vmctl.vmfile.quantities import SIZE_PATTERN, SIZE_WORDS, Mismatch, format_size, parse_size
@@ -62,6 +62,9 @@ MACHINE: dict[str, Field] = {
     "user": Field(
         text("a user's name", USER, "a login user has 1 to 32 of a-z, 0-9, '_' and '-', and is not root"),
         "Login user; default: the box's.",
+    ),
+    "ssh_port": Field(
+        whole(1, HIGHEST), "Where the guest's SSH server listens, in the guest.", default=spec.DEFAULT_SSH_PORT
     ),
     "boot_timeout": Field(duration(), "How long SSH may take to answer.", default=spec.DEFAULT_BOOT_TIMEOUT),
     "halt_timeout": Field(duration(), "How long a shutdown may take.", default=spec.DEFAULT_HALT_TIMEOUT),

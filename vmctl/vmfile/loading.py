@@ -259,8 +259,8 @@ def _filled(item: Provisioner, variables: Mapping[str, Any]) -> Provisioner:
     return item
 
 
-SAME_NAME = ("box", "provider", "cpus", "memory", "disk", "user", "boot_timeout", "halt_timeout", "ports", "networks",
-             "autostart", "primary", "ready", "provision")  # fmt: skip
+SAME_NAME = ("box", "provider", "cpus", "memory", "disk", "user", "ssh_port", "boot_timeout", "halt_timeout",
+             "ports", "networks", "autostart", "primary", "ready", "provision")  # fmt: skip
 """Keys whose value is the spec's field of the same name."""
 
 
