@@ -127,15 +127,16 @@ class ProjectDirectory:
 
 def domains(uri: str = "qemu:///system") -> list[str]:
     """All domains that libvirt knows."""
-    return _virsh(uri, "list", "--all", "--name")
+    return virsh(uri, "list", "--all", "--name")
 
 
 def volumes(uri: str = "qemu:///system", pool: str = "vmctl") -> list[str]:
     """All volumes of vmctl's pool."""
-    return [line.split()[0] for line in _virsh(uri, "vol-list", pool)[2:]]
+    return [line.split()[0] for line in virsh(uri, "vol-list", pool)[2:]]
 
 
-def _virsh(uri: str, *words: str) -> list[str]:
+def virsh(uri: str, *words: str) -> list[str]:
+    """The lines that virsh prints."""
     argv: Sequence[str] = ["virsh", "--quiet", "--connect", uri, *words]
     if uri.endswith("session"):
         argv = as_user(argv, {})
@@ -188,4 +189,4 @@ def _project(test_host: Path, box_home: Path, name: str, *, as_ordinary_user: bo
         project.clean_up()
 
 
-__all__ = ["GID", "ProjectDirectory", "domains", "volumes"]
+__all__ = ["GID", "ProjectDirectory", "domains", "virsh", "volumes"]

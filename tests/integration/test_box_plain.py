@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.host import plain_image
-from tests.integration.conftest import ProjectDirectory, volumes
+from tests.integration.conftest import ProjectDirectory, virsh, volumes
 from vmctl import process
 from vmctl.boxes.shelf import Shelf
 from vmctl.layout import HomeLayout
 from vmctl.spec import GIB
+from vmctl.wait import Deadline, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
@@ -27,6 +28,31 @@ boot_timeout: 600
 """
 
 
+AGE = """\
+sudo touch /etc/cloud/cloud-init.disabled
+sudo rm -f /etc/netplan/* /etc/systemd/network/10-* /run/systemd/network/10-*
+printf '[Match]\\nName=e*\\n[Network]\\nDHCP=yes\\n' | sudo tee /etc/systemd/network/05-old.network
+printf 'Port 2222\\nPasswordAuthentication yes\\n' | sudo tee /etc/ssh/sshd_config.d/00-old.conf
+printf 'r! /home/vmctl/.ssh/authorized_keys\\nr! /etc/tmpfiles.d/once.conf\\n' | sudo tee /etc/tmpfiles.d/once.conf
+echo 'vmctl:old secret' | sudo chpasswd
+"""
+OLD = """\
+memory: 768MiB
+synced_folders: []
+boot_timeout: 600
+machines:
+  old: {box: old, hostname: elder, ssh_port: 2222, networks: [{name: back, ip: 192.168.56.78}]}
+"""
+BOOT = "cat /proc/sys/kernel/random/boot_id"
+
+
+def has_rebooted(project: ProjectDirectory, boot: str) -> bool:
+    """Whether the guest lets us in, and it is not the boot that it was."""
+    child = project.start("ssh", "old", "-c", BOOT)
+    out, _ = child.communicate(timeout=120)
+    return child.returncode == 0 and out != boot
+
+
 def test_a_plain_cloud_image_needs_the_seed_alone(project: ProjectDirectory) -> None:
     image = plain_image.image()
     project.vmctl("box", "add", str(image), "--name", "plain", "--version", "1")
@@ -38,6 +64,28 @@ def test_a_plain_cloud_image_needs_the_seed_alone(project: ProjectDirectory) -> 
     assert "192.168.56.77/24" in project.ssh("ip -brief address show eth1")
     project.vmctl("reload")
     assert project.ssh("cat /srv/src/hello; wc -l <~/.ssh/authorized_keys").split() == ["hello", "1"]
+
+    # Of the old kind: no cloud-init, no key that anybody has, a password, SSH on another port.
+    project.ssh(AGE)
+    project.vmctl("halt")
+    (volume,) = [name for name in volumes() if not name.startswith("base-") and not name.endswith(".iso")]
+    (disk,) = virsh("qemu:///system", "vol-path", volume, "vmctl")
+    process.run(["qemu-img", "convert", "-O", "qcow2", disk, project.root / "old.qcow2"])
+    project.write("secret", "old secret\n")
+    project.vmctl("box", "add", "old.qcow2", "--no-cloud-init", "--user", "vmctl", "--password-file", "secret")
+    project.vmctl("destroy", "--yes")
+    project.write("Vmfile", OLD)
+    project.vmctl("up")
+    look = "hostname; wc -l <~/.ssh/authorized_keys; ip -brief -4 address"
+    first = project.ssh(look, "old").split()
+    assert first[:2] == ["elder", "1"]
+    assert "192.168.56.78/24" in first
+    boot = project.ssh(BOOT, "old")
+    project.ssh("sudo systemctl reboot --no-block", "old")
+    until(lambda: has_rebooted(project, boot), Deadline.after(300), "the guest to boot again")
+    again = project.ssh(look, "old").split()
+    assert again[:2] == ["elder", "1"]
+    assert "192.168.56.78/24" in again  # networkd knows it, nobody asked vmctl
 
 
 def test_a_box_with_two_disks(project: ProjectDirectory) -> None:

@@ -9,7 +9,7 @@ fi
 
 # cloud-init begins anew, and nothing of what it wrote for this machine's NICs is left.
 rm -rf /var/lib/cloud/* /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* \
-  /etc/systemd/network/*-cloud-init-* /etc/systemd/network/50-cloud-init* \
+  /etc/systemd/network/*-cloud-init-* /etc/systemd/network/00-vmctl-*.network /etc/systemd/network/50-cloud-init* \
   /etc/NetworkManager/system-connections/cloud-init-* /etc/udev/rules.d/*persistent-net*.rules
 for file in /etc/sysconfig/network-scripts/ifcfg-*; do
   if grep -qs 'Created by cloud-init' "$file"; then

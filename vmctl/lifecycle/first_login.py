@@ -25,7 +25,8 @@ mv -f "$file.vmctl" "$file"
 """
 PUBLISHED_COMMENT = "vagrant insecure public key"
 
-# $1 is the machine's name; then, for each further NIC, its MAC address and its address with prefix.
+# $1 is the machine's name; then, for each further NIC, its MAC address and its address with prefix. networkd is told
+# for later boots as well, in files that come before all others: those may match any NIC.
 INTRODUCE = """
 set -eu
 name=$1
@@ -34,7 +35,18 @@ if [ "$(uname -n)" != "$name" ]; then
   hostnamectl set-hostname "$name" 2>/dev/null || { echo "$name" >/etc/hostname; hostname "$name"; }
 fi
 grep -qwF "$name" /etc/hosts || printf '127.0.0.1\\t%s %s\\n' "$name" "${name%%.*}" >>/etc/hosts
+networkd=/etc/systemd/network
+if systemctl is-active --quiet systemd-networkd 2>/dev/null; then
+  mkdir -p "$networkd"
+  rm -f "$networkd"/00-vmctl-*.network
+else
+  networkd=
+fi
 while [ $# -gt 1 ]; do
+  [ -z "$networkd" ] || {
+    printf '[Match]\\nMACAddress=%s\\n\\n' "$1"
+    printf '[Link]\\nRequiredForOnline=no\\n\\n[Network]\\nAddress=%s\\n' "$2"
+  } >"$networkd/00-vmctl-$(echo "$1" | tr -d :).network"
   for nic in /sys/class/net/*; do
     if [ "$(cat "$nic/address")" = "$1" ]; then
       ip link set "${nic##*/}" up
@@ -83,7 +95,7 @@ def replace_key(job: Job) -> None:
 
 
 def introduce(job: Job) -> bool:
-    """Tell the guest its name and the addresses of its further NICs, until its next boot."""
+    """Tell the guest its name and the addresses of its further NICs; only networkd keeps the latter."""
     assert job.connection is not None  # noqa: S101  `await_ssh` ran
     assert job.definition is not None  # noqa: S101  `define` ran
     name = job.spec.hostname or job.name
