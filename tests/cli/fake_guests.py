@@ -12,14 +12,17 @@ import subprocess
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.unit.openssh_server import KEYS_ONLY
-from tests.unit.password_server import Account, PasswordServer
 from vmctl import process
 from vmctl.driver import Definition, Disk, Host
 from vmctl.lifecycle import names
 from vmctl.store import ports
 from vmctl.testing import FakeDriver
+
+if TYPE_CHECKING:
+    from tests.unit.password_server import PasswordServer
 
 OLD: dict[str, PasswordServer] = {}
 """Running guests with a password, by the machine's name."""
@@ -99,6 +102,8 @@ class FakeGuests(FakeDriver):
 
     def _start_old(self, name: str) -> None:
         """Start the server of a guest that has a password (the file's content)."""
+        from tests.unit.password_server import Account, PasswordServer  # paramiko is slow to load
+
         home = self.host.home / "guests"
         port = int(self._config(name).read_text().split(maxsplit=2)[1].rpartition(":")[2])
         path = f"{_programs(self.host.home / 'fake' / 'home')}:{os.environ['PATH']}"
