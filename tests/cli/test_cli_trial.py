@@ -80,6 +80,29 @@ def test_a_test_passes_and_the_users_machine_never_notices(project: Project) -> 
     assert (script.get("classname"), script.findtext("system-out")) == ("vmctl.shop.tiny", "default: checked by script")
 
 
+def test_testinfra_reaches_all_machines_or_those_that_a_module_names(project: Project) -> None:
+    tests = project.root / "tests"
+    tests.mkdir()
+    (tests / "test_all.py").write_text(
+        "def test_all(host, machines):\n"
+        "    assert host.backend.hostname in machines\n"
+        "    assert host.run('exit 3').rc == 3\n"
+    )
+    for name, where, means in (("one", "b", "b"), ("group", "ansible://first", "a")):
+        (tests / f"test_{name}.py").write_text(
+            f"testinfra_hosts = ['{where}']\n"
+            "def test_it(host):\n"
+            f"    assert (host.backend.hostname, host.run('echo hello').stdout) == ('{means}', 'hello\\n')\n"
+        )
+    (project.root / "site.yml").write_text(PLAYBOOK % "false")
+    project.vmfile(
+        "machines: {a: {}, b: {}}\n"
+        "provision: [{ansible: {playbook: site.yml, groups: {first: [a]}}}]\n"
+        "test: {verify: tests, reboot: false, idempotence: false}\n"
+    )
+    assert "4 passed" in project.vmctl("test").err
+
+
 def test_what_is_not_idempotent_is_named_and_the_rest_is_skipped(project: Project) -> None:
     (project.root / "site.yml").write_text(PLAYBOOK % "true")
     (project.root / "check.sh").touch()

@@ -127,6 +127,13 @@ def test_it_was_restarted_once_and_provisioned_once(machines):
     assert machine.run("cat /var/log/runs").stdout == "run\\n"
     assert machine.run("systemctl is-system-running --wait").stdout.strip() in ("running", "degraded")
     assert machine.run("cat /srv/boots").stdout == "boot\\n" * 2
+
+
+def test_what_testinfra_sees(host):
+    assert host.file("/srv/page").content_string == "hello\\n"
+    assert host.service("ssh").is_running
+    with host.sudo():
+        assert host.user().name == "root"
 """
 
 

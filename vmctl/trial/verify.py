@@ -63,7 +63,9 @@ def _pytest(workspace: Workspace, logins: Sequence[Login], path: Path) -> None:
     files.write(config, ssh.render(logins))
     Machines(workspace.project, logins, workspace.layout).prepare()
     plugin = resources.files("vmctl_playbooks") / "verify"
+    own_programs = str(Path(sys.executable).parent)  # last, for ansible-inventory, where there is no other
     environment = {
+        "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), own_programs]),
         "PYTHONPATH": os.pathsep.join([str(plugin), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "VMCTL_SSH_CONFIG": str(config),
         "VMCTL_INVENTORY": str(workspace.layout.inventory),

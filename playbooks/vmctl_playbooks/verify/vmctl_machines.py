@@ -3,7 +3,8 @@
 def test_nginx_answers(machines):
     assert machines["web"].run("curl -sf http://localhost/").returncode == 0
 
-With pytest-testinfra installed, its `host` fixture is each of the machines in turn.
+With pytest-testinfra installed, its `host` fixture is each of the machines in turn, or each that a module's
+`testinfra_hosts` names: machines, or groups of the inventory as "ansible://webservers".
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+PATIENT = "-o ConnectTimeout=60"  # seconds; testinfra's own 10 are few for an emulated guest under load
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,20 @@ class Machine:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest-testinfra, where it is installed, of the machines, unless the command line has said something."""
+    """Tell pytest-testinfra, where it is installed, how to reach machines, unless the command line has said so."""
     option = config.option
     if getattr(option, "hosts", "") is None:
-        option.hosts = ",".join(f"ssh://{name}" for name in _names())
+        option.connection = option.connection or "ssh"
         option.ssh_config = option.ssh_config or os.environ["VMCTL_SSH_CONFIG"]
+        option.ssh_extra_args = option.ssh_extra_args or PATIENT
+        option.ansible_inventory = option.ansible_inventory or os.environ["VMCTL_INVENTORY"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have tests of a module that names no machines run on all."""
+    if "_testinfra_host" in metafunc.fixturenames and not hasattr(metafunc.module, "testinfra_hosts"):
+        metafunc.module.testinfra_hosts = _names()
 
 
 def _names() -> list[str]:
