@@ -91,6 +91,8 @@ class Nic:
     mac: str
     ip: str
     prefix: int
+    isolated: bool = False
+    """Whether the host must not be on the network, nor anything else but machines of the project."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

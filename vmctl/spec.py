@@ -95,6 +95,8 @@ class Network:
     name: str
     ip: str | None = None
     netmask: str = "255.255.255.0"
+    isolated: bool = False
+    """Whether this host stays off it, so that other networks may have the same addresses."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -128,6 +128,7 @@ def _disks(parts: Parts, bus: str) -> Iterator[_Disk]:
 def _nics(definition: Definition, platform: Platform) -> Iterator[_Nic]:
     for nic in definition.nics:
         if is_wired_by_libvirt(platform.is_session):
-            yield _Nic(nic.mac, libvirt_network=libvirt_name(definition.network_prefix, nic.network))
+            name = libvirt_name(definition.network_prefix, nic.network, isolated=nic.isolated)
+            yield _Nic(nic.mac, libvirt_network=name)
         else:
             yield _Nic(nic.mac, group=mcast_group(definition.network_prefix, nic.network))

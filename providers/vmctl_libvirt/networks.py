@@ -32,6 +32,8 @@ class Subnet:
     name: str
     """libvirt's name."""
     subnet: ipaddress.IPv4Network
+    isolated: bool = False
+    """Whether the host has no address on it, so that it may overlap with anything."""
 
     @property
     def gateway(self) -> str:
@@ -44,9 +46,9 @@ def is_wired_by_libvirt(is_session: bool) -> bool:  # noqa: FBT001  one fact in,
     return not is_session
 
 
-def libvirt_name(prefix: str, network: str) -> str:
-    """What a project's network is called in libvirt."""
-    return f"{prefix}{network}"
+def libvirt_name(prefix: str, network: str, *, isolated: bool = False) -> str:
+    """What a project's network is called in libvirt; an isolated one is another network than one that is not."""
+    return f"{prefix}.{network}" if isolated else f"{prefix}{network}"
 
 
 def mcast_group(prefix: str, network: str) -> Group:
@@ -60,8 +62,9 @@ def subnets(definition: Definition) -> tuple[Subnet, ...]:
     """The libvirt networks that a machine needs."""
     return tuple(
         Subnet(
-            libvirt_name(definition.network_prefix, nic.network),
+            libvirt_name(definition.network_prefix, nic.network, isolated=nic.isolated),
             ipaddress.IPv4Network(f"{nic.ip}/{nic.prefix}", strict=False),
+            nic.isolated,
         )
         for nic in definition.nics
     )
@@ -163,7 +166,7 @@ def overlaps(
         by_libvirt: see ``taken_by_libvirt``.
         by_host: device and subnet of the host's addresses and routes, see ``host_routes.taken``.
     """
-    for each in wanted:
+    for each in (each for each in wanted if not each.isolated):
         own_bridges = {bridge for name, bridge, _ in by_libvirt if name == each.name}
         for name, _, subnet in by_libvirt:
             if name != each.name and subnet.overlaps(each.subnet):

@@ -67,7 +67,7 @@ def host_interfaces(text: str) -> Iterator[Interface]:
 
 def kind(nic: Nic, knobs: Knobs, *, can_hostonly: bool) -> str:
     """How a NIC is attached: hostonly, internal, or bridged:INTERFACE."""
-    return knobs.networks.get(nic.network) or (HOSTONLY if can_hostonly else INTERNAL)
+    return knobs.networks.get(nic.network) or (HOSTONLY if can_hostonly and not nic.isolated else INTERNAL)
 
 
 def can_hostonly() -> bool:
@@ -99,6 +99,9 @@ def faults(
     taken = list(others)
     for index, nic in enumerate(definition.nics):
         path, how = f"networks.{index}", kind(nic, knobs, can_hostonly=can)
+        if nic.isolated and how != INTERNAL:
+            text = f"{nic.network} is isolated (as all are in `vmctl test`), and virtualbox.networks makes it {how}"
+            yield Fault(path, text)
         if how == HOSTONLY and not can:
             yield Fault(path, f"no host-only networks without {CONTROL_DEVICE} (sudo modprobe vboxnetadp)")
         if how == HOSTONLY:

@@ -155,10 +155,11 @@ def test_several_boxes_one_after_the_other(project: Project) -> None:
 def test_another_box_brings_its_own_defaults_below_the_vmfile(project: Project) -> None:
     make_box(project.home, "other", defaults={"cpus": 3, "memory": "3GiB"})
     shell = "{on: host, inline: 'cat .vmctl/test/shop-other/Vmfile > seen'}"
-    project.vmfile(f"cpus: 2\nprovision: [{{shell: {shell}}}]\n")
+    project.vmfile(f"cpus: 2\nnetworks: [lan]\nprovision: [{{shell: {shell}}}]\n")
     project.vmctl("test", "--box", "other")
     seen = (project.root / "seen").read_text().splitlines()
     assert {"    box: other", "    cpus: 2", "    memory: 3GiB"} <= set(seen)
+    assert "isolated: true" in "".join(seen)  # the user's machines may have the same addresses
 
 
 def test_a_machine_that_does_not_come_up_fails_the_test(project: Project) -> None:

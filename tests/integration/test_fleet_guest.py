@@ -101,6 +101,12 @@ def test_three_machines_that_need_each_other(guarded: ProjectDirectory) -> None:
     project.ssh("getent hosts api", "web", status=2)
     project.ssh("getent hosts db", "web")
 
+    # a test has machines with the same addresses, on a network of their own, and these never notice
+    project.write("alone.sh", "#!/bin/sh\nip -4 addr | grep -q 192.168.56.20/24 && ! ping -c 1 -W 3 192.168.56.1\n")
+    project.write("Vmfile", f"{VMFILE}test: {{idempotence: false, reboot: false, verify: alone.sh}}\n")
+    project.vmctl("test", "db")
+    assert project.ssh("curl -s http://db:8000/page", "web") == "page of db\n"
+
 
 PROJECT_PLAYBOOK = """\
 - hosts: all

@@ -47,6 +47,18 @@ def test_its_own_bridge_is_not_in_the_way() -> None:
     assert not list(networks.overlaps([BACKEND], own, [("virbr7", BACKEND.subnet)]))
 
 
+def test_nothing_is_in_the_way_of_an_isolated_one(connection: Any) -> None:
+    alone = dataclasses.replace(BACKEND, name=networks.libvirt_name("shop-", "backend", isolated=True), isolated=True)
+    taken = [("shop-backend", "virbr7", BACKEND.subnet)]
+    assert not list(networks.overlaps([alone], taken, [("tun0", net("192.168.0.0/16"))]))
+    networks.ensure(connection, [BACKEND, alone], "0a1b")
+    made = networks.find(connection, alone.name)
+    assert made is not None
+    assert "<ip " not in made.XMLDesc(0)
+    assert {name for name, _, _ in networks.taken_by_libvirt(connection)} == {"default", "shop-backend"}
+    networks.prune(connection)
+
+
 def test_the_same_network_with_another_subnet_is_told() -> None:
     ((_, obstacle),) = networks.overlaps([BACKEND], [("shop-backend", "virbr7", net("192.168.57.0/24"))], [])
     assert obstacle == "the network exists already, as 192.168.57.0/24"

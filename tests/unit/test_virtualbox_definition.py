@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from dataclasses import asdict
@@ -172,6 +173,15 @@ def test_internal_and_bridged_networks_are_not_bound_to_the_range() -> None:
     assert faults(nic("10.1.1.1"), networks={"backend": "internal"}) == []
     assert faults(nic("10.1.1.1"), can=False) == []
     assert "vboxnetctl" in faults(nic(), can=False, networks={"backend": "hostonly"})[0]
+
+
+def test_the_host_stays_off_an_isolated_network() -> None:
+    alone = dataclasses.replace(nic("10.1.1.1"), isolated=True)
+    assert networks.kind(alone, Knobs(), can_hostonly=True) == "internal"
+    assert faults(alone) == []
+    assert faults(alone, networks={"backend": "internal"}) == []
+    for how in ("hostonly", "bridged:eth0"):
+        assert f"makes it {how}" in faults(alone, networks={"backend": how})[0]
 
 
 # -- identity

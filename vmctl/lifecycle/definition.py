@@ -50,4 +50,5 @@ def _first_mac(spec: MachineSpec, record: Record, features: Features) -> str:
 def _nic(project: str, machine: str, index: int, network: Network) -> Nic:
     assert network.ip is not None  # noqa: S101  the loader allocates every address
     prefix = ipaddress.ip_network(f"0.0.0.0/{network.netmask}").prefixlen
-    return Nic(network=network.name, mac=mac(project, machine, index), ip=network.ip, prefix=prefix)
+    own = mac(project, machine, index)
+    return Nic(network=network.name, mac=own, ip=network.ip, prefix=prefix, isolated=network.isolated)

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from vmctl.driver import State
-from vmctl.spec import MachineSpec
+from vmctl.spec import MachineSpec, Network
 from vmctl.workspace import Machine
 
 
@@ -75,10 +75,14 @@ def hardware(spec: MachineSpec) -> dict[str, Any]:
         "disk": spec.disk,
         "hostname": spec.hostname,
         "ports": [f"{port.host_ip}:{port.host or 'auto'}:{port.guest}/{port.protocol}" for port in spec.ports],
-        "networks": [f"{network.name} {network.ip}/{network.netmask}" for network in spec.networks],
+        "networks": [_network(network) for network in spec.networks],
         "synced_folders": [f"{folder.host}:{folder.guest} {_how(folder)}" for folder in spec.folders],
         "options": {provider: dict(knobs) for provider, knobs in sorted(spec.options.items())},
     }
+
+
+def _network(network: Network) -> str:
+    return f"{network.name} {network.ip}/{network.netmask}{' isolated' if network.isolated else ''}"
 
 
 def _how(folder: Any) -> str:

@@ -50,7 +50,8 @@ class Place:
 def prepare(read: Callable[[], Project], *, home: HomeLayout, report: Report, lock_timeout: float | None) -> Place:
     """The place for testing a project, which ``read`` gives.
 
-    Ports of the host that the Vmfile names belong to the user's own machines: a test gets free ones.
+    Ports of the host that the Vmfile names belong to the user's own machines: a test gets free ones. Addresses on
+    networks stay what they are, for playbooks may name them: nobody else is on the test's networks.
     """
 
     def read_apart() -> Project:
@@ -67,7 +68,8 @@ def prepare(read: Callable[[], Project], *, home: HomeLayout, report: Report, lo
 
 def _apart(spec: MachineSpec) -> MachineSpec:
     ports = tuple(dataclasses.replace(port, host=None) for port in spec.ports)
-    return dataclasses.replace(spec, ports=ports)
+    networks = tuple(dataclasses.replace(network, isolated=True) for network in spec.networks)
+    return dataclasses.replace(spec, ports=ports, networks=networks)
 
 
 def write_vmfile(place: Place, project: Project) -> None:

@@ -55,6 +55,7 @@ def allocate(drafts: Sequence[Draft], faults: Faults) -> None:
     """Check all given addresses and fill in the missing ones; faults are recorded."""
     plan = Plan(faults)
     cards = list(_cards(drafts, plan))
+    _agree(cards, plan)
     for card in cards:
         if card.interface:
             _take(card, card.interface, plan)
@@ -72,6 +73,19 @@ def _cards(drafts: Sequence[Draft], plan: Plan) -> Iterator[Card]:
                 plan.refuse(card, f"'{draft.name}' is on the network '{network.name}' already")
             seen.add(network.name)
             yield card
+
+
+def _agree(cards: Sequence[Card], plan: Plan) -> None:
+    """Refuse a network that is isolated for some of its machines."""
+    first: dict[str, Card] = {}
+    for card in cards:
+        before = first.setdefault(card.network.name, card)
+        if before.network.isolated != card.network.isolated:
+            yes, no = (card, before) if card.network.isolated else (before, card)
+            plan.refuse(
+                card,
+                f"the network '{card.network.name}' is isolated for '{yes.draft.name}' and not for '{no.draft.name}'",
+            )
 
 
 def _take(card: Card, interface: IPv4Interface, plan: Plan) -> None:

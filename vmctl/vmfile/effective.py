@@ -112,7 +112,8 @@ def _port(port: Port) -> dict[str, Any]:
 
 
 def _network(network: Network) -> dict[str, Any]:
-    return {"name": network.name, "ip": network.ip, "netmask": network.netmask}
+    said = {"name": network.name, "ip": network.ip, "netmask": network.netmask}
+    return {**said, "isolated": True} if network.isolated else said
 
 
 def _depends_on(several: tuple[Dependency, ...]) -> list[str] | dict[str, Any]:

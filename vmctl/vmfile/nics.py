@@ -7,7 +7,7 @@ from typing import Any
 
 from vmctl.spec import Network
 from vmctl.vmfile.faults import describe
-from vmctl.vmfile.kinds import Kind, One, parsed, text
+from vmctl.vmfile.kinds import Kind, One, flag, parsed, text
 from vmctl.vmfile.nodes import Table
 from vmctl.vmfile.quantities import Mismatch
 from vmctl.vmfile.reading import Reading
@@ -88,6 +88,9 @@ NETWORK: Kind = Either(
                 parsed("a netmask", parse_netmask, {"type": ["string", "integer"]}),
                 "Dotted, or as a prefix length.",
                 default=DEFAULT_NETMASK,
+            ),
+            "isolated": Field(
+                flag(), "Keep this host off the network; the same for all machines on it.", default=False
             ),
         },
         _build,
