@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import ProjectDirectory, domains
-from vmctl import process
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -181,6 +180,4 @@ test: {verify: [verify.yml, page.sh, test_page.py]}
     assert "default: seen by vmctl" in report
     assert len([name for name in domains() if "project-is" in name]) == 1
     assert project.ssh("cat /srv/boots; ip -4 -br addr | grep -c 192.168.56.20/24; sudo ls /srv") == "boot\n1\nboots\n"
-    own_address = process.run(["ping", "-c", "1", "-W", "20", "192.168.56.20"], check=False)
-    assert own_address.status == 0, own_address.stdout
     assert not [entry for entry in (project.root / ".vmctl" / "test").iterdir() if entry.is_dir()]
