@@ -142,6 +142,9 @@ def test_a_guest_with_a_password_gets_a_key_at_once(project: Project, with_passw
     (project.root / "elder.qcow2").write_bytes(qcow2(size=SIZE))
     added = project.vmctl("box", "add", "elder.qcow2", "--no-cloud-init", "--password-file", "secret", "-vv", "--json")
     listed = project.vmctl("box", "list", "-i", "--json")
+    (row,) = [row for row in listed.answer["boxes"] if row["name"] == "elder"]
+    assert (row["first_key"], row["first_password"]) == ("published", True)
+    assert "  first login: Vagrant's published key, or a password\n" in project.vmctl("box", "list", "-i").out
     assert "is in the store already" in project.vmctl("box", "add", "elder.qcow2", "--no-cloud-init").out
     (project.root / "Vmfile").write_text("box: elder\nprovider: fakeguests\nsynced_folders: []\nssh_port: 2222\n")
     up = project.vmctl("up", "-vv")

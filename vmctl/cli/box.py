@@ -190,11 +190,17 @@ def _object(one: Box) -> dict[str, Any]:
 
 
 def _info(one: Box) -> dict[str, Any]:
-    return {"defaults": dict(one.defaults), "provenance": dict(one.provenance)}
+    first = {"first_key": one.first_key or None, "first_password": one.first_password}
+    return {"defaults": dict(one.defaults), "provenance": dict(one.provenance), **first}
 
 
 def _described(one: Box) -> str:
+    from vmctl.boxes.box import OWN
+
     known = {"from": one.source, "user": one.user, "firmware": one.firmware, "cloud-init": one.cloud_init}
+    if one.first_key:
+        key = "its own key" if one.first_key == OWN else "Vagrant's published key"
+        known["first login"] = f"{key}, or a password" if one.first_password else key
     known |= {**one.defaults, **{key: value for key, value in one.provenance.items() if key != "stamps"}}
     if added := one.provenance.get("added"):
         known["added"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(added))
