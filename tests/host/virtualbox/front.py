@@ -47,7 +47,7 @@ class Front:
         return self._pass(words)
 
     def _about_machine(self, command: str, words: Sequence[str]) -> int:
-        """Each call of the real one costs half a second; a machine that is named by its UUID is not looked up first."""
+        """Each call of the real one takes a tenth of a second; a machine named by its UUID is not looked up first."""
         uuid = words[1] if UUID.fullmatch(words[1]) else ""
         if uuid and command == "showvminfo":
             return self._show(words, uuid)
