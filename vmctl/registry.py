@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmctl.driver import Driver, Host
 from vmctl.errors import UsageError, VmctlError
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 GROUP = "vmctl.providers"
+BUILT_IN = {"libvirt": ("vmctl_libvirt", "LibvirtDriver"), "virtualbox": ("vmctl_virtualbox", "VirtualBoxDriver")}
+"""What pyproject.toml says of vmctl's own: for them, what every installed package says need not be read."""
 VARIABLE = "VMCTL_PROVIDER"
 EXISTS = "exists there"
 """Why a machine that exists has its provider."""
@@ -24,6 +29,8 @@ class NoProvider(VmctlError):
 
 
 def _entries() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
@@ -39,6 +46,18 @@ def make(name: str, host: Host) -> Driver:
         UsageError: there is no such provider.
         NoProvider: its code can not be loaded (a library is missing).
     """
+    try:
+        driver = _load(name)
+    except ImportError as error:
+        raise NoProvider(f"the provider '{name}' can not be loaded", details=str(error)) from error
+    made: Driver = driver(host)
+    return made
+
+
+def _load(name: str) -> Any:
+    if name in BUILT_IN:
+        module, attribute = BUILT_IN[name]
+        return getattr(importlib.import_module(module), attribute)
     entry = _entries().get(name)
     if entry is None:
         near = difflib.get_close_matches(name, names(), n=1)
@@ -46,12 +65,7 @@ def make(name: str, host: Host) -> Driver:
         raise UsageError(
             f"no provider '{name}' is installed{did_you_mean}", hint=f"installed providers: {', '.join(names())}"
         )
-    try:
-        driver: Any = entry.load()
-    except ImportError as error:
-        raise NoProvider(f"the provider '{name}' can not be loaded", details=str(error)) from error
-    made: Driver = driver(host)
-    return made
+    return entry.load()
 
 
 def make_or_none(name: str, host: Host) -> Driver | None:

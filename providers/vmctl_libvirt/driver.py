@@ -1,4 +1,7 @@
-"""The driver: vmctl's protocol on one side, libvirt on the other. The modules beside it do the work."""
+"""The driver: vmctl's protocol on one side, libvirt on the other. The modules beside it do the work.
+
+They are imported where they are used: `vmctl status` and `vmctl ssh` need few of them.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,19 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmctl.driver import Address, Definition, Disk, Exported, Features, Host, Observed, Snapshot
 from vmctl.spec import MachineSpec
-from vmctl_libvirt import addresses, checks, exporting, knobs, machines, shares
-from vmctl_libvirt.building import Builder
+from vmctl_libvirt import addresses, machines
 from vmctl_libvirt.connection import AUTO, Connection, why_unusable
 from vmctl_libvirt.errors import LibvirtMissing, library
 from vmctl_libvirt.kvm import Evidence
-from vmctl_libvirt.layer_storage import LayerStorage
-from vmctl_libvirt.snapshots import Snapshotter
-from vmctl_libvirt.storage import Storage
+
+if TYPE_CHECKING:
+    from vmctl_libvirt.building import Builder
+    from vmctl_libvirt.knobs import Fault
+    from vmctl_libvirt.snapshots import Snapshotter
 
 FORMATS = ("qcow2", "raw")
 
@@ -37,6 +41,8 @@ class LibvirtDriver:
     @property
     def features(self) -> Features:
         """What this connection can do."""
+        from vmctl_libvirt import shares
+
         folders = shares.kinds(self._connection.abilities)
         return Features(formats=FORMATS, folders=folders, several_disks=True)
 
@@ -47,6 +53,8 @@ class LibvirtDriver:
 
     def features_of(self, spec: MachineSpec) -> Features:
         """What this connection can do for one machine, whose knobs may change NIC 1."""
+        from vmctl_libvirt import knobs
+
         chosen = knobs.read(spec) if not any(knobs.faults(spec)) else knobs.Knobs()
         if chosen.management_network:
             return replace(self.features, user_network=False, nic1_address="", nic1_gateway="", nic1_dns="")
@@ -64,8 +72,10 @@ class LibvirtDriver:
 
     def check(self, definition: Definition) -> None:
         """Refuse what can not work, all faults of the machine at once."""
+        from vmctl_libvirt import checks
+        from vmctl_libvirt.storage import Storage
 
-        def look(connection: Any) -> list[knobs.Fault]:
+        def look(connection: Any) -> list[Fault]:
             storage = Storage(connection, self._connection.abilities)
             return list(checks.faults(definition, connection, self._connection, storage))
 
@@ -158,6 +168,7 @@ class LibvirtDriver:
 
     def export(self, name: str, directory: Path) -> Exported:
         """Write a stopped machine's disks as qcow2 files."""
+        from vmctl_libvirt import exporting
 
         def write(connection: Any) -> Exported:
             domain, _ = machines.must_find(connection, name)
@@ -167,6 +178,8 @@ class LibvirtDriver:
 
     def prune(self) -> list[str]:
         """Delete the pool's copies of boxes that no machine stands on; their volumes' names."""
+        from vmctl_libvirt.storage import Storage
+
         return self._connection.run(
             lambda connection: Storage(connection, self._connection.abilities).prune_bases(),
             "remove unused copies of boxes",
@@ -177,9 +190,14 @@ class LibvirtDriver:
         self._connection.close()
 
     def _builder(self, connection: Any) -> Builder:
+        from vmctl_libvirt.building import Builder
+
         return Builder(connection, self._connection.abilities, self._host, self._evidence, self._warn_once)
 
     def _snapshotter(self, connection: Any, name: str) -> Snapshotter:
+        from vmctl_libvirt.layer_storage import LayerStorage
+        from vmctl_libvirt.snapshots import Snapshotter
+
         abilities = self._connection.abilities
         storage = LayerStorage(connection, abilities)
         return Snapshotter(connection, storage, name, abilities.runs_guests, abilities.writes_pool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from vmctl.driver import Driver, Host, Snapshots, Suspends
 from vmctl.errors import UsageError
 from vmctl.registry import NoProvider
 from vmctl.testing import FakeDriver
+from vmctl.vmfile import provider_names
 
 
 @pytest.fixture
@@ -29,6 +31,13 @@ def usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[st
         return make
 
     return provide
+
+
+def test_the_built_in_providers_are_those_that_are_declared() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    declared = {name: tuple(value.split(":")) for name, value in project["entry-points"][registry.GROUP].items()}
+    assert declared == registry.BUILT_IN
+    assert tuple(sorted(declared)) == tuple(sorted(provider_names.BUILT_IN))
 
 
 @pytest.mark.parametrize(
