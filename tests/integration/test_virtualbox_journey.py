@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
-import tarfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -51,7 +49,7 @@ def domain(project: ProjectDirectory) -> str:
     return str(project.vmctl("status", "--json").answer["machines"][0]["domain"])
 
 
-def test_a_day_with_virtualbox(virtualbox: Installation, project: ProjectDirectory, test_host: Path) -> None:
+def test_a_day_with_virtualbox(virtualbox: Installation, project: ProjectDirectory) -> None:
     # The example, unchanged: created, folder copied (said so), provisioned, served on the host's loopback.
     shutil.copytree(HELLO, project.root, dirs_exist_ok=True)
     ran = project.vmctl("--set", "port=auto", "up", "--provider", "virtualbox")
@@ -90,20 +88,24 @@ def test_a_day_with_virtualbox(virtualbox: Installation, project: ProjectDirecto
         "before 'it'"
     ]
 
-    # Off; made into a box for VirtualBox, as everybody makes them; gone with all that it had.
+    # Off; made into a box, which takes a copy of it; gone with all that it had.
     project.vmctl("halt")
     assert project.states() == {"default": "stopped"}
     project.vmctl("snapshot", "delete", "before 'it'")
-    box = make_box(virtualbox, domain(project), test_host / "made-box")
+    before = [manage(virtualbox, "list", what) for what in ("vms", "hdds", "dvds")]
+    project.vmctl("package", "--output", "made.box")
+    assert [manage(virtualbox, "list", what) for what in ("vms", "hdds", "dvds")] == before
+    identity = (project.root / ".vmctl" / "machines" / "default" / "host_ed25519.pub").read_text()
     project.vmctl("destroy", "--yes")
     nothing_is_left(virtualbox)
 
-    # A machine from that box, whose login user is the one that the exported machine had. It boots by UEFI, and sees the
-    # hardware that the Vmfile asks for; what was written above the snapshot that was deleted is there.
-    project.vmctl("box", "add", str(box), "--name", "made", "--user", "vmctl", "--firmware", "uefi")
+    # A machine from that box: the same user, what was written before and after the snapshot, an identity of its own. It
+    # boots by UEFI, and sees the hardware that the Vmfile asks for.
+    project.vmctl("box", "add", "made.box", "--name", "made", "--firmware", "uefi")
     project.write("Vmfile", FROM_BOX)
     project.vmctl("up")
-    assert project.ssh("id -un; cat /etc/mark /etc/later") == "vmctl\nkept\nlater\n"
+    assert project.ssh("id -un; cat /etc/mark /etc/later; wc -l <~/.ssh/authorized_keys") == "vmctl\nkept\nlater\n1\n"
+    assert project.ssh("sudo cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1] != identity.split()[1]
     project.ssh("test -d /sys/firmware/efi/efivars")
     assert int(project.ssh("lsblk --bytes --noheadings --nodeps --output SIZE /dev/sda")) == 12 * GIB
     addresses = project.ssh("ip -oneline -4 address show")
@@ -123,19 +125,6 @@ def uuid(name: str) -> str:
     from vmctl_virtualbox import identity
 
     return identity.identifier(name)
-
-
-def make_box(virtualbox: Installation, name: str, directory: Path) -> Path:
-    """A .box as `vagrant package` makes one: an exported machine and metadata.json."""
-    directory.mkdir()
-    manage(virtualbox, "export", uuid(name), "--output", directory / "box.ovf")
-    (directory / "metadata.json").write_text(json.dumps({"provider": "virtualbox"}))
-    path = directory.with_suffix(".box")
-    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
-        for file in sorted(directory.iterdir()):
-            archive.add(file, f"./{file.name}")
-    shutil.rmtree(directory)
-    return path
 
 
 def nothing_is_left(virtualbox: Installation) -> None:
