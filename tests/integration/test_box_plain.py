@@ -106,6 +106,12 @@ def test_a_box_with_two_disks(project: ProjectDirectory) -> None:
     project.vmctl("up")
     assert project.ssh("sudo head -c4 /dev/vdb; sudo blockdev --getsize64 /dev/vdb") == f"XXXX{GIB}\n"
     assert len([name for name in volumes() if not name.startswith("base-")]) == 3  # two overlays, the seed
-    assert "several disks" in project.vmctl("snapshot", "save", "one", status=3).err
+
+    # A snapshot takes both back: the second is read past the guest's cache, which is as it was then in any case.
+    project.vmctl("snapshot", "save", "one")
+    project.ssh("printf YYYY | sudo dd of=/dev/vdb conv=notrunc,fsync status=none")
+    project.vmctl("snapshot", "restore", "one")
+    assert project.ssh("sudo dd if=/dev/vdb bs=4k count=1 iflag=direct status=none | head -c4") == "XXXX"
+    project.vmctl("snapshot", "delete", "one")
     project.vmctl("destroy", "--yes")
     assert [name for name in volumes() if not name.startswith("base-")] == []
