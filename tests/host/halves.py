@@ -2,9 +2,10 @@
 
     python tests/host/halves.py [--PYTEST-OPTION...]
 
-An emulated guest keeps little more than one processor busy, and a session with one waits a lot. The first half's
-output is shown as it comes, the second's when both have ended; a half that failed is shown last, so that the end of it
-all is pytest's summary of what went wrong.
+One half is sessions with guests, which leave a processor idle much of the time (two such halves would be no quicker
+than one after the other, on two processors); the other half is everything else. The guests' output is shown as it
+comes, that of the others when both have ended; a half that failed is shown last, so that the end of it all is pytest's
+summary of what went wrong.
 
 Standard library only, as ``run.py``.
 """
@@ -22,41 +23,41 @@ from typing import IO
 
 REPOSITORY = Path(__file__).parents[2]
 INTEGRATION = Path("tests/integration")
-SECOND = (
-    *(
-        INTEGRATION / f"test_{name}.py"
-        for name in (
-            "user_flow",
-            "virtualbox_journey",
-            "virtualbox_media",
-            "provision_guest",
-            "remotes_guest",
-            "remotes_network",
-        )
-    ),
-    Path("tests/unit"),
+GUESTS = tuple(
+    INTEGRATION / f"test_{name}.py"
+    for name in (
+        "box_build",
+        "box_journey",
+        "box_plain",
+        "fleet_guest",
+        "libvirt_driver",
+        "provision_guest",
+        "remotes_guest",
+        "user_flow",
+        "virtualbox_journey",
+    )
 )
-"""The first half is what is not in here."""
+"""Those that wait for guests most of their time; the other half is what is not in here."""
 PYTEST = ("scripts/in-test-host", "pytest", "-p", "no:cacheprovider")
 # Without its cache: where this is sudo, it would belong to root.
 
 
 def main(options: Sequence[str]) -> int:
     """Run both; the worse of their statuses."""
-    missing = [str(path) for path in SECOND if not (REPOSITORY / path).exists()]
+    missing = [str(path) for path in GUESTS if not (REPOSITORY / path).exists()]
     if missing:
         sys.exit(f"tests/host/halves.py names what is not there: {', '.join(missing)}")
-    with tempfile.TemporaryFile() as first_output, tempfile.TemporaryFile() as second_output:
-        second = _start([*options, *map(str, SECOND)], second_output)
-        first = _start([*options, *(f"--ignore={path}" for path in SECOND)], subprocess.PIPE)
-        _follow(first, first_output)
-        first_status, second_status = _ended(first), _ended(second)
+    with tempfile.TemporaryFile() as guests_output, tempfile.TemporaryFile() as others_output:
+        others = _start([*options, *(f"--ignore={path}" for path in GUESTS)], others_output)
+        guests = _start([*options, *map(str, GUESTS)], subprocess.PIPE)
+        _follow(guests, guests_output)
+        guests_status, others_status = _ended(guests), _ended(others)
         _show(b"\n==> The other half of the tests, which ran at the same time:\n\n")
-        _copy(second_output)
-        if first_status and not second_status:
-            _show(b"\n==> The first half again, because something failed in it:\n\n")
-            _copy(first_output)
-    return first_status or second_status
+        _copy(others_output)
+        if guests_status and not others_status:
+            _show(b"\n==> The half with guests again, because something failed in it:\n\n")
+            _copy(guests_output)
+    return guests_status or others_status
 
 
 def _start(words: Sequence[str], output: IO[bytes] | int) -> subprocess.Popen[bytes]:

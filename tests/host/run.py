@@ -46,10 +46,9 @@ def main() -> int:
     if os.geteuid() != 0:
         sys.exit(f"The test host makes namespaces, so it needs root:\n  sudo {sys.executable} {' '.join(sys.argv)}")
     _require_programs()
-    _remove_stale()
-    root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PARENT))
+    root, lock = _directory()
     try:
-        with _hold(root):
+        with lock:
             return _run(root, arguments)
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -66,6 +65,15 @@ def _require_programs() -> None:
     missing = {package for program, package in PROGRAMS.items() if not shutil.which(program, path=SYSTEM_PATH)}
     if missing:
         sys.exit(f"The test host lacks programs; install them:\n  sudo apt-get install {' '.join(sorted(missing))}")
+
+
+def _directory() -> tuple[Path, IO[str]]:
+    """The test host's directory and its lock; one that another run has made but not locked yet is never seen."""
+    with (PARENT / f"{PREFIX}making").open("w") as making:
+        fcntl.flock(making, fcntl.LOCK_EX)
+        _remove_stale()
+        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PARENT))
+        return root, _hold(root)
 
 
 def _remove_stale() -> None:
