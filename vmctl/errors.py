@@ -14,6 +14,8 @@ Errors are caught once, in ``vmctl.cli``. Adapters translate foreign exceptions 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class VmctlError(Exception):
     """A failure told to the user in three parts.
@@ -81,3 +83,11 @@ def from_os(error: OSError) -> VmctlError:
     where = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     brief = error.strerror or type(error).__name__
     return VmctlError(f"{where}: {brief}" if where else brief)
+
+
+def suggest(word: str, known: Iterable[str], *, most: int = 1) -> str:
+    """What a misspelt word may have meant (", did you mean 'memory'?"); "" when no known word is near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=most)
+    return f", did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, suggest
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout
 from vmctl.store import identity
@@ -44,11 +43,8 @@ def select(known: Sequence[str], wanted: Iterable[str]) -> tuple[str, ...]:
     patterns = tuple(wanted)
     for pattern in patterns:
         if not fnmatch.filter(known, pattern):
-            near = difflib.get_close_matches(pattern, known, n=1)
-            did_you_mean = f", did you mean '{near[0]}'?" if near else ""
-            raise UsageError(
-                f"no machine matches '{pattern}'{did_you_mean}", hint=f"machines of this project: {', '.join(known)}"
-            )
+            hint = f"machines of this project: {', '.join(known)}"
+            raise UsageError(f"no machine matches '{pattern}'{suggest(pattern, known)}", hint=hint)
     if not patterns:
         return tuple(known)
     return tuple(name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vmctl.driver import Driver, Host
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, suggest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -60,11 +59,8 @@ def _load(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     entry = _entries().get(name)
     if entry is None:
-        near = difflib.get_close_matches(name, names(), n=1)
-        did_you_mean = f", did you mean '{near[0]}'?" if near else ""
-        raise UsageError(
-            f"no provider '{name}' is installed{did_you_mean}", hint=f"installed providers: {', '.join(names())}"
-        )
+        hint = f"installed providers: {', '.join(names())}"
+        raise UsageError(f"no provider '{name}' is installed{suggest(name, names())}", hint=hint)
     return entry.load()
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from vmctl.errors import suggest
 from vmctl.spec import MachineSpec
 from vmctl_libvirt.patch import BadPatch, parse_patch
 
@@ -77,8 +77,7 @@ def faults(spec: MachineSpec) -> Iterator[Fault]:
 
 def _fault(name: str, value: Any) -> str:
     if name not in NAMES:
-        close = difflib.get_close_matches(str(name), NAMES, n=1)
-        return "unknown key" + (f", did you mean {close[0]!r}?" if close else f"; known: {', '.join(NAMES)}")
+        return "unknown key" + (suggest(str(name), NAMES) or f"; known: {', '.join(NAMES)}")
     if value is None:
         return ""
     if name == "nested":

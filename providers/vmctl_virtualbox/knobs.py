@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from vmctl.errors import suggest
 from vmctl.spec import MachineSpec
 
 PROVIDER = "virtualbox"
@@ -112,8 +112,7 @@ def faults(spec: MachineSpec) -> Iterator[Fault]:
 
 
 def _near(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
+    return suggest(word, known) or f"; known: {', '.join(known) or 'none'}"
 
 
 def _boolean(value: Any) -> Iterator[str]:

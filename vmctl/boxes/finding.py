@@ -8,7 +8,7 @@ from typing import Any
 
 from vmctl.boxes.box import Box
 from vmctl.boxes.shelf import Shelf
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, suggest
 from vmctl.events import Report, ignore
 from vmctl.layout import HomeLayout
 from vmctl.spec import BoxRef
@@ -64,8 +64,6 @@ def ensure(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box:
 
 def unknown(ref: BoxRef, shelf: Shelf) -> VmctlError:
     """The error for a name that means nothing here, with near names."""
-    import difflib
-
     from vmctl.boxes import builtin, recipe
 
     if versions := [box.version for box in shelf.boxes(ref.address)]:
@@ -75,10 +73,8 @@ def unknown(ref: BoxRef, shelf: Shelf) -> VmctlError:
             hint="vmctl box list",
         )
     known = sorted({*shelf.names(), *recipe.names(), *builtin.entries()})
-    near = difflib.get_close_matches(ref.address, known, n=3)
-    meant = f", did you mean {' or '.join(map(repr, near))}?" if near else ""
     return VmctlError(
-        f"there is no box {ref.address!r}{meant}",
+        f"there is no box {ref.address!r}{suggest(ref.address, known, most=3)}",
         details=f"in the store, built in, or buildable: {', '.join(known)}" if known else "",
         hint=f"vmctl box add PATH|URL --name {ref.address}",
     )

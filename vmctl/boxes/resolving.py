@@ -15,7 +15,7 @@ from vmctl.boxes import builtin, catalogue, names
 from vmctl.boxes.catalogue import Wanted
 from vmctl.boxes.checksum import Checksum
 from vmctl.boxes.web import LONGEST_TEXT, Access, Unavailable
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, suggest
 from vmctl.events import Report, Warned, ignore
 
 PLACES = ("/api/v2/vagrant/{name}", "/{name}")
@@ -79,12 +79,8 @@ def is_known(name: str) -> bool:
 
 def unknown(name: str) -> VmctlError:
     """The error for a name that nobody knows, with near ones."""
-    import difflib
-
-    near = difflib.get_close_matches(name, builtin.entries(), n=3)
-    meant = f", did you mean {' or '.join(map(repr, near))}?" if near else ""
     return UsageError(
-        f"there is no box {name!r}{meant}",
+        f"there is no box {name!r}{suggest(name, builtin.entries(), most=3)}",
         details=f"built in: {', '.join(builtin.entries())}",
         hint="vmctl box add --help",
     )

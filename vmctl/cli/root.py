@@ -66,11 +66,9 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            import difflib
+            from vmctl.errors import suggest
 
-            near = difflib.get_close_matches(args[0], SUMMARIES, n=1)
-            suffix = f", did you mean '{near[0]}'?" if near else ""
-            raise click.UsageError(f"there is no command '{args[0]}'{suffix}", ctx) from error
+            raise click.UsageError(f"there is no command '{args[0]}'{suggest(args[0], SUMMARIES)}", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  as above
         """Write the summaries without importing any command."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vmctl.errors import UsageError
+from vmctl.errors import UsageError, suggest
 from vmctl.spec import Ansible, Project
 
 
@@ -105,11 +104,10 @@ def _group(name: str, members: Iterable[str], item: Ansible, known: _Known) -> G
 
 def _means_nothing(name: str, member: str, item: Ansible, known: _Known) -> UsageError:
     choices = [*known.machines, *known.counted, *item.groups]
-    near = difflib.get_close_matches(member, choices, n=1)
-    did_you_mean = f", did you mean '{near[0]}'?" if near else ""
     where = f"{item.place}: " if item.place else ""
     return UsageError(
-        f"{where}provisioner '{item.name}': group '{name}': no machine or group matches '{member}'{did_you_mean}",
+        f"{where}provisioner '{item.name}': group '{name}': no machine or group matches '{member}'"
+        f"{suggest(member, choices)}",
         hint=f"machines of this project: {', '.join(known.machines)}",
     )
 

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, suggest
 from vmctl.layout import MachineLayout
 from vmctl.provision import inputs
 from vmctl.spec import Provisioner
@@ -69,12 +69,8 @@ def check_names(provisioners: Iterable[Provisioner], only: Sequence[str]) -> Non
     known = list(dict.fromkeys(item.name for item in provisioners))
     for name in only:
         if name not in known:
-            import difflib
-
-            near = difflib.get_close_matches(name, known, n=1)
-            did_you_mean = f", did you mean '{near[0]}'?" if near else ""
             hint = f"provisioners of this project: {', '.join(known)}" if known else "vmctl validate"
-            raise UsageError(f"there is no provisioner '{name}'{did_you_mean}", hint=hint)
+            raise UsageError(f"there is no provisioner '{name}'{suggest(name, known)}", hint=hint)
 
 
 def read(layout: MachineLayout) -> dict[str, str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Sequence
 
-from vmctl.errors import UsageError
+from vmctl.errors import UsageError, suggest
 from vmctl.remotes.roster import Host, Roster
 
 
@@ -39,9 +38,8 @@ def _meant(roster: Roster, part: str) -> set[str]:
             found |= set(roster.members(group))
     if found or part in roster.groups:
         return found
-    near = difflib.get_close_matches(part, [*roster.hosts, *roster.groups], n=1)
-    did_you_mean = f", did you mean '{near[0]}'?" if near else ""
-    raise UsageError(f"no server or group of {roster.remote.name} matches '{part}'{did_you_mean}", hint=_known(roster))
+    meant = suggest(part, [*roster.hosts, *roster.groups])
+    raise UsageError(f"no server or group of {roster.remote.name} matches '{part}'{meant}", hint=_known(roster))
 
 
 def _known(roster: Roster) -> str:

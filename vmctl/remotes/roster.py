@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vmctl.errors import UsageError
+from vmctl.errors import UsageError, suggest
 from vmctl.provision.groups import Group
 from vmctl.spec import Project, Remote
 from vmctl.ssh.openssh import Destination
@@ -92,13 +92,9 @@ def find(project: Project, target: str) -> Remote:
     for remote in project.remotes:
         if remote.name == target:
             return remote
-    import difflib
-
     known = [remote.name for remote in project.remotes]
-    near = difflib.get_close_matches(target, known, n=1)
-    did_you_mean = f", did you mean '{near[0]}'?" if near else ""
     hint = f"targets of this project: {', '.join(known)}" if known else "write them below `remotes:` in the Vmfile"
-    raise UsageError(f"there is no target '{target}'{did_you_mean}", hint=hint)
+    raise UsageError(f"there is no target '{target}'{suggest(target, known)}", hint=hint)
 
 
 def stands_for(roster: Roster, host: str, names: Iterable[str]) -> bool:

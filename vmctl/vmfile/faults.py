@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from vmctl.errors import UsageError
+from vmctl.errors import UsageError, suggest
 from vmctl.spec import Place
 
 MOST_NAMED = 10
@@ -71,14 +71,6 @@ class Faults:
     def _order(self, fault: Fault) -> tuple[int, str, int, int]:
         place = fault.place
         return self.ranks.get(place.file, len(self.ranks)), place.file, place.line, place.column
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """What a misspelt word may have meant (", did you mean 'memory'?"); "" when no known word is near."""
-    import difflib
-
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f", did you mean '{near[0]}'?" if near else ""
 
 
 def advise(word: str, known: Iterable[str]) -> str:

@@ -20,8 +20,6 @@ def parse_file(value: Any, source: Source) -> Path:
     Raises:
         Mismatch: there is none.
     """
-    if isinstance(value, str) and "\n" in value:
-        raise Mismatch("expected a file of the host, got several lines; for commands write {inline: …}")
     path = _path(value, source, "a file of the host")
     try:
         if path.is_file():
@@ -31,7 +29,21 @@ def parse_file(value: Any, source: Source) -> Path:
         raise Mismatch(f"the host's {path} can not be looked at: {error.strerror}") from error
     if there:
         raise Mismatch(f"{path} is not a file")
-    raise Mismatch(f"the host has no file {path}" + ("; for commands write {inline: …}" if " " in value else ""))
+    raise Mismatch(f"the host has no file {path}")
+
+
+def parse_script(value: Any, source: Source) -> Path:
+    """As ``parse_file``, with advice for somebody who wrote commands.
+
+    Raises:
+        Mismatch: there is no such file.
+    """
+    try:
+        return parse_file(value, source)
+    except Mismatch as error:
+        if isinstance(value, str) and {" ", "\n"} & set(value):
+            raise Mismatch(f"{error}; for commands write {{inline: …}}") from error
+        raise
 
 
 def parse_existing(value: Any, source: Source) -> Path:
@@ -53,6 +65,8 @@ def parse_existing(value: Any, source: Source) -> Path:
 def _path(value: Any, source: Source, what: str) -> Path:
     if not isinstance(value, str) or not value:
         raise Mismatch(f"expected {what}, got {describe(value)}")
+    if "\n" in value:
+        raise Mismatch(f"expected {what}, got several lines")
     return absolute(value, source)
 
 

@@ -104,5 +104,4 @@ USER_ONLY_MISSES = (
 )  # fmt: skip
 """Keys that make no sense in the user's own Vmfile, which lies below every project's."""
 
-LATER_MACHINE: tuple[str, ...] = ()
-LATER_TOP = ("lock", *LATER_MACHINE)
+LATER_TOP = ("lock",)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from vmctl.vmfile.faults import describe, suggest
+from vmctl.errors import suggest
+from vmctl.vmfile.faults import describe
 from vmctl.vmfile.nodes import Node, Source
 from vmctl.vmfile.quantities import Mismatch
 from vmctl.vmfile.reading import Reading

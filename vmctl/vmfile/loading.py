@@ -10,14 +10,15 @@ from types import MappingProxyType
 from typing import Any
 
 from vmctl import layout
+from vmctl.errors import suggest
 from vmctl.spec import BoxRef, File, Folder, MachineSpec, Place, Project, Provisioner, ServerProvisioner, Trial
 from vmctl.vmfile import addresses, checks, compose, server_provision
 from vmctl.vmfile import remotes as remote_keys
 from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Boxes, Draft, Drafter, Layer, machine_layer, merged, places
-from vmctl.vmfile.faults import Faults, Rejected, suggest
+from vmctl.vmfile.faults import Faults, Rejected
 from vmctl.vmfile.folders import DEFAULT_GUEST
 from vmctl.vmfile.groups import groups, references
-from vmctl.vmfile.keys import LATER_MACHINE, LATER_TOP, MACHINE, TOP_ONLY, USER_ONLY_MISSES
+from vmctl.vmfile.keys import LATER_TOP, MACHINE, TOP_ONLY, USER_ONLY_MISSES
 from vmctl.vmfile.locate import find
 from vmctl.vmfile.nodes import Node, Source, Table, merge
 from vmctl.vmfile.provider_names import BUILT_IN, is_provider
@@ -208,7 +209,7 @@ def _check_user_keys(user: Table, faults: Faults) -> None:
 
 def _check_machine_keys(table: Table, faults: Faults) -> None:
     misplaced = dict.fromkeys((*TOP_ONLY, "machines"), TOP_LEVEL)
-    _check_keys(table, MACHINE_KEYS, LATER_MACHINE, faults, misplaced=misplaced)
+    _check_keys(table, MACHINE_KEYS, (), faults, misplaced=misplaced)
 
 
 def _check_keys(

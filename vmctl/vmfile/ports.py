@@ -6,8 +6,9 @@ import ipaddress
 import re
 from typing import Any
 
+from vmctl.errors import suggest
 from vmctl.spec import LOOPBACK, Port, Protocol
-from vmctl.vmfile.faults import describe, suggest
+from vmctl.vmfile.faults import describe
 from vmctl.vmfile.kinds import Kind, choice, parsed
 from vmctl.vmfile.nodes import Table
 from vmctl.vmfile.quantities import Mismatch

@@ -6,15 +6,14 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from vmctl.spec import Confirm, Remote, Server
-from vmctl.vmfile.box_refs import absolute
 from vmctl.vmfile.faults import Rejected, advise, describe
-from vmctl.vmfile.kinds import EXPRESSION_SCHEMA, Kind, One, Schema, choice, text, whole
-from vmctl.vmfile.nodes import Node, Scalar, Source, Table
-from vmctl.vmfile.quantities import Mismatch
+from vmctl.vmfile.host_paths import EXISTING, FILE, SOMETIME
+from vmctl.vmfile.kinds import EXPRESSION_SCHEMA, Kind, Schema, choice, text, whole
+from vmctl.vmfile.nodes import Node, Scalar, Table
+from vmctl.vmfile.ports import HIGHEST
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.structures import Field, FreeMap, ListOf, MapOf, Record, as_table
 
@@ -35,7 +34,7 @@ GROUP = text(
     r"(?!(all|ungrouped)$)[A-Za-z_][A-Za-z0-9_]*",
     "a group's name has letters, digits and '_', and starts with no digit",
 )
-PORT = whole(1, 65535, "a port")
+PORT = whole(1, HIGHEST, "a port")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 BY_KEY = {
     "ansible_host": "address", "ansible_ssh_host": "address", "ansible_port": "port", "ansible_ssh_port": "port",
@@ -47,29 +46,6 @@ NOT_HERE = (
     "ansible_ssh_common_args", "ansible_ssh_executable", "ansible_ssh_extra_args",
 )  # fmt: skip
 INLINE_ONLY = ("user", "port", "key", "jump", "known_hosts", "vars")
-
-
-def _path(value: Any, source: Source) -> Path:
-    if not isinstance(value, str) or not value or "\n" in value:
-        raise Mismatch(f"expected a file of the host, got {describe(value)}")
-    return absolute(value, source)
-
-
-def _existing(value: Any, source: Source) -> Path:
-    path = _path(value, source)
-    if not path.is_file():
-        raise Mismatch(f"the host has no file {path}")
-    return path
-
-
-def _inventory(value: Any, source: Source) -> Path:
-    path = _path(value, source)
-    if not path.exists():
-        raise Mismatch(f"the host has no file or directory {path}")
-    return path
-
-
-PATH: Schema = {"type": "string", "minLength": 1}
 
 
 class HostVars(FreeMap):
@@ -103,9 +79,7 @@ class HostVars(FreeMap):
 WAY: dict[str, Field] = {
     "user": Field(USER, "Login user; default: what ~/.ssh/config says, else your own name."),
     "port": Field(PORT, "SSH's port; default: what ~/.ssh/config says, else 22."),
-    "key": Field(
-        One("a file of the host", _path, PATH), "Private key; default: the agent's, and what ~/.ssh/config says."
-    ),
+    "key": Field(SOMETIME, "Private key; default: the agent's, and what ~/.ssh/config says."),
     "jump": Field(HOP, "Jump host: [USER@]HOST[:PORT], or another server of the target."),
     "vars": Field(HostVars(), "Inventory variables.", default={}),
 }
@@ -215,13 +189,9 @@ def _at(table: Table, server: str, key: str, number: int | None = None) -> Node:
 REMOTE = Record(
     {
         "hosts": Field(Servers(ADDRESS, SERVER), "The servers, by name."),
-        "inventory": Field(
-            One("a file or directory of the host", _inventory, PATH), "An Ansible inventory: file, directory or script."
-        ),
+        "inventory": Field(EXISTING, "An Ansible inventory: file, directory or script."),
         **WAY,
-        "known_hosts": Field(
-            One("a file of the host", _existing, PATH), "Host keys that count besides those of your own known_hosts."
-        ),
+        "known_hosts": Field(FILE, "Host keys that count besides those of your own known_hosts."),
         "confirm": Field(
             choice(*get_args(Confirm)), "What answers before servers are changed: yes, or the target's name.",
             default="ask",

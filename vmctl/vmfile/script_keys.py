@@ -8,7 +8,7 @@ from typing import Any, get_args
 from vmctl.provisioners import DEFAULT_REBOOT_TIMEOUT, File, Reboot, Shell, Side
 from vmctl.vmfile.ansible_keys import VARIABLE, VARIABLE_WHY
 from vmctl.vmfile.faults import Rejected, describe
-from vmctl.vmfile.host_paths import EXISTING, FILE, GUEST_PATH_SCHEMA, guest_path, parse_existing, parse_file
+from vmctl.vmfile.host_paths import EXISTING, FILE, GUEST_PATH_SCHEMA, guest_path, parse_existing, parse_script
 from vmctl.vmfile.kinds import Kind, One, choice, flag, parsed, text, word
 from vmctl.vmfile.nodes import Source, Table
 from vmctl.vmfile.quantities import Mismatch
@@ -51,7 +51,7 @@ def _shell(values: dict[str, Any], table: Table, at: Reading) -> Shell:
 
 
 SHELL: Kind = Either(
-    One("a script's path", lambda value, source: Shell(name="", script=parse_file(value, source)), FILE.json),
+    One("a script's path", lambda value, source: Shell(name="", script=parse_script(value, source)), FILE.json),
     Record(
         {
             "inline": Field(text(), "Commands, run by /bin/sh."),

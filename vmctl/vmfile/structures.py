@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from vmctl.vmfile.faults import Rejected, describe, suggest
+from vmctl.errors import suggest
+from vmctl.vmfile.faults import Rejected, describe
 from vmctl.vmfile.kinds import Kind, Schema
 from vmctl.vmfile.nodes import Node, Scalar, Sequence, Table
 from vmctl.vmfile.reading import Reading
@@ -32,6 +33,24 @@ class ListOf(Kind):
     def schema(self) -> Schema:
         """An array of the item."""
         return {"type": "array", "items": self.item.schema(), "maxItems": self.most}
+
+
+@dataclass(frozen=True, slots=True)
+class OneOrMore(Kind):
+    """A value, or a list of such values; read to a tuple."""
+
+    item: Kind
+
+    def read(self, node: Node, at: Reading) -> tuple[Any, ...]:
+        """All of them."""
+        found = ListOf(self.item).read(node, at) if isinstance(node, Sequence) else (self.item.read(node, at),)
+        if not found:
+            at.reject(node, "expected at least one")
+        return found
+
+    def schema(self) -> Schema:
+        """Either form."""
+        return {"anyOf": [self.item.schema(), {**ListOf(self.item).schema(), "minItems": 1}]}
 
 
 def _got(node: Node) -> str:

@@ -10,8 +10,7 @@ from vmctl.vmfile.host_paths import EXISTING, FILE, PATH_SCHEMA, parse_existing
 from vmctl.vmfile.kinds import Kind, One, flag
 from vmctl.vmfile.nodes import Source, Table
 from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.structures import Either, Field, Record
-from vmctl.vmfile.triggers import OneOrMore
+from vmctl.vmfile.structures import Either, Field, OneOrMore, Record
 
 PLAYBOOKS = (".yml", ".yaml")
 

@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 from vmctl.spec import Occasion, Trigger, When
 from vmctl.vmfile.ansible_keys import VARIABLE, VARIABLE_WHY
-from vmctl.vmfile.host_paths import FILE, parse_file
+from vmctl.vmfile.host_paths import FILE, parse_script
 from vmctl.vmfile.kinds import Kind, One, Schema, choice, flag, text, word
 from vmctl.vmfile.machine_patterns import MachinePatterns
 from vmctl.vmfile.nodes import Node, Sequence, Table
 from vmctl.vmfile.provisioners import NAME_PATTERN
 from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.structures import Field, ListOf, MapOf, Record
+from vmctl.vmfile.structures import Field, ListOf, MapOf, OneOrMore, Record
 
 OFF_BEFORE, OFF_AFTER = ("up", "resume"), ("halt", "suspend", "destroy")
 """When no guest runs that could do anything."""
@@ -24,24 +24,6 @@ ARGV = ListOf(word())
 NAME_WHY = "a trigger's name has 1 to 63 letters, digits, '.', '_' and '-'"
 
 Values = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class OneOrMore(Kind):
-    """A value, or a list of such values; read to a tuple."""
-
-    item: Kind
-
-    def read(self, node: Node, at: Reading) -> tuple[Any, ...]:
-        """All of them."""
-        found = ListOf(self.item).read(node, at) if isinstance(node, Sequence) else (self.item.read(node, at),)
-        if not found:
-            at.reject(node, "expected at least one")
-        return found
-
-    def schema(self) -> Schema:
-        """Either form."""
-        return {"anyOf": [self.item.schema(), {**ListOf(self.item).schema(), "minItems": 1}]}
 
 
 SCRIPT = Record(
@@ -102,7 +84,7 @@ TRIGGER = Record(
         "before": Field(OneOrMore(OCCASION), "Before which commands do their work on a machine."),
         "after": Field(OneOrMore(OCCASION), "After which commands have done it."),
         "run": Field(
-            Command(One("a script's path", parse_file, FILE.json), ARGV, SCRIPT),
+            Command(One("a script's path", parse_script, FILE.json), ARGV, SCRIPT),
             "A script's path, a list of program and arguments, or a mapping with `inline` or `script`.",
             required=True,
         ),
