@@ -89,7 +89,10 @@ class Builder:
             )
             self._define(definition, mark, parts)
         except BaseException:
-            with interrupt.shielded(), suppress(library().libvirtError):  # what failed first is what matters
+            with (
+                interrupt.shielded(),
+                suppress(library().libvirtError, VmctlError),
+            ):  # what failed first matters
                 self.destroy(definition.name)
             raise
 

@@ -110,7 +110,8 @@ class Snapshotter:
             WrongState: there are others, which a snapshot could not hold.
         """
         disks = domain_edit.disks(domain)
-        if foreign := [path for path in disks if path not in self.storage.own(disks)]:
+        own = self.storage.own(disks)
+        if foreign := [path for path in disks if path not in own]:
             raise WrongState(
                 f"{self.name} has a disk that vmctl did not make, and a snapshot can not keep it",
                 details="\n".join(foreign),
@@ -130,10 +131,8 @@ class Snapshotter:
             | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
             | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
         )
-        new, others = (
-            dict(zip(domain_edit.live_chains(domain), tops, strict=True)),
-            domain_edit.read_only_targets(domain),
-        )
+        new = dict(zip(domain_edit.live_chains(domain), tops, strict=True))
+        others = domain_edit.read_only_targets(domain)
         try:
             domain.snapshotCreateXML(_xml(memory, new, others), flags)
         except libvirt.libvirtError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from vmctl import interrupt
@@ -84,7 +85,7 @@ class VirtualBoxDriver:
             self._make(machine, definition, base, medium)
             identity.write(self._door, mark.completed())
         except BaseException:
-            with interrupt.shielded():
+            with interrupt.shielded(), suppress(VmctlError):  # what failed first is what matters
                 self.destroy(definition.name)
             raise
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 from vmctl import interrupt
 from vmctl.driver import Snapshot, State
-from vmctl.errors import VmctlError, WrongState
+from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl_virtualbox import states
 from vmctl_virtualbox.machine import Machine
 from vmctl_virtualbox.vboxmanage import COPY_DEADLINE, VBoxManage
@@ -56,6 +56,10 @@ class Snapshotter:
     def save(self, snapshot: str, *, replacing: bool, note: str) -> Snapshot:
         """Keep the present state under a name."""
         name = self.machine.name
+        if snapshot.startswith(HIDDEN):
+            raise UsageError(
+                f"a VirtualBox snapshot can not be called {HIDDEN}…: that is what forgotten ones are called"
+            )
         older = self._named(snapshot)
         if older and not replacing:
             raise WrongState(f"{name} has a snapshot {snapshot!r} already", hint="vmctl snapshot save --force")

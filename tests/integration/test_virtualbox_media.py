@@ -232,6 +232,8 @@ def test_commands_of_the_user_run_around_a_start(
 def test_snapshots_form_a_tree(driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk) -> None:
     driver.create(machine, disk)
     assert driver.snapshots(machine.name) == ()
+    with pytest.raises(UsageError, match="vmctl-deleted-"):
+        driver.save_snapshot(machine.name, "vmctl-deleted-mine")
     first = driver.save_snapshot(machine.name, "first 'ü'")
     assert (first.parent, first.memory, first.current) == ("", False, True)
     driver.save_snapshot(machine.name, "second")

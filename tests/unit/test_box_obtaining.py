@@ -16,7 +16,7 @@ from vmctl.boxes import ensure, obtaining
 from vmctl.boxes.box import Box
 from vmctl.boxes.checksum import ChecksumMismatch
 from vmctl.boxes.download import Patience
-from vmctl.boxes.obtaining import Order
+from vmctl.boxes.request import Order
 from vmctl.boxes.shelf import Shelf
 from vmctl.boxes.web import Access
 from vmctl.errors import UsageError, VmctlError

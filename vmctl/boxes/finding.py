@@ -46,18 +46,19 @@ def ensure(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box:
     if ref.digest:  # never another image instead of the locked one
         raise VmctlError(f"the locked image of box {ref} is not in the store", hint="vmctl up --locked")
     from vmctl.boxes import obtaining, recipe, resolving
+    from vmctl.boxes.request import Order
     from vmctl.boxes.web import Access
 
     access = Access.from_environment()
     if ref.is_path or ref.is_url:
-        return obtaining.obtain(obtaining.Order(address=ref.address, access=access), home, report=report)[0]
+        return obtaining.obtain(Order(address=ref.address, access=access), home, report=report)[0]
 
     if ref.address in recipe.names():
         from vmctl.boxes.building import build
 
         return build(ref.address, home, constraint=ref.constraint, report=report)
     if resolving.is_known(ref.address):
-        order = obtaining.Order(address=ref.address, version=ref.constraint, name=ref.address, access=access)
+        order = Order(address=ref.address, version=ref.constraint, name=ref.address, access=access)
         return obtaining.obtain(order, home, report=report)[0]
     raise unknown(ref, Shelf(home))
 

@@ -123,7 +123,8 @@ def _entry(lock: Lock, ref: BoxRef) -> Locked:
 
 
 def _fetch(ref: BoxRef, entry: Locked, home: HomeLayout, report: Report) -> None:
-    from vmctl.boxes.obtaining import Order, obtain
+    from vmctl.boxes.obtaining import obtain
+    from vmctl.boxes.request import Order
     from vmctl.boxes.web import Access
 
     if entry.source.startswith(RECIPE):

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from vmctl.boxes import adding, names, resolving
 from vmctl.boxes.box import Box
 from vmctl.boxes.catalogue import Wanted
-from vmctl.boxes.checksum import WEAK, Checksum
+from vmctl.boxes.checksum import WEAK
 from vmctl.boxes.download import DownloadFailed, Patience
-from vmctl.boxes.request import Request
+from vmctl.boxes.request import Order, Request
 from vmctl.boxes.resolving import Choice
 from vmctl.boxes.shelf import Shelf
-from vmctl.boxes.web import Access
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
-    """What the user wants, and says of it. "" and None = whatever the address or the box says."""
-
-    address: str
-    """A name, an absolute path or a URL (``vmctl.boxes.resolving``)."""
-    name: str = ""
-    version: str = ""
-    """For a catalogue, a constraint; for a plain file, what to number it."""
-    provider: str = ""
-    arch: str = ""
-    checksum: Checksum | None = None
-    user: str = ""
-    firmware: str = ""
-    cloud_init: bool = True
-    password: str = field(default="", repr=False)
-    access: Access = field(default_factory=Access)
 
 
 def obtain(

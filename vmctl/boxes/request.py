@@ -1,4 +1,4 @@
-"""What a user asks for who wants a box in the store, and what they say of it."""
+"""What a user asks for who wants a box in the store, and what they say of it. "" and None = what the box says."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ from vmctl.boxes.web import Access
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What to add, and what the user says of it."""
+class Description:
+    """What the user says of a box, and how it is got at."""
 
-    address: str
-    """Absolute path, file:// or http(s) URL."""
     name: str = ""
     """"" = from the address."""
-    version: str = ""
-    """"" = numbered by the time of adding; the same image is not added twice."""
     arch: str = ""
     """"" = what the box says, else this host's."""
     checksum: Checksum | None = None
@@ -28,9 +24,7 @@ class Request:
     """"" = what the box says, else bios."""
     cloud_init: bool = True
     password: str = field(default="", repr=False)
-    """What lets in on a guest's first boot; "" = what the box says."""
-    origin: str = ""
-    """What to ask for newer versions; see ``resolving.Choice``."""
+    """What lets in on a guest's first boot."""
     access: Access = field(default_factory=Access)
 
     def agrees(self, box: Box) -> bool:
@@ -41,3 +35,26 @@ class Request:
             and self.cloud_init == box.cloud_init
             and self.password in ("", box.first_login_password())
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order(Description):
+    """What the user wants, from any kind of address."""
+
+    address: str
+    """A name, an absolute path or a URL (``vmctl.boxes.resolving``)."""
+    version: str = ""
+    """For a catalogue, a constraint; for a plain file, what to number it."""
+    provider: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request(Description):
+    """One file to add."""
+
+    address: str
+    """Absolute path, file:// or http(s) URL."""
+    version: str = ""
+    """"" = numbered by the time of adding; the same image is not added twice."""
+    origin: str = ""
+    """What to ask for newer versions; see ``resolving.Choice``."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vmctl.boxes import obtaining, resolving
 from vmctl.boxes.box import Box
 from vmctl.boxes.catalogue import Wanted
-from vmctl.boxes.obtaining import Order
+from vmctl.boxes.request import Order
 from vmctl.boxes.versions import Version
 from vmctl.boxes.web import Access
 from vmctl.events import Report, ignore

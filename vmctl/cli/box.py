@@ -69,9 +69,10 @@ def add(
     """
     from vmctl.boxes import obtaining
     from vmctl.boxes.checksum import Checksum
+    from vmctl.boxes.request import Order
     from vmctl.boxes.web import Access
 
-    order = obtaining.Order(
+    order = Order(
         address=_address(address, app.directory),
         checksum=Checksum.parse(checksum) if checksum else None,
         firmware=firmware or "",

@@ -68,9 +68,11 @@ def confirm(app: App, remote: Remote, question: str, *, yes: bool, named: str | 
         app.confirm(question, flag="--yes")
         return
     if app.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        said = "its `confirm: name` wants the target's name"
-        raise UsageError(f"refusing without a terminal to ask: {question}", details=said.capitalize() + ".",
-                         hint=f"add --confirm {remote.name}")  # fmt: skip
+        raise UsageError(
+            f"refusing without a terminal to ask: {question}",
+            details="Its `confirm: name` wants the target's name.",
+            hint=f"add --confirm {remote.name}",
+        )
     app.close()
     answer = click.prompt(f"{question} Type the target's name to go on", default="", show_default=False, err=True)
     if answer != remote.name:

@@ -11,6 +11,7 @@ from typing import Any
 
 from vmctl import layout
 from vmctl.errors import suggest
+from vmctl.registry import BUILT_IN
 from vmctl.spec import BoxRef, File, Folder, MachineSpec, Place, Project, Provisioner, ServerProvisioner, Trial
 from vmctl.vmfile import addresses, checks, compose, server_provision
 from vmctl.vmfile import remotes as remote_keys
@@ -21,7 +22,7 @@ from vmctl.vmfile.groups import groups, references
 from vmctl.vmfile.keys import LATER_TOP, MACHINE, TOP_ONLY, USER_ONLY_MISSES
 from vmctl.vmfile.locate import find
 from vmctl.vmfile.nodes import Node, Source, Table, merge
-from vmctl.vmfile.provider_names import BUILT_IN, is_provider
+from vmctl.vmfile.provider_names import is_provider
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.scope import project_scope
 from vmctl.vmfile.structures import as_table

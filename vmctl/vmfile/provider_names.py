@@ -6,13 +6,12 @@ import functools
 import sys
 from typing import Any
 
+from vmctl.registry import BUILT_IN, GROUP
 from vmctl.vmfile.faults import advise, describe
 from vmctl.vmfile.kinds import parsed
 from vmctl.vmfile.quantities import Mismatch
 
 AUTO = "auto"
-BUILT_IN = ("libvirt", "virtualbox")
-GROUP = "vmctl.providers"
 
 
 def installed() -> tuple[str, ...]:
