@@ -1,7 +1,8 @@
 """The protocol between vmctl and a hypervisor, and nothing else.
 
 A provider is a class with these methods, announced as an entry point in the group ``vmctl.providers``. It is made
-with one argument, a ``Host``. Its suite of tests is ``vmctl.testing.DriverContract``.
+with one argument, a ``Host``. Its suite of tests is ``vmctl.testing.DriverContract``. ``vmctl.powers`` has what a
+provider may be able to do besides.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from vmctl.spec import FolderKind, MachineSpec
 
@@ -224,97 +225,3 @@ class Driver(Protocol):
 
     def address(self, name: str) -> Address | None:
         """Where SSH answers; None = not known yet."""
-
-
-@runtime_checkable
-class Suspends(Protocol):
-    """A driver that can keep a machine's memory on disk."""
-
-    def suspend(self, name: str) -> None:
-        """Save the memory and stop. ``Driver.start`` goes on from there. Saved already: nothing to do."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Snapshot:
-    """A machine's state that was kept under a name."""
-
-    name: str
-    parent: str = ""
-    """Name of the snapshot that it builds on; "" = none."""
-    date: float
-    """When it was taken, in seconds since the epoch."""
-    size: int | None = None
-    """Bytes on disk that it keeps; None = not known."""
-    memory: bool = False
-    """Whether it holds the memory of a running machine, or only its disks."""
-    current: bool = False
-    """Whether the machine's present state builds on it."""
-    note: str = ""
-    """What the core wanted to be kept with it; the driver does not look inside."""
-
-
-@runtime_checkable
-class Snapshots(Protocol):
-    """A driver that can keep states of a machine by name, and go back to them."""
-
-    def snapshots(self, name: str) -> tuple[Snapshot, ...]:
-        """The machine's snapshots, parents before their children."""
-
-    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
-        """Keep the present state of a running or stopped machine; a running one goes on running.
-
-        A running machine's memory is kept where the hypervisor can; ``Snapshot.memory`` of what is returned says
-        whether it was. A name in use is refused (``WrongState``); with ``replace`` the older one goes once the new one
-        is complete. It fails: what was there before is there still.
-        """
-
-    def restore_snapshot(self, name: str, snapshot: str) -> None:
-        """Go back to a snapshot; the present state is lost. Afterwards ``start`` goes on from it.
-
-        The machine is SAVED then where the snapshot holds memory, else STOPPED. Its disk is as it was, and no larger.
-        Raises ``WrongState`` when there is none of that name.
-        """
-
-    def remove_snapshot(self, name: str, snapshot: str) -> None:
-        """Forget a snapshot, keep its children and the present state. Absent: nothing to do."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Exported:
-    """A machine's disks in files that stand alone."""
-
-    disks: tuple[Path, ...]
-    """The one to boot from first; qcow2, or what the descriptor says of them."""
-    descriptor: Path | None = None
-    """An OVF that describes the machine, for hypervisors whose boxes need one."""
-
-
-@runtime_checkable
-class Exports(Protocol):
-    """A driver that can write a machine's disks into files, which makes boxes of machines."""
-
-    def clone(self, definition: Definition, source: str) -> None:
-        """As ``Driver.create``; the disks begin as those of the stopped machine ``source`` are now.
-
-        ``source`` does not change, and is neither started nor destroyed before the clone is destroyed, so a clone
-        may stand on its disks instead of copying them.
-        """
-
-    def export(self, name: str, directory: Path) -> Exported:
-        """Write a stopped machine's disks into ``directory``, which is empty: flattened, zeros as holes.
-
-        The machine may lose settings that tie it to this host (forwards, its console's file); its disks stay.
-        """
-
-
-@runtime_checkable
-class PerMachine(Protocol):
-    """A driver whose features may differ from machine to machine, by their provider-only knobs."""
-
-    def features_of(self, spec: MachineSpec) -> Features:
-        """``Driver.features``, as they are for this machine. Knobs that ``check`` would refuse change nothing."""
-
-
-def features_of(driver: Driver, spec: MachineSpec) -> Features:
-    """What ``driver`` can do for one machine."""
-    return driver.features_of(spec) if isinstance(driver, PerMachine) else driver.features

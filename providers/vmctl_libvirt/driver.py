@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vmctl.driver import Address, Definition, Disk, Exported, Features, Host, Observed, Snapshot
+from vmctl.driver import Address, Definition, Disk, Features, Host, Observed
+from vmctl.powers import Exported, Snapshot
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import addresses, machines
 from vmctl_libvirt.connection import AUTO, Connection, why_unusable

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vmctl import interrupt, process, templates
-from vmctl.driver import Exported
+from vmctl.powers import Exported
 from vmctl_libvirt import domain_edit
 from vmctl_libvirt.connection import Abilities
 from vmctl_libvirt.storage import CHUNK, Storage, Volume

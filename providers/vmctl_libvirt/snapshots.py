@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vmctl import interrupt, templates
-from vmctl.driver import Snapshot, State
+from vmctl.driver import State
 from vmctl.errors import VmctlError, WrongState
+from vmctl.powers import Snapshot
 from vmctl_libvirt import domain_edit, identity, layers, machines, merging
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.errors import library

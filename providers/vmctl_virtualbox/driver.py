@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from vmctl import interrupt
-from vmctl.driver import Address, Definition, Disk, Exported, Features, Host, Observed, Snapshot, State, Tag
+from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.powers import Exported, Snapshot
 from vmctl.spec import LOOPBACK
 from vmctl_virtualbox import answers, checks, exporting, hardware, identity, knobs, media, networks, states
 from vmctl_virtualbox.machine import Machine

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vmctl.driver import Disk, Exported, State
+from vmctl.driver import Disk, State
 from vmctl.errors import WrongState
+from vmctl.powers import Exported
 from vmctl_virtualbox import answers, hardware, states
 from vmctl_virtualbox.machine import Machine
 from vmctl_virtualbox.vboxmanage import COPY_DEADLINE

@@ -14,8 +14,9 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from vmctl import interrupt
-from vmctl.driver import Snapshot, State
+from vmctl.driver import State
 from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.powers import Snapshot
 from vmctl_virtualbox import states
 from vmctl_virtualbox.machine import Machine
 from vmctl_virtualbox.vboxmanage import COPY_DEADLINE, VBoxManage

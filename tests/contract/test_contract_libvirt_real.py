@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.contract_parts import make_definition, make_disk
 from vmctl.driver import Definition, Disk, Host
-from vmctl.testing import DriverContract
+from vmctl.testing import DriverContract, SnapshotContract
 from vmctl_libvirt import LibvirtDriver
 from vmctl_libvirt.errors import library
 
@@ -17,7 +17,7 @@ SYSTEM = "qemu:///system"
 
 
 @pytest.mark.integration
-class TestLibvirt(DriverContract):
+class TestLibvirt(DriverContract, SnapshotContract):
     @pytest.fixture
     def driver(self, private_host: Path, tmp_path: Path, definition: Definition) -> Iterator[LibvirtDriver]:
         made = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": SYSTEM}))

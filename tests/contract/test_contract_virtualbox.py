@@ -14,7 +14,7 @@ import pytest
 from tests.contract.contract_parts import VIRTUAL_SIZE, make_definition
 from tests.host.virtualbox.install import Installation, installed
 from vmctl.driver import Definition, Disk, Host
-from vmctl.testing import DriverContract
+from vmctl.testing import DriverContract, SnapshotContract
 from vmctl_virtualbox import VirtualBoxDriver
 
 SECTORS_PER_MIB = 2048
@@ -28,7 +28,7 @@ def installation() -> Iterator[Installation]:
         yield made
 
 
-class TestVirtualBoxDriver(DriverContract):
+class TestVirtualBoxDriver(DriverContract, SnapshotContract):
     @pytest.fixture
     def driver(self, installation: Installation, definition: Definition) -> Iterator[VirtualBoxDriver]:
         made = VirtualBoxDriver(Host(home=installation.root / "home"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import subprocess
 import sys
@@ -10,27 +9,22 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from tests.host.virtualbox import chroot
+from tests.host import cache
 
 VERSION = "12.3.0"
 SHA256 = "cd156f82fa87f7a899212b0efa9f7ca3a24d609212de9f78428a572eb01e5414"
+NAME = f"collections-{SHA256[:16]}"
 COLLECTIONS = ("ansible/posix", "community/general")
 
 
 def place() -> Path:
     """Where ``tree`` is, or will be."""
-    return chroot.cache() / f"collections-{SHA256[:16]}"
+    return cache.directory() / NAME
 
 
 def tree() -> Path:
     """The directory that holds ``ansible_collections``; made on the first call, which takes some seconds."""
-    path = place()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            _fetch(path)
-    return path
+    return cache.kept(NAME, _fetch)
 
 
 def _fetch(path: Path) -> None:

@@ -5,14 +5,14 @@ mmdebstrap and SYSLINUX from a FAT partition, where vmctl's boxes have a GPT and
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.host.virtualbox.chroot import MIRROR, cache
+from tests.host import cache
+from tests.host.virtualbox.chroot import MIRROR
 
 SUITE = "bookworm"
 PACKAGES = (
@@ -45,14 +45,12 @@ BOOT_CODE = Path("/usr/lib/syslinux/mbr/mbr.bin")
 def image() -> Path:
     """The qcow2 image; made on the first call, which takes a minute."""
     recipe = "\0".join((SUITE, *OPTIONS, LAYOUT, BOOT, "4"))
-    path = cache() / f"plain-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.qcow2"
-    cache().mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            with tempfile.TemporaryDirectory(dir=cache()) as work:
-                _build(Path(work)).rename(path)
-    return path
+    return cache.kept(f"plain-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.qcow2", _make)
+
+
+def _make(path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=cache.directory()) as work:
+        _build(Path(work)).rename(path)
 
 
 def _build(work: Path) -> Path:

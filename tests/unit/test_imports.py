@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 ROOTS = (REPOSITORY, REPOSITORY / "providers", REPOSITORY / "boxes", REPOSITORY / "playbooks")
 PROVIDERS = ("vmctl_libvirt", "vmctl_virtualbox")
 HYPERVISOR_LIBRARIES = ("libvirt", "libvirt_qemu", *PROVIDERS)
-FOR_PROVIDERS = {"driver", "spec", "errors", "process", "templates", "wait", "interrupt", "flock"}
+FOR_PROVIDERS = {"driver", "powers", "spec", "errors", "process", "templates", "wait", "interrupt", "flock"}
 """Modules of vmctl that a provider may use."""
 
 LAYERS = (
@@ -25,6 +25,7 @@ LAYERS = (
         "provisioners",
         "spec",
         "driver",
+        "powers",
         "login",
         "layout",
         "events",

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from vmctl import registry
-from vmctl.driver import Driver, Host, Snapshots, Suspends
+from vmctl.driver import Driver, Host
 from vmctl.errors import UsageError
+from vmctl.powers import Snapshots, Suspends
 from vmctl.registry import NoProvider
 from vmctl.testing import FakeDriver
 

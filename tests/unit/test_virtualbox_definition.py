@@ -11,8 +11,8 @@ import pytest
 
 from tests.unit.virtualbox_definition import TAG, definition, nic
 from tests.unit.virtualbox_transcripts import BRIDGED, HOSTONLY, SETTINGS
-from vmctl.driver import Snapshot
 from vmctl.errors import VmctlError
+from vmctl.powers import Snapshot
 from vmctl_virtualbox import checks, hardware, identity, knobs, networks, snapshots
 from vmctl_virtualbox.answers import Rule
 from vmctl_virtualbox.knobs import Knobs

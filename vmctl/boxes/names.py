@@ -75,9 +75,7 @@ def check_architecture(name: str) -> str:
     Raises:
         UsageError: it can not.
     """
-    if not ARCH.fullmatch(name):
-        raise UsageError(f"{name!r} is no architecture", hint="vmctl box add FILE --arch aarch64")
-    return name
+    return _checked(name, ARCH, "architecture", "--arch aarch64")
 
 
 def check_user(name: str) -> str:
@@ -86,8 +84,12 @@ def check_user(name: str) -> str:
     Raises:
         UsageError: it may not.
     """
-    if not USER.fullmatch(name):
-        raise UsageError(f"{name!r} is no user's name", hint="vmctl box add FILE --user admin")
+    return _checked(name, USER, "user's name", "--user admin")
+
+
+def _checked(name: str, pattern: re.Pattern[str], what: str, example: str) -> str:
+    if not pattern.fullmatch(name):
+        raise UsageError(f"{name!r} is no {what}", hint=f"vmctl box add FILE {example}")
     return name
 
 

@@ -12,8 +12,8 @@ from vmctl.cli.app import App, command
 from vmctl.cli.report import machine_object, table
 
 if TYPE_CHECKING:
-    from vmctl.driver import Snapshot
     from vmctl.lifecycle.rewind import Result
+    from vmctl.powers import Snapshot
 
 NAME = click.argument("snapshot_name", metavar="NAME")
 MACHINES = click.argument("names", nargs=-1, metavar="[MACHINE]...")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from vmctl import interrupt
-from vmctl.driver import State, Suspends
+from vmctl.driver import State
 from vmctl.errors import WrongState
 from vmctl.lifecycle.conditions import off
 from vmctl.lifecycle.job import Job
+from vmctl.powers import Suspends
 from vmctl.spec import DEFAULT_HALT_TIMEOUT
 from vmctl.store import files
 from vmctl.wait import Deadline, TimedOut, until

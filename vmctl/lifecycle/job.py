@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vmctl import interrupt
-from vmctl.driver import Definition, Driver, Features, features_of
+from vmctl.driver import Definition, Driver, Features
 from vmctl.errors import VmctlError
 from vmctl.events import Event, Notice, StepDone, StepStarted, Warned
+from vmctl.powers import features_of
 from vmctl.spec import MachineSpec
 from vmctl.store import records
 from vmctl.store.journal import Journal

@@ -18,11 +18,12 @@ from typing import Protocol, cast
 
 from vmctl import interrupt, keys, seed, ssh
 from vmctl.boxes.box import published_line
-from vmctl.driver import Address, Definition, Driver, Exported, Exports, Forward, State, features_of
+from vmctl.driver import Address, Definition, Driver, Forward, State
 from vmctl.errors import UsageError, WrongState
 from vmctl.events import Report, StepDone, StepStarted
 from vmctl.lifecycle import definition as definitions
 from vmctl.login import Login
+from vmctl.powers import Exported, Exports, features_of
 from vmctl.spec import MachineSpec
 from vmctl.store import files, records
 from vmctl.store.records import Record

@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vmctl.driver import Snapshot, State
+from vmctl.driver import State
 from vmctl.errors import UsageError, WrongState
 from vmctl.lifecycle import fleet, snapshots, steps, verbs
 from vmctl.lifecycle.conditions import off
 from vmctl.lifecycle.job import Job, Step
+from vmctl.powers import Snapshot
 from vmctl.workspace import Machine, Workspace
 
 NAME = re.compile(r"[^\s\-/\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,79}")

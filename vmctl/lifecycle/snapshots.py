@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from vmctl import interrupt, provision, reach
-from vmctl.driver import Forward, Snapshot, Snapshots, State
+from vmctl.driver import Forward, State
 from vmctl.errors import VmctlError, WrongState
 from vmctl.lifecycle import steps
 from vmctl.lifecycle.job import Job
+from vmctl.powers import Snapshot, Snapshots
 from vmctl.store.records import Record
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
-"""For tests: a driver without a hypervisor, and the suite that every driver must pass.
+"""For tests: a driver without a hypervisor, and the suites that drivers must pass.
 
-from vmctl.testing import DriverContract, FakeDriver
+from vmctl.testing import DriverContract, FakeDriver, SnapshotContract
 
-class TestMyDriver(DriverContract):
+class TestMyDriver(DriverContract, SnapshotContract):    # the latter where it keeps snapshots
     @pytest.fixture
     def driver(self): ...
 """
@@ -15,8 +15,9 @@ from vmctl.testing.fake import FakeDriver
 
 if TYPE_CHECKING:
     from vmctl.testing.contract import DriverContract
+    from vmctl.testing.contract_snapshots import SnapshotContract
 
-__all__ = ["DriverContract", "FakeDriver"]
+__all__ = ["DriverContract", "FakeDriver", "SnapshotContract"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from vmctl.testing.contract import DriverContract
 
         return DriverContract
+    if name == "SnapshotContract":  # as above
+        from vmctl.testing.contract_snapshots import SnapshotContract
+
+        return SnapshotContract
     raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""What every driver must do, as tests. Plug-in authors subclass ``DriverContract`` and provide three fixtures."""
+"""What every driver must do, as tests. Plug-in authors subclass it and provide three fixtures."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from vmctl.driver import Definition, Disk, Driver, Exports, State, Suspends
+from vmctl.driver import Definition, Disk, Driver, State
 from vmctl.errors import VmctlError
-from vmctl.testing.contract_snapshots import PATIENCE, SnapshotContract
+from vmctl.powers import Exports, Snapshots, Suspends
+from vmctl.testing.contract_snapshots import SnapshotContract
 from vmctl.wait import Deadline, until
 
+PATIENCE = 30.0
+"""Seconds for a hypervisor to carry out what it accepted."""
 
-class DriverContract(SnapshotContract):
-    """The suite. Provide these fixtures in the subclass:
+
+class DriverContract:
+    """The suite; a driver with ``Snapshots`` needs ``SnapshotContract`` as well. The subclass provides fixtures:
 
     Fixtures:
         driver: a driver whose hypervisor has no machine of the name ``definition.name``; after each test it is
@@ -29,6 +33,9 @@ class DriverContract(SnapshotContract):
         assert driver.name
         assert isinstance(driver.where, str)
         assert driver.features.formats
+
+    def test_snapshots_are_tested_where_they_are_possible(self, driver: Driver) -> None:
+        assert isinstance(driver, Snapshots) == isinstance(self, SnapshotContract)
 
     def test_check_accepts_and_changes_nothing(self, driver: Driver, definition: Definition) -> None:
         driver.check(definition)

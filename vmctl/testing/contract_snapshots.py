@@ -1,29 +1,30 @@
-"""What a driver with the optional power ``Snapshots`` must do, as tests; a part of ``DriverContract``."""
+"""What a driver with the optional power ``Snapshots`` must do, as tests, beside those of ``DriverContract``."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import pytest
 
-from vmctl.driver import Definition, Disk, Driver, Snapshots, State
+from vmctl.driver import Definition, Disk, Driver, State
 from vmctl.errors import VmctlError, WrongState
-
-PATIENCE = 30.0
-"""Seconds for a hypervisor to carry out what it accepted."""
+from vmctl.powers import Snapshots
 
 FIRST = "first 'ü' & <co>"
 NOTE = '{"what": ["the \\"core\\" keeps"]}'
 
 
+class SnapshotDriver(Driver, Snapshots, Protocol):
+    """A driver that keeps snapshots."""
+
+
 class SnapshotContract:
-    """The tests of ``Snapshots``, with the fixtures of ``DriverContract``."""
+    """The tests of ``Snapshots``; subclass both suites. The fixtures are those of ``DriverContract``."""
 
     def test_snapshots_of_a_stopped_machine_form_a_tree(
-        self, driver: Driver, definition: Definition, disk: Disk
+        self, driver: SnapshotDriver, definition: Definition, disk: Disk
     ) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
         name = definition.name
         driver.create(definition, disk)
         assert driver.snapshots(name) == ()
@@ -40,10 +41,8 @@ class SnapshotContract:
         assert driver.states()[name].state is State.RUNNING
 
     def test_a_snapshot_is_never_overwritten_unless_told(
-        self, driver: Driver, definition: Definition, disk: Disk
+        self, driver: SnapshotDriver, definition: Definition, disk: Disk
     ) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
         name = definition.name
         driver.create(definition, disk)
         driver.save_snapshot(name, FIRST, note="old")
@@ -58,10 +57,8 @@ class SnapshotContract:
             driver.restore_snapshot(name, "no such snapshot")
 
     def test_a_removed_snapshot_leaves_what_builds_on_it(
-        self, driver: Driver, definition: Definition, disk: Disk
+        self, driver: SnapshotDriver, definition: Definition, disk: Disk
     ) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
         name = definition.name
         driver.create(definition, disk)
         for snapshot in (FIRST, "second", "third"):
@@ -81,10 +78,8 @@ class SnapshotContract:
         assert driver.states()[name].state is State.RUNNING
 
     def test_a_running_machine_goes_on_after_a_snapshot_and_back_to_it(
-        self, driver: Driver, definition: Definition, disk: Disk
+        self, driver: SnapshotDriver, definition: Definition, disk: Disk
     ) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
         name = definition.name
         driver.create(definition, disk)
         driver.start(name)
@@ -107,10 +102,8 @@ class SnapshotContract:
         driver.remove_snapshot(name, FIRST)
 
     def test_snapshots_of_a_running_machine_can_be_removed(
-        self, driver: Driver, definition: Definition, disk: Disk
+        self, driver: SnapshotDriver, definition: Definition, disk: Disk
     ) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
         name = definition.name
         driver.create(definition, disk)
         driver.start(name)
@@ -127,9 +120,9 @@ class SnapshotContract:
         driver.start(name)
         assert driver.states()[name].state is State.RUNNING
 
-    def test_snapshots_cover_several_disks(self, driver: Driver, definition: Definition, disk: Disk) -> None:
-        if not isinstance(driver, Snapshots) or not driver.features.several_disks:
-            return  # optional powers
+    def test_snapshots_cover_several_disks(self, driver: SnapshotDriver, definition: Definition, disk: Disk) -> None:
+        if not driver.features.several_disks:
+            return  # an optional power
         name = definition.name
         driver.create(definition, dataclasses.replace(disk, further=(disk, disk)))
         driver.save_snapshot(name, FIRST)
@@ -145,9 +138,7 @@ class SnapshotContract:
         driver.start(name)
         assert driver.states()[name].state is State.RUNNING
 
-    def test_a_disk_with_snapshots_grows(self, driver: Driver, definition: Definition, disk: Disk) -> None:
-        if not isinstance(driver, Snapshots):
-            return  # an optional power
+    def test_a_disk_with_snapshots_grows(self, driver: SnapshotDriver, definition: Definition, disk: Disk) -> None:
         name = definition.name
         driver.create(definition, disk)
         driver.save_snapshot(name, FIRST)

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vmctl.driver import Address, Definition, Disk, Exported, Features, Host, Observed, Snapshot, State
+from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, State
 from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.powers import Exported, Snapshot
 from vmctl.spec import FolderKind
 from vmctl.testing.shelf import Content, FakeMachine, FakeSnapshot, Shelf
 

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vmctl.driver import Address, Snapshot, State, Tag
+from vmctl.driver import Address, State, Tag
+from vmctl.powers import Snapshot
 from vmctl.store import files
 
 

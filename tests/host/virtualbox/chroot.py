@@ -5,12 +5,13 @@ Everything in it works but starting a machine, which needs a kernel module.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
+
+from tests.host import cache
 
 SUITE = "sid"
 PACKAGES = ("virtualbox", "libfuse2t64")
@@ -26,21 +27,10 @@ RECIPE = (
 )
 
 
-def cache() -> Path:
-    """Where test runs keep what is expensive to make."""
-    return Path(os.environ.get("VMCTL_TEST_CACHE") or Path.home() / ".cache/vmctl-tests")
-
-
 def tree() -> Path:
     """The directory with VirtualBox's file system tree; made on the first call, which takes half a minute."""
     key = hashlib.sha256("\0".join((SUITE, MIRROR, *RECIPE)).encode()).hexdigest()[:16]
-    path = cache() / f"virtualbox-{key}"
-    cache().mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            _build(path)
-    return path
+    return cache.kept(f"virtualbox-{key}", _build)
 
 
 def _build(path: Path) -> None:
