@@ -233,6 +233,34 @@ def test_a_booted_guest_without_an_ssh_server_is_told_early(
     assert "serial console" in caught.value.details
 
 
+def wait_for_a_slow_guest(sshd: Sshd, console: Path, clock: FastClock, *, ssh_after: float) -> ssh.Connection:
+    """Wait for a guest whose console says after 200 s that it has booted, and that has SSH ``ssh_after`` s later."""
+    closed = Address(host="127.0.0.1", port=free_port())
+
+    def address() -> Address:
+        if clock.now >= 1200:
+            console.write_text(FINISHED)
+        return sshd.login.address if clock.now >= 1200 + ssh_after else closed
+
+    return waiting.await_ssh(
+        machine="web", address=address, login=lambda at: sshd.but(address=at), alive=lambda: True,
+        deadline=Deadline.after(900, clock), console=console, report=ignore,
+    )  # fmt: skip
+
+
+def test_a_guest_that_boots_slowly_may_be_as_slow_with_ssh(sshd: Sshd, console: Path, clock: FastClock) -> None:
+    """Three emulated guests at once on two cores: SSH came more than 15 s after booting was over."""
+    wait_for_a_slow_guest(sshd, console, clock, ssh_after=70).close()
+
+
+def test_a_slow_guest_without_an_ssh_server_is_told_before_the_deadline(
+    sshd: Sshd, console: Path, clock: FastClock
+) -> None:
+    with pytest.raises(Unreachable, match="has booted, but no SSH server answers"):
+        wait_for_a_slow_guest(sshd, console, clock, ssh_after=1000)
+    assert 90 < clock.now - 1200 < 115
+
+
 def test_a_guest_that_still_boots_is_never_given_up_early(sshd: Sshd, console: Path, clock: FastClock) -> None:
     console.write_text("[   12.0] systemd[1]: Starting something slow\n")
     with server(hang_up) as address, pytest.raises(Unreachable, match="no SSH within 250 s"):

@@ -28,6 +28,7 @@ HANDSHAKE = 30.0  # seconds for one login; an emulated guest needs several
 LOGIN_PAUSE = 1.0  # seconds after a login that failed
 SURE = 15.0  # seconds that an obstacle must stand once the console says that booting is over
 UNSURE = 60.0  # … while it only looks so
+SLOWNESS = 0.5  # … and this part of the time that booting took: a slow guest starts its network as slowly
 
 
 def await_ssh(
@@ -82,9 +83,11 @@ class _Waiter:
     _obstacle: str = ""
     _since: float = 0.0
     _looked: float | None = None
+    _began: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.prober = Prober(self.deadline.clock)
+        self._began = self.deadline.clock.monotonic()
         self.total = self.deadline.left()
 
     def run(self) -> Connection:
@@ -143,7 +146,7 @@ class _Waiter:
         obstacle = f"{cause} {evidence}" if evidence or explained else ""
         if obstacle != self._obstacle:
             self._obstacle, self._since = obstacle, now
-        patience = SURE if evidence == "booted" else UNSURE
+        patience = max(SURE if evidence == "booted" else UNSURE, SLOWNESS * (self._since - self._began))
         return bool(obstacle) and now - self._since >= patience
 
     def _state(self) -> str:
