@@ -7,13 +7,14 @@ only object is its answer.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import sys
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
+
+from msgspec import structs
 
 from vmctl.errors import VmctlError
 from vmctl.events import Event, Notice, Output, Progress, StepDone, StepStarted, Warned
@@ -123,7 +124,7 @@ class Console:
 
 def event_object(event: Event) -> dict[str, Any]:
     """An event for programs; what is in colour for people is plain for them."""
-    data = {"event": event_name(event), **dataclasses.asdict(event)}
+    data = {"event": event_name(event), **structs.asdict(event)}
     return data | {"line": COLOR.sub("", event.line)} if isinstance(event, Output) else data
 
 

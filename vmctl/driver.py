@@ -8,10 +8,11 @@ provider may be able to do besides.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from vmctl.spec import FolderKind, MachineSpec
 
@@ -29,8 +30,7 @@ class State(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tag:
+class Tag(Struct, frozen=True, kw_only=True):
     """Whose a machine is; kept inside the hypervisor. Without one, vmctl does not touch a machine."""
 
     project: str
@@ -43,8 +43,7 @@ class Tag:
     """The project's directory when it was made, for ``vmctl list``; may have moved since."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True, kw_only=True):
     """What the hypervisor says of one machine."""
 
     state: State
@@ -55,8 +54,7 @@ class Observed:
     """The hypervisor's own word for the state."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Disk:
+class Disk(Struct, frozen=True, kw_only=True):
     """An image to start machines from: a box (or, later, a layer). Never written to."""
 
     path: Path
@@ -72,8 +70,7 @@ class Disk:
     """The box's other disks, in order; empty unless ``Features.several_disks``. They have no further ones."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Forward:
+class Forward(Struct, frozen=True, kw_only=True):
     """A forwarded port with every choice made; ``name`` is "ssh" for the one that vmctl uses itself."""
 
     name: str
@@ -83,8 +80,7 @@ class Forward:
     protocol: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Nic:
+class Nic(Struct, frozen=True, kw_only=True):
     """A NIC with every choice made. NIC 1 (user-mode NAT) is ``Definition.mac``; these are the further ones."""
 
     network: str
@@ -96,8 +92,7 @@ class Nic:
     """Whether the host must not be on the network, nor anything else but machines of the project."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Share:
+class Share(Struct, frozen=True, kw_only=True):
     """A folder that the hypervisor offers to the guest under ``tag``; the core mounts it."""
 
     tag: str
@@ -108,8 +103,7 @@ class Share:
     """uid and gid in the guest that host files of the folder's owner should belong to; None = unmapped."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Definition:
+class Definition(Struct, frozen=True, kw_only=True):
     """What a machine must look like in the hypervisor: the spec, with every choice made by the core."""
 
     name: str
@@ -129,16 +123,14 @@ class Definition:
     """Prefix for what the provider must name in the hypervisor on behalf of the project (networks)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Address:
+class Address(Struct, frozen=True, kw_only=True):
     """Where SSH answers."""
 
     host: str
     port: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Features:
+class Features(Struct, frozen=True, kw_only=True):
     """Facts that the core branches on; it never looks at a driver's name."""
 
     formats: tuple[str, ...]
@@ -157,8 +149,7 @@ class Features:
     """Whether ``create`` takes a ``Disk`` with ``further`` ones."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Host:
+class Host(Struct, frozen=True, kw_only=True):
     """What a driver may use of its surroundings."""
 
     home: Path

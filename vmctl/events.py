@@ -6,26 +6,24 @@ Every event names the machine it is about ("" = the whole command). Times are in
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """Base of all events."""
 
     machine: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepStarted(Event):
+class StepStarted(Event, frozen=True, kw_only=True):
     """A named step began; ``text`` is for people ("waiting for SSH"), ``step`` for programs ("await_ssh")."""
 
     step: str
     text: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Progress(Event):
+class Progress(Event, frozen=True, kw_only=True):
     """How far a step is. ``total`` is None where it is not known; ``unit`` is "bytes" or a plural noun."""
 
     step: str
@@ -34,8 +32,7 @@ class Progress(Event):
     unit: str = "bytes"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepDone(Event):
+class StepDone(Event, frozen=True, kw_only=True):
     """A step ended well. ``changed`` is False where there was nothing to do."""
 
     step: str
@@ -44,23 +41,20 @@ class StepDone(Event):
     text: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Output(Event):
+class Output(Event, frozen=True, kw_only=True):
     """One line (no newline) that a program on the host or in the guest printed; ``source`` names the program."""
 
     line: str
     source: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Notice(Event):
+class Notice(Event, frozen=True, kw_only=True):
     """Something the user should know, though nothing is wrong."""
 
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Warned(Event):
+class Warned(Event, frozen=True, kw_only=True):
     """Something that works now but may surprise later; ``hint`` is a command where there is one."""
 
     text: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 VMFILE = "Vmfile"
 PROJECT_DIRECTORY = ".vmctl"
@@ -26,8 +27,7 @@ def user_vmfile() -> Path:
     return platformdirs.user_config_path("vmctl") / VMFILE
 
 
-@dataclass(frozen=True, slots=True)
-class HomeLayout:
+class HomeLayout(Struct, frozen=True):
     """What lies in the data directory."""
 
     root: Path
@@ -63,8 +63,7 @@ class HomeLayout:
         return self.root / "vmctl.log"
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectLayout:
+class ProjectLayout(Struct, frozen=True):
     """What lies in a project's ``.vmctl``."""
 
     root: Path
@@ -138,8 +137,7 @@ class ProjectLayout:
         return MachineLayout(self.machines / name)
 
 
-@dataclass(frozen=True, slots=True)
-class MachineLayout:
+class MachineLayout(Struct, frozen=True):
     """What lies in one machine's directory (0700; private keys 0600)."""
 
     root: Path

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vmctl.driver import Address
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Login:
+class Login(Struct, frozen=True, kw_only=True):
     """Where a machine's SSH answers, as whom to log in, and which keys prove both sides."""
 
     machine: str

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from vmctl.driver import Definition, Driver, Features
 from vmctl.spec import MachineSpec
@@ -21,8 +22,7 @@ class Suspends(Protocol):
         """Save the memory and stop. ``Driver.start`` goes on from there. Saved already: nothing to do."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True, kw_only=True):
     """A machine's state that was kept under a name."""
 
     name: str
@@ -66,8 +66,7 @@ class Snapshots(Protocol):
         """Forget a snapshot, keep its children and the present state. Absent: nothing to do."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Exported:
+class Exported(Struct, frozen=True, kw_only=True):
     """A machine's disks in files that stand alone."""
 
     disks: tuple[Path, ...]

@@ -15,8 +15,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vmctl import interrupt
 from vmctl.errors import VmctlError
@@ -30,8 +31,7 @@ DETAIL_LINES = 40
 Argv = Sequence[str | os.PathLike[str]]
 
 
-@dataclass(frozen=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """A program that ended: its argv, exit status (negative: killed by that signal) and decoded output."""
 
     argv: tuple[str, ...]

@@ -6,11 +6,12 @@ Two entries are the same provisioner when all that they say is the same, whereve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vmctl.place import Place
+from msgspec import field
+
+from vmctl.place import Place, Placed
 
 Run = Literal["once", "always", "never"]
 Side = Literal["guest", "host"]
@@ -19,19 +20,17 @@ Install = Literal["auto", "bundle", "package", "pip", "never"]
 DEFAULT_REBOOT_TIMEOUT = 300.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Entry(Placed, frozen=True, kw_only=True):
     """What all provisioners have."""
 
     name: str
     run: Run = "once"
     remotes: tuple[str, ...] | None = None
     """The targets of servers that it is for; None = all, () = machines only."""
-    place: Place | None = field(default=None, compare=False)
+    place: Place | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shell(Entry):
+class Shell(Entry, frozen=True, kw_only=True):
     """A script: exactly one of ``inline``, ``script`` (a file on the host) or ``url`` (with its checksum)."""
 
     inline: str | None = None
@@ -47,8 +46,7 @@ class Shell(Entry):
     """A path (where the script runs) whose presence says that it has been done; "" = none."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class File(Entry):
+class File(Entry, frozen=True, kw_only=True):
     """A file or a directory of the host that is put into the guest; what is the same already is left alone."""
 
     source: Path
@@ -64,15 +62,13 @@ class File(Entry):
     """``vars`` in the templates: the project's, with the entry's own above them."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reboot(Entry):
+class Reboot(Entry, frozen=True, kw_only=True):
     """Restart the guest and wait until it is back, with its folders."""
 
     timeout: float = DEFAULT_REBOOT_TIMEOUT
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ansible(Entry):
+class Ansible(Entry, frozen=True, kw_only=True):
     """An Ansible provisioner: one run over every machine that it applies to (``mode`` guest: one inside each)."""
 
     playbook: Path

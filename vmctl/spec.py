@@ -7,11 +7,12 @@ Sizes are bytes, times are seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vmctl.place import Place
+from msgspec import Struct, field
+
+from vmctl.place import Place, Placed
 from vmctl.provisioners import Ansible, File, Provisioner, Reboot, Run, Shell
 
 __all__ = [
@@ -39,8 +40,7 @@ Confirm = Literal["ask", "name"]
 Condition = Literal["started", "ready", "provisioned"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BoxRef:
+class BoxRef(Struct, frozen=True, kw_only=True):
     """Which box a machine starts from.
 
     ``address`` is a name in the store ("debian-12", "org/name"), an absolute path or a URL; ``constraint`` holds
@@ -66,8 +66,7 @@ class BoxRef:
         return f"{self.address}@{self.constraint}" if self.constraint else self.address
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Folder:
+class Folder(Struct, frozen=True, kw_only=True):
     """A host directory that shows up in the guest."""
 
     host: Path
@@ -78,8 +77,7 @@ class Folder:
     """rsync patterns that are never sent (``.vmctl/`` and ``.git/`` rules are rsync's caller's business)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Port:
+class Port(Struct, frozen=True, kw_only=True):
     """A port of the guest that the host forwards to. ``host`` None = vmctl picks a free one and keeps it."""
 
     guest: int
@@ -88,8 +86,7 @@ class Port:
     protocol: Protocol = "tcp"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Network:
+class Network(Struct, frozen=True, kw_only=True):
     """One more NIC, on the network ``name`` that machines of the project share. ``ip`` None = allocated."""
 
     name: str
@@ -99,8 +96,7 @@ class Network:
     """Whether this host stays off it, so that other networks may have the same addresses."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReadyCheck:
+class ReadyCheck(Struct, frozen=True, kw_only=True):
     """What must hold before a machine counts as ready: exactly one of ``port``, ``http``, ``command`` and ``unit``.
 
     All are looked at from inside the guest.
@@ -119,16 +115,14 @@ class ReadyCheck:
     """What to tell who waits in vain; "" = what vmctl knows itself."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dependency:
+class Dependency(Struct, frozen=True, kw_only=True):
     """Another machine, and how far it must have come before this one begins."""
 
     machine: str
     until: Condition = "ready"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trigger:
+class Trigger(Placed, frozen=True, kw_only=True):
     """What runs before or after a command's work on a machine: exactly one of ``argv``, ``script`` and ``inline``."""
 
     name: str
@@ -148,11 +142,10 @@ class Trigger:
     on_error: Literal["abort", "continue"] = "abort"
     machines: tuple[str, ...] | None = None
     """The machines that it is about; None = all."""
-    place: Place | None = field(default=None, compare=False)
+    place: Place | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verifier:
+class Verifier(Struct, frozen=True, kw_only=True):
     """What `vmctl test` asks whether the machines do their work: exactly one of the three, each a path on the host."""
 
     name: str
@@ -163,8 +156,7 @@ class Verifier:
     """Runs in every machine."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
+class Trial(Struct, frozen=True, kw_only=True):
     """What `vmctl test` does."""
 
     verify: tuple[Verifier, ...] = ()
@@ -175,8 +167,7 @@ class Trial:
     """One test for each; none = the boxes of the machines."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MachineSpec:
+class MachineSpec(Placed, frozen=True, kw_only=True):
     """One machine, as the Vmfile wants it, every default filled in."""
 
     name: str
@@ -210,12 +201,11 @@ class MachineSpec:
     halt_timeout: float = DEFAULT_HALT_TIMEOUT
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Provider-only knobs by provider name, as written; each provider checks its own in ``Driver.check``."""
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    places: Mapping[str, Place] = field(default_factory=dict)
     """Where a field was written, by dotted path below the machine ("libvirt.cpu", "ports.0"), for messages."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Server:
+class Server(Placed, frozen=True, kw_only=True):
     """A real server that the Vmfile has: where SSH answers, and how to get in. Empty = what ``~/.ssh/config`` says."""
 
     name: str
@@ -229,11 +219,10 @@ class Server:
     """[USER@]HOST[:PORT], or the name of another server of the target."""
     groups: tuple[str, ...] = ()
     vars: Mapping[str, Any] = field(default_factory=dict)
-    place: Place | None = field(default=None, compare=False)
+    place: Place | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Remote:
+class Remote(Placed, frozen=True, kw_only=True):
     """A target: servers that vmctl provisions and never makes, stops or removes; ``servers`` or an ``inventory``."""
 
     name: str
@@ -243,19 +232,17 @@ class Remote:
     """Host keys that count besides the user's own."""
     vars: Mapping[str, Any] = field(default_factory=dict)
     confirm: Confirm = "ask"
-    place: Place | None = field(default=None, compare=False)
+    place: Place | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServerProvisioner:
+class ServerProvisioner(Struct, frozen=True, kw_only=True):
     """A provisioner as servers get it: all of them, or those that stand for one of these ``machines``."""
 
     provisioner: Provisioner
     machines: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Project:
+class Project(Placed, frozen=True, kw_only=True):
     """A whole Vmfile: its directory and its machines in the order of the file."""
 
     root: Path
@@ -273,7 +260,7 @@ class Project:
     remotes: tuple[Remote, ...] = ()
     for_servers: tuple[ServerProvisioner, ...] = ()
     """What servers get, in order; empty without ``remotes``."""
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    places: Mapping[str, Place] = field(default_factory=dict)
     """Where ``vars`` and ``message`` were written, by dotted path ("vars.app_port")."""
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
+
+from msgspec import Struct, field
 
 from vmctl import interrupt
 from vmctl.errors import VmctlError
@@ -39,8 +40,7 @@ class SystemClock:
         interrupt.sleep(seconds)
 
 
-@dataclass(frozen=True)
-class Deadline:
+class Deadline(Struct, frozen=True):
     """A point in time that several waits share."""
 
     at: float

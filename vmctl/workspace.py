@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field, structs
 
 from vmctl import lost, registry
 from vmctl import machines as naming
@@ -22,8 +23,7 @@ from vmctl.store.records import Record
 ABSENT = "not created"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True, kw_only=True):
     """One machine, as wanted (spec), as remembered (record) and as it is (observed)."""
 
     name: str
@@ -59,8 +59,7 @@ class Machine:
         return bool(run) and self.record is not None and self.record.ready_run == run
 
 
-@dataclass
-class Workspace:
+class Workspace(Struct):
     """Everything about one project that commands need. Asks hypervisors, never remembers their answers."""
 
     project: Project
@@ -223,7 +222,7 @@ class Workspace:
             if choose:
                 wanted = machine.spec.provider if machine.spec else "auto"
                 registry.choose(wanted, option=option, existing=provider, driver=self.driver)
-            return replace(machine, provider=provider, reason=registry.EXISTS, observed=observed, domain=domain)
+            return structs.replace(machine, provider=provider, reason=registry.EXISTS, observed=observed, domain=domain)
         if choose:
             lost.refuse(machine.name, former, told)
         return machine

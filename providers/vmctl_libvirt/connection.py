@@ -6,11 +6,12 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from vmctl.errors import VmctlError
 from vmctl_libvirt.errors import is_code, library, translated
@@ -26,8 +27,7 @@ DAEMONS = ("libvirtd", "virtqemud")
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
-@dataclass(frozen=True)
-class Abilities:
+class Abilities(Struct, frozen=True):
     """Facts of an open connection that the rest of the provider branches on."""
 
     uri: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
+
+from msgspec import Struct
 
 from vmctl_libvirt import identity, layers
 from vmctl_libvirt.errors import library
@@ -17,8 +18,7 @@ DISK = "devices/disk[@device='disk']"
 """The root disk first; the seed is one as well, and read-only."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Edit:
+class Edit(Struct, frozen=True, kw_only=True):
     """What shall be different; None = as it is."""
 
     disks: tuple[str, ...] | None = None

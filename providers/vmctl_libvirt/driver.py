@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from vmctl.driver import Address, Definition, Disk, Features, Host, Observed
 from vmctl.powers import Exported, Snapshot
@@ -58,9 +59,9 @@ class LibvirtDriver:
 
         chosen = knobs.read(spec) if not any(knobs.faults(spec)) else knobs.Knobs()
         if chosen.management_network:
-            return replace(self.features, user_network=False, nic1_address="", nic1_gateway="", nic1_dns="")
+            return structs.replace(self.features, user_network=False, nic1_address="", nic1_gateway="", nic1_dns="")
         if chosen.user_network == "passt":  # which hands out the host's own name servers
-            return replace(self.features, nic1_address="", nic1_gateway="", nic1_dns="")
+            return structs.replace(self.features, nic1_address="", nic1_gateway="", nic1_dns="")
         return self.features
 
     def usable(self) -> str:

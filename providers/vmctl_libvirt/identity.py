@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree import ElementTree as ET
+
+from msgspec import Struct, structs
 
 from vmctl.driver import Address, Tag
 from vmctl.spec import DEFAULT_SSH_PORT
@@ -14,8 +15,7 @@ NAMESPACE = "urn:x-vmctl:machine:1"
 PREFIX = "vmctl"
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """What vmctl writes on each machine: its tag, and what only its maker knows."""
 
     tag: Tag
@@ -85,7 +85,7 @@ def read(domain: Any) -> Mark | None:
 
 def write_run(domain: Any, mark: Mark, run: str, *, live: bool) -> None:
     """Give a domain a new run token: in its running copy (``live``) or in what the next start will copy."""
-    write(domain, replace(mark, run=run), live=live)
+    write(domain, structs.replace(mark, run=run), live=live)
 
 
 def write(domain: Any, mark: Mark, *, live: bool) -> None:

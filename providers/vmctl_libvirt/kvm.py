@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 X86_FLAGS = frozenset({"vmx", "svm"})
 X86 = frozenset({"x86_64", "i686"})
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """Where the facts lie on this host; tests point it elsewhere."""
 
     cpuinfo: Path = Path("/proc/cpuinfo")

@@ -6,9 +6,10 @@ Pure data; ``snapshots`` acts on it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree import ElementTree as ET
+
+from msgspec import Struct, structs
 
 from vmctl_libvirt.errors import is_code, library
 
@@ -17,8 +18,7 @@ PREFIX = "vmctlsnap"
 YES = "yes"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layer:
+class Layer(Struct, frozen=True, kw_only=True):
     """One snapshot."""
 
     id: str
@@ -32,8 +32,7 @@ class Layer:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Tree:
+class Tree(Struct, frozen=True):
     """All snapshots of one machine, parents first."""
 
     layers: tuple[Layer, ...] = ()
@@ -47,7 +46,7 @@ class Tree:
     def with_layer(self, layer: Layer) -> Tree:
         """Also this snapshot of the present state, in place of one of the same name."""
         rest = self.without(layer.name)
-        return Tree((*rest.layers, replace(layer, parent=rest.current)), current=layer.name)
+        return Tree((*rest.layers, structs.replace(layer, parent=rest.current)), current=layer.name)
 
     def without(self, name: str) -> Tree:
         """Not that snapshot; what builds on it builds on its parent then."""
@@ -55,13 +54,13 @@ class Tree:
         if gone is None:
             return self
         kept = (layer for layer in self.layers if layer.name != name)
-        moved = (replace(layer, parent=gone.parent) if layer.parent == name else layer for layer in kept)
+        moved = (structs.replace(layer, parent=gone.parent) if layer.parent == name else layer for layer in kept)
         return Tree(tuple(moved), current=gone.parent if self.current == name else self.current)
 
     def moved(self, old: str, new: str) -> Tree:
         """What was in the volume ``old`` is in ``new``."""
-        layers = (replace(layer, disks=replaced(layer.disks, old, new)) for layer in self.layers)
-        return replace(self, layers=tuple(layers))
+        layers = (structs.replace(layer, disks=replaced(layer.disks, old, new)) for layer in self.layers)
+        return structs.replace(self, layers=tuple(layers))
 
     def volumes(self) -> frozenset[str]:
         """Paths of the volumes that the snapshots hold."""

@@ -6,10 +6,11 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
+
+from msgspec import structs
 
 from vmctl.driver import Observed, State
 from vmctl.errors import VmctlError, WrongState
@@ -103,7 +104,7 @@ def start(connection: Any, name: str, *, runs_guests: bool = True) -> None:
         raise WrongState(f"the machine {name!r} is shutting down", hint="vmctl halt    # waits until it is off")
     elif state not in (State.RUNNING, State.STARTING):
         if mark.resume and not runs_guests:  # no guest, no memory
-            mark = replace(mark, resume="")
+            mark = structs.replace(mark, resume="")
         _start(connection, domain, mark, is_saved=state is State.SAVED)
 
 
@@ -118,7 +119,7 @@ def stop(connection: Any, name: str, *, force: bool) -> None:
         if domain.hasManagedSaveImage(0):
             domain.managedSaveRemove(0)
         if mark.resume:
-            identity.write(domain, replace(mark, resume=""), live=False)
+            identity.write(domain, structs.replace(mark, resume=""), live=False)
         return
     state = state_of(domain)
     if state is State.PAUSED:
@@ -174,9 +175,9 @@ def _start(connection: Any, domain: Any, mark: Mark, *, is_saved: bool) -> None:
     _prepare_console(domain, keep=is_saved)
     run = secrets.token_hex(8)
     # From here on the memory counts as used, whatever happens: it must never meet a disk that went on without it.
-    identity.write(domain, replace(mark, run=run, resume=""), live=False)
+    identity.write(domain, structs.replace(mark, run=run, resume=""), live=False)
     if mark.resume:
-        _go_back(connection, domain, replace(mark, run=run))
+        _go_back(connection, domain, structs.replace(mark, run=run))
         return
     _power_on(connection, domain)
     if is_saved:  # the restored copy brought the token of its former run
@@ -188,7 +189,7 @@ def _go_back(connection: Any, domain: Any, mark: Mark) -> None:
     libvirt = library()
     saved = connection.saveImageGetXMLDesc(mark.resume, libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
     then = domain_edit.mark_in(saved) or mark
-    edit = Edit(disks=domain_edit.disks(domain), mark=replace(then, run=mark.run, resume=""))
+    edit = Edit(disks=domain_edit.disks(domain), mark=structs.replace(then, run=mark.run, resume=""))
     try:
         connection.restoreFlags(mark.resume, edit.applied_to(saved), libvirt.VIR_DOMAIN_SAVE_RUNNING)
     except libvirt.libvirtError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
+
+from msgspec import Struct
 
 from vmctl import templates
 from vmctl.driver import Definition
@@ -17,16 +18,14 @@ NAMESPACE = "urn:x-vmctl:network:1"
 FIRST_PORT, LAST_PORT = 20000, 60000
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True):
     """A multicast group that stands for a network."""
 
     address: str
     port: int
 
 
-@dataclass(frozen=True)
-class Subnet:
+class Subnet(Struct, frozen=True):
     """A network that a machine wants to be on."""
 
     name: str

@@ -11,8 +11,10 @@ import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec import structs
 
 from vmctl import interrupt, templates
 from vmctl.driver import State
@@ -78,7 +80,9 @@ class Snapshotter:
         with interrupt.shielded():
             machines.stop(self.connection, self.name, force=True)
             edit = Edit(
-                disks=self._stack(layer), mark=replace(mark, resume=memory), tree=replace(tree, current=snapshot)
+                disks=self._stack(layer),
+                mark=structs.replace(mark, resume=memory),
+                tree=structs.replace(tree, current=snapshot),
             )
             domain_edit.redefine(self.connection, domain, edit)
             self._try_to_tidy(domain)
@@ -98,7 +102,7 @@ class Snapshotter:
             tops = self._stack(layer)
             memory = self.storage.memory(self.name, layer.id) if layer.memory else ""
             if state in RUNNING and self.runs_guests and not self._freeze_live(domain, tops, memory):
-                layer = replace(layer, memory=False)
+                layer = structs.replace(layer, memory=False)
             domain_edit.redefine(self.connection, domain, Edit(disks=tops, tree=tree.with_layer(layer)))
         except BaseException:
             self._try_to_tidy(domain)

@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import to_builtins
 
 from vmctl.driver import Tag
 from vmctl_virtualbox import answers
@@ -48,7 +50,7 @@ def identifier(name: str) -> str:
 
 def write(door: VBoxManage, mark: Mark) -> None:
     """Write a mark, in place of an older one of the same machine."""
-    door("setextradata", "global", PREFIX + identifier(mark.name), json.dumps(asdict(mark)))
+    door("setextradata", "global", PREFIX + identifier(mark.name), json.dumps(to_builtins(mark)))
 
 
 def remove(door: VBoxManage, name: str) -> None:

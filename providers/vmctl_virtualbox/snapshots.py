@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from msgspec import structs
+
 from vmctl import interrupt
 from vmctl.driver import State
 from vmctl.errors import UsageError, VmctlError, WrongState
@@ -136,7 +138,7 @@ def shown(kept: Sequence[Kept]) -> tuple[Kept, ...]:
     return tuple(
         replace(
             each,
-            snapshot=replace(
+            snapshot=structs.replace(
                 each.snapshot, parent=visible(each.snapshot.parent), current=each.snapshot.name == current
             ),
         )

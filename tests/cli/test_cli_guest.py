@@ -14,7 +14,8 @@ import pytest
 
 from tests.cli.harness import Project
 from vmctl import interrupt, process
-from vmctl.cli import cli, running
+from vmctl.cli import running
+from vmctl.cli.root import cli
 from vmctl.driver import Host
 from vmctl.layout import ProjectLayout
 from vmctl.store import identity, records

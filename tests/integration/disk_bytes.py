@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
+
+from msgspec import structs
 
 from tests.contract.contract_parts import make_disk
 from vmctl.driver import Disk
@@ -14,11 +15,11 @@ from vmctl.spec import MIB
 def make_disks(directory: Path) -> Disk:
     """A box with two disks; each has its number at 1 MiB."""
     root = make_disk(directory)
-    further = dataclasses.replace(root, path=directory / "data.qcow2", digest="e" * 64, virtual_size=128 * MIB)
+    further = structs.replace(root, path=directory / "data.qcow2", digest="e" * 64, virtual_size=128 * MIB)
     run([find("qemu-img"), "create", "-q", "-f", "qcow2", further.path, str(further.virtual_size)])
     for number, disk in enumerate((root, further), 1):
         write(disk.path, number, at=MIB)
-    return dataclasses.replace(root, further=(further,))
+    return structs.replace(root, further=(further,))
 
 
 def write(path: str | Path, byte: int, *, at: int) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from tests.unit.openssh_server import Sshd, free_port
 from vmctl import provision, ssh
@@ -58,7 +60,7 @@ class Bench:
         shutil.copy(self.server.login.key, layout.key)
         ssh.write_known_hosts(layout.known_hosts, name, (self.server.root / "host_ed25519.pub").read_text())
         address = self.server.login.address if answers else Address(host="127.0.0.1", port=free_port())
-        login = replace(
+        login = structs.replace(
             self.server.login,
             machine=name, address=address, key=layout.key, known_hosts=layout.known_hosts, config=layout.ssh_config,
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from msgspec import structs
 
 from vmctl import boxes, keys, seed
 from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
@@ -194,8 +194,8 @@ def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_t
 
 def test_snapshots_keep_disk_and_memory_with_uefi(guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> None:
     guest = guests[0]
-    spec = dataclasses.replace(guest.definition.spec, options={"libvirt": {"firmware": "uefi"}})
-    guest.definition = dataclasses.replace(guest.definition, shares=(), spec=spec)
+    spec = structs.replace(guest.definition.spec, options={"libvirt": {"firmware": "uefi"}})
+    guest.definition = structs.replace(guest.definition, shares=(), spec=spec)
     guest.create(disk)
     driver.start(guest.name)
     guest.await_ssh()
@@ -257,7 +257,7 @@ def overlays(name: str) -> list[str]:
 
 def test_a_guest_without_live_folders_is_saved_to_disk(guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> None:
     guest = guests[0]
-    guest.definition = dataclasses.replace(guest.definition, shares=())
+    guest.definition = structs.replace(guest.definition, shares=())
     guest.create(disk)
     driver.start(guest.name)
     guest.await_ssh()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.contract.contract_parts import make_definition
 from tests.integration.conftest import volumes
@@ -43,7 +43,7 @@ def test_two_disks_come_out_whole_and_flat(
     driver.create(machine, disks)
     for number, volume in enumerate(_paths(driver, machine.name), 3):
         write(volume, number, at=2 * MIB)
-    copy = dataclasses.replace(machine, name="copy", console=tmp_path / "copy.log")
+    copy = structs.replace(machine, name="copy", console=tmp_path / "copy.log")
     driver.clone(copy, machine.name)
     write(_paths(driver, "copy")[0], 9, at=3 * MIB)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.integration.provision_bench import Bench
 from tests.unit.openssh_server import Sshd, sshd
@@ -88,7 +88,7 @@ def test_several_playbooks_are_one_run_and_raw_arguments_forks_and_strategy_arri
         "second.yml", TELL.format(hosts="all", place=f"{place}/2-", expression="raw").replace("/{{", "{{")
     )
 
-    item = dataclasses.replace(
+    item = structs.replace(
         first, further_playbooks=(second,), forks=3, strategy="free", raw_arguments=("--flush-cache", "-eraw=given")
     )
     bench.machine("one", item)

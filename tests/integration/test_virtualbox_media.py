@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.host.virtualbox.install import Installation, installed
 from tests.unit.virtualbox_definition import definition, nic
@@ -60,7 +60,7 @@ def driver(installation: Installation, home: Path, door: VBoxManage) -> Iterator
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Definition:
-    made = dataclasses.replace(
+    made = structs.replace(
         definition(nics=(nic(),), disk=2 * SIZE),
         console=tmp_path / "console.log",
         seed=tmp_path / "seed, ü.iso",
@@ -134,7 +134,7 @@ def test_a_machine_has_what_its_definition_says(
 def test_two_machines_share_one_base_and_the_last_one_leaves_it(
     driver: VirtualBoxDriver, machine: Definition, disk: Disk, home: Path
 ) -> None:
-    other = dataclasses.replace(machine, name="shop-db-0a1b2c3d", tag=dataclasses.replace(machine.tag, machine="db"))
+    other = structs.replace(machine, name="shop-db-0a1b2c3d", tag=structs.replace(machine.tag, machine="db"))
     driver.create(machine, disk)
     driver.create(other, disk)
     base = home / "virtualbox/bases" / f"{disk.digest}.vdi"
@@ -150,7 +150,7 @@ def test_two_machines_share_one_base_and_the_last_one_leaves_it(
 def test_every_format_of_box(
     driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, tmp_path: Path, kind: str, firmware: str
 ) -> None:
-    disk = dataclasses.replace(make_disk(tmp_path, kind), firmware=firmware)
+    disk = structs.replace(make_disk(tmp_path, kind), firmware=firmware)
     driver.create(machine, disk)
     found = shown(door, machine.name)
     assert found["firmware"] == ("EFI" if firmware == "uefi" else "BIOS")
@@ -196,8 +196,8 @@ def hide_qemu_img(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_full_copy_needs_no_base(driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk) -> None:
-    spec = dataclasses.replace(machine.spec, options={"virtualbox": {"linked_clone": False}})
-    driver.create(dataclasses.replace(machine, spec=spec), disk)
+    spec = structs.replace(machine.spec, options={"virtualbox": {"linked_clone": False}})
+    driver.create(structs.replace(machine, spec=spec), disk)
     media = list(answers.records(door("list", "hdds")))
     assert [medium["Parent UUID"] for medium in media] == ["base"]
 
@@ -206,8 +206,8 @@ def test_a_stopped_machine_follows_its_definition(
     driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk
 ) -> None:
     driver.create(machine, disk)
-    spec = dataclasses.replace(machine.spec, cpus=3, memory=512 * MIB, disk=4 * SIZE)
-    driver.update(dataclasses.replace(machine, spec=spec, nics=(), shares=(), forwards=machine.forwards[:1], seed=None))
+    spec = structs.replace(machine.spec, cpus=3, memory=512 * MIB, disk=4 * SIZE)
+    driver.update(structs.replace(machine, spec=spec, nics=(), shares=(), forwards=machine.forwards[:1], seed=None))
     found = shown(door, machine.name)
     assert (found["cpus"], found["memory"], found["nic2"], found["disks-1-0"]) == ("3", "512", "none", "emptydrive")
     assert [rule.name for rule in answers.rules(found)] == ["ssh"]
@@ -222,8 +222,8 @@ def test_commands_of_the_user_run_around_a_start(
     driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk
 ) -> None:
     customize = [["setextradata", ":id", "seen", "pre ü"], ["post-boot", "setextradata", ":id", "seen", "post"]]
-    spec = dataclasses.replace(machine.spec, options={"virtualbox": {"customize": customize}})
-    driver.create(dataclasses.replace(machine, spec=spec), disk)
+    spec = structs.replace(machine.spec, options={"virtualbox": {"customize": customize}})
+    driver.create(structs.replace(machine, spec=spec), disk)
     with pytest.raises(VmctlError, match="VirtualBox"):
         driver.start(machine.name)  # there is no kernel module
     assert "pre ü" in door("getextradata", identity.identifier(machine.name), "seen")
@@ -254,8 +254,8 @@ def test_snapshots_form_a_tree(driver: VirtualBoxDriver, door: VBoxManage, machi
     with pytest.raises(WrongState, match="no snapshot"):
         driver.restore_snapshot(machine.name, "second")
     # The disk grows where a snapshot stands below it, too.
-    spec = dataclasses.replace(machine.spec, disk=8 * SIZE)
-    driver.update(dataclasses.replace(machine, spec=spec))
+    spec = structs.replace(machine.spec, disk=8 * SIZE)
+    driver.update(structs.replace(machine, spec=spec))
 
 
 def test_a_saved_machine_is_saved_until_it_is_stopped(
@@ -398,7 +398,7 @@ def test_every_call_may_find_the_machine_busy_for_a_while(
     driver.create(machine, disk)
     driver.save_snapshot(machine.name, "first")
     driver.restore_snapshot(machine.name, "first")
-    driver.update(dataclasses.replace(machine, shares=()))
+    driver.update(structs.replace(machine, shares=()))
     driver.remove_snapshot(machine.name, "first")
     driver.destroy(machine.name)
     asked = {path.name.removeprefix("asked-") for path in interfere.parent.glob("asked-*")}
@@ -476,15 +476,13 @@ def pickled(machine: Definition, disk: Disk, home: Path, directory: Path) -> str
 
 
 def numbered(machine: Definition, number: int) -> Definition:
-    tag = dataclasses.replace(machine.tag, machine=str(number))
-    return dataclasses.replace(machine, name=f"{machine.name}-{number}", tag=tag)
+    tag = structs.replace(machine.tag, machine=str(number))
+    return structs.replace(machine, name=f"{machine.name}-{number}", tag=tag)
 
 
 def test_machines_made_at_the_same_time_do_not_meet(driver: VirtualBoxDriver, machine: Definition, disk: Disk) -> None:
     many = [
-        dataclasses.replace(
-            machine, name=f"{machine.name}-{number}", tag=dataclasses.replace(machine.tag, machine=str(number))
-        )
+        structs.replace(machine, name=f"{machine.name}-{number}", tag=structs.replace(machine.tag, machine=str(number)))
         for number in range(6)
     ]
     with ThreadPoolExecutor(len(many)) as pool:
@@ -517,12 +515,10 @@ def test_a_machine_becomes_a_box_by_way_of_a_copy(
     disk = make_disk(tmp_path, "qcow2")
     run([find("qemu-io"), "-f", "qcow2", "-c", "write -P 7 1M 64k", disk.path])
     run([find("qemu-io"), "-f", "qcow2", "-c", "write -P 0xaa 511 1", "-c", "write -P 0x55 510 1", disk.path])
-    machine = dataclasses.replace(machine, spec=dataclasses.replace(machine.spec, disk=size, options=options))
+    machine = structs.replace(machine, spec=structs.replace(machine.spec, disk=size, options=options))
     driver.create(machine, disk)
     before = settled(door, machine.name)
-    copy = dataclasses.replace(
-        machine, name=f"{machine.name}.package", console=tmp_path / "copy.log", nics=(), shares=()
-    )
+    copy = structs.replace(machine, name=f"{machine.name}.package", console=tmp_path / "copy.log", nics=(), shares=())
     driver.clone(copy, machine.name)
     assert shown(door, copy.name)["storagecontrollertype0"] == "VirtioSCSI"
     assert settled(door, machine.name) == before
@@ -556,6 +552,6 @@ def test_a_machine_becomes_a_box_by_way_of_a_copy(
 def test_an_enlarged_linked_disk_can_not_be_packaged(driver: VirtualBoxDriver, machine: Definition, disk: Disk) -> None:
     driver.create(machine, disk)
     with pytest.raises(UsageError, match="larger than the box it stands on") as caught:
-        driver.clone(dataclasses.replace(machine, name=f"{machine.name}.package"), machine.name)
+        driver.clone(structs.replace(machine, name=f"{machine.name}.package"), machine.name)
     assert "linked_clone: false" in caught.value.hint
     assert list(driver.states()) == [machine.name]

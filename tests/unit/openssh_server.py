@@ -7,10 +7,11 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from vmctl import keys, process, ssh
 from vmctl.driver import Address
@@ -59,7 +60,7 @@ class Sshd:
 
     def but(self, **changes: object) -> Login:
         """The login with some fields changed."""
-        return replace(self.login, **changes)  # type: ignore[arg-type]  # the tests name real fields
+        return structs.replace(self.login, **changes)
 
 
 def free_port() -> int:

@@ -25,7 +25,7 @@ SOURCE_ROOTS = {
 }
 PROVIDERS = {"libvirt": "LibvirtDriver", "virtualbox": "VirtualBoxDriver"}
 IMPORT_COMMANDS = """
-from vmctl.cli import cli
+from vmctl.cli.root import cli
 for name in cli.list_commands(None):
     print(cli.get_command(None, name).name)
 """

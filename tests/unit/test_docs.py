@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from vmctl.cli import cli
+from vmctl.cli.root import cli
 
 REPOSITORY = Path(__file__).parents[2]
 COMMANDS = (REPOSITORY / "docs" / "commands.md").read_text()

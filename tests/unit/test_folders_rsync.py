@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.unit.openssh_server import Sshd
 from vmctl import ssh
@@ -120,7 +121,7 @@ def test_keys_and_excluded_files_are_not_sent(copy: Copy) -> None:
     for name in (".vmctl/machines/web/id_ed25519", "sub/.vmctl/key", "build/out", "a.log", ".git/HEAD"):
         (copy.host / name).parent.mkdir(parents=True, exist_ok=True)
         (copy.host / name).write_text("x")
-    copy.folder = replace(copy.folder, exclude=("/build/", "*.log"))
+    copy.folder = structs.replace(copy.folder, exclude=("/build/", "*.log"))
     copy.send()
     assert copy.names() == [".git", ".git/HEAD", "sub"]
 
@@ -128,14 +129,14 @@ def test_keys_and_excluded_files_are_not_sent(copy: Copy) -> None:
 def test_a_newly_excluded_file_is_left_in_the_guest(copy: Copy) -> None:
     (copy.host / "notes.txt").write_text("x")
     copy.send()
-    copy.folder = replace(copy.folder, exclude=("*.txt",))
+    copy.folder = structs.replace(copy.folder, exclude=("*.txt",))
     assert copy.send() == rsync.Sent()
     assert copy.names() == ["notes.txt"]
 
 
 def test_a_read_only_folder_is_read_only_to_the_login_user(copy: Copy) -> None:
     (copy.host / "file").write_text("x")
-    copy.folder = replace(copy.folder, read_only=True)
+    copy.folder = structs.replace(copy.folder, read_only=True)
     copy.send()
     assert (copy.guest / "file").stat().st_mode & 0o222 == 0
     assert copy.send() == rsync.Sent()
@@ -157,10 +158,10 @@ def test_odd_names_come_and_go(copy: Copy, name: bytes) -> None:
 
 def test_a_guest_that_does_not_answer_is_told_from_a_failed_copy(copy: Copy) -> None:
     (copy.host / "file").write_text("x")
-    ssh.write_config(replace(copy.login, address=Address(host="127.0.0.1", port=1)))
+    ssh.write_config(structs.replace(copy.login, address=Address(host="127.0.0.1", port=1)))
     with pytest.raises(Unreachable, match="rsync lost the guest"):
         copy.send()
     ssh.write_config(copy.login)
-    copy.folder = replace(copy.folder, host=copy.host / "gone")
+    copy.folder = structs.replace(copy.folder, host=copy.host / "gone")
     with pytest.raises(CommandFailed, match="rsync ended with status 23"):
         copy.send()

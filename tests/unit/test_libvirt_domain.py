@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from msgspec import structs
 
 from vmctl.driver import Address, Definition, Forward, Nic, Tag
 from vmctl.spec import GIB, BoxRef, MachineSpec
@@ -37,7 +37,7 @@ def definition(knobs: dict[str, Any] | None = None, **changes: Any) -> Definitio
         forwards=(SSH,),
         network_prefix="shop-0a1b2c3d-",
     )
-    return dataclasses.replace(made, **changes)
+    return structs.replace(made, **changes)
 
 
 def plain() -> str:
@@ -80,7 +80,7 @@ def uefi_with_every_knob() -> str:
 
 
 def management_network() -> str:
-    mark = dataclasses.replace(MARK, ssh=None)
+    mark = structs.replace(MARK, ssh=None)
     return domain_xml(definition({"management_network": "default"}), KVM, mark, Parts(disk=DISK))
 
 
@@ -90,7 +90,7 @@ def passt() -> str:
 
 def remote_arm() -> str:
     platform = Platform(type="qemu", arch="aarch64", is_local=False)
-    return domain_xml(definition(), platform, dataclasses.replace(MARK, arch="aarch64"), Parts(disk=DISK))
+    return domain_xml(definition(), platform, structs.replace(MARK, arch="aarch64"), Parts(disk=DISK))
 
 
 def patched() -> str:

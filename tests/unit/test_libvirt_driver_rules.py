@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
@@ -87,7 +87,7 @@ def test_all_faults_are_told_at_once_with_their_places(driver: LibvirtDriver, tm
     definition = define(tmp_path, knobs={"cpux": "host-model", "video": "crt"}, places={"libvirt.cpux": place})
     share = Share(tag="t", host=tmp_path, kind="virtiofs")
     with pytest.raises(UsageError) as caught:
-        driver.check(dataclasses.replace(definition, shares=(share,)))
+        driver.check(structs.replace(definition, shares=(share,)))
     assert caught.value.brief == "3 faults in machine 'web'"
     first, second, third = caught.value.details.splitlines()
     assert first == "Vmfile:4:7: machines.web.libvirt.cpux: unknown key, did you mean 'cpu'?"
@@ -116,14 +116,14 @@ def test_ports_need_the_user_network(driver: LibvirtDriver, tmp_path: Path) -> N
     forward = Forward(name="", guest=80, host=8080, host_ip="127.0.0.1", protocol="tcp")
     definition = define(tmp_path, knobs={"management_network": "default"})
     with pytest.raises(UsageError) as caught:
-        driver.check(dataclasses.replace(definition, forwards=(forward,)))
+        driver.check(structs.replace(definition, forwards=(forward,)))
     assert "can not be forwarded with libvirt.management_network" in caught.value.details
 
 
 def test_slirp_listens_on_ipv4_only(driver: LibvirtDriver, tmp_path: Path) -> None:
     forward = Forward(name="", guest=80, host=8080, host_ip="::1", protocol="tcp")
     with pytest.raises(UsageError, match="IPv4 addresses only"):
-        driver.check(dataclasses.replace(define(tmp_path), forwards=(SSH, forward)))
+        driver.check(structs.replace(define(tmp_path), forwards=(SSH, forward)))
 
 
 def test_a_box_larger_than_the_disk_is_refused_and_leaves_nothing(
@@ -146,10 +146,10 @@ def test_a_machine_whose_xml_is_refused_leaves_nothing(driver: LibvirtDriver, tm
 
 def test_networks_come_and_go_with_their_machines(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:
     nic = Nic(network="backend", mac="52:54:00:00:00:02", ip="192.168.56.10", prefix=24)
-    definition = dataclasses.replace(define(tmp_path), nics=(nic,))
+    definition = structs.replace(define(tmp_path), nics=(nic,))
     driver.create(definition, disk)
     driver.check(definition)
-    other = dataclasses.replace(definition, name="other", network_prefix="other-")
+    other = structs.replace(definition, name="other", network_prefix="other-")
     with pytest.raises(UsageError, match=r"192\.168\.56\.0/24 can not be used: libvirt's network 'shop-backend'"):
         driver.check(other)
     driver.update(define(tmp_path))
@@ -254,8 +254,8 @@ def test_the_way_of_multicast_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_box_with_several_disks(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:
-    data = dataclasses.replace(disk, digest="e" * 64, virtual_size=3 * GIB)
-    driver.create(define(tmp_path), dataclasses.replace(disk, further=(data,)))
+    data = structs.replace(disk, digest="e" * 64, virtual_size=3 * GIB)
+    driver.create(define(tmp_path), structs.replace(disk, further=(data,)))
     driver.create(define(tmp_path, name="shop-web-disk"), disk)
     pool = driver._connection.run(lambda opened: opened.storagePoolLookupByName("vmctl"), "look")
     names = [name for name in pool.listVolumes() if not name.startswith("base-")]
@@ -274,8 +274,8 @@ def test_a_box_with_several_disks(driver: LibvirtDriver, tmp_path: Path, disk: D
 
 
 def test_snapshots_hold_all_disks(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:
-    data = dataclasses.replace(disk, digest="e" * 64, virtual_size=3 * GIB)
-    driver.create(define(tmp_path), dataclasses.replace(disk, further=(data,)))
+    data = structs.replace(disk, digest="e" * 64, virtual_size=3 * GIB)
+    driver.create(define(tmp_path), structs.replace(disk, further=(data,)))
     domain = driver._connection.run(lambda opened: opened.lookupByName("shop-web"), "look")
     pool = driver._connection.run(lambda opened: opened.storagePoolLookupByName("vmctl"), "look")
     first = disks(domain)

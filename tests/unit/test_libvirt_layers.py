@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from vmctl.driver import Tag
 from vmctl_libvirt import domain_edit, layers
@@ -123,7 +123,7 @@ def test_an_edit_changes_what_it_names_and_nothing_else() -> None:
     root = ET.fromstring(text)  # noqa: S314  our own
     assert [source.get("file") for source in root.iterfind("devices/disk/source")] == ["/new", "/seed"]
     assert root.find("devices/disk/backingStore") is None
-    elsewhere = dataclasses.replace(new, ssh_port=2222)
+    elsewhere = structs.replace(new, ssh_port=2222)
     assert domain_edit.mark_in(Edit(mark=elsewhere).applied_to(DOMAIN)) == elsewhere
     assert layers.parse(ET.tostring(root.findall("metadata/*")[1], encoding="unicode")) == tree
     assert 'xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0"' in text

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from vmctl_libvirt import host_routes, networks
 from vmctl_libvirt.errors import library
@@ -48,7 +48,7 @@ def test_its_own_bridge_is_not_in_the_way() -> None:
 
 
 def test_nothing_is_in_the_way_of_an_isolated_one(connection: Any) -> None:
-    alone = dataclasses.replace(BACKEND, name=networks.libvirt_name("shop-", "backend", isolated=True), isolated=True)
+    alone = structs.replace(BACKEND, name=networks.libvirt_name("shop-", "backend", isolated=True), isolated=True)
     taken = [("shop-backend", "virbr7", BACKEND.subnet)]
     assert not list(networks.overlaps([alone], taken, [("tun0", net("192.168.0.0/16"))]))
     networks.ensure(connection, [BACKEND, alone], "0a1b")
@@ -132,4 +132,4 @@ def test_addresses_and_routes_of_the_host_are_read() -> None:
 
 def test_the_gateway_is_the_first_address() -> None:
     assert BACKEND.gateway == "192.168.56.1"
-    assert dataclasses.replace(BACKEND, subnet=net("192.168.57.128/25")).gateway == "192.168.57.129"
+    assert structs.replace(BACKEND, subnet=net("192.168.57.128/25")).gateway == "192.168.57.129"

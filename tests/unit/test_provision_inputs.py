@@ -4,12 +4,12 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from vmctl.provision import inputs
 from vmctl.spec import Ansible, Place, Shell
@@ -145,8 +145,8 @@ def test_everything_of_a_script_counts(tmp_path: Path) -> None:
     digests = {
         inputs.digest(candidate)
         for candidate in (
-            item, replace(item, args=("a",)), replace(item, args=("a", "")), replace(item, env={"A": "b"}),
-            replace(item, become=False), Shell(name="a", inline="x"),
+            item, structs.replace(item, args=("a",)), structs.replace(item, args=("a", "")),
+            structs.replace(item, env={"A": "b"}), structs.replace(item, become=False), Shell(name="a", inline="x"),
         )
     }  # fmt: skip
     path.write_text("y")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import stat
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec import structs
 
 from vmctl import keys, seed
 from vmctl.driver import Definition, Features, Nic, Tag
@@ -113,7 +113,7 @@ def test_nic_1_is_static_where_the_driver_names_an_address(machine: Seed, defini
 
 
 def test_nic_1_asks_by_dhcp_where_the_driver_names_none(machine: Seed, definition: Definition) -> None:
-    machine.write(definition, dataclasses.replace(FEATURES, nic1_address=""))
+    machine.write(definition, structs.replace(FEATURES, nic1_address=""))
     nic = machine.read("network-config")["ethernets"]["eth0"]
     assert nic["dhcp4"] is True
     assert "addresses" not in nic
@@ -163,8 +163,8 @@ def test_a_damaged_image_is_written_again(machine: Seed, definition: Definition)
 def test_network_and_hostname_keep_the_instance(machine: Seed, definition: Definition) -> None:
     machine.write(definition)
     before = machine.read("meta-data")["instance-id"]
-    spec = dataclasses.replace(definition.spec, hostname="other")
-    assert machine.write(dataclasses.replace(definition, nics=(), spec=spec))
+    spec = structs.replace(definition.spec, hostname="other")
+    assert machine.write(structs.replace(definition, nics=(), spec=spec))
     assert machine.read("meta-data")["instance-id"] == before
     assert machine.read("user-data")["updates"] == {"network": {"when": ["boot"]}}
 

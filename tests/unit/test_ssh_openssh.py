@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.unit.openssh_server import Sshd, free_port, sshd
 from vmctl import process
@@ -66,7 +66,7 @@ def test_a_deadline_holds(link: OpenSsh) -> None:
 
 
 def test_nobody_there_is_unreachable_with_the_words_of_ssh(sshd: Sshd) -> None:
-    nowhere = replace(destination(sshd), options=(*destination(sshd).options, "-p", str(free_port())))
+    nowhere = structs.replace(destination(sshd), options=(*destination(sshd).options, "-p", str(free_port())))
     with pytest.raises(Unreachable, match="web-a: ssh could not log in") as caught:
         OpenSsh.connect(nowhere)
     assert "Connection refused" in caught.value.details
@@ -78,7 +78,7 @@ def test_an_unknown_host_key_is_refused_whatever_the_options_say(sshd: Sshd, tmp
     known.touch()
     options = ("-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=no", *destination(sshd).options)
     with pytest.raises(Unreachable) as caught:
-        OpenSsh.connect(replace(destination(sshd), options=options))
+        OpenSsh.connect(structs.replace(destination(sshd), options=options))
     assert "Host key verification failed" in caught.value.details
     assert caught.value.hint.startswith("ssh-keyscan HOST")
     assert known.read_text() == ""

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.unit.password_server import Account, PasswordServer
 from vmctl import keys
@@ -64,5 +64,5 @@ def test_a_wrong_password_is_told_and_never_shown(account: Account, login: Login
 
 def test_without_a_password_none_is_tried(account: Account, login: Login) -> None:
     with pytest.raises(LoginRefused):
-        Connection.connect(replace(login, first_password=None))
+        Connection.connect(structs.replace(login, first_password=None))
     assert set(account.tried) == {"publickey"}

@@ -1,8 +1,8 @@
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from vmctl.errors import VmctlError
 from vmctl.layout import HomeLayout
@@ -94,7 +94,7 @@ def test_release_gives_ports_back(home: HomeLayout, tmp_path: Path) -> None:
     web = owner(home, tmp_path / "a")
     Ports(home).lease(web, [Port(guest=80, host=number)], ssh=22, running=False)
     Ports(home).release(web)
-    Ports(home).release(replace(web, machine="never there"))
+    Ports(home).release(structs.replace(web, machine="never there"))
     Ports(home).lease(owner(home, tmp_path / "b"), [Port(guest=80, host=number)], ssh=22, running=False)
 
 

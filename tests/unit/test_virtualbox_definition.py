@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs, to_builtins
 
 from tests.unit.virtualbox_definition import TAG, definition, nic
 from tests.unit.virtualbox_transcripts import BRIDGED, HOSTONLY, SETTINGS
@@ -176,7 +175,7 @@ def test_internal_and_bridged_networks_are_not_bound_to_the_range() -> None:
 
 
 def test_the_host_stays_off_an_isolated_network() -> None:
-    alone = dataclasses.replace(nic("10.1.1.1"), isolated=True)
+    alone = structs.replace(nic("10.1.1.1"), isolated=True)
     assert networks.kind(alone, Knobs(), can_hostonly=True) == "internal"
     assert faults(alone) == []
     assert faults(alone, networks={"backend": "internal"}) == []
@@ -190,7 +189,7 @@ def test_the_host_stays_off_an_isolated_network() -> None:
 def test_a_mark_comes_back() -> None:
     mark = identity.Mark(name="shop-web", tag=TAG, complete=True, pre_boot=(("modifyvm", ":id"),))
     uuid = identity.identifier("shop-web")
-    assert identity.parse({f"vmctl/{uuid}": json.dumps(asdict(mark))}) == {uuid: mark}
+    assert identity.parse({f"vmctl/{uuid}": json.dumps(to_builtins(mark))}) == {uuid: mark}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"name": "shop-web", "tag": {}}'])

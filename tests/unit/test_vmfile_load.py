@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.unit.vmfile_cases import fill, load
 from vmctl import vmfile
@@ -399,9 +400,8 @@ def test_effective_configuration_is_a_vmfile_that_means_the_same(root: Path) -> 
 
 
 def _ungrouped(spec: MachineSpec) -> MachineSpec:
-    import dataclasses
 
-    return dataclasses.replace(spec, group="", index=0)
+    return structs.replace(spec, group="", index=0)
 
 
 def test_origins_name_file_and_line(root: Path) -> None:

@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from vmctl import vmfile
 vmfile.load(Path(sys.argv[1]), environ={})
-print(*sorted({"jinja2", "paramiko", "requests", "rich", "platform", "importlib.metadata"} & set(sys.modules)))
+print(*sorted({"jinja2", "paramiko", "requests", "rich", "importlib.metadata"} & set(sys.modules)))
 """
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+from msgspec import Struct, field, structs
 
 from vmctl.boxes.versions import Version
 from vmctl.driver import Disk
@@ -22,8 +22,7 @@ OWN_KEY = "first_key"
 PASSWORD = "first_password"  # noqa: S105  the name of a file
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FurtherDisk:
+class FurtherDisk(Struct, frozen=True, kw_only=True):
     """A disk of a box besides the one to boot from; fields as in ``BoxInfo``."""
 
     digest: str
@@ -37,8 +36,7 @@ class FurtherDisk:
         return f"{self.digest}.{self.format}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BoxInfo:
+class BoxInfo(Struct, frozen=True, kw_only=True):
     """What ``box.json`` says. ``BoxInfo`` + where it lies = ``Box``."""
 
     name: str
@@ -78,8 +76,8 @@ class BoxInfo:
 
     def to_json(self) -> dict[str, Any]:
         """For ``box.json``."""
-        known = {one.name: getattr(self, one.name) for one in dataclasses.fields(BoxInfo)}
-        return {"schema": SCHEMA, **known, "further": [dataclasses.asdict(disk) for disk in self.further]}
+        known = {name: getattr(self, name) for name in BoxInfo.__struct_fields__}
+        return {"schema": SCHEMA, **known, "further": [structs.asdict(disk) for disk in self.further]}
 
     @property
     def images(self) -> tuple[FurtherDisk, ...]:
@@ -90,8 +88,7 @@ class BoxInfo:
         return (root, *self.further)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Box(BoxInfo):
+class Box(BoxInfo, frozen=True, kw_only=True):
     """A box that is in the store."""
 
     directory: Path
@@ -114,7 +111,7 @@ class Box(BoxInfo):
             )
             for one in self.images
         )
-        return dataclasses.replace(root, further=tuple(further))
+        return structs.replace(root, further=tuple(further))
 
     def first_login_key(self) -> bytes | None:
         """The private key that lets in on a guest's first boot; None = the seed must be read."""
@@ -144,7 +141,7 @@ class Box(BoxInfo):
         if isinstance(data, Mapping) and isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
             raise VmctlError(f"{directory} was written by a newer vmctl", hint="pip install --upgrade vmctl")
         try:
-            known = {one.name: data[one.name] for one in dataclasses.fields(BoxInfo) if one.name in data}
+            known = {name: data[name] for name in BoxInfo.__struct_fields__ if name in data}
             known["further"] = tuple(FurtherDisk(**disk) for disk in known.get("further", ()))
             box = cls(directory=directory, **known)
             Version(box.version)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from msgspec import structs
+
 from vmctl.boxes import names
 from vmctl.boxes.box import Box
 from vmctl.boxes.shelf import Shelf
@@ -90,8 +92,8 @@ def pin(project: Project, lock: Lock) -> Project:
     Raises:
         UsageError: a box is not in it (for this host's architecture).
     """
-    machines = tuple(dataclasses.replace(spec, box=pinned(spec.box, lock)) for spec in project.machines)
-    return dataclasses.replace(project, machines=machines)
+    machines = tuple(structs.replace(spec, box=pinned(spec.box, lock)) for spec in project.machines)
+    return structs.replace(project, machines=machines)
 
 
 def pinned(ref: BoxRef, lock: Lock) -> BoxRef:
@@ -100,7 +102,7 @@ def pinned(ref: BoxRef, lock: Lock) -> BoxRef:
     Raises:
         UsageError: it is not in the lock (for this host's architecture).
     """
-    return dataclasses.replace(ref, digest=_entry(lock, ref).digest)
+    return structs.replace(ref, digest=_entry(lock, ref).digest)
 
 
 def provide(refs: Iterable[BoxRef], project: Project, home: HomeLayout, *, report: Report = ignore) -> None:

@@ -6,15 +6,15 @@ being made lies in ``boxes/.new-…``, under a kernel-held lock; the next vmctl 
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct, structs
 
 from vmctl.boxes import names
 from vmctl.boxes.box import OWN_KEY, Box, BoxInfo
@@ -31,8 +31,7 @@ IMAGE_MODE = 0o444
 Discard = Callable[[Path], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Shelf:
+class Shelf(Struct, frozen=True):
     """The boxes of one data directory."""
 
     home: HomeLayout
@@ -135,7 +134,7 @@ class Shelf:
         known = box.provenance.get("stamps", {})
         if stamps.items() <= known.items():
             return box
-        info = dataclasses.replace(box, provenance={**box.provenance, "stamps": {**known, **stamps}})
+        info = structs.replace(box, provenance={**box.provenance, "stamps": {**known, **stamps}})
         with self._locked(box.name):
             files.write_json(box.directory / METADATA, info.to_json(), mode=0o644)
         return info

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from vmctl.driver import Share
 from vmctl.errors import VmctlError
@@ -19,23 +20,20 @@ TIMEOUT = 120.0
 OPTIONS: Mapping[str, tuple[str, ...]] = {"9p": ("trans=virtio", "version=9p2000.L", "msize=262144", "access=any")}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """A folder and what the hypervisor offers for it; no share = rsync."""
 
     folder: Folder
     share: Share | None = None
 
 
-@dataclass(kw_only=True, slots=True)
-class Answer:
+class Answer(Struct, kw_only=True):
     """What the guest made of one folder: words of the script (mounted, copy, hides…) with their texts."""
 
     said: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True, kw_only=True):
     """The guest's answer: one for each folder, in the order asked."""
 
     owner: tuple[int, int]

@@ -14,9 +14,10 @@ import hashlib
 import os
 import re
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from vmctl import process
 from vmctl.errors import Unreachable
@@ -49,8 +50,7 @@ xargs -0 sh -c '
 """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sent:
+class Sent(Struct, frozen=True, kw_only=True):
     """What one copy changed in the guest."""
 
     changed: tuple[str, ...] = ()
@@ -64,8 +64,7 @@ class Sent:
         return ", ".join(parts) or "nothing to do"
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(Struct, frozen=True):
     """One line of rsync's itemised output."""
 
     flags: str

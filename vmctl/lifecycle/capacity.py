@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vmctl.spec import MIB, MachineSpec
 
@@ -30,8 +31,7 @@ def available_memory() -> int | None:
     return int(words[1]) * 1024 if len(words) > 1 and words[1].isdecimal() else None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """How a verb goes about several machines."""
 
     at_once: int | None = None

@@ -6,7 +6,7 @@ shows at the first login: only a guest that did has the host key that vmctl made
 
 from __future__ import annotations
 
-import dataclasses
+from msgspec import structs
 
 from vmctl import keys, ssh
 from vmctl.driver import Nic
@@ -86,9 +86,9 @@ def replace_key(job: Job) -> None:
     connection.run(["sh", "-c", REPLACE_KEY, "sh", own, *unwanted])
     connection.run(["sync"])
     connection.close()
-    job.connection = ssh.Connection.connect(dataclasses.replace(connection.login, first_key=None, first_password=None))
+    job.connection = ssh.Connection.connect(structs.replace(connection.login, first_key=None, first_password=None))
     took_seed = ssh.shown_key(job.connection) == tuple(keys.ensure(layout.host_key).split()[:2])
-    box = dataclasses.replace(job.record.box, cloud_init=took_seed)
+    box = structs.replace(job.record.box, cloud_init=took_seed)
     layout.first_password.unlink(missing_ok=True)
     layout.first_key.unlink()
     job.save(job.record.but(box=box))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from vmctl import interrupt
 from vmctl.driver import Definition, Driver, Features
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from vmctl.ssh import Connection
 
 
-@dataclass
-class Job:
+class Job(Struct):
     """What the steps know of their machine, and hand on to each other."""
 
     workspace: Workspace
@@ -112,8 +112,7 @@ class Job:
             self.connection = None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """A named step: looks, acts if needed; running it again after any failure finishes the work."""
 
     act: Callable[[Job], bool | None]

@@ -7,7 +7,6 @@ of the project like any other (``NAME.package``), so what a killed vmctl leaves 
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, cast
+
+from msgspec import structs
 
 from vmctl import interrupt, keys, seed, ssh
 from vmctl.boxes.box import published_line
@@ -103,7 +104,7 @@ class _Copy:
     @cached_property
     def spec(self) -> MachineSpec:
         spec = require_known(self.original)
-        return dataclasses.replace(spec, name=self.name, hostname=spec.hostname or spec.name, disk=None, ports=(),
+        return structs.replace(spec, name=self.name, hostname=spec.hostname or spec.name, disk=None, ports=(),
                                    networks=(), folders=(), provision=(), ready=())  # fmt: skip
 
     @contextmanager
@@ -141,9 +142,9 @@ class _Copy:
         records.save(layout, record)
         root = str(self.workspace.project.root)
         made = definitions.build(self.spec, record, features, layout, root=root)
-        made = dataclasses.replace(made, mac=nic_address(self.record))  # that one is off
+        made = structs.replace(made, mac=nic_address(self.record))  # that one is off
         if made.seed:
-            as_original = dataclasses.replace(made, tag=dataclasses.replace(made.tag, machine=self.record.machine))
+            as_original = structs.replace(made, tag=structs.replace(made.tag, machine=self.record.machine))
             seed.write(
                 made.seed, definition=as_original, features=features, user=record.user, uid=record.uid,
                 public_key=keys.ensure(self.original.layout.key), host_key=self.original.layout.host_key,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from msgspec import Struct
 
 from vmctl.driver import State
 from vmctl.spec import MachineSpec, Network
@@ -30,8 +31,7 @@ class Effect(Enum):
     RECREATE = "recreate"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One field that the Vmfile has changed since the machine was last told."""
 
     field: str
@@ -40,8 +40,7 @@ class Change:
     effect: Effect
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What `up` would do with one machine."""
 
     machine: Machine

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from msgspec import structs
 
 from vmctl import folders, provision, ssh
 from vmctl.driver import State
@@ -90,7 +91,7 @@ def _provision(workspace: Workspace, machines: Sequence[Machine], outcome: Outco
 
 def _target(workspace: Workspace, machine: Machine, login: Login) -> provision.Target:
     target = provision.Target.machine(require_known(machine), login, machine.layout)
-    return replace(target, after_reboot=partial(_share_folders, workspace, machine, login))
+    return structs.replace(target, after_reboot=partial(_share_folders, workspace, machine, login))
 
 
 def _trigger(when: When, workspace: Workspace, machine: Machine, outcome: Outcome) -> bool:
@@ -116,7 +117,7 @@ def _share_folders(workspace: Workspace, machine: Machine, login: Login) -> None
     """Have the folders again that the machine had before it restarted."""
     job = Job(workspace, machine)
     had = job.record.folders
-    spec = replace(job.spec, folders=tuple(folder for folder in job.spec.folders if folder.guest in had))
+    spec = structs.replace(job.spec, folders=tuple(folder for folder in job.spec.folders if folder.guest in had))
     shares = folders.shares(spec, job.features, user_uid=job.record.uid)
     with ssh.Connection.connect(login) as connection:
         folders.attach(connection, spec, shares, login=login, report=job.report)

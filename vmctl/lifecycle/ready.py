@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from vmctl.errors import VmctlError
 from vmctl.spec import ReadyCheck
@@ -33,8 +34,7 @@ NO_PROGRAM = 127
 UNIT_SAYS = 'systemctl is-active -- "$1"; journalctl --no-pager -q -n 8 -o cat -u "$1" 2>/dev/null'
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Probe:
+class _Probe(Struct, frozen=True, kw_only=True):
     """How one kind of check is looked at."""
 
     what: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vmctl.lifecycle import fleet, names, triggers, verbs
 from vmctl.lifecycle.capacity import Limits
@@ -17,8 +18,7 @@ from vmctl.spec import Occasion
 from vmctl.workspace import Machine, Workspace
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """What the command line says beyond the Vmfile."""
 
     provider: str | None = None
@@ -42,8 +42,7 @@ class Options:
         return Wish(only=self.only, force=bool(self.provision), passwords=self.passwords)
 
 
-@dataclass
-class Rollout:
+class Rollout(Struct):
     """One `up`, or `reload`, of several machines, all checked and locked by the caller."""
 
     workspace: Workspace

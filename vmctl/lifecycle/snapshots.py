@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
+
+from msgspec import Struct, field, to_builtins
 
 from vmctl import interrupt, provision, reach
 from vmctl.driver import Forward, State
@@ -27,8 +28,7 @@ FLUSHING = 30.0
 """Seconds for the guest to write out what it has in memory."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kept:
+class Kept(Struct, frozen=True, kw_only=True):
     """What vmctl knew of a machine when a snapshot was made."""
 
     forwards: tuple[Forward, ...] = ()
@@ -64,7 +64,7 @@ class Kept:
 
     def note(self) -> str:
         """The note for a snapshot."""
-        return json.dumps({"format": FORMAT, **asdict(self)})
+        return json.dumps({"format": FORMAT, **to_builtins(self)})
 
     def put_back(self, record: Record, *, memory: bool) -> Record:
         """The record of the machine that has gone back; without memory it will be given the Vmfile's hardware."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vmctl import provision
 from vmctl.layout import MachineLayout
@@ -11,8 +12,7 @@ from vmctl.spec import MachineSpec, Provisioner
 from vmctl.workspace import Machine
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True, kw_only=True):
     """Which provisioners a command wants to run, and how."""
 
     only: tuple[str, ...] = ()

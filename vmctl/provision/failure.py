@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vmctl.errors import ProvisionFailed, Unreachable
 from vmctl.provision.realm import Realm
@@ -29,8 +30,7 @@ class MachinesUnreachable(Unreachable):
         self.data = {"provisioned": summary.as_object()}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True):
     """Why a provisioner failed on some machines (all for the same reason) or on one."""
 
     machines: tuple[str, ...]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from vmctl.errors import UsageError
 
@@ -21,8 +22,7 @@ NO_META = b"galaxy_info: {author: '', description: '', license: ''}\ndependencie
 IGNORED = (".git", "__pycache__", ".vmctl")
 
 
-@dataclass(frozen=True)
-class Requirements:
+class Requirements(Struct, frozen=True):
     """What a file asks for; each requirement a mapping, as ansible-galaxy knows it."""
 
     file: Path

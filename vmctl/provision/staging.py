@@ -5,7 +5,6 @@ Their places relative to each other stay. What a playbook reads from elsewhere i
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import os
@@ -14,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+
+from msgspec import structs
 
 from vmctl.errors import VmctlError
 from vmctl.provision import inputs
@@ -48,7 +49,7 @@ class Stage:
         """The entry with the paths that hold in the guest, when everything lies in ``stage``."""
         vault = {name: Path(stage, PRIVATE, f"vault-{name}") for name in self.secrets}
         config = self.item.config_file
-        return dataclasses.replace(
+        return structs.replace(
             self.item,
             playbook=self._there(stage, self.item.playbook),
             further_playbooks=tuple(self._there(stage, path) for path in self.item.further_playbooks),

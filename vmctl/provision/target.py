@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
+
+from msgspec import Struct, field, structs
 
 from vmctl.layout import MachineLayout
 from vmctl.login import Login
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from vmctl.ssh.link import Link
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """A host to provision, and how to get into it."""
 
     name: str
@@ -60,8 +59,7 @@ def _connect(login: Login) -> Link:
     return Connection.connect(login)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mode:
+class Mode(Struct, frozen=True, kw_only=True):
     """How provisioners run, besides what the Vmfile says of each."""
 
     check: bool = False
@@ -70,8 +68,7 @@ class Mode:
     """Show the changes of files."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Counts:
+class Counts(Struct, frozen=True, kw_only=True):
     """How many tasks ended how, in Ansible's words; a script counts as one changed task."""
 
     ok: int = 0
@@ -82,12 +79,10 @@ class Counts:
     skipped: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            **{name.name: getattr(self, name.name) + getattr(other, name.name) for name in dataclasses.fields(Counts)}
-        )
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
 
     def __str__(self) -> str:
-        said = [f"{value} {name}" for name, value in dataclasses.asdict(self).items() if value and name != "ok"]
+        said = [f"{value} {name}" for name, value in structs.asdict(self).items() if value and name != "ok"]
         return ", ".join([f"{self.ok} ok", *said])
 
 
@@ -99,8 +94,7 @@ class Status(Enum):
     UNREACHABLE = "unreachable"
 
 
-@dataclass
-class Result:
+class Result(Struct):
     """What became of one machine."""
 
     counts: Counts = field(default_factory=Counts)
@@ -119,8 +113,7 @@ class Result:
     """Why: ``brief``, ``task`` and ``place`` (of a playbook), ``message``."""
 
 
-@dataclass
-class Summary:
+class Summary(Struct):
     """What became of all machines of a run, by name."""
 
     machines: dict[str, Result]
@@ -138,7 +131,7 @@ class Summary:
 def _object(result: Result) -> dict[str, Any]:
     return {
         "status": result.status.value,
-        **dataclasses.asdict(result.counts),
+        **structs.asdict(result.counts),
         "ran": list(result.ran),
         "failed_provisioner": result.failed or None,
         "failure": result.failure,

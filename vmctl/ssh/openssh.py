@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from msgspec import Struct
+
 from vmctl import interrupt, process
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.process import CommandFailed, Completed
@@ -39,8 +41,7 @@ REMOTE = "exec sh -c 'eval \"$(dd bs=1 count={length} 2>/dev/null)\"'"
 AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n -H -- "$@"; fi'
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Destination:
+class Destination(Struct, frozen=True, kw_only=True):
     """Where ssh goes, and how."""
 
     name: str

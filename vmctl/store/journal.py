@@ -10,9 +10,10 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from vmctl.store import files
 
@@ -20,8 +21,7 @@ LONGEST = 256 * 1024
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(frozen=True, slots=True)
-class Journal:
+class Journal(Struct, frozen=True):
     """The journal at ``path``."""
 
     path: Path

@@ -9,9 +9,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, structs, to_builtins
 
 from vmctl.driver import Forward
 from vmctl.errors import VmctlError
@@ -26,8 +27,7 @@ AUTO_RANGE = range(23000, 24000)  # both below Linux's ephemeral ports (32768 up
 WILDCARD = "0.0.0.0"  # noqa: S104  compared with, not bound unless the Vmfile says so
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True, kw_only=True):
     """The machine that a lease belongs to."""
 
     project: str
@@ -38,8 +38,7 @@ class Owner:
         return f"machine {self.machine} of {self.root}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True, kw_only=True):
     """One leased host port."""
 
     owner: Owner
@@ -58,8 +57,7 @@ class PortTaken(VmctlError):
     """A host port that the Vmfile asks for belongs to somebody else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(Struct, frozen=True):
     """The leases of this user."""
 
     home: HomeLayout
@@ -124,7 +122,7 @@ class Ports:
         return [lease for lease in leases if _exists(lease.owner)]
 
     def _write(self, leases: Iterable[Lease]) -> None:
-        files.write_json(self.home.ports, [asdict(lease) for lease in leases])
+        files.write_json(self.home.ports, to_builtins(list(leases)))
 
 
 def _exists(owner: Owner) -> bool:
@@ -139,8 +137,7 @@ def _exists(owner: Owner) -> bool:
     return isinstance(identity, Mapping) and identity.get("id") == owner.project
 
 
-@dataclass
-class _Allocation:
+class _Allocation(Struct):
     """One machine's choice of ports, with what is taken."""
 
     owner: Owner
@@ -247,4 +244,4 @@ def can_bind(forward: Forward) -> bool:
 
 def as_objects(forwards: Iterable[Forward]) -> list[dict[str, Any]]:
     """Forwards for JSON output."""
-    return [asdict(forward) for forward in forwards]
+    return [structs.asdict(forward) for forward in forwards]

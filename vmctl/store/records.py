@@ -5,18 +5,17 @@ Written before the machine is made, so that nothing is ever orphaned.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
+
+from msgspec import Struct, field, structs, to_builtins
 
 from vmctl.driver import Forward
 from vmctl.layout import MachineLayout
 from vmctl.store import files
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BoxUsed:
+class BoxUsed(Struct, frozen=True, kw_only=True):
     """The box that the machine's disk is an overlay of, with what a later start needs to know of it."""
 
     name: str
@@ -31,8 +30,7 @@ class BoxUsed:
     """MAC address that the box's guest wants on NIC 1; "" = any."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """One machine's record (``machine.json``)."""
 
     name: str
@@ -70,12 +68,12 @@ class Record:
 
     def but(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
-        return dataclasses.replace(self, **changes)
+        return structs.replace(self, **changes)
 
 
 def save(layout: MachineLayout, record: Record) -> None:
     """Write a machine's record."""
-    files.write_json(layout.record, dataclasses.asdict(record))
+    files.write_json(layout.record, to_builtins(record))
 
 
 def load(layout: MachineLayout) -> Record | None:
@@ -88,7 +86,7 @@ def load(layout: MachineLayout) -> Record | None:
     if data is None:
         return None
     try:
-        known = {name.name: data[name.name] for name in dataclasses.fields(Record) if name.name in data}
+        known = {name: data[name] for name in Record.__struct_fields__ if name in data}
         known["box"] = BoxUsed(**known["box"])
         known["forwards"] = tuple(Forward(**forward) for forward in known.get("forwards", ()))
         return Record(**known)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from vmctl.driver import Definition, Disk, Driver, State
 from vmctl.errors import VmctlError
@@ -58,7 +58,7 @@ class DriverContract:
         assert driver.states()[definition.name] == before
 
     def test_create_that_fails_leaves_nothing(self, driver: Driver, definition: Definition, disk: Disk) -> None:
-        absent = dataclasses.replace(disk, path=disk.path.with_name("absent.qcow2"), digest="0" * 64)
+        absent = structs.replace(disk, path=disk.path.with_name("absent.qcow2"), digest="0" * 64)
         with pytest.raises(VmctlError):
             driver.create(definition, absent)
         assert definition.name not in driver.states()
@@ -69,7 +69,7 @@ class DriverContract:
         self, driver: Driver, definition: Definition, disk: Disk
     ) -> None:
         driver.create(definition, disk)
-        foreign = dataclasses.replace(definition, tag=dataclasses.replace(definition.tag, project="0" * 32))
+        foreign = structs.replace(definition, tag=structs.replace(definition.tag, project="0" * 32))
         with pytest.raises(VmctlError):
             driver.create(foreign, disk)
         assert driver.states()[definition.name].tag == definition.tag
@@ -124,8 +124,8 @@ class DriverContract:
 
     def test_update_keeps_the_machine(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         driver.create(definition, disk)
-        spec = dataclasses.replace(definition.spec, cpus=definition.spec.cpus + 1, disk=disk.virtual_size * 2)
-        driver.update(dataclasses.replace(definition, spec=spec))
+        spec = structs.replace(definition.spec, cpus=definition.spec.cpus + 1, disk=disk.virtual_size * 2)
+        driver.update(structs.replace(definition, spec=spec))
         driver.start(definition.name)
         assert driver.states()[definition.name].tag == definition.tag
 
@@ -158,9 +158,9 @@ class DriverContract:
 
     def test_a_shrinking_disk_is_refused(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         driver.create(definition, disk)
-        spec = dataclasses.replace(definition.spec, disk=disk.virtual_size // 2)
+        spec = structs.replace(definition.spec, disk=disk.virtual_size // 2)
         with pytest.raises(VmctlError, match="disk"):
-            driver.check(dataclasses.replace(definition, spec=spec))
+            driver.check(structs.replace(definition, spec=spec))
 
     def test_suspend_keeps_the_machine_until_it_is_started(
         self, driver: Driver, definition: Definition, disk: Disk
@@ -242,10 +242,10 @@ class DriverContract:
 
 
 def _variant(definition: Definition, number: int) -> Definition:
-    return dataclasses.replace(
+    return structs.replace(
         definition,
         name=f"{definition.name}-{number}",
-        tag=dataclasses.replace(definition.tag, machine=f"{definition.tag.machine}-{number}"),
+        tag=structs.replace(definition.tag, machine=f"{definition.tag.machine}-{number}"),
         mac=f"52:54:00:00:01:{number:02x}",
         console=definition.console.with_name(f"console-{number}.log"),
         forwards=(),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Protocol
 
 import pytest
+from msgspec import structs
 
 from vmctl.driver import Definition, Disk, Driver, State
 from vmctl.errors import VmctlError, WrongState
@@ -124,7 +124,7 @@ class SnapshotContract:
         if not driver.features.several_disks:
             return  # an optional power
         name = definition.name
-        driver.create(definition, dataclasses.replace(disk, further=(disk, disk)))
+        driver.create(definition, structs.replace(disk, further=(disk, disk)))
         driver.save_snapshot(name, FIRST)
         driver.start(name)
         driver.save_snapshot(name, "second")
@@ -142,12 +142,12 @@ class SnapshotContract:
         name = definition.name
         driver.create(definition, disk)
         driver.save_snapshot(name, FIRST)
-        spec = dataclasses.replace(definition.spec, disk=disk.virtual_size * 2)
-        driver.update(dataclasses.replace(definition, spec=spec))
+        spec = structs.replace(definition.spec, disk=disk.virtual_size * 2)
+        driver.update(structs.replace(definition, spec=spec))
         assert _tree(driver, name) == {FIRST: ""}
         driver.save_snapshot(name, "larger")
         driver.restore_snapshot(name, FIRST)
-        driver.update(dataclasses.replace(definition, spec=spec))
+        driver.update(structs.replace(definition, spec=spec))
         driver.start(name)
         assert driver.states()[name].tag == definition.tag
 

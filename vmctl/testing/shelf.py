@@ -7,9 +7,11 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import to_builtins
 
 from vmctl.driver import Address, State, Tag
 from vmctl.powers import Snapshot
@@ -109,7 +111,7 @@ class Shelf:
 
 
 def _encode(content: Content) -> dict[str, Any]:
-    machines = {name: {**asdict(each), "state": each.state.value} for name, each in content.machines.items()}
+    machines = {name: to_builtins(each) for name, each in content.machines.items()}
     return {"machines": machines, "faults": content.faults}
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import structs
 
 from vmctl.events import Report
 from vmctl.layout import VMFILE, HomeLayout
@@ -56,7 +57,7 @@ def prepare(read: Callable[[], Project], *, home: HomeLayout, report: Report, lo
 
     def read_apart() -> Project:
         project = read()
-        return dataclasses.replace(project, machines=tuple(map(_apart, project.machines)))
+        return structs.replace(project, machines=tuple(map(_apart, project.machines)))
 
     project = read_apart()
     boxes = {str(spec.box) for spec in project.machines}
@@ -67,9 +68,9 @@ def prepare(read: Callable[[], Project], *, home: HomeLayout, report: Report, lo
 
 
 def _apart(spec: MachineSpec) -> MachineSpec:
-    ports = tuple(dataclasses.replace(port, host=None) for port in spec.ports)
-    networks = tuple(dataclasses.replace(network, isolated=True) for network in spec.networks)
-    return dataclasses.replace(spec, ports=ports, networks=networks)
+    ports = tuple(structs.replace(port, host=None) for port in spec.ports)
+    networks = tuple(structs.replace(network, isolated=True) for network in spec.networks)
+    return structs.replace(spec, ports=ports, networks=networks)
 
 
 def write_vmfile(place: Place, project: Project) -> None:

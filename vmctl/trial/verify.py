@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from importlib import resources, util
 from pathlib import Path
 
+from msgspec import structs
+
 from vmctl import process, provision, reach, ssh
 from vmctl.errors import VmctlError
 from vmctl.events import Output
@@ -51,11 +53,9 @@ def _playbooks(workspace: Workspace) -> list[Ansible]:
 
 def _target(workspace: Workspace, name: str, login: Login, item: Provisioner) -> provision.Target:
     """The machine with this one provisioner, which is recorded nowhere."""
-    import dataclasses
-
     (machine,) = workspace.survey([name])
     made = provision.Target.machine(require_known(machine), login, machine.layout)
-    return dataclasses.replace(made, provision=(item,), layout=None)
+    return structs.replace(made, provision=(item,), layout=None)
 
 
 def _pytest(workspace: Workspace, logins: Sequence[Login], path: Path) -> None:

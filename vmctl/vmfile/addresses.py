@@ -6,10 +6,10 @@ rarely moves another one's.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from msgspec import Struct, field, structs
 
 from vmctl.spec import Network
 from vmctl.vmfile.checks import item_node
@@ -19,8 +19,7 @@ from vmctl.vmfile.nics import RANGE, unusable
 from vmctl.vmfile.nodes import Node
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(Struct, frozen=True):
     """One network card of one machine."""
 
     draft: Draft
@@ -38,8 +37,7 @@ class Card:
         return IPv4Interface(f"{self.network.ip}/{self.network.netmask}") if self.network.ip else None
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     """Which subnet each network has, and who has which address."""
 
     faults: Faults
@@ -129,7 +127,7 @@ def _give(card: Card, plan: Plan) -> None:
     plan.subnets[name] = subnet
     plan.owners[address] = card.draft.name
     networks = list(card.draft.values["networks"])
-    networks[card.number] = dataclasses.replace(card.network, ip=str(address), netmask=str(subnet.netmask))
+    networks[card.number] = structs.replace(card.network, ip=str(address), netmask=str(subnet.netmask))
     card.draft.values["networks"] = tuple(networks)
 
 

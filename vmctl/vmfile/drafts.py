@@ -5,12 +5,12 @@ Mappings merge key by key, anything else is replaced; only ``provision`` of a ma
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field, structs
 
 from vmctl.spec import BoxRef, Network, Place, Port
 from vmctl.vmfile.faults import Faults, Rejected
@@ -33,16 +33,14 @@ ELSEWHERE = ("provision", "machines", "count", "for_each", *TOP_ONLY)
 """Keys of the top level and of machines that are read by other means than layers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Boxes:
+class Boxes(Struct, frozen=True):
     """What boxes say of machines made from them, and the box that all are made from in place of their own."""
 
     defaults: BoxDefaults
     instead: BoxRef | None = None
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(Struct):
     """One machine while it is being read. A key whose value was rejected has a node but no value."""
 
     name: str
@@ -53,8 +51,7 @@ class Draft:
     options: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Drafter:
+class Drafter(Struct):
     """Reads machines. A value that no expression makes differ between machines is read once for all of them."""
 
     faults: Faults
@@ -165,13 +162,13 @@ class Drafter:
             return port
         if port.host + by > HIGHEST:
             self.faults.add(node.place, node.path, f"the machines of this count need host ports above {HIGHEST}")
-            return dataclasses.replace(port, host=None)
-        return dataclasses.replace(port, host=port.host + by)
+            return structs.replace(port, host=None)
+        return structs.replace(port, host=port.host + by)
 
     def _next_address(self, network: Network, by: int, _node: Node) -> Network:
         if network.ip is None:
             return network
-        return dataclasses.replace(network, ip=str(ipaddress.IPv4Address(network.ip) + by))
+        return structs.replace(network, ip=str(ipaddress.IPv4Address(network.ip) + by))
 
 
 def _kind(key: str) -> Kind:

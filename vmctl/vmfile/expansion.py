@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from vmctl.vmfile.faults import Rejected, describe
 from vmctl.vmfile.kinds import EXPRESSION_SCHEMA, Kind, Schema
@@ -19,8 +20,7 @@ MOST = 1000
 WHAT = "a list of keys, or a mapping"
 
 
-@dataclass(frozen=True, slots=True)
-class Each:
+class Each(Struct, frozen=True):
     """What makes one machine of a ``for_each`` different from the others."""
 
     key: str

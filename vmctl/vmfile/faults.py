@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
+
+from msgspec import Struct, field
 
 from vmctl.errors import UsageError, suggest
 from vmctl.spec import Place
@@ -12,8 +13,7 @@ from vmctl.spec import Place
 MOST_NAMED = 10
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True, kw_only=True):
     """One thing that is wrong. ``path`` is dotted ("machines.web.memory"; "" = the whole file)."""
 
     place: Place
@@ -46,8 +46,7 @@ class Rejected(Exception):
     """A value can not be used. Whoever raises this has recorded why; it never leaves ``vmctl.vmfile``."""
 
 
-@dataclass(slots=True)
-class Faults:
+class Faults(Struct):
     """The faults found so far. The same fault at the same place is kept once."""
 
     found: dict[tuple[Place, str, str], Fault] = field(default_factory=dict)

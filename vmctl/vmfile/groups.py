@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vmctl.spec import DEFAULT_MACHINE
 from vmctl.vmfile.expansion import Each
@@ -16,8 +17,7 @@ from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.structures import as_table
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
+class Group(Struct, frozen=True, kw_only=True):
     """One entry of ``machines:``."""
 
     name: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from vmctl.errors import suggest
 from vmctl.vmfile.faults import describe
@@ -32,8 +33,7 @@ Convert = Callable[[Any, Source], Any]
 """From a templated scalar to a value; raises ``Mismatch`` with the message. The source says where paths start."""
 
 
-@dataclass(frozen=True, slots=True)
-class One(Kind):
+class One(Struct, frozen=True):
     """A single value, converted by a function."""
 
     what: str

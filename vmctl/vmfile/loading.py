@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from msgspec import structs
 
 from vmctl import layout
 from vmctl.errors import suggest
@@ -257,7 +258,7 @@ def _machines(drafts: list[Draft], root: Path, variables: Mapping[str, Any]) -> 
 def _filled(item: Provisioner, variables: Mapping[str, Any]) -> Provisioner:
     """A template with all the variables that it may use."""
     if isinstance(item, File) and item.template:
-        return dataclasses.replace(item, variables={**variables, **item.variables})
+        return structs.replace(item, variables={**variables, **item.variables})
     return item
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from vmctl.spec import Place
 
@@ -15,16 +16,14 @@ OWN_NAMES = re.compile(r"machine|(?<![.\w])each\b")
 STATEMENT = "{%"  # may be text (``printf '{%s}'``); templating decides
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Where nodes come from: a file as messages name it, and the directory that its relative paths start from."""
 
     name: str
     directory: Path
 
 
-@dataclass(eq=False, slots=True)
-class Node:
+class Node(Struct, eq=False):
     """A value with its place. ``line`` 0 = not from a file."""
 
     source: Source
@@ -47,8 +46,7 @@ class Node:
         yield self
 
 
-@dataclass(eq=False, slots=True)
-class Scalar(Node):
+class Scalar(Node, eq=False):
     """A single value: None, bool, int, float or str. ``text`` is what was written, without quotes."""
 
     value: Any
@@ -60,8 +58,7 @@ class Scalar(Node):
         return isinstance(self.value, str) and (EXPRESSION in self.value or STATEMENT in self.value)
 
 
-@dataclass(eq=False, slots=True)
-class Sequence(Node):
+class Sequence(Node, eq=False):
     """A list."""
 
     items: tuple[Node, ...]
@@ -73,16 +70,14 @@ class Sequence(Node):
             yield from item.walk()
 
 
-@dataclass(eq=False, slots=True)
-class Entry:
+class Entry(Struct, eq=False):
     """A key of a mapping (a scalar whose path is the value's) and its value."""
 
     key: Scalar
     value: Node
 
 
-@dataclass(eq=False, slots=True)
-class Table(Node):
+class Table(Node, eq=False):
     """A mapping."""
 
     entries: Mapping[str, Entry]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import structs
 
 from vmctl.provisioners import Ansible, File, Provisioner, Reboot, Shell
 from vmctl.vmfile.faults import advise
@@ -44,7 +45,7 @@ def in_order(lists: Sequence[Sequence[Written]], at: Reading) -> list[tuple[Prov
     for items in lists:
         entries += _named(items, {entry.name for entry in entries}, at)
     _connect(entries, at)
-    return [(dataclasses.replace(entry.written.item, name=entry.name), entry.written) for entry in _sorted(entries, at)]
+    return [(structs.replace(entry.written.item, name=entry.name), entry.written) for entry in _sorted(entries, at)]
 
 
 def _named(items: Sequence[Written], taken: set[str], at: Reading) -> list[_Entry]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import Any, get_args
+
+from msgspec import Struct, structs
 
 from vmctl.provisioners import Ansible, File, Provisioner, Reboot, Run, Shell
 from vmctl.vmfile.ansible_keys import ANSIBLE
@@ -23,8 +23,7 @@ NAME = text("a name", NAME_PATTERN, NAME_WHY)
 KINDS = ("shell", "ansible", "file", "reboot")
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """One entry as it was written: the provisioner, and on which machines and where in their order it belongs."""
 
     item: Provisioner
@@ -69,7 +68,7 @@ class Names(Kind):
 def _written(values: dict[str, Any], table: Table, _at: Reading) -> Written:
     made: Shell | Ansible | File | Reboot = next(values[kind] for kind in KINDS if kind in values)
     kept = {key: values[key] for key in ("name", "run", "remotes") if key in values}
-    item = dataclasses.replace(made, **kept, place=table.place)
+    item = structs.replace(made, **kept, place=table.place)
     return Written(
         item,
         table,

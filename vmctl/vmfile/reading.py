@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
+
+from msgspec import Struct, field
 
 from vmctl.vmfile.faults import Faults, shorten
 from vmctl.vmfile.nodes import Node, Scalar, Sequence
@@ -13,8 +14,7 @@ Render = Callable[[Scalar], Any]
 """The value of a scalar that holds an expression; records a fault and raises ``Rejected`` when there is none."""
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(Struct):
     """One pass over values, in the scope of the project or of one machine."""
 
     faults: Faults

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, get_args
+
+from msgspec import Struct, structs
 
 from vmctl.spec import Confirm, Remote, Server
 from vmctl.vmfile.faults import Rejected, advise, describe
@@ -94,8 +94,7 @@ SERVER = Record(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Servers(Kind):
+class Servers(Struct, frozen=True):
     """Servers by name: nothing, an address, or a mapping; read to the values of each."""
 
     short: Kind
@@ -148,7 +147,7 @@ def _remote(values: dict[str, Any], table: Table, at: Reading) -> Remote:
     way = {key: values[key] for key in ("user", "port", "key", "jump") if key in values}
     servers = tuple(Server(name=name, **{**way, **own}) for name, own in values["hosts"].items())
     servers = tuple(
-        dataclasses.replace(one, jump="") if one.jump == one.name and "jump" not in values["hosts"][one.name] else one
+        structs.replace(one, jump="") if one.jump == one.name and "jump" not in values["hosts"][one.name] else one
         for one in servers
     )
     _check_groups(servers, table, at)
@@ -207,7 +206,7 @@ REMOTES = MapOf(REMOTE, TARGET, TARGET_WHY)
 def named(values: Mapping[str, Remote], table: Node | None) -> tuple[Remote, ...]:
     """The targets, each with its name and place."""
     keys = table.entries if isinstance(table, Table) else {}
-    return tuple(dataclasses.replace(one, name=name, place=keys[name].key.place) for name, one in values.items())
+    return tuple(structs.replace(one, name=name, place=keys[name].key.place) for name, one in values.items())
 
 
 class Targets(Kind):

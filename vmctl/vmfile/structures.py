@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+from msgspec import Struct, field
 
 from vmctl.errors import suggest
 from vmctl.vmfile.faults import Rejected, describe
@@ -15,8 +16,7 @@ from vmctl.vmfile.nodes import Node, Scalar, Sequence, Table
 from vmctl.vmfile.reading import Reading
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf(Kind):
+class ListOf(Struct, frozen=True):
     """A list, read to a tuple."""
 
     item: Kind
@@ -35,8 +35,7 @@ class ListOf(Kind):
         return {"type": "array", "items": self.item.schema(), "maxItems": self.most}
 
 
-@dataclass(frozen=True, slots=True)
-class OneOrMore(Kind):
+class OneOrMore(Struct, frozen=True):
     """A value, or a list of such values; read to a tuple."""
 
     item: Kind
@@ -79,8 +78,7 @@ def _read_all(pairs: list[tuple[Kind, Node]], at: Reading) -> list[Any]:
     return values
 
 
-@dataclass(frozen=True, slots=True)
-class MapOf(Kind):
+class MapOf(Struct, frozen=True):
     """A mapping of names to values of one kind, read to a dict."""
 
     item: Kind
@@ -132,8 +130,7 @@ class Free(Kind):
         return {}
 
 
-@dataclass(frozen=True, slots=True)
-class NotYet(Kind):
+class NotYet(Struct, frozen=True):
     """A kind whose other form, a mapping or marked text, belongs to a feature still to come."""
 
     kind: Kind
@@ -166,8 +163,7 @@ class FreeMap(Kind):
         return {"type": "object"}
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """A key of a record: what it holds and, for the schema and the editor, what it means."""
 
     kind: Kind
@@ -181,8 +177,7 @@ Build = Callable[[dict[str, Any], Table, Reading], Any]
 """From the values of a record's keys to one value; may record faults and raise ``Rejected``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record(Kind):
+class Record(Struct, frozen=True):
     """A mapping with known keys."""
 
     fields: Mapping[str, Field]
@@ -269,8 +264,7 @@ def properties(fields: Mapping[str, Field]) -> Schema:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Either(Kind):
+class Either(Struct, frozen=True):
     """A short form (a single value) or a long form (a mapping) of the same thing."""
 
     short: Kind

@@ -11,8 +11,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from vmctl.vmfile.faults import Faults, Rejected, advise, describe, shorten
 from vmctl.vmfile.nodes import EXPRESSION, Scalar
@@ -40,8 +41,7 @@ class CannotEvaluate(Exception):
 Compiled = Callable[[Mapping[str, Any]], Any]
 
 
-@dataclass(slots=True)
-class Templates:
+class Templates(Struct):
     """Evaluates expressions in one scope; ``machine`` is part of it or not."""
 
     faults: Faults

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import Any, get_args
+
+from msgspec import Struct, structs
 
 from vmctl.spec import Occasion, Trigger, When
 from vmctl.vmfile.ansible_keys import VARIABLE, VARIABLE_WHY
@@ -37,8 +37,7 @@ SCRIPT = Record(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Command(Kind):
+class Command(Struct, frozen=True):
     """What a trigger runs, in one of three forms; read to fields of ``Trigger``."""
 
     short: Kind
@@ -114,7 +113,7 @@ class Triggers(Kind):
     def read(self, node: Node, at: Reading) -> tuple[Trigger, ...]:
         """All of them, in order."""
         found: tuple[Trigger, ...] = self.item.read(node, at)
-        return tuple(dataclasses.replace(one, name=_name(one, number)) for number, one in enumerate(found, 1))
+        return tuple(structs.replace(one, name=_name(one, number)) for number, one in enumerate(found, 1))
 
     def schema(self) -> Schema:
         """A list."""
