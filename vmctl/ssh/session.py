@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from vmctl import process
 from vmctl.errors import Unreachable
 from vmctl.login import Login
-from vmctl.ssh.connection import Connection
 
 SSH_FAILED = 255  # ssh's own status when it could not connect; a remote command may end with it too
 RETRY_TIMEOUT = 5.0
@@ -39,6 +38,8 @@ def run(login: Login, command: str, *, tty: bool | None = None, options: Sequenc
     status = process.foreground(argv(login, command, tty=tty, options=options))
     if status == SSH_FAILED:
         # Was that ssh or the command? Whoever can log in now could log in then.
+        from vmctl.ssh.connection import Connection
+
         Connection.connect(login, timeout=RETRY_TIMEOUT).close()
     if status < 0:
         raise Unreachable(f"{login.machine}: ssh was killed by signal {-status}", hint=f"vmctl status {login.machine}")
