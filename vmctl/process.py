@@ -259,13 +259,28 @@ def _end_on_interrupt(child: subprocess.Popen[bytes]) -> None:
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
     """End a child of ours and all that it started: SIGTERM, a short grace, SIGKILL. Its pipes stay readable."""
-    for number, grace in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
+    for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(child.pid, number)
         except ProcessLookupError:
             return
-        try:
-            child.wait(grace)
-        except subprocess.TimeoutExpired:
-            continue
-        return
+        if _ends(child, with_group=number == signal.SIGTERM):  # what is left of a group can not refuse SIGKILL
+            return
+
+
+def _ends(child: subprocess.Popen[bytes], *, with_group: bool) -> bool:
+    """Whether it ends within the grace, and all others of its group too."""
+    until = time.monotonic() + GRACE
+    while time.monotonic() < until:
+        if child.poll() is not None and not (with_group and _exists(child.pid)):
+            return True
+        time.sleep(POLL / 10)
+    return False
+
+
+def _exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True

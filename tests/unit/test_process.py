@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vmctl import interrupt, process
+from vmctl import interrupt, process, wait
 from vmctl.errors import Interrupted
 
 
@@ -69,6 +70,23 @@ def test_the_deadline_kills_the_whole_group(tmp_path: Path) -> None:
     with pytest.raises(process.CommandFailed, match=r"did not end within 1 s"):
         process.run(python(code), deadline=1)
     assert gone(int(pid_file.read_text()))
+
+
+def test_what_a_child_started_is_ended_even_where_it_refuses_to(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    code = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {stubborn!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        f"open({str(pid_file)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(60)"
+    )
+    child = subprocess.Popen(python(code), start_new_session=True)
+    while not (pid_file.exists() and pid_file.read_text()):
+        time.sleep(0.05)
+    process.end_group(child)
+    wait.until(lambda: gone(int(pid_file.read_text())) or None, wait.Deadline.after(10), "the end of what it started")
 
 
 def test_an_interrupt_ends_a_running_program(clean_interrupt: None) -> None:
