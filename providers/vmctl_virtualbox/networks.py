@@ -9,6 +9,7 @@ import ipaddress
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def _hostonly_interface(door: VBoxManage, wanted: Network) -> str:
         address = str(next(wanted.hosts()))
         door("hostonlyif", "ipconfig", created[1], "--ip", address, "--netmask", str(wanted.netmask))
     except BaseException:
-        with interrupt.shielded():
+        with interrupt.shielded(), suppress(VmctlError):  # what failed first is what matters
             door("hostonlyif", "remove", created[1])
         raise
     return created[1]

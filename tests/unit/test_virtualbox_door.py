@@ -225,3 +225,17 @@ def test_an_interrupted_network_is_taken_back(pretender: Pretender, door: VBoxMa
         with pytest.raises(Interrupted):
             networks._hostonly_interface(door, ipaddress.IPv4Network("192.168.56.0/24"))
     assert pretender.calls[-1] == ["hostonlyif", "remove", "vboxnet7"]
+
+
+def test_a_network_that_can_not_be_set_up_is_told_though_taking_it_back_fails_too(
+    pretender: Pretender, door: VBoxManage
+) -> None:
+    pretender.answers(
+        (0, "", "", 0),
+        (0, "Interface 'vboxnet7' was successfully created\n", "", 0),
+        (1, "", "VBoxManage: error: no such address\n", 0),
+        (1, "", "VBoxManage: error: it can not be removed\n", 0),
+    )
+    with pytest.raises(VBoxManageFailed, match="no such address"):
+        networks._hostonly_interface(door, ipaddress.IPv4Network("192.168.56.0/24"))
+    assert pretender.calls[-1] == ["hostonlyif", "remove", "vboxnet7"]
