@@ -1,5 +1,7 @@
 """The only printer: events and results become a live terminal view, plain lines, or JSON lines.
 
+What it prints may come from boxes, guests and servers, so all of it goes through ``vmctl.terminal``.
+
 Results go to standard output. While a command works, its events go to standard error (terminal and plain lines) or,
 with --json, to standard output as one object a line; an action's last line is ``{"event": "result", …}``. A query's
 only object is its answer.
@@ -7,7 +9,6 @@ only object is its answer.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from msgspec import structs
 
+from vmctl import terminal
 from vmctl.errors import VmctlError
 from vmctl.events import Event, Notice, Output, Progress, StepDone, StepStarted, Warned
 
@@ -55,7 +57,7 @@ class Console:
             if self.json and not self.query:
                 self._print_json(event_object(event))
             elif not self.quiet:
-                self._render(event)
+                self._render(displayable(event))
 
     def _render(self, event: Event) -> None:
         if self.is_live:
@@ -77,13 +79,17 @@ class Console:
         return self._live
 
     def output(self, event: Output) -> None:
-        """Show a line of a program's output as part of the answer: on standard output."""
+        """Show a line of a program's output as part of the answer: on standard output.
+
+        A program gets the line as it came, a terminal one that is harmless.
+        """
         if self.json:
             self.report(event)
             return
         self.close()
         with self._lock:
-            self.out.write((f"{event.machine}: " if event.machine else "") + event.line + "\n")
+            line = terminal.output(event.line) if self.out.isatty() else event.line
+            self.out.write((f"{event.machine}: " if event.machine else "") + line + "\n")
             self.out.flush()
 
     def result(self, data: Mapping[str, Any], text: str = "") -> None:
@@ -93,7 +99,8 @@ class Console:
             if self.json:
                 self._print_json(data)
             elif text:
-                self.out.write(text.rstrip("\n") + "\n")
+                shown = terminal.harmless(text) if self.out.isatty() else terminal.answer(text)
+                self.out.write(shown.rstrip("\n") + "\n")
                 self.out.flush()
 
     def error(self, error: VmctlError) -> None:
@@ -111,7 +118,7 @@ class Console:
 
     def _print_json(self, data: Mapping[str, Any]) -> None:
         says_all = (getattr(self.out, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
-        self.out.write(json.dumps(data, default=str, ensure_ascii=not says_all) + "\n")
+        self.out.write(terminal.as_json(data, ascii_only=not says_all) + "\n")
         self.out.flush()
 
     def close(self) -> None:
@@ -120,6 +127,15 @@ class Console:
             if self._live is not None:
                 self._live.close()
                 self._live = None
+
+
+def displayable(event: Event) -> Event:
+    """The event with texts that a terminal can show."""
+    texts = {name: value for name, value in structs.asdict(event).items() if isinstance(value, str)}
+    shown = {name: terminal.one_line(value) for name, value in texts.items()}
+    if isinstance(event, Output):
+        shown["line"] = terminal.output(event.line)
+    return structs.replace(event, **shown)
 
 
 def event_object(event: Event) -> dict[str, Any]:
@@ -154,10 +170,10 @@ def exit_code(error: VmctlError) -> int:
 def error_text(error: VmctlError, *, color: bool) -> str:
     """An error for people: brief, details indented, hint."""
     red, dim, bold, reset = ("\x1b[31;1m", "\x1b[2m", "\x1b[1m", "\x1b[0m") if color else ("", "", "", "")
-    lines = [f"{red}error:{reset} {error.brief}"]
-    lines += [f"  {dim}{line}{reset}" for line in error.details.splitlines()]
+    lines = [f"{red}error:{reset} {terminal.one_line(error.brief)}"]
+    lines += [f"  {dim}{line}{reset}" for line in terminal.harmless(error.details.replace("\r\n", "\n")).splitlines()]
     if error.hint:
-        lines.append(f"{bold}hint:{reset} {error.hint}")
+        lines.append(f"{bold}hint:{reset} {terminal.one_line(error.hint)}")
     return "\n".join(lines)
 
 

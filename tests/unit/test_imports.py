@@ -34,6 +34,7 @@ LAYERS = (
         "wait",
         "interrupt",
         "templates",
+        "terminal",
         "flock",
     },
     {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},

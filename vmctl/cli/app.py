@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from vmctl import terminal
 from vmctl.cli.host_paths import require_text
 from vmctl.console import Console
 from vmctl.errors import UsageError, VmctlError
@@ -106,7 +107,7 @@ class App:
         if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError(f"refusing without a terminal to ask: {question}", hint=f"add {flag}")
         self.console.close()
-        click.confirm(question, abort=True, err=True)
+        click.confirm(terminal.harmless(question), abort=True, err=True)
 
     def select(
         self, wanted: Sequence[str], *, orphans: bool = False, salvage: bool = False, rising: bool = False

@@ -11,6 +11,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from vmctl import terminal
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -35,7 +37,8 @@ class LogFile(logging.Handler):
             if self._descriptor is None:
                 self._descriptor = _opened(self.path())
                 self.emit(logging.makeLogRecord({"name": LOGGER, "msg": self.headline}))
-            os.write(self._descriptor, (self.format(record) + "\n").encode(errors="replace"))
+            text = terminal.harmless(self.format(record))  # people read it with cat
+            os.write(self._descriptor, (text + "\n").encode())
 
     def close(self) -> None:
         """Close the file."""

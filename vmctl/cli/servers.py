@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmctl import terminal
 from vmctl.cli.app import App
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Output
@@ -74,7 +75,8 @@ def confirm(app: App, remote: Remote, question: str, *, yes: bool, named: str | 
             hint=f"add --confirm {remote.name}",
         )
     app.close()
-    answer = click.prompt(f"{question} Type the target's name to go on", default="", show_default=False, err=True)
+    asked = terminal.harmless(f"{question} Type the target's name to go on")
+    answer = click.prompt(asked, default="", show_default=False, err=True)
     if answer != remote.name:
         raise click.Abort
 

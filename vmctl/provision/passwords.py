@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vmctl import terminal
 from vmctl.errors import UsageError
 from vmctl.provision.failure import label
 from vmctl.spec import Ansible, Provisioner
@@ -45,7 +46,7 @@ class Passwords:
                 )
             import getpass
 
-            self._typed[option] = getpass.getpass(f"{item.name}: {what}: ")
+            self._typed[option] = getpass.getpass(terminal.harmless(f"{item.name}: {what}: "))
 
     def of(self, item: Ansible) -> dict[str, str]:
         """The words before the password's file on Ansible's command line → the password."""
