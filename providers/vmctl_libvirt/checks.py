@@ -11,10 +11,11 @@ from vmctl.driver import Definition
 from vmctl.errors import UsageError
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import domain_edit, firmware, host_routes, knobs, machines, networks, shares
-from vmctl_libvirt.connection import AUTO, Connection
+from vmctl_libvirt.connection import Connection
 from vmctl_libvirt.errors import library
 from vmctl_libvirt.knobs import Fault
 from vmctl_libvirt.storage import Storage
+from vmctl_libvirt.uris import AUTO
 
 KEEP_LOCAL = "sudo ip route add 239.192.0.0/14 dev lo"
 PASST_SINCE = 9_002_000

@@ -14,13 +14,12 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from vmctl.errors import VmctlError
+from vmctl_libvirt import uris
 from vmctl_libvirt.errors import is_code, library, translated
+from vmctl_libvirt.uris import AUTO, SESSION, SYSTEM
 
 T = TypeVar("T")
 
-AUTO = "auto"
-SYSTEM = "qemu:///system"
-SESSION = "qemu:///session"
 SOCKET_DIRECTORY = Path("/run/libvirt")
 SOCKETS = ("libvirt-sock", "virtqemud-sock")
 DAEMONS = ("libvirtd", "virtqemud")
@@ -50,11 +49,12 @@ class Connection:
 
     Args:
         uri: what the user asks for.
-        made_at: where the project's machines are; ``auto`` means just that then.
+        made_at: where the project's machines are, by their records. ``auto`` means that then, where it could; a record
+            is compared with what the user asks for, and never names what is opened.
     """
 
     def __init__(self, uri: str = AUTO, *, made_at: str = "") -> None:
-        self.wanted = made_at if made_at and uri == AUTO else uri
+        self.wanted = made_at if uri == AUTO and made_at in (SYSTEM, SESSION) else uri
         self._made_at = made_at
         self._open: Any = None
         self._lock = threading.RLock()
@@ -95,13 +95,20 @@ class Connection:
             return self._open
 
     def _open_checked(self) -> Any:
+        if self._made_at and self.wanted == AUTO:
+            raise self._is_elsewhere(f"which `uri: {AUTO}` does not mean")
         opened = open_uri(self.wanted)
         if self._made_at and opened.getURI() != self._made_at:
-            raise VmctlError(
-                f"this project's machines are at {self._made_at}, not at {opened.getURI()}",
-                hint=f"set `libvirt: {{uri: {self._made_at}}}`, or destroy the machines there first",
-            )
+            raise self._is_elsewhere(f"not at {opened.getURI()}")
         return opened
+
+    def _is_elsewhere(self, why: str) -> VmctlError:
+        if problem := uris.problem(self._made_at):
+            return VmctlError(f"this project's machines are recorded at {self._made_at!r}", details=f"That {problem}.")
+        return VmctlError(
+            f"this project's machines are at {self._made_at}, {why}",
+            hint=f"set `libvirt: {{uri: {self._made_at}}}` in its Vmfile, or destroy the machines there first",
+        )
 
     def _dropped(self) -> bool:
         with self._lock:
@@ -121,8 +128,10 @@ def open_uri(wanted: str) -> Any:
     """A read-write connection to ``wanted``; ``auto`` is the system's libvirt, else (not for root) the user's own.
 
     Raises:
+        UsageError: ``wanted`` names what vmctl does not connect to.
         VmctlError: it can not be opened; the hint says how to start it.
     """
+    uris.check(wanted)
     libvirt = library()
     is_root = os.geteuid() == 0
     if wanted == SESSION and is_root:

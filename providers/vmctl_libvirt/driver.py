@@ -16,9 +16,10 @@ from vmctl.driver import Address, Definition, Disk, Features, Host, Observed
 from vmctl.powers import Exported, Snapshot
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import addresses, machines
-from vmctl_libvirt.connection import AUTO, Connection, why_unusable
+from vmctl_libvirt.connection import Connection, why_unusable
 from vmctl_libvirt.errors import LibvirtMissing, library
 from vmctl_libvirt.kvm import Evidence
+from vmctl_libvirt.uris import AUTO
 
 if TYPE_CHECKING:
     from vmctl_libvirt.building import Builder

@@ -9,6 +9,7 @@ from typing import Any
 
 from vmctl.errors import suggest
 from vmctl.spec import MachineSpec
+from vmctl_libvirt import uris
 from vmctl_libvirt.patch import BadPatch, parse_patch
 
 PROVIDER = "libvirt"
@@ -97,5 +98,5 @@ def _string_fault(name: str, value: str) -> str:
             return str(error)
         return ""
     if name == "uri":
-        return "" if value == "auto" or ":" in value else "must be auto or a libvirt URI such as qemu:///system"
+        return uris.problem(value)
     return "" if WORD.fullmatch(value) else "must be a plain name"

@@ -190,7 +190,7 @@ def test_a_hypervisor_that_can_not_be_asked_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_project_stays_where_its_machines_are(tmp_path: Path, uri: str) -> None:
-    assert LibvirtDriver(Host(home=tmp_path, where=uri)).where == uri
+    assert LibvirtDriver(Host(home=tmp_path, where=uri, options={"uri": uri})).where == uri
     elsewhere = LibvirtDriver(Host(home=tmp_path, where=uri, options={"uri": "test:///default"}))
     with pytest.raises(VmctlError, match="this project's machines are at") as caught:
         elsewhere.states()

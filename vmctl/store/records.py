@@ -5,10 +5,11 @@ Written before the machine is made, so that nothing is ever orphaned.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Any, Self
 
-from msgspec import Struct, field, structs, to_builtins
+from msgspec import Struct, ValidationError, convert, field, structs, to_builtins
 
 from vmctl.driver import Forward
 from vmctl.layout import MachineLayout
@@ -86,9 +87,16 @@ def load(layout: MachineLayout) -> Record | None:
     if data is None:
         return None
     try:
-        known = {name: data[name] for name in Record.__struct_fields__ if name in data}
-        known["box"] = BoxUsed(**known["box"])
-        known["forwards"] = tuple(Forward(**forward) for forward in known.get("forwards", ()))
-        return Record(**known)
-    except (TypeError, KeyError, AttributeError) as error:
+        record = convert(data, Record)
+        for forward in record.forwards:
+            _check(forward)
+    except (ValidationError, ValueError) as error:
         raise files.damaged(layout.record, f"{type(error).__name__}: {error}") from error
+    return record
+
+
+def _check(forward: Forward) -> None:
+    """Refuse what is no port forward: drivers hand its words on to hypervisors, among options of theirs."""
+    ipaddress.ip_address(forward.host_ip)
+    if not forward.name.isprintable() or "," in forward.name or forward.protocol not in ("tcp", "udp"):
+        raise ValueError(f"{forward} is no port forward")
