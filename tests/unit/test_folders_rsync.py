@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from msgspec import structs
 
 from tests.unit.openssh_server import Sshd
+from tests.unit.test_ssh_login_shell import GREETING, RUN, Greeting
 from vmctl import ssh
 from vmctl.driver import Address
 from vmctl.errors import Unreachable
@@ -165,3 +168,22 @@ def test_a_guest_that_does_not_answer_is_told_from_a_failed_copy(copy: Copy) -> 
     copy.folder = structs.replace(copy.folder, host=copy.host / "gone")
     with pytest.raises(CommandFailed, match="rsync ended with status 23"):
         copy.send()
+
+
+def test_what_start_up_files_print_does_not_confuse_it(copy: Copy, sshd: Sshd) -> None:
+    (copy.host / "one").write_text("1")
+    with Greeting(sshd, GREETING + RUN):
+        sent = copy.send()
+    assert (sent.changed, (copy.guest / "one").read_text()) == (("one",), "1")
+
+
+def test_what_is_no_file_is_left_out_and_told(copy: Copy) -> None:
+    (copy.host / "one").write_text("1")
+    (copy.host / "lock").symlink_to("me@host.1234")
+    os.mkfifo(copy.host / "a 'pipe' ü")
+    with socket.socket(socket.AF_UNIX) as sock, contextlib.chdir(copy.host):
+        sock.bind("s.sock")
+    sent = copy.send()
+    assert copy.names() == ["lock", "one"]
+    assert (copy.guest / "lock").readlink() == Path("me@host.1234")
+    assert sorted(sent.skipped) == ["a 'pipe' ü", "s.sock"]

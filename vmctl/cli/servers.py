@@ -116,6 +116,7 @@ def _question(work: dict[str, list[str]], target: str) -> str:
 def ssh(app: App, target: str, name: str | None, line: str | None, *, tty: bool | None, options: Sequence[str]) -> int:
     """A shell on a server, or a command there."""
     from vmctl import process
+    from vmctl.ssh import options as settings
     from vmctl.ssh.openssh import OpenSsh
 
     host = only_server(app, target, name)
@@ -126,7 +127,7 @@ def ssh(app: App, target: str, name: str | None, line: str | None, *, tty: bool 
             raise UsageError("an interactive shell has no JSON answer", hint=hint)
         return _answer(app, _captured(host, line))
     terminal = [] if tty is None else ["-t" if tty else "-T"]
-    argv = destination.argv(*terminal, *options)
+    argv = destination.argv(settings.STRICT if line is None else settings.TYPED, *terminal, *options)
     if line is None:
         app.close()
         os.execv(argv[0], argv)  # noqa: S606  a fixed program, arguments as a list

@@ -116,6 +116,9 @@ def _tell_sent(machine: str, folder: Folder, sent: rsync.Sent, report: Report, *
         _tell_lines(machine, [*sent.changed, *(f"removed {name}" for name in sent.removed)], report)
     if sent.changed or sent.removed:
         report(Notice(machine=machine, text=f"{folder.guest}: {sent}"))
+    if sent.skipped:
+        text = f"{folder.guest}: not sent, for they are no files: {', '.join(sent.skipped)}"
+        report(Notice(machine=machine, text=text))
 
 
 def _tell_lines(machine: str, lines: Iterable[str], report: Report) -> None:

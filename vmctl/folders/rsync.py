@@ -5,7 +5,7 @@ what an earlier copy sent and the host has since lost is removed: each folder's 
 is. So what the guest builds inside the folder stays.
 
 Left out: ``.vmctl/`` (it holds keys), and the folder's ``exclude:``. Sent as the login user's own files; symbolic
-links stay links; devices and sockets are not sent.
+links stay links; devices, pipes and sockets are not sent, which is told.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from vmctl.layout import MachineLayout
 from vmctl.login import Login
 from vmctl.process import CommandFailed
 from vmctl.spec import Folder
+from vmctl.ssh import login_shell
 from vmctl.store import files
 
 if TYPE_CHECKING:
     from vmctl.ssh import Connection
 
+SHELL = Path(__file__).with_name("rsh.sh")
 ALWAYS_EXCLUDED = (".vmctl/",)
 UNREACHED = frozenset({10, 12, 30, 35, 255})  # rsync's statuses for broken connections, and ssh's own
 VANISHED = 24  # a file went away while it was read: the next copy sees that
@@ -55,6 +57,8 @@ class Sent(Struct, frozen=True, kw_only=True):
 
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    """Neither files nor directories nor links."""
     size: int = 0
     """Bytes of the files that were sent."""
 
@@ -92,7 +96,7 @@ def send(connection: Connection, folder: Folder, login: Login, *, owner: tuple[i
         ProgramMissing: the host has no rsync.
         Interrupted.
     """
-    items = _run(folder, login, owner)
+    items, skipped = _run(folder, login, owner)
     manifest = _manifest(login, folder)
     old = set(manifest.read_bytes().split(b"\0")) - {b""} if manifest.exists() else set()
     new = {item.name for item in items}
@@ -105,6 +109,7 @@ def send(connection: Connection, folder: Folder, login: Login, *, owner: tuple[i
     return Sent(
         changed=tuple(_shown(item.name) for item in sent),
         removed=tuple(_shown(name) for name in gone),
+        skipped=tuple(_shown(name) for name in skipped),
         size=sum(item.size for item in sent if item.flags.startswith("<f")),
     )
 
@@ -116,7 +121,8 @@ def _on_host(folder: Folder, name: bytes) -> bool:
 
 def argv(folder: Folder, login: Login, owner: tuple[int, int]) -> list[str]:
     """The rsync command line."""
-    shell = " ".join(_word(word) for word in (process.find("ssh", package="openssh-client"), "-F", str(login.config)))
+    words = ("sh", str(SHELL), login_shell.MARK, process.find("ssh", package="openssh-client"), str(login.config))
+    shell = " ".join(_word(word) for word in words)
     read_only = ["--chmod=Fa-w"] if folder.read_only else []
     excludes = [f"--exclude={pattern}" for pattern in (*ALWAYS_EXCLUDED, *folder.exclude)]
     return [
@@ -135,7 +141,8 @@ def _word(word: str) -> str:
     return "'" + word.replace("'", "''") + "'"
 
 
-def _run(folder: Folder, login: Login, owner: tuple[int, int]) -> list[_Item]:
+def _run(folder: Folder, login: Login, owner: tuple[int, int]) -> tuple[list[_Item], list[bytes]]:
+    """What the folder has: what was sent or is there already, and the names of what is no file."""
     # In the C locale rsync escapes every byte that is not ASCII, so that all names survive exactly.
     completed = process.run(argv(folder, login, owner), check=False, env={"LC_ALL": "C"})
     if completed.status in UNREACHED:
@@ -146,10 +153,13 @@ def _run(folder: Folder, login: Login, owner: tuple[int, int]) -> list[_Item]:
         )
     if completed.status not in (0, VANISHED):
         raise CommandFailed(completed, hint=f"vmctl sync {shlex.quote(login.machine)}")
-    return [item for line in completed.stdout.splitlines() if (item := _parse(line))]
+    lines = completed.stdout.splitlines()
+    skipped = [_name(found["name"]) for line in lines if (found := _SKIPPED.fullmatch(line))]
+    return [item for line in lines if (item := _parse(line))], skipped
 
 
 _LINE = re.compile(r"(?P<flags>[<>ch.][fdLDS].{9}) (?P<size>\d+) (?P<name>.*)")
+_SKIPPED = re.compile(r'skipping non-regular file "(?P<name>.*)"')
 _ESCAPE = re.compile(rb"\\#([0-7]{3})")
 
 
@@ -157,8 +167,12 @@ def _parse(line: str) -> _Item | None:
     found = _LINE.fullmatch(line)
     if not found:
         return None
-    name = _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), found["name"].encode("ascii", "replace"))
+    name = _name(found["name"])
     return None if name == b"./" else _Item(found["flags"], int(found["size"]), name)
+
+
+def _name(escaped: str) -> bytes:
+    return _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), escaped.encode("ascii", "replace"))
 
 
 def _manifest(login: Login, folder: Folder) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import MappingProxyType
 
 from vmctl import process
 from vmctl.provision import configuration
+from vmctl.ssh import options
 
 CONNECT_TIMEOUT = 30  # seconds; an emulated guest under load is slow to answer
 
@@ -22,7 +24,6 @@ DEFAULTS = {
     "ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS": (("defaults", "force_valid_group_names"), "ignore"),
 }
 SSH_ARGS = ("ssh_connection", "ssh_args")
-STRICT = "-o StrictHostKeyChecking=yes"  # in front of all others, for ssh takes the first value
 LEAST_FORKS = 5  # Ansible's own default
 MOST_FORKS = 50
 
@@ -86,7 +87,7 @@ def environment(
     usual = surroundings.get("ANSIBLE_SSH_ARGS") or said.get(SSH_ARGS) or DEFAULTS["ANSIBLE_SSH_ARGS"][1]
     rules = {
         "ANSIBLE_HOST_KEY_CHECKING": "True",
-        "ANSIBLE_SSH_ARGS": f"{STRICT} {usual}",
+        "ANSIBLE_SSH_ARGS": f"{shlex.join(options.words(options.UNATTENDED))} {usual}",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
         "ANSIBLE_FORCE_COLOR" if color else "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_NOCOWS": "1",

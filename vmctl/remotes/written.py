@@ -10,9 +10,8 @@ from typing import Any
 from vmctl.provision.groups import Group
 from vmctl.remotes.roster import Host, Roster
 from vmctl.spec import Remote, Server
+from vmctl.ssh import options
 from vmctl.ssh.openssh import Destination
-
-STRICT = ("-o", "StrictHostKeyChecking=yes")
 
 
 def roster(remote: Remote) -> Roster:
@@ -45,7 +44,7 @@ def _variables(server: Server, remote: Remote) -> dict[str, Any]:
         told["ansible_user"] = server.user
     if server.key:
         told["ansible_ssh_private_key_file"] = _path(server.key)
-    told["ansible_ssh_common_args"] = shlex.join([*STRICT, *_further(server, remote)])
+    told["ansible_ssh_common_args"] = shlex.join([*options.words(options.UNATTENDED), *_further(server, remote)])
     return {**told, **server.vars}
 
 
@@ -71,7 +70,7 @@ def _through(jump: str, remote: Remote, others: Mapping[str, Server]) -> list[st
     """The ssh that leads to a server: as strict as the one that goes through it, which ProxyJump would not be."""
     hop = others.get(jump) or _parsed(jump)
     inner = [word.replace("%", "%%") for word in (*_login(hop), *_further(hop, remote))]
-    return ["ssh", *STRICT, "-o", "BatchMode=yes", *inner, "-W", "[%h]:%p", "--", hop.address or hop.name]
+    return ["ssh", *options.words(options.OWN), *inner, "-W", "[%h]:%p", "--", hop.address or hop.name]
 
 
 def _parsed(jump: str) -> Server:

@@ -48,15 +48,26 @@ class _Lines:
 
 
 def communicate(
-    channel: Channel, data: bytes | None, deadline: Deadline | None, on_line: Callable[[str], None] | None
+    channel: Channel,
+    data: bytes | None,
+    deadline: Deadline | None,
+    on_line: Callable[[str], None] | None,
+    on_error_line: Callable[[str], None] | None,
 ) -> tuple[int | None, bytes, bytes]:
     """Status (None: the deadline passed first), standard output and standard error of the channel's command.
+
+    Args:
+        channel: on which the command was started.
+        data: what it reads.
+        deadline: when to give up.
+        on_line: called with each line of its standard output as it comes.
+        on_error_line: the same, of its standard error.
 
     Raises:
         Lost: the connection ended first.
         Interrupted: the user asked to stop.
     """
-    out, err = _Lines(on_line), _Lines(on_line)
+    out, err = _Lines(on_line), _Lines(on_error_line)
     rest = memoryview(data or b"")
     closed_input = False
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from vmctl.errors import Unreachable, VmctlError
 from vmctl.login import Login
 from vmctl.process import CommandFailed, Completed
 from vmctl.ssh import channel as channels
-from vmctl.ssh import handshake
+from vmctl.ssh import handshake, login_shell
 from vmctl.wait import Deadline
 
 if TYPE_CHECKING:
@@ -103,7 +102,11 @@ class Connection:
         started = time.monotonic()
         status, out, err = self._execute(argv, data, deadline, on_line)
         shown = tuple(command) if not isinstance(command, str) else (command,)
-        completed = Completed(shown, -1 if status is None else status, *(_text(raw) for raw in (out, err)))
+        printed, errors = _text(out), _text(err)
+        answer = login_shell.answer(printed)
+        if answer is None and status is not None:
+            raise login_shell.not_run(self.login.machine, printed + errors, f"vmctl ssh {self.login.machine}")
+        completed = Completed(shown, -1 if status is None else status, printed if answer is None else answer, errors)
         program = shown[0].split(maxsplit=1)[:1]  # its arguments are the Vmfile's: they may hold secrets
         logger.debug("%s: %s -> %s in %.2f s", self.login.machine, program, status, time.monotonic() - started)
         if status is None:
@@ -118,10 +121,11 @@ class Connection:
         import paramiko
 
         limit = None if deadline is None else Deadline.after(deadline)
+        heard = login_shell.Lines(on_line) if on_line else None
         try:
             channel = self.transport.open_session(timeout=CONNECT_TIMEOUT)
-            channel.exec_command(shlex.join(argv))
-            return channels.communicate(channel, data, limit, on_line)
+            channel.exec_command(login_shell.line(argv))
+            return channels.communicate(channel, data, limit, heard, on_line)
         except (paramiko.SSHException, channels.Lost, EOFError, OSError) as error:
             raise Unreachable(
                 f"{self.login.machine}: the SSH connection broke",

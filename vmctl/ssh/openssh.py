@@ -23,6 +23,7 @@ from msgspec import Struct
 from vmctl import interrupt, process
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.process import CommandFailed, Completed
+from vmctl.ssh import login_shell, options
 from vmctl.ssh.connection import content, put_argv
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ UNKNOWN_KEY = (
 )
 IDLE = 60  # seconds after which a master ends by itself, should vmctl be killed
 # What is run arrives on standard input, before what it reads: a command line here could be read by everybody.
-REMOTE = "exec sh -c 'eval \"$(dd bs=1 count={length} 2>/dev/null)\"'"
+REMOTE = 'eval "$(dd bs=1 count={length} 2>/dev/null)"'
 # As root already, or through sudo: which of them a server's user needs is known there only.
 AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n -H -- "$@"; fi'
 
@@ -53,10 +54,15 @@ class Destination(Struct, frozen=True, kw_only=True):
     enter: str = ""
     """The command that a user would try by hand."""
 
-    def argv(self, *options: str) -> list[str]:
-        """The ``ssh`` command line up to the host's name; strict host keys come first, for the first value holds."""
+    def argv(self, settings: Mapping[str, str], *words: str) -> list[str]:
+        """The ``ssh`` command line up to the host's name.
+
+        Args:
+            settings: of ``vmctl.ssh.options``; they come first, for the first value holds.
+            words: further ones.
+        """
         program = process.find("ssh", package="openssh-client")
-        return [program, "-o", "StrictHostKeyChecking=yes", *options, *self.options, "--", self.host]
+        return [program, *options.words(settings), *words, *self.options, "--", self.host]
 
 
 @dataclass
@@ -83,14 +89,14 @@ class OpenSsh:
         return link
 
     def _open(self) -> None:
-        quiet = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT}", "-o", "LogLevel=ERROR"]
+        limit = f"-oConnectTimeout={CONNECT_TIMEOUT}"
         master = ["-M", "-f", "-N", "-o", f"ControlPersist={IDLE}", "-o", "ServerAliveInterval=15"]
-        argv = self.destination.argv(*quiet, *master, "-S", str(self._socket))
+        argv = self.destination.argv(options.OWN, limit, *master, "-S", str(self._socket))
         try:
             process.run(argv, deadline=PATIENCE)
         except CommandFailed as error:
             # A master hides what the ssh to a jump host says; one without it does not.
-            again = [*self.destination.argv(*quiet, "-S", "none", "-T"), "true"]
+            again = [*self.destination.argv(options.COMMAND, limit, "-S", "none"), "true"]
             said = process.run(again, check=False, deadline=PATIENCE).stderr.strip()
             said = said or error.completed.stderr.strip() or error.brief
             name = self.destination.name
@@ -105,7 +111,7 @@ class OpenSsh:
         """End the connection."""
         with interrupt.shielded(), contextlib.suppress(VmctlError):
             if self._socket.exists():
-                process.run(self.destination.argv("-S", str(self._socket), "-O", "exit"), check=False, deadline=5)
+                process.run(self._control("exit"), check=False, deadline=5)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -131,23 +137,31 @@ class OpenSsh:
         data = text + (input.encode() if isinstance(input, str) else input or b"")
         # What may run for long has a connection of its own: the master would hold its pipes after an interruption.
         socket = str(self._socket) if on_line is None else "none"
-        argv = self.destination.argv("-S", socket, "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "-T")
-        argv.append(REMOTE.format(length=len(text)))
+        argv = self.destination.argv(options.COMMAND, "-S", socket, "-o", "ServerAliveInterval=15")
+        argv.append(login_shell.line(["sh", "-c", REMOTE.format(length=len(text))]))
         started = time.monotonic()
         completed = self._execute(argv, data, deadline, on_line)
         program = shown[0].split(maxsplit=1)[:1]  # its arguments may hold secrets
         logger.debug("%s: %s -> %s in %.2f s", self.destination.name, program, completed.status, _since(started))
-        if completed.status == LOST and not self._alive():
-            raise Unreachable(
-                f"{self.destination.name}: the SSH connection broke",
-                details=completed.stderr.strip(),
-                hint=self.destination.enter,
-            )
-        completed = Completed(shown, max(completed.status, -1), completed.stdout, completed.stderr)
+        completed = Completed(shown, max(completed.status, -1), self._answer(completed), completed.stderr)
         if check and completed.status != 0:
             reason = f"ended with status {completed.status} in {self.destination.name}"
             raise CommandFailed(completed, reason=reason)
         return completed
+
+    def _answer(self, completed: Completed) -> str:
+        """What the command itself printed.
+
+        Raises:
+            Unreachable: the connection broke, or the command did not run.
+        """
+        name, hint = self.destination.name, self.destination.enter
+        if completed.status == LOST and not self._alive():
+            raise Unreachable(f"{name}: the SSH connection broke", details=completed.stderr.strip(), hint=hint)
+        out = login_shell.answer(completed.stdout)
+        if out is None:
+            raise login_shell.not_run(name, completed.stdout + completed.stderr, hint)
+        return out
 
     def _execute(
         self, argv: Sequence[str], data: bytes, deadline: float | None, on_line: Callable[[str], None] | None
@@ -155,17 +169,20 @@ class OpenSsh:
         if on_line is None:
             return process.run(argv, input=data, check=False, deadline=deadline)
         lines: list[str] = []
+        answer = login_shell.Lines(on_line)
 
         def hear(line: str) -> None:
             lines.append(line)
-            on_line(line)
+            answer(line)
 
         status = process.stream(argv, hear, input=data)
         return Completed(tuple(argv), status, "".join(f"{line}\n" for line in lines), "")
 
     def _alive(self) -> bool:
-        argv = self.destination.argv("-S", str(self._socket), "-O", "check")
-        return process.run(argv, check=False, deadline=5).status == 0
+        return process.run(self._control("check"), check=False, deadline=5).status == 0
+
+    def _control(self, order: str) -> list[str]:
+        return self.destination.argv(options.OWN, "-S", str(self._socket), "-O", order)
 
     def put(self, source: bytes | Path, remote: str, *, mode: int = 0o644, sudo: bool = False) -> None:
         """As ``Connection.put``."""
