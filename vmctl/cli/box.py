@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmctl.cli import box_upkeep
+from vmctl.cli import box_upkeep, completion
 from vmctl.cli.app import App, command
 from vmctl.cli.host_paths import FromDirectory, require_text
 
@@ -24,7 +24,7 @@ def box() -> None:
 
 
 @command("add")
-@click.argument("address", metavar="NAME|ORG/NAME|PATH|URL")
+@click.argument("address", metavar="NAME|ORG/NAME|PATH|URL", shell_complete=completion.known_boxes)
 @click.option("--name", default="", metavar="NAME", help="What to call it (default: from the address).")
 @click.option(
     "--version",
@@ -86,7 +86,7 @@ def add(
 
 
 @command("build")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completion.recipes)
 @click.option("--again", is_flag=True, help="Build even if this recipe made one already, for newer packages.")
 def build(app: App, name: str, *, again: bool) -> None:
     """Build a box from its distribution's packages."""
@@ -110,7 +110,7 @@ def list_(app: App, *, info: bool) -> None:
 
 
 @command("remove")
-@click.argument("ref", metavar="NAME[@VERSION]")
+@click.argument("ref", metavar="NAME[@VERSION]", shell_complete=completion.boxes)
 @click.option("--all", "every", is_flag=True, help="Remove all versions that match.")
 def remove(app: App, ref: str, *, every: bool) -> None:
     """Remove a box from the store; refuses while a machine uses it."""
@@ -126,7 +126,7 @@ def remove(app: App, ref: str, *, every: bool) -> None:
 
 
 @command("verify")
-@click.argument("ref", metavar="[NAME[@VERSION]]", required=False)
+@click.argument("ref", metavar="[NAME[@VERSION]]", required=False, shell_complete=completion.boxes)
 def verify(app: App, ref: str | None) -> int:
     """Read the images again and compare them with their digests; exit 1 when one is damaged."""
     from vmctl.boxes.shelf import Shelf

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.report import table
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from vmctl.boxes import Box
     from vmctl.boxes.updating import Finding
 
-NAME = click.argument("name", metavar="[NAME]", required=False)
+NAME = click.argument("name", metavar="[NAME]", required=False, shell_complete=completion.boxes)
 
 
 @command("outdated")
@@ -82,7 +83,7 @@ def du(app: App) -> None:
 
 
 @command("repackage")
-@click.argument("ref", metavar="NAME[@VERSION]")
+@click.argument("ref", metavar="NAME[@VERSION]", shell_complete=completion.boxes)
 @click.option("--output", type=click.Path(path_type=Path), help="The file to write (default: NAME-VERSION.box).")
 def repackage(app: App, ref: str, output: Path | None) -> None:
     """Write a box of the store as a .box file, for vmctl elsewhere and for Vagrant's libvirt provider."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.limits import PARALLEL, limits
 from vmctl.errors import UsageError, VmctlError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("names", nargs=-1, metavar="[MACHINE]...")
+@click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @PARALLEL
 def destroy(app: App, names: tuple[str, ...], *, yes: bool, parallel: int | None) -> None:

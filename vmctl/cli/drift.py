@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.report import table
 
@@ -18,10 +19,21 @@ DRIFTED = 1
 
 
 @command()
-@click.argument("names", nargs=-1, metavar="[HOST]...")
-@click.option("--target", metavar="TARGET", help="Servers of this target of `remotes:`, not machines.")
+@click.argument("names", nargs=-1, metavar="[HOST]...", shell_complete=completion.hosts)
+@click.option(
+    "--target",
+    metavar="TARGET",
+    shell_complete=completion.targets,
+    help="Servers of this target of `remotes:`, not machines.",
+)
 @click.option("--limit", "limits", multiple=True, metavar="PATTERN", help="With --target: only these servers.")
-@click.option("--only", multiple=True, metavar="NAME", help="Check this provisioner (and other --only ones) only.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.provisioners,
+    help="Check this provisioner (and other --only ones) only.",
+)
 @click.option("--diff", is_flag=True, help="Show how files differ.")
 def drift(
     app: App, names: tuple[str, ...], *, target: str | None, limits: tuple[str, ...], only: tuple[str, ...], diff: bool

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Output
@@ -40,8 +41,19 @@ def only_machine(app: App, name: str | None) -> tuple[Workspace, str]:
 @command(context_settings=PASS_ON)
 @click.option("-c", "--command", "line", metavar="COMMAND", help="Run this instead of a shell; returns its status.")
 @click.option("-t/-T", "--tty/--no-tty", "tty", default=None, help="Force / refuse a terminal for the command.")
-@click.option("--target", metavar="TARGET", help="Into a server of this target of `remotes:`, not a machine.")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[MACHINE] [-- SSH_OPTION...]")
+@click.option(
+    "--target",
+    metavar="TARGET",
+    shell_complete=completion.targets,
+    help="Into a server of this target of `remotes:`, not a machine.",
+)
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[MACHINE] [-- SSH_OPTION...]",
+    shell_complete=completion.first_word,
+)
 def ssh(app: App, words: tuple[str, ...], line: str | None, *, tty: bool | None, target: str | None) -> int | None:
     """Open a shell in a machine, or run a command there; a real OpenSSH session.
 
@@ -98,7 +110,7 @@ def _answer(app: App, completed: Completed) -> int:
 
 
 @command("ssh-config", query=True)
-@click.argument("names", nargs=-1, metavar="[MACHINE]...")
+@click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
 def ssh_config(app: App, names: tuple[str, ...]) -> None:
     """Print OpenSSH configuration for machines: `vmctl ssh-config >> ~/.ssh/config`, then `ssh web`."""
     from vmctl import reach
@@ -120,8 +132,13 @@ def ssh_config(app: App, names: tuple[str, ...]) -> None:
 
 
 @command("exec", context_settings=PASS_ON)
-@click.option("--target", metavar="TARGET", help="On servers of this target of `remotes:`, not on machines.")
-@click.argument("machine")
+@click.option(
+    "--target",
+    metavar="TARGET",
+    shell_complete=completion.targets,
+    help="On servers of this target of `remotes:`, not on machines.",
+)
+@click.argument("machine", shell_complete=completion.hosts)
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- PROGRAM [ARGUMENT]...")
 def exec_(app: App, machine: str, argv: tuple[str, ...], target: str | None) -> int:
     """Run a program in a machine, its arguments passed exactly; returns its status.

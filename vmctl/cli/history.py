@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.report import table
 
@@ -15,8 +16,10 @@ MANY = 3  # names that a cell still holds
 
 
 @command(query=True)
-@click.argument("hosts", nargs=-1, metavar="[HOST]...")
-@click.option("--target", metavar="TARGET", help="Only runs on this target of `remotes:`.")
+@click.argument("hosts", nargs=-1, metavar="[HOST]...", shell_complete=completion.hosts)
+@click.option(
+    "--target", metavar="TARGET", shell_complete=completion.targets, help="Only runs on this target of `remotes:`."
+)
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=20, metavar="N", help="How many (default: 20).")
 def history(app: App, hosts: tuple[str, ...], *, target: str | None, lines: int) -> None:
     """Show what provisioning ran where, when, from which git commit, and with what result; the last run comes last."""

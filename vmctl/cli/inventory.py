@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.errors import UsageError
 
@@ -33,7 +34,13 @@ EXECUTABLE = 0o755
 @click.option("--host", metavar="HOST", help="The variables of one host, as Ansible asks for them.")
 @click.option("--yaml", "as_yaml", is_flag=True, help="As a YAML inventory file.")
 @click.option("--ini", "as_ini", is_flag=True, help="As an INI inventory file.")
-@click.option("--target", default="", metavar="TARGET", help="Of a target of `remotes:`, not of the machines.")
+@click.option(
+    "--target",
+    default="",
+    metavar="TARGET",
+    shell_complete=completion.targets,
+    help="Of a target of `remotes:`, not of the machines.",
+)
 @click.option("--install", is_flag=True, help="Write an executable that `ansible-playbook -i` takes.")
 @click.option("--output", metavar="FILE", help="Where --install writes it.")
 def inventory(app: App, *, target: str, install: bool, output: str | None, **forms: bool | str | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.guest import only_machine
 from vmctl.errors import VmctlError, WrongState
@@ -17,7 +18,7 @@ POLL = 0.2  # seconds between looks at a console that is followed
 
 
 @command()
-@click.argument("name", required=False, metavar="[MACHINE]")
+@click.argument("name", required=False, metavar="[MACHINE]", shell_complete=completion.machines)
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what comes, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 def logs(app: App, name: str | None, *, follow: bool, lines: int | None) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.guest import only_machine
 from vmctl.cli.host_paths import FromDirectory
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("machine", required=False)
+@click.argument("machine", required=False, shell_complete=completion.machines)
 @click.option("--output", type=click.Path(path_type=Path), help="The file to write (default: PROJECT-MACHINE.box).")
 @click.option(
     "--include",

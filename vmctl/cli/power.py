@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.limits import PARALLEL, limits
 from vmctl.cli.report import machine_object
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from vmctl.spec import Occasion
     from vmctl.workspace import Workspace
 
-NAMES = click.argument("names", nargs=-1, metavar="[MACHINE]...")
+NAMES = click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
 
 
 def _run(

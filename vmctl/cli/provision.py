@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.errors import UsageError
 
@@ -17,16 +18,40 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("names", nargs=-1, metavar="[MACHINE]...")
-@click.option("--only", multiple=True, metavar="NAME", help="Run this provisioner (and other --only ones) only.")
-@click.option("--from", "start", default="", metavar="NAME", help="Begin with this provisioner.")
+@click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.hosts)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.provisioners,
+    help="Run this provisioner (and other --only ones) only.",
+)
+@click.option(
+    "--from",
+    "start",
+    default="",
+    metavar="NAME",
+    shell_complete=completion.provisioners,
+    help="Begin with this provisioner.",
+)
 @click.option("--changed", is_flag=True, help="Only what has not succeeded yet with the inputs it has now.")
 @click.option("--check", is_flag=True, help="Change nothing; tell what playbooks would change.")
 @click.option("--diff", is_flag=True, help="Show how files change.")
-@click.option("--target", metavar="TARGET", help="On servers of this target of `remotes:`, not on machines.")
+@click.option(
+    "--target",
+    metavar="TARGET",
+    shell_complete=completion.targets,
+    help="On servers of this target of `remotes:`, not on machines.",
+)
 @click.option("--limit", "limits", multiple=True, metavar="PATTERN", help="With --target: only these servers.")
 @click.option("-y", "--yes", is_flag=True, help="With --target: do not ask.")
-@click.option("--confirm", "named", metavar="TARGET", help="With --target: the answer that `confirm: name` wants.")
+@click.option(
+    "--confirm",
+    "named",
+    metavar="TARGET",
+    shell_complete=completion.targets,
+    help="With --target: the answer that `confirm: name` wants.",
+)
 def provision(
     app: App,
     names: tuple[str, ...],

@@ -38,6 +38,7 @@ SUMMARIES: dict[str, tuple[str, str, str]] = {
     "package": ("package", "package", "Make a box of a halted machine."),
     "validate": ("vmfile_commands", "validate", "Check the Vmfile."),
     "config": ("vmfile_commands", "config", "Show the effective configuration."),
+    "completion": ("completion", "completion", "Print the script by which a shell completes vmctl's words."),
     "schema": ("vmfile_commands", "schema", "Print the Vmfile's JSON Schema."),
 }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.report import machine_object, table
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from vmctl.lifecycle.rewind import Result
     from vmctl.powers import Snapshot
 
-NAME = click.argument("snapshot_name", metavar="NAME")
-MACHINES = click.argument("names", nargs=-1, metavar="[MACHINE]...")
+NAME = click.argument("snapshot_name", metavar="NAME", shell_complete=completion.snapshots)
+MACHINES = click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
 START = click.option("--start/--no-start", default=True, help="Go on from it until SSH answers (default) / do not.")
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 

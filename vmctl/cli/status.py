@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.report import machine_object, table
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @command(query=True)
-@click.argument("names", nargs=-1, metavar="[MACHINE]...")
+@click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
 @click.option("--check", is_flag=True, help="Exit with 3 unless every machine is running and ready.")
 def status(app: App, names: tuple[str, ...], *, check: bool) -> int:
     """Show this project's machines, as the hypervisor sees them now."""
@@ -51,7 +52,7 @@ def _arrow(forward: Forward) -> str:
 
 
 @command(query=True)
-@click.argument("names", nargs=-1, metavar="[MACHINE]...")
+@click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
 @click.option("--guest", type=int, metavar="PORT", help="Print only the host port that leads to this guest port.")
 def port(app: App, names: tuple[str, ...], guest: int | None) -> int:
     """Show forwarded ports: what listens on the host, and where it leads."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.guest import AT_ONCE, only_machine
 from vmctl.cli.host_paths import FromDirectory
@@ -26,7 +27,7 @@ SSH_FAILED = 255
 @command()
 @click.argument("source", type=FromDirectory())
 @click.argument("target", default=".", metavar="[TARGET]")
-@click.argument("machine", required=False)
+@click.argument("machine", required=False, shell_complete=completion.machines)
 def upload(app: App, source: Path, target: str, machine: str | None) -> None:
     """Copy a file or directory into a machine; TARGET is relative to the login user's home, which is the default."""
     from vmctl import process, reach
@@ -45,7 +46,7 @@ def upload(app: App, source: Path, target: str, machine: str | None) -> None:
 
 
 @command()
-@click.argument("names", nargs=-1, metavar="[MACHINE]...")
+@click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
 @click.option("--watch", is_flag=True, help="Go on: send changes as they happen, until Ctrl-C.")
 def sync(app: App, names: tuple[str, ...], *, watch: bool) -> None:
     """Send the folders that are copied by rsync again, and mount live ones that are not mounted; -v lists files.

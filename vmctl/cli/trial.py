@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 
 if TYPE_CHECKING:
@@ -16,8 +17,15 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("names", nargs=-1, metavar="[MACHINE]...")
-@click.option("--box", "boxes", multiple=True, metavar="BOX", help="Test with this box; may be repeated.")
+@click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
+@click.option(
+    "--box",
+    "boxes",
+    multiple=True,
+    metavar="BOX",
+    shell_complete=completion.known_boxes,
+    help="Test with this box; may be repeated.",
+)
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the result as JUnit XML.")
 @click.option("--keep", is_flag=True, help="Keep the machines of a test that failed, to look at.")
 def test(app: App, names: tuple[str, ...], *, boxes: tuple[str, ...], junit: Path | None, keep: bool) -> None:

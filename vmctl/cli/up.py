@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.limits import PARALLEL
 from vmctl.cli.report import machine_object
@@ -18,10 +19,18 @@ MANY = 8  # machines that a line still names
 
 
 @command()
-@click.argument("names", nargs=-1, metavar="[MACHINE]...")
-@click.option("--provider", metavar="NAME", help="Create machines under this provider.")
+@click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
+@click.option(
+    "--provider", metavar="NAME", shell_complete=completion.providers, help="Create machines under this provider."
+)
 @click.option("--provision/--no-provision", default=None, help="Run all provisioners again / none at all.")
-@click.option("--only", multiple=True, metavar="NAME", help="Run this provisioner (and other --only ones) only.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.provisioners,
+    help="Run this provisioner (and other --only ones) only.",
+)
 @click.option("--destroy-on-error", is_flag=True, help="Remove a new machine that fails to come up.")
 @PARALLEL
 @click.option("--fail-fast", is_flag=True, help="Begin nothing new once a machine has failed.")
@@ -90,8 +99,8 @@ def _summary(result: Result) -> str:
 
 
 @command(query=True)
-@click.argument("names", nargs=-1, metavar="[MACHINE]...")
-@click.option("--provider", metavar="NAME", help="As for `up`.")
+@click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
+@click.option("--provider", metavar="NAME", shell_complete=completion.providers, help="As for `up`.")
 def plan(app: App, names: tuple[str, ...], provider: str | None) -> None:
     """Show what `up` would do, machine by machine; changes nothing."""
     from vmctl.lifecycle.plan import plan as make_plan

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.layout import PROJECT_DIRECTORY, VMFILE, ProjectLayout
 
 
 @command()
-@click.argument("box", required=False)
+@click.argument("box", required=False, shell_complete=completion.known_boxes)
 @click.option("--force", is_flag=True, help="Replace an existing Vmfile.")
 def init(app: App, box: str | None, *, force: bool) -> None:
     """Write a Vmfile in this directory, and the JSON Schema that its first line names for editors."""
