@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.host import private_dev
+from tests.host import boots, private_dev
 from tests.host.commands import must
 from tests.host.ordinary_user import GROUP, add_user, as_user
 from tests.host.reachable import expose
@@ -61,6 +61,7 @@ def _furnish(root: Path) -> None:
     must("mount", "-t", "sysfs", "sysfs", "/sys")  # the network devices of this namespace
     _private_directories(root)
     _private_files(root)
+    boots.install(root)
     add_user(root)
     expose((REPOSITORY, Path(sys.base_prefix)), root / "reachable")
     for argv in _network():
