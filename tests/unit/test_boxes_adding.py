@@ -25,6 +25,7 @@ from tests.unit.faulty_server import FaultyServer, faulty_server
 from vmctl import boxes, interrupt
 from vmctl.boxes import adding, verifying
 from vmctl.boxes.adding import add
+from vmctl.boxes.archive import BadArchive
 from vmctl.boxes.box import Box
 from vmctl.boxes.checksum import Checksum, ChecksumMismatch
 from vmctl.boxes.download import DownloadFailed, Patience
@@ -145,6 +146,20 @@ def test_name_version_and_the_rest_are_the_users(home: HomeLayout, image: Path) 
 def test_senseless_requests(home: HomeLayout, request_: Request, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         add(request_, home)
+
+
+def test_a_box_of_1500_directories_is_refused_and_stops_no_other(home: HomeLayout, image: Path, tmp_path: Path) -> None:
+    deep = write(tmp_path / "deep.box", tarred({"a/" * 1500 + "box.img": b"x"}))
+    with pytest.raises(BadArchive, match=r"deep[.]box can not be unpacked") as caught:
+        add(Request(address=str(deep)), home)
+    assert "more than 32 directories deep" in caught.value.details
+    assert unchanged(home)
+    left = f"{home.boxes}/.new-left"  # as an older vmctl left it
+    for _ in range(1500):
+        os.mkdir(left)  # noqa: PTH102  pathlib recurses
+        left += "/a"
+    box, _ = add(Request(address=str(image)), home)
+    assert [path.name for path in home.boxes.iterdir()] == [box.name]
 
 
 def test_bad_files_leave_the_store_unchanged(home: HomeLayout, image: Path) -> None:

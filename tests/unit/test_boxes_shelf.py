@@ -113,6 +113,20 @@ def test_drafts_of_others_that_live_are_left_alone(shelf: Shelf) -> None:
         assert other.exists()
 
 
+def test_remains_that_can_not_be_removed_are_told_of_and_stop_nobody(shelf: Shelf) -> None:
+    told: list[str] = []
+    shelf = Shelf(shelf.home, lambda event: told.append(getattr(event, "text", "")))
+    (shelf.home.boxes / ".new-left").mkdir(parents=True)
+
+    def refuse(path: Path) -> None:
+        if path.name == ".new-left":
+            raise PermissionError(13, "not yours", str(path))
+
+    with shelf.draft(refuse) as draft:
+        assert draft.is_dir()
+    assert ["not yours" in text and ".new-left" in text for text in told] == [True]
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema": 1, "name": "debian"}', '{"schema": 99}'])
 def test_a_damaged_box_is_an_error_that_names_its_directory(shelf: Shelf, content: str) -> None:
     box = put(shelf, info())

@@ -1,3 +1,5 @@
+import os
+import resource
 import stat
 from pathlib import Path
 
@@ -53,3 +55,42 @@ def test_remove_tree_does_not_follow_links(tmp_path: Path) -> None:
     files.remove_tree(doomed)
     assert not doomed.exists()
     assert (tmp_path / "keep" / "file").exists()
+
+
+def deepen(root: Path, depth: int) -> None:
+    """A path that is longer than any that the kernel takes, with a file at each level."""
+    root.mkdir()
+    here = os.open(root, os.O_RDONLY)
+    for _ in range(depth):
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+        os.mkdir("directory", dir_fd=here)
+        inner = os.open("directory", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+
+
+def test_remove_tree_takes_any_depth_with_few_descriptors(tmp_path: Path) -> None:
+    deepen(tmp_path / "deep", 5000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        files.remove_tree(tmp_path / "deep")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_remove_tree_removes_wide_and_odd_trees_and_leaves_files_and_links_alone(tmp_path: Path) -> None:
+    for number in range(50):
+        (tmp_path / "wide" / f"{number}" / "same" / "same").mkdir(parents=True)
+        (tmp_path / "wide" / f"{number}" / "same" / "f\udce9\n").write_text("x")
+    (tmp_path / "wide" / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "wide" / "pipe")
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "wide")
+    for name in ("file", "link"):
+        files.remove_tree(tmp_path / name)
+    assert (tmp_path / "wide" / "7" / "same").is_dir()
+    files.remove_tree(tmp_path / "wide")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]

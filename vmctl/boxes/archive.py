@@ -31,6 +31,8 @@ class Limits:
     size: int = 1024 * GIB
     """Bytes, holes included, over all members."""
     members: int = 1000
+    depth: int = 32
+    """Directories of a member's name; boxes have hardly any."""
 
 
 class BadArchive(VmctlError):
@@ -197,9 +199,12 @@ class Intake:
             raise Refused(f"member {name!r}: the name is absolute")
         if not name or "\0" in name or "\\" in name:
             raise Refused(f"member {name!r}: that is no name for a file")
-        if ".." in PurePosixPath(name).parts:
+        path = PurePosixPath(name)
+        if ".." in path.parts:
             raise Refused(f"member {name!r}: the name leads out of the archive")
-        return PurePosixPath(name)
+        if len(path.parts) > self.limits.depth:
+            raise Refused(f"member {name[:40]!r}…: it lies more than {self.limits.depth} directories deep")
+        return path
 
     def _make(self, path: PurePosixPath) -> None:
         """Make a directory and its parents; a file in their place is refused."""

@@ -19,8 +19,8 @@ from msgspec import Struct, structs
 from vmctl.boxes import names
 from vmctl.boxes.box import OWN_KEY, Box, BoxInfo
 from vmctl.boxes.versions import Constraint
-from vmctl.errors import UsageError, WrongState
-from vmctl.events import Report, ignore
+from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout
 from vmctl.store import files, locks
 
@@ -97,15 +97,21 @@ class Shelf(Struct, frozen=True):
         try:
             yield path
         finally:
-            with suppress(FileNotFoundError):
-                discard(path)
+            self._discard(path, discard)
             os.close(handle)
 
     def _clean(self, discard: Discard) -> None:
         """Remove the drafts of processes that are gone."""
         for path in self.home.boxes.glob(f"{DRAFT}*"):
             with suppress(OSError), _held(path):
-                discard(path)
+                self._discard(path, discard)
+
+    def _discard(self, path: Path, discard: Discard) -> None:
+        """Remove a draft. What can not be removed is in nobody's way: it is told of, and the next vmctl tries again."""
+        try:
+            discard(path)
+        except (OSError, VmctlError) as error:
+            self.report(Warned(text=f"the remains {path} can not be removed: {error}", hint=f"ls -la '{path}'"))
 
     def publish(self, directory: Path, info: BoxInfo) -> Box:
         """Turn a draft's ``directory``, which holds the images under their names, into a box.
