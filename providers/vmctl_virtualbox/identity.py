@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
+from vmctl import json_text
 from vmctl.driver import Tag
 from vmctl_virtualbox import answers
 from vmctl_virtualbox.vboxmanage import VBoxManage
@@ -74,7 +75,7 @@ def parse(extradata: Mapping[str, str]) -> dict[str, Mark]:
 
 def _mark(text: str) -> Mark | None:
     try:
-        value: Any = json.loads(text)
+        value: Any = json_text.loads(text)
         return Mark(
             name=str(value["name"]),
             tag=Tag(**{key: str(value["tag"][key]) for key in ("project", "machine", "version", "root")}),

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from vmctl.boxes import catalogue
 from vmctl.boxes.catalogue import BadCatalogue, Offer, Wanted
+from vmctl.boxes.checksum import DIGITS, Checksum
 from vmctl.errors import UsageError
+from vmctl.events import Event, Warned
 
 WHERE = "https://example.org/boxes/catalogue.json"
 SHA = "ab" * 32
@@ -76,7 +78,7 @@ def test_a_catalogue_that_tells_no_architecture_has_one_for_all() -> None:
 
 
 def test_checksums_of_every_kind() -> None:
-    for kind, digits in catalogue.ALGORITHMS.items():
+    for kind, digits in DIGITS.items():
         data = document(("1.0", [provider(checksum_type=kind.upper(), checksum="A" * digits)]))
         checksum = chosen(data).checksum
         assert checksum is not None
@@ -84,7 +86,7 @@ def test_checksums_of_every_kind() -> None:
     assert chosen(document(("1.0", [provider(checksum_type="", checksum="")]))).checksum is None
 
 
-@pytest.mark.parametrize(("place", "url"), [("/srv/c.json", "/srv/a.box"), ("file:///srv/c.json", "file:///srv/a.box")])
+@pytest.mark.parametrize(("place", "url"), [("/srv/c.json", "/srv/a.box"), ("file:///srv/c.json", "/srv/a.box")])
 def test_boxes_beside_the_catalogue(place: str, url: str) -> None:
     assert catalogue.read(document(("1", [provider()])), where=place)[0].url == url
 
@@ -97,12 +99,11 @@ def test_boxes_beside_the_catalogue(place: str, url: str) -> None:
         (b"[]", "the document in it is no JSON object"),
         (b"{}", "'name' must be a text, not None"),
         (b'{"name": "a"}', "'versions' must be a list, not None"),
-        (b'{"name": "a", "versions": [1]}', "a version in it is no JSON object"),
-        (document(("one", [])), "versions: 'one' is no version"),
-        (document(("1.0", [provider(url="")])), "'url' must be a text, not ''"),
-        (document(("1.0", [provider(checksum_type="sha256", checksum="ab")])), "'ab' is no checksum of the kind 'sha2"),
-        (document(("1.0", [provider(checksum_type="crc", checksum="ab")])), "no checksum of the kind 'crc'"),
-        (document(("1.0", [provider(checksum=SHA)])), "no checksum of the kind None"),
+        (b'{"name": "a", "versions": [1]}', "a version in it is no JSON object but '1'"),
+        (document(("one", [])), "invalid version 'one'"),
+        (document(("1." + "9" * 5000, [])), "invalid version '1.999"),
+        (b'{"name": "a", "versions": ' + b"9" * 5000 + b"}", "a number of 5000 digits"),
+        (b'{"name": "a", "x": ' + b"[" * 200 + b"]" * 200 + b"}", "nested deeper than 100 levels"),
     ],
 )
 def test_bad_catalogues(data: bytes, words: str) -> None:
@@ -110,6 +111,73 @@ def test_bad_catalogues(data: bytes, words: str) -> None:
         catalogue.read(data, where=WHERE)
     assert words in caught.value.details
     assert WHERE in caught.value.brief
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("sha256", f"{SHA}  package.box"),
+        ("sha256", f"{SHA} *package.box\n"),
+        ("sha256", f"  {SHA.upper()}\t \r\n"),
+        ("SHA-256", SHA),
+        ("sha_256", SHA),
+        ("SHA2-256", SHA),
+        ("sha256sum", SHA),
+        ("sha256", f"sha256:{SHA}"),
+        ("sha256", f"SHA256 (package (1).box) = {SHA}"),
+        ("", f"SHA256(package.box)= {SHA}"),
+        (None, SHA),
+    ],
+)
+def test_a_checksum_as_publishers_write_it(kind: str | None, text: str) -> None:
+    offer = chosen(document(("1.0", [provider(checksum_type=kind, checksum=text)])))
+    assert offer.checksum == Checksum("sha256", SHA)
+
+
+def test_no_checksum_is_said_in_many_ways() -> None:
+    for kind, value in ((None, None), ("sha256", ""), ("none", None), ("md5", "  "), ("", "")):
+        assert chosen(document(("1.0", [provider(checksum_type=kind, checksum=value)]))).checksum is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (provider(checksum_type="sha256", checksum="ab"), "invalid checksum 'ab' of the kind 'sha256'"),
+        (provider(checksum_type="crc", checksum="ab"), "invalid checksum 'ab' of the kind 'crc'"),
+        (provider(checksum_type="sha512", checksum=f"sha256:{SHA}"), "of the kind 'sha512'"),
+        (provider(checksum_type="sha256", checksum=5), "invalid checksum '5'"),
+        (provider(checksum="ab" * 16), "invalid checksum"),
+        (provider(url=""), "'url' must be a text, not ''"),
+        (provider(url="file:///etc/passwd"), "leads to 'file:///etc/passwd'"),
+        (provider(url="FILE:/etc/passwd"), "leads to 'FILE:/etc/passwd'"),
+        (provider(url="ftp://example.org/a.box"), "may only lead to http and https URLs"),
+        (provider(url="data:text/plain,x"), "may only lead to http and https URLs"),
+        (provider(url="http://[::1/a.box"), "is no URL"),
+    ],
+)
+def test_a_bad_entry_costs_only_itself_and_is_told(bad: dict[str, Any], words: str) -> None:
+    events: list[Event] = []
+    data = document(("2.0", [bad]), ("1.0", [provider(checksum_type="sha256", checksum=SHA)]))
+    offers = catalogue.read(data, where=WHERE, report=events.append)
+    assert catalogue.choose(offers, Wanted(constraint="1.0"), where=WHERE, report=events.append).version == "1.0"
+    assert events == []
+    assert catalogue.choose(offers, Wanted(), where=WHERE, report=events.append).version == "1.0"
+    (event,) = events
+    assert isinstance(event, Warned)
+    assert "left out 2.0 (libvirt, unknown)" in event.text
+    assert words in event.text
+    with pytest.raises(UsageError) as caught:
+        catalogue.choose(offers, Wanted(constraint="2.0"), where=WHERE)
+    assert words in caught.value.details
+
+
+@pytest.mark.parametrize("bad", [{"version": "x"}, {"version": 2.0}, {"version": "2.0"}, 7, {"providers": []}])
+def test_a_bad_version_costs_only_itself_and_is_told(bad: Any) -> None:
+    events: list[Event] = []
+    data = json.dumps({"name": "a/b", "versions": [bad, {"version": "1.0", "providers": [provider(), 5]}]}).encode()
+    offers = catalogue.read(data, where=WHERE, report=events.append)
+    assert catalogue.choose(offers, Wanted(), where=WHERE).version == "1.0"
+    assert [type(event) for event in events] == [Warned]
 
 
 def test_nothing_fits_says_what_there_is() -> None:

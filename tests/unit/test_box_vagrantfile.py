@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -105,6 +106,48 @@ def test_comment_blocks_and_the_end_mark() -> None:
 )
 def test_literals(text: str, expected: tuple[bool, Any]) -> None:
     assert vagrantfile.literal(text) == expected
+
+
+BIG = 400_000
+HOSTILE = {
+    "no password": "x = y" + "a" * BIG,
+    "blanks behind a provider": "c.vm.provider :x" + " " * BIG + "z do |v|",
+    "blanks behind configure": "Vagrant.configure" + " " * BIG + "z do |v|",
+    "quotes that do not end": 'c.vm.synced_folder ".", ' + "'\\" * (BIG // 2),
+    "many ends of a call": "Vagrant.configure(" + ") " * (BIG // 2) + "x do",
+    "do after do": "do |" * (BIG // 4),
+    "dots": "c" + ".x" * (BIG // 2) + " ",
+    "blocks in blocks": 'Vagrant.configure("2") do |c|\n' * (BIG // 30) + "y.z = 1\n" * (BIG // 8),
+    "conditions": "if x\n" * (BIG // 5) + "y.z = 1\n" * (BIG // 8),
+    "comment": "'" * BIG + "#",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_reading_takes_time_in_proportion(text: str) -> None:
+    body = 'Vagrant.configure("2") do |c|\n' + text
+    began = time.process_time()
+    vagrantfile.read([body])
+    assert time.process_time() - began < 4
+
+
+def test_a_number_that_nothing_could_mean_is_not_read() -> None:
+    digits = "9" * 5000
+    lines = ('Vagrant.configure("2") do |c|', f"c.ssh.port = {digits}", f'c.ssh.guest_port = "{digits}"', "end")
+    read = vagrantfile.read(["\n".join(lines)])
+    assert read.unread == (f"c.ssh.port = {digits}",)
+    assert read.number("ssh.guest_port") is None
+
+
+def test_blocks_are_looked_into_to_a_depth() -> None:
+    deep = 'Vagrant.configure("2") do |c|\n' * 60
+    read = vagrantfile.read([deep + "c.ssh.port = 1\n" + "end\n" * 11 + "c.ssh.port = 2\n"])
+    assert read.values == {"ssh.port": 2}
+
+
+def test_passwords_are_not_among_what_was_not_read() -> None:
+    read = vagrantfile.read(['x.PassWord_file = "secret"'])
+    assert read.unread == ("x.PassWord_file …",)
 
 
 @given(st.text(alphabet=st.sampled_from("do end|c.ssh=\"'#\n if:{}x1, "), max_size=200))

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.box_images import CLUSTER, MIB, qcow2, raw, write
@@ -81,6 +81,7 @@ def test_everything_else_is_refused_and_told_apart(tmp_path: Path, data: bytes, 
     assert caught.value.hint
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 6 * CLUSTER), st.binary(min_size=1, max_size=16))
 def test_no_content_makes_it_crash(
     tmp_path_factory: pytest.TempPathFactory, head: bytes, place: int, noise: bytes

@@ -16,7 +16,18 @@ REPOSITORY = Path(__file__).parents[2]
 ROOTS = (REPOSITORY, REPOSITORY / "providers", REPOSITORY / "boxes", REPOSITORY / "playbooks")
 PROVIDERS = ("vmctl_libvirt", "vmctl_virtualbox")
 HYPERVISOR_LIBRARIES = ("libvirt", "libvirt_qemu", *PROVIDERS)
-FOR_PROVIDERS = {"driver", "powers", "spec", "errors", "process", "templates", "wait", "interrupt", "flock"}
+FOR_PROVIDERS = {
+    "driver",
+    "powers",
+    "spec",
+    "errors",
+    "process",
+    "templates",
+    "wait",
+    "interrupt",
+    "flock",
+    "json_text",
+}
 """Modules of vmctl that a provider may use."""
 
 LAYERS = (
@@ -36,6 +47,7 @@ LAYERS = (
         "templates",
         "terminal",
         "flock",
+        "json_text",
     },
     {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},
     {"lifecycle", "workspace", "machines", "lost", "census", "reach", "remotes", "trial"},

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import unquote, urlsplit
 
 from vmctl.boxes import archive, compression, contents, foreign, image, names, space, sparse
+from vmctl.boxes.address import is_local, local_path
 from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxInfo, FurtherDisk
 from vmctl.boxes.checksum import Hashing
 from vmctl.boxes.contents import Said
@@ -70,8 +70,8 @@ def _told(source: str, home: HomeLayout) -> Iterator[None]:
 
 def plain_source(address: str) -> str:
     """How the address is remembered: file:// as a path, URLs without a password."""
-    if address.startswith("file://"):
-        return unquote(urlsplit(address).path)
+    if is_local(address):
+        return str(local_path(address))
     return without_password(address) if "://" in address else address
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin
 
-from vmctl.boxes import names
+from vmctl import json_text
+from vmctl.boxes import address, names
 from vmctl.boxes.checksum import Checksum
 from vmctl.boxes.versions import Constraint, Version
 from vmctl.errors import UsageError, VmctlError
+from vmctl.events import Report, Warned, ignore
 
-ALGORITHMS = {"md5": 32, "sha1": 40, "sha256": 64, "sha384": 96, "sha512": 128}
-"""Hex digits of each kind of checksum that a catalogue may give."""
 PREFERRED = ("libvirt", "virtualbox")
 """Whose boxes vmctl takes, best first: any disk image can be converted, but libvirt's is used as it is."""
 UNKNOWN = "unknown"
+FAULTS_SHOWN = 5
 
 
 class BadCatalogue(VmctlError):
@@ -44,6 +43,12 @@ class Offer:
     says_arch: bool = False
     """Whether the catalogue is one that tells architectures at all."""
     checksum: Checksum | None = None
+    fault: str = ""
+    """Why it cannot be had; "" = it can."""
+
+
+class _Unusable(Exception):
+    """A version or provider makes no sense; the others may."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,29 +67,45 @@ def is_catalogue(data: bytes) -> bool:
     return data.lstrip()[:1] == b"{" and b'"versions"' in data
 
 
-def read(data: bytes, *, where: str) -> list[Offer]:
+def read(data: bytes, *, where: str, report: Report = ignore) -> list[Offer]:
     """All that a catalogue offers, newest first.
 
     Args:
         data: the JSON document.
         where: its URL or path, for errors and for relative addresses in it.
+        report: told of what in it makes no sense and is left out.
 
     Raises:
-        BadCatalogue: it is damaged.
+        BadCatalogue: it is damaged as a whole.
     """
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = json_text.loads(data)
+    except ValueError as error:
         raise BadCatalogue(where, f"it is not valid JSON: {error}") from error
     top = _object(document, where, "the document")
     name = _text(top, "name", where)
-    versions = _list(top, "versions", where)
-    found = [offer for entry in versions for offer in _version(name, _object(entry, where, "a version"), where)]
+    found: list[Offer] = []
+    faults: list[str] = []
+    for entry in _list(top, "versions", where):
+        try:
+            found += _version(name, entry, where)
+        except _Unusable as error:
+            faults.append(str(error))
+    if faults and not found:
+        raise BadCatalogue(where, "\n".join(faults[:FAULTS_SHOWN]))
+    for fault in faults[:FAULTS_SHOWN]:
+        report(Warned(text=f"{where}: {fault}; left out"))
     return sorted(found, key=lambda offer: Version(offer.version), reverse=True)
 
 
-def choose(offers: Sequence[Offer], wanted: Wanted, *, where: str) -> Offer:
-    """The newest offer that satisfies everything.
+def choose(offers: Sequence[Offer], wanted: Wanted, *, where: str, report: Report = ignore) -> Offer:
+    """The newest offer that satisfies everything and can be had.
+
+    Args:
+        offers: what the catalogue offers, newest first.
+        wanted: what it must satisfy.
+        where: the catalogue, for messages.
+        report: told of one that would have been chosen, but makes no sense.
 
     Raises:
         UsageError: there is none; the message says what there is.
@@ -95,8 +116,11 @@ def choose(offers: Sequence[Offer], wanted: Wanted, *, where: str) -> Offer:
     for version in dict.fromkeys(offer.version for offer in fitting):
         for provider in providers:
             same = [offer for offer in fitting if (offer.version, offer.provider) == (version, provider)]
-            if found := _of_arch(same, wanted):
+            found = _of_arch(same, wanted)
+            if found and not found.fault:
                 return found
+            if found:
+                report(Warned(text=f"{where}: left out {_summary(found)}"))
     raise UsageError(
         f"{where} offers no box for {_described(wanted, providers)}",
         details="it offers " + ("; ".join(dict.fromkeys(_summary(offer) for offer in offers)) or "nothing"),
@@ -121,39 +145,61 @@ def _described(wanted: Wanted, providers: Sequence[str]) -> str:
 
 
 def _summary(offer: Offer) -> str:
-    return f"{offer.version} ({offer.provider}, {offer.arch or UNKNOWN})"
+    summary = f"{offer.version} ({offer.provider}, {offer.arch or UNKNOWN})"
+    return f"{summary}: unusable, {offer.fault}" if offer.fault else summary
 
 
-def _version(name: str, entry: Mapping[str, Any], where: str) -> Iterator[Offer]:
-    version = _text(entry, "version", where)
+def _version(name: str, entry: Any, where: str) -> list[Offer]:
+    if not isinstance(entry, dict):
+        raise _Unusable(f"a version in it is no JSON object but {str(entry)[:40]!r}")
+    version = entry.get("version")
     try:
-        Version(version)
-    except UsageError as error:
-        raise BadCatalogue(where, f"versions: {error.brief}") from error
-    for one in _list(entry, "providers", where):
-        provider = _object(one, where, f"a provider of version {version}")
-        arch = provider.get("architecture")
-        yield Offer(
-            name=name,
-            version=version,
-            provider=_text(provider, "name", where),
-            url=urljoin(where, _text(provider, "url", where)),
-            arch=names.architecture(str(arch)) if arch and arch != UNKNOWN else None,
-            default=provider.get("default_architecture") is True,
-            says_arch="architecture" in provider,
-            checksum=_checksum(provider, where),
-        )
+        Version(version.strip() if isinstance(version, str) else "")
+    except UsageError:
+        raise _Unusable(f"invalid version {str(version)[:40]!r}") from None
+    providers = entry.get("providers")
+    if not isinstance(providers, list):
+        raise _Unusable(f"version {version}: 'providers' must be a list, not {str(providers)[:40]!r}")
+    return [_provider(name, str(version).strip(), one, where) for one in providers]
 
 
-def _checksum(provider: Mapping[str, Any], where: str) -> Checksum | None:
+def _provider(name: str, version: str, entry: Any, where: str) -> Offer:
+    provider: Mapping[str, Any] = entry if isinstance(entry, dict) else {}
+    arch = provider.get("architecture")
+    url, checksum, fault = "", None, ""
+    try:
+        url = address.beside(where, _entry_text(provider, "url"))
+        checksum = _checksum(provider)
+    except (_Unusable, UsageError) as error:
+        fault = str(getattr(error, "brief", error))
+    said = provider.get("name")
+    return Offer(
+        name=name,
+        version=version,
+        provider=said.strip() if isinstance(said, str) else "",
+        url=url,
+        arch=names.architecture(str(arch)) if arch and arch != UNKNOWN else None,
+        default=provider.get("default_architecture") is True,
+        says_arch="architecture" in provider,
+        checksum=checksum,
+        fault=fault,
+    )
+
+
+def _checksum(provider: Mapping[str, Any]) -> Checksum | None:
     kind, value = provider.get("checksum_type"), provider.get("checksum")
-    if not kind and not value:
+    if not value:
         return None
-    algorithm = str(kind or "").lower().replace("-", "")
-    digits = str(value or "").strip().lower()
-    if len(digits) != ALGORITHMS.get(algorithm, -1) or set(digits) - set("0123456789abcdef"):
-        raise BadCatalogue(where, f"{value!r} is no checksum of the kind {kind!r}")
-    return Checksum(algorithm, digits)
+    if not isinstance(value, str) or not isinstance(kind, str | None):
+        raise _Unusable(f"invalid checksum {str(value)[:40]!r} of the kind {str(kind)[:40]!r}")
+    return Checksum.parse(value, kind=kind or "") if value.strip() else None
+
+
+def _entry_text(entry: Mapping[str, Any], key: str) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise _Unusable(f"{key!r} must be a text, not {str(value)[:40]!r}")
+    return value.strip()
 
 
 def _object(value: Any, where: str, what: str) -> Mapping[str, Any]:

@@ -13,6 +13,11 @@ from vmctl.errors import UsageError, VmctlError
 LENGTHS = {64: "sha256", 96: "sha384", 128: "sha512"}
 WEAK = {"md5": 32, "sha1": 40}
 """Broken ones and their hex digits: taken where their name is written, for there are catalogues with no better."""
+DIGITS = WEAK | {name: length for length, name in LENGTHS.items()}
+LONGEST = 4096
+TAGGED = re.compile(r"(?P<kind>[A-Za-z][\w-]*) ?\((?P<name>.+)\) ?= ?(?P<digest>[0-9a-fA-F]+)")
+PLAIN = re.compile(r"\\?(?:(?P<kind>[A-Za-z][\w-]*)\s*+[:=]\s*+)?(?P<digest>[0-9a-fA-F]++)(?:\s++\*?(?P<name>.*))?")
+"""What sha256sum prints, with --tag and without; the latter also with the algorithm before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +28,50 @@ class Checksum:
     value: str
 
     @classmethod
-    def parse(cls, text: str) -> Checksum:
-        """Read "sha256:HEX" or bare hex, whose length tells the algorithm.
+    def parse(cls, text: str, kind: str = "") -> Checksum:
+        """Read a checksum as people write it.
+
+        That is "HEX", whose length tells the algorithm, "sha256:HEX", or a line of sha256sum: "HEX  FILE" or
+        "SHA256 (FILE) = HEX".
+
+        Args:
+            text: the checksum.
+            kind: the algorithm, where it is told apart from it; "" = ``text`` says it.
 
         Raises:
-            UsageError: it is neither.
+            UsageError: it is none of these, or contradicts itself.
         """
-        prefix, colon, rest = text.strip().partition(":")
-        value = (rest if colon else prefix).strip().lower()
-        algorithm = LENGTHS.get(len(value)) if re.fullmatch(r"[0-9a-f]+", value) else None
-        if colon and len(value) == WEAK.get(prefix.strip().lower()):
-            algorithm = prefix.strip().lower()
-        if algorithm is None or (colon and prefix.strip().lower() != algorithm):
+        found = line(text, kind)
+        if found is None:
             raise UsageError(
-                f"{text!r} is no checksum",
+                f"invalid checksum {text[:LONGEST]!r}" + (f" of the kind {kind!r}" if kind else ""),
                 details="SHA-256, SHA-384 and SHA-512 are known, in hex: 64, 96 or 128 digits; md5:HEX, sha1:HEX.",
                 hint="vmctl box add URL --checksum sha256:HEX",
             )
-        return cls(algorithm, value)
+        return found[1]
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.value}"
+
+
+def line(text: str, kind: str = "") -> tuple[str, Checksum] | None:
+    """The file's name ("" = not told) and the checksum that a line tells; None if it tells none."""
+    text = text.strip()
+    found = (TAGGED.fullmatch(text) or PLAIN.fullmatch(text)) if len(text) <= LONGEST else None
+    if found is None:
+        return None
+    digest = found["digest"].lower()
+    told = {_algorithm(one) for one in (kind, found["kind"] or "") if one} or {LENGTHS.get(len(digest), "")}
+    algorithm = told.pop()
+    if told or DIGITS.get(algorithm) != len(digest):
+        return None
+    return (found["name"] or "").strip(), Checksum(algorithm, digest)
+
+
+def _algorithm(kind: str) -> str:
+    """The name of an algorithm that is spelled "SHA-256", "sha_256", "SHA2-256" or "sha256sum"."""
+    word = re.sub(r"[^a-z0-9]", "", kind.lower()).removesuffix("sum")
+    return re.sub(r"^sha2(?=\d{3}$)", "sha", word)
 
 
 class ChecksumMismatch(VmctlError):

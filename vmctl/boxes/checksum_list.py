@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Mapping
 
-from vmctl.boxes.checksum import LENGTHS, Checksum
+from vmctl.boxes import checksum
+from vmctl.boxes.checksum import LENGTHS, WEAK, Checksum
 from vmctl.errors import VmctlError
-
-GNU = re.compile(r"(?P<digest>[0-9a-fA-F]{64,128})(?:\s+[ *]?(?P<name>\S.*))?")
-BSD = re.compile(r"(?P<algorithm>SHA(?:256|384|512)) ?\((?P<name>[^()]+)\) ?= ?(?P<digest>[0-9a-fA-F]{64,128})")
 
 
 def find(text: str, file: str, *, where: str) -> Checksum:
@@ -27,8 +24,9 @@ def find(text: str, file: str, *, where: str) -> Checksum:
     Raises:
         VmctlError: the file is not in it, or with two different checksums.
     """
-    entries = [entry for line in text.splitlines() if (entry := _entry(line.strip()))]
-    found = {checksum for name, checksum in entries if posixpath.basename(name) == file}
+    told = (entry for line in text.splitlines() if (entry := checksum.line(line)))
+    entries = [(name, one) for name, one in told if one.algorithm not in WEAK]
+    found = {one for name, one in entries if posixpath.basename(name) == file}
     if not found and len(entries) == 1 and posixpath.basename(where).startswith(f"{file}."):
         found = {entries[0][1]}
     if not found:
@@ -38,14 +36,6 @@ def find(text: str, file: str, *, where: str) -> Checksum:
             hint="vmctl box add URL --checksum sha256:HEX",
         )
     return _strongest(found, file, where)
-
-
-def _entry(line: str) -> tuple[str, Checksum] | None:
-    match = BSD.fullmatch(line) or GNU.fullmatch(line)
-    algorithm = LENGTHS.get(len(match["digest"])) if match else None
-    if match is None or algorithm is None:
-        return None
-    return match["name"] or "", Checksum(algorithm, match["digest"].lower())
 
 
 def _strongest(found: set[Checksum], file: str, where: str) -> Checksum:

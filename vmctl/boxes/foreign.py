@@ -6,12 +6,11 @@ is refused before qemu-img opens it for reading.
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from pathlib import Path
 
-from vmctl import process
+from vmctl import json_text, process
 from vmctl.boxes.image import NotAnImage
 from vmctl.errors import VmctlError
 
@@ -65,7 +64,7 @@ def to_qcow2(source: Path, target: Path, *, name: str) -> None:
         done = process.run(
             [qemu_img, "info", "--output=json", "-f", kind, source.absolute()], deadline=INFO_DEADLINE
         )  # fmt: skip
-        if any("backing" in key for key in json.loads(done.stdout)):
+        if any("backing" in key for key in json_text.loads(done.stdout)):
             raise NotAnImage(name, "It is an overlay: it refers to a parent image.")
         if process.run([qemu_img, "check", "-q", "-f", kind, source.absolute()], check=False).status == CORRUPT:
             raise NotAnImage(name, f"It is a damaged or truncated {kind.upper()} image.")

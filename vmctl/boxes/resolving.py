@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from vmctl.boxes import builtin, catalogue, names
+from vmctl.boxes.address import is_local, local_path
 from vmctl.boxes.catalogue import Wanted
 from vmctl.boxes.checksum import Checksum
 from vmctl.boxes.web import LONGEST_TEXT, Access, Unavailable
@@ -52,11 +53,11 @@ def resolve(address: str, wanted: Wanted, access: Access, *, report: Report = ig
         UsageError: a catalogue offers nothing that fits, or an option makes no sense for a plain file.
         VmctlError: a catalogue is damaged, or no server knows the name.
     """
-    if address.startswith("/") or "://" in address:
+    if is_local(address) or "://" in address:
         document = _document(address, access)
         if document is None:
             return _plain(address, wanted)
-        return _chosen(document, address, wanted, origin=address)
+        return _chosen(document, address, wanted, origin=address, report=report)
     arch = names.architecture(wanted.arch or wanted.host)
     if entry := builtin.find(address, arch):
         if wanted.constraint or wanted.provider:
@@ -69,7 +70,7 @@ def resolve(address: str, wanted: Wanted, access: Access, *, report: Report = ig
     if "/" not in names.check(address):
         raise unknown(address)
     document, where = _from_servers(address, access, report)
-    return _chosen(document, where, wanted, origin=address)
+    return _chosen(document, where, wanted, origin=address, report=report)
 
 
 def is_known(name: str) -> bool:
@@ -92,8 +93,9 @@ def _plain(address: str, wanted: Wanted) -> Choice:
     return Choice(sources=(address,), version=wanted.constraint, arch=wanted.arch)
 
 
-def _chosen(document: bytes, where: str, wanted: Wanted, *, origin: str) -> Choice:
-    offer = catalogue.choose(catalogue.read(document, where=where), wanted, where=where)
+def _chosen(document: bytes, where: str, wanted: Wanted, *, origin: str, report: Report) -> Choice:
+    offers = catalogue.read(document, where=where, report=report)
+    offer = catalogue.choose(offers, wanted, where=where, report=report)
     name = offer.name if names.NAME.fullmatch(offer.name) else names.of_address(where)
     return Choice(
         sources=(offer.url,), name=name, version=offer.version, arch=offer.arch or wanted.arch,
@@ -103,8 +105,8 @@ def _chosen(document: bytes, where: str, wanted: Wanted, *, origin: str) -> Choi
 
 def _document(address: str, access: Access) -> bytes | None:
     """The catalogue that a path or URL holds; None when it holds something else."""
-    if address.startswith(("/", "file://")):
-        return _local(Path(unquote(urlsplit(address).path) if "://" in address else address))
+    if is_local(address):
+        return _local(local_path(address))
     if urlsplit(address).path.lower().endswith(names.SUFFIXES):
         return None
     if urlsplit(address).path.endswith(".json") or access.content_type(address) == JSON:

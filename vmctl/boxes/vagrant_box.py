@@ -6,12 +6,12 @@ Both formats of both providers: libvirt with one disk (v1) or several (v2), Virt
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vmctl import json_text
 from vmctl.boxes import names, ovf, vagrantfile
 from vmctl.boxes.vagrantfile import Settings
 from vmctl.errors import VmctlError
@@ -127,8 +127,8 @@ def _metadata(root: Path, name: str) -> Mapping[str, Any]:
 
 def _object(path: Path, name: str) -> Mapping[str, Any]:
     try:
-        value = json.loads(_text(path, name))
-    except (ValueError, RecursionError) as error:
+        value = json_text.loads(_text(path, name))
+    except ValueError as error:
         raise BadBox(name, f"{path.name} in it is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise BadBox(name, f"{path.name} in it is no JSON object")

@@ -1,7 +1,11 @@
-"""The simple settings in a box's own Vagrantfile, read without running Ruby.
+r"""The simple settings in a box's own Vagrantfile, read without running Ruby.
 
 A box's Vagrantfile is a program by a stranger, so it is never run. What it sets to a literal, outside of conditions,
 is read; every other line is reported, so that nobody wonders why it had no effect.
+
+Its author chooses the text, so every expression here takes time in proportion to a line's length: no two adjacent
+repetitions can match the same characters (``\s*+`` gives nothing back), and none is searched for that may scan to the
+end from every place.
 """
 
 from __future__ import annotations
@@ -10,13 +14,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+DEEPEST = 50
+"""Blocks in blocks that are looked into."""
+
 Literal = str | int | bool | None
 
 ASSIGNMENT = re.compile(r"(?P<path>\w+(?:\.\w+)+)\s*=(?![=~>])\s*(?P<value>.+)")
 FOLDER = re.compile(r"(?P<path>\w+\.vm\.synced_folder)[ (]\s*(?P<args>.+?)\)?")
 BLOCK = re.compile(r"(?P<head>.*?)\b(?:do)\s*(?:\|(?P<names>[^|]*)\|)?")
-CONFIGURE = re.compile(r"(?:Vagrant\.configure|Vagrant::Config\.run)\s*(?:\(.*\))?\s*(?:['\"]\d['\"])?")
-PROVIDER = re.compile(r"(?P<outer>\w+)\.vm\.provider[ (]\s*(?P<name>:\w+|'\w+'|\"\w+\")\s*\)?\s*,?")
+CONFIGURE = re.compile(r"(?:Vagrant\.configure|Vagrant::Config\.run)\s*+(?:\(.*\))?\s*+(?:['\"]\d['\"])?")
+PROVIDER = re.compile(r"(?P<outer>\w+)\.vm\.provider[ (]\s*+(?P<name>:\w+|'\w+'|\"\w+\")\s*+\)?\s*+,?")
 CONDITION = re.compile(r"(?:if|unless|case|while|until|begin|def|class|module)\b.*")
 HARMLESS = (
     re.compile(r"include_vagrantfile\s*=.*"),  # what `vagrant package` writes; we read these files as well
@@ -26,9 +33,11 @@ HARMLESS = (
 )
 STRING = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\#]|#(?![{$@]))*)\"")
 ESCAPED = re.compile(r"\\(['\\])")
-NUMBER = re.compile(r"-?\d[\d_]*")
+STRINGS = re.compile(STRING.pattern + r"|['\"].*")
+"""The strings in a line; one that does not end takes the rest with it."""
+NUMBER = re.compile(r"-?[0-9][0-9_]{0,17}")
 WORDS: Mapping[str, Literal] = {"true": True, "false": False, "nil": None}
-PASSWORD = re.compile(r"(?i)(.*?passw\w*).*")
+PASSWORD = re.compile(r"passw\w*", re.IGNORECASE)
 DISABLED = re.compile(r"(?:\bdisabled:|:disabled\s*=>)\s*true\b")
 
 
@@ -63,8 +72,12 @@ def read(texts: Iterable[str]) -> Settings:
     reader = _Reader()
     for text in texts:
         reader.read(text)
-    unread = tuple(PASSWORD.sub(r"\1 …", line) for line in reader.unread)
-    return Settings(reader.values, frozenset(reader.disabled), unread)
+    return Settings(reader.values, frozenset(reader.disabled), tuple(map(_without_password, reader.unread)))
+
+
+def _without_password(line: str) -> str:
+    found = PASSWORD.search(line)
+    return f"{line[: found.end()]} …" if found else line
 
 
 @dataclass
@@ -80,9 +93,11 @@ class _Reader:
     disabled: set[str] = field(default_factory=set)
     unread: list[str] = field(default_factory=list)
     _blocks: list[_Block] = field(default_factory=list)
+    _uncertain: int = 0
+    """How many of the open blocks may not apply."""
 
     def read(self, text: str) -> None:
-        self._blocks = []
+        self._blocks, self._uncertain = [], 0
         lines = iter(text.splitlines())
         for raw in lines:
             line = _code(raw)
@@ -96,19 +111,19 @@ class _Reader:
     def _line(self, line: str) -> None:
         if line == "end" or line.startswith("end "):
             if self._blocks:
-                self._blocks.pop()
+                self._uncertain -= self._blocks.pop().names is None
         elif CONDITION.fullmatch(line):
             self.unread.append(line)
             if not line.endswith(" end"):
-                self._blocks.append(_Block(None))
+                self._push(None)
         elif opening := BLOCK.fullmatch(line):
             self._open(line, opening["head"].strip(), opening["names"] or "")
-        elif not self._certain or not self._statement(line):
+        elif self._uncertain or not self._statement(line):
             self.unread.append(line)
 
-    @property
-    def _certain(self) -> bool:
-        return all(block.names is not None for block in self._blocks)
+    def _push(self, names: Mapping[str, str] | None) -> None:
+        self._blocks.append(_Block(names))
+        self._uncertain += names is None
 
     def _open(self, line: str, head: str, names: str) -> None:
         variables = [name.strip() for name in names.split(",") if name.strip()]
@@ -117,9 +132,10 @@ class _Reader:
             known = {variables[0]: ""}
         elif (provider := PROVIDER.fullmatch(head)) and self._prefix(provider["outer"]) == "" and variables:
             known = {variables[0]: provider["name"].strip(":'\"") + ".", **dict.fromkeys(variables[1:2], "")}
-        if known is None:
+        if known is None or len(self._blocks) >= DEEPEST:
             self.unread.append(line)
-        self._blocks.append(_Block(known))
+            known = None
+        self._push(known)
 
     def _prefix(self, variable: str) -> str | None:
         """What a block's variable stands for: "" is the whole configuration, "libvirt." that provider's part."""
@@ -144,7 +160,7 @@ class _Reader:
         return ok
 
     def _folder(self, arguments: str) -> bool:
-        words = STRING.findall(arguments)
+        words = STRINGS.findall(arguments)
         if len(words) < 2 or not DISABLED.search(arguments):  # noqa: PLR2004  host path and guest path
             return False
         self.disabled.add(words[1][0] or words[1][1])

@@ -13,6 +13,7 @@ from functools import total_ordering
 
 from vmctl.errors import UsageError
 
+LONGEST = 100
 VERSION = re.compile(r"\s*[0-9]+(\.[0-9a-zA-Z]+)*(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?\s*")
 CLAUSE = re.compile(r"\s*(=|!=|>=|<=|~>|>|<)?\s*(\S+)\s*")
 SEGMENT = re.compile(r"[0-9]+|[a-zA-Z]+")
@@ -28,8 +29,8 @@ class Version:
     text: str
 
     def __post_init__(self) -> None:
-        if not VERSION.fullmatch(self.text):
-            raise UsageError(f"{self.text!r} is no version", hint="write numbers with dots between: 1.2.0")
+        if len(self.text) > LONGEST or not VERSION.fullmatch(self.text):
+            raise UsageError(f"{self.text[:LONGEST]!r} is no version", hint="write numbers with dots between: 1.2.0")
 
     @property
     def segments(self) -> Segments:
@@ -127,7 +128,7 @@ class Constraint:
 
 def _clause(part: str, whole: str) -> tuple[str, Version]:
     match = CLAUSE.fullmatch(part)
-    if match is None or not VERSION.fullmatch(match[2]):
+    if match is None or len(match[2]) > LONGEST or not VERSION.fullmatch(match[2]):
         raise UsageError(
             f"{part.strip()!r} in {whole!r} is no version constraint", hint="vmctl box list   # shows the versions"
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmctl import json_text
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.guest import only_machine
@@ -87,7 +87,7 @@ def _info(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json_text.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{path} is not valid JSON: {error}", hint="vmctl package --help") from error
     if not isinstance(value, dict):

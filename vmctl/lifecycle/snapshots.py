@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import Struct, field, to_builtins
 
-from vmctl import interrupt, provision, reach
+from vmctl import interrupt, json_text, provision, reach
 from vmctl.driver import Forward, State
 from vmctl.errors import VmctlError, WrongState
 from vmctl.lifecycle import steps
@@ -54,7 +54,7 @@ class Kept(Struct, frozen=True, kw_only=True):
     def read(cls, snapshot: Snapshot) -> Self | None:
         """What a snapshot's note says; None = it is not one of vmctl's."""
         try:
-            data = json.loads(snapshot.note)
+            data = json_text.loads(snapshot.note)
             if data.pop("format") != FORMAT:
                 return None
             data["forwards"] = tuple(Forward(**forward) for forward in data["forwards"])

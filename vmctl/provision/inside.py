@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vmctl import process
+from vmctl import json_text, process
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.events import Notice, Output
 from vmctl.process import CommandFailed
@@ -91,7 +90,10 @@ def _run(stage: Stage, program: str, target: Target, connection: Link, around: S
         done = connection.run(["sh", "-c", shell.START, "sh", place, *argv], check=False, on_line=on_line)
         events = connection.run(["cat", f"{place}/events"], check=False).stdout
     for line in events.splitlines():
-        tally.add(json.loads(line))
+        try:
+            tally.add(json_text.loads(line))
+        except (ValueError, TypeError, AttributeError):
+            tally.errors.append(f"{target.name} says what no Ansible says: {line[:200]}")
     if tally.counts is None:
         tally.errors.extend([] if tally.errors else plain(done.stdout + done.stderr).splitlines())
     return tally

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vmctl import process
+from vmctl import json_text, process
 from vmctl.errors import UsageError
 from vmctl.provision import settings
 from vmctl.provision.groups import Group
@@ -49,7 +48,7 @@ def _ask(root: Path, inventory: Path, remote: Remote) -> dict[str, Any]:
     rules["ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS"] = "ignore"
     done = process.run(argv, check=False, cwd=root, env=rules)
     try:
-        said: dict[str, Any] = json.loads(done.stdout)
+        said: dict[str, Any] = json_text.loads(done.stdout)
         if done.status == 0 and isinstance(said.get("_meta"), dict):
             return said
     except ValueError:

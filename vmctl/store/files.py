@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vmctl import json_text
 from vmctl.errors import VmctlError
 
 PRIVATE_FILE = 0o600
@@ -74,7 +75,7 @@ def read_json(path: Path) -> Any | None:
     except FileNotFoundError:
         return None
     try:
-        value = json.loads(raw.decode())
+        value = json_text.loads(raw.decode())
     except ValueError as error:
         raise damaged(path, str(error)) from error
     if value is None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vmctl import json_text
 from vmctl.layout import ProjectLayout
 from vmctl.store import files, locks
 
@@ -37,7 +38,7 @@ def read(layout: ProjectLayout) -> list[dict[str, Any]]:
     runs: dict[str, dict[str, Any]] = {}
     for line in _lines(layout.history):
         try:
-            row = json.loads(line)
+            row = json_text.loads(line)
             runs.setdefault(str(row["run"]), {}).update(row)
         except (ValueError, KeyError, TypeError):
             continue  # a line that a power cut has left half written

@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from vmctl import json_text
 from vmctl.store import files
 
 LONGEST = 256 * 1024
@@ -55,7 +56,7 @@ class Journal(Struct, frozen=True):
         found = []
         for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
             try:
-                found.append(json.loads(line))
+                found.append(json_text.loads(line))
             except ValueError:
                 continue
         return found

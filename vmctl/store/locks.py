@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vmctl import interrupt
+from vmctl import interrupt, json_text
 from vmctl.errors import LockTimeout
 from vmctl.events import Notice, Report, ignore
 from vmctl.store import files
@@ -80,7 +80,7 @@ def _announce(path: Path) -> None:
 def holder(path: Path) -> str:
     """Who holds (or last held) a lock, for people."""
     try:
-        known = json.loads(_holder_file(path).read_text())
+        known = json_text.loads(_holder_file(path).read_text())
         since = time.strftime("%H:%M:%S", time.localtime(known["since"]))
         return f"`{known['command']}` (process {known['pid']}, since {since})"
     except (OSError, ValueError, KeyError, TypeError):
