@@ -162,7 +162,7 @@ def _argv(trigger: Trigger, directory: Path) -> list[str]:
 def _in_guest(trigger: Trigger, job: Job, environment: Mapping[str, str]) -> None:
     if job.look().state is not State.RUNNING:
         raise TriggerFailed(f"the guest does not run: machine {job.name} is {job.machine.state_text}")
-    address = job.driver.address(job.machine.domain)
+    address = job.driver.address(job.machine.domain, job.tag)
     if address is None:
         raise TriggerFailed(f"the address of machine {job.name} is not known")
     from vmctl.provision import shell
