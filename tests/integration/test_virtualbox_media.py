@@ -33,8 +33,9 @@ REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
+    """One for all tests, each of which leaves nothing in it: VirtualBox's server takes longer to start than they do."""
     with installed(front=False) as made:
         yield made
 
