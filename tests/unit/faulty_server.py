@@ -25,6 +25,15 @@ class FaultyServer:
     ignores_range: bool = False
     wrong_range: bool = False
     """Answer 206 with another part than the one that was asked for."""
+    ignores_if_range: bool = False
+    """Answer 206 even where the file is another one by now."""
+    part_headers: dict[str, str] = field(default_factory=dict)
+    """Headers of a 206 besides, or instead of, the right ones; "" = not sent."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Headers of each good answer besides the right ones."""
+    retry_after: str = ""
+    endless: bool = False
+    """Send the body over and over, without a length."""
     claimed_length: int | None = None
     without_length: bool = False
     ranges: list[str | None] = field(default_factory=list)
@@ -58,7 +67,11 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("Range")
         state.ranges.append(asked)
         if state.statuses:
-            self.send_error(state.statuses.pop(0))
+            self.send_response(state.statuses.pop(0))
+            self.send_header("Content-Length", "0")
+            if state.retry_after:
+                self.send_header("Retry-After", state.retry_after)
+            self.end_headers()
             return
         start = self._start(asked)
         if asked and start >= len(state.body):
@@ -71,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _start(self, asked: str | None) -> int:
         state = self.state
-        same = self.headers.get("If-Range") in (state.etag, state.last_modified)
+        same = state.ignores_if_range or self.headers.get("If-Range") in (state.etag, state.last_modified)
         return 0 if asked is None or state.ignores_range or not same else int(asked[6:].rstrip("-"))
 
     def _send(self, start: int, *, partial: bool) -> None:
@@ -80,14 +93,18 @@ class _Handler(BaseHTTPRequestHandler):
             start -= 1
         body = state.body[start:]
         self.send_response(206 if partial else 200)
+        headers = {"ETag": state.etag, "Last-Modified": state.last_modified, **state.headers}
+        if not (state.without_length or state.endless):
+            headers["Content-Length"] = str(state.claimed_length or len(body))
         if partial:
-            self.send_header("Content-Range", f"bytes {start}-{len(state.body) - 1}/{len(state.body)}")
-        if not state.without_length:
-            self.send_header("Content-Length", str(state.claimed_length or len(body)))
-        for name, value in (("ETag", state.etag), ("Last-Modified", state.last_modified)):
+            headers["Content-Range"] = f"bytes {start}-{len(state.body) - 1}/{len(state.body)}"
+            headers |= state.part_headers
+        for name, value in headers.items():
             if value:
                 self.send_header(name, value)
         self.end_headers()
+        while state.endless and not state.awake.is_set():
+            self.wfile.write(body)
         if state.drop_after:
             self.wfile.write(body[: state.drop_after.pop(0)])
             self.close_connection = True

@@ -182,10 +182,48 @@ def test_an_overlay_in_a_box_can_not_show_the_hosts_files(tmp_path: Path, home: 
     assert list(home.boxes.iterdir()) == []
 
 
-def test_a_lying_virtual_size(tmp_path: Path, home: HomeLayout) -> None:
-    with pytest.raises(BadBox, match="says virtual_size 40 GiB, but the disk has 1 GiB"):
-        add(libvirt_box(tmp_path, virtual_size=40), home)
-    assert list(home.boxes.iterdir()) == []
+@pytest.mark.parametrize("said", [40, 2, 1.07, 0.5, "1", "1GB", 0, None, 1e300, 10**400, [1]])
+def test_the_images_own_size_counts(tmp_path: Path, home: HomeLayout, said: Any) -> None:
+    assert add(libvirt_box(tmp_path, virtual_size=said), home)[0].virtual_size == GIB
+
+
+def test_a_box_without_a_virtual_size(tmp_path: Path, home: HomeLayout) -> None:
+    members = box_members(tmp_path) | {"metadata.json": b'{"provider": "libvirt", "format": "qcow2"}'}
+    assert add(written(tmp_path / "my.box", tarred(members)), home)[0].virtual_size == GIB
+
+
+APPLE = b"\0\5\26\7\0\2\0\0Mac OS X        "
+
+
+def test_what_macos_and_windows_add_to_archives_is_left_out(tmp_path: Path, home: HomeLayout) -> None:
+    members = box_members(tmp_path)
+    junk = {f"._{name}": APPLE for name in members} | {".DS_Store": b"x", "Thumbs.db": b"x", "desktop.ini": b"x"}
+    junk |= {"__MACOSX/._box.img": APPLE, "PaxHeaders.0/box.img": b"x"}
+    packed = tarred({f"./{name}": data for name, data in (junk | members).items()})
+    box, _ = add(written(tmp_path / "my.box", packed), home)
+    assert (box.user, box.virtual_size) == (add(libvirt_box(tmp_path), home)[0].user, GIB)
+
+
+@pytest.mark.parametrize("top", ["disk", "My Disk"])
+def test_an_image_zipped_on_macos(tmp_path: Path, home: HomeLayout, top: str) -> None:
+    image = disk(tmp_path / "disk.qcow2", "qcow2").read_bytes()
+    with zipfile.ZipFile(tmp_path / "disk.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{top}/", b"")
+        archive.writestr(f"{top}/disk.qcow2", image)
+        archive.writestr(f"__MACOSX/{top}/._disk.qcow2", APPLE)
+        archive.writestr(f"{top}/.DS_Store", b"x")
+    assert add(tmp_path / "disk.zip", home)[0].virtual_size == GIB
+
+
+def test_a_box_whose_directory_was_packed(tmp_path: Path, home: HomeLayout) -> None:
+    members = {f"mybox/{name}": data for name, data in box_members(tmp_path).items()} | {"._mybox": APPLE}
+    box, _ = add(written(tmp_path / "my.box", tarred(members)), home)
+    assert box.user == add(libvirt_box(tmp_path), home)[0].user
+
+
+def test_an_archive_of_junk_alone_holds_nothing(tmp_path: Path, home: HomeLayout) -> None:
+    with pytest.raises(BadArchive, match=r"(?s)unpacked.*holds no files"):
+        add(written(tmp_path / "my.box", tarred({"__MACOSX/._a": APPLE})), home)
 
 
 def test_truncated_and_damaged(tmp_path: Path, home: HomeLayout) -> None:

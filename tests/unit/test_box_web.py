@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import gzip
+import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.unit.box_web import Web, web_server
 from vmctl.boxes.web import Access, Unavailable
 from vmctl.errors import UsageError
+from vmctl.events import Event, Warned
 
 
 @pytest.fixture
@@ -94,3 +99,76 @@ def test_a_bad_environment(monkeypatch: pytest.MonkeyPatch, variable: str, value
     monkeypatch.setenv(variable, value)
     with pytest.raises(UsageError, match=variable):
         Access.from_environment()
+
+
+@pytest.mark.parametrize("label", ["gzip", "x-gzip", "GZIP", "identity", ""])
+def test_a_text_that_was_sent_as_gzip_is_read(web: Web, label: str) -> None:
+    url = web.put("/c.json", gzip.compress(b'{"name": "x"}'), 200, **{"Content-Encoding": label or "identity"})
+    assert Access().text(url) == b'{"name": "x"}'
+
+
+def test_a_text_that_is_only_labelled_gzip_is_read(web: Web) -> None:
+    assert Access().text(web.put("/c.json", b"{}", 200, **{"Content-Encoding": "gzip"})) == b"{}"
+
+
+def test_a_bomb_in_gzip_is_refused(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmctl.boxes.web.LONGEST_TEXT", 100_000)
+    with pytest.raises(Unavailable, match="longer than 100000 bytes"):
+        Access().text(web.put("/c.json", gzip.compress(bytes(10**7))))
+    with pytest.raises(Unavailable, match="gzip data ends early"):
+        Access().text(web.put("/c.json", gzip.compress(b"abc")[:-4]))
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
+def test_the_web_leads_only_to_the_web(web: Web, target: str) -> None:
+    with pytest.raises(Unavailable, match=r"(?s)what is on the web may only lead to http"):
+        Access().text(web.redirect("/here", target))
+    assert Access().content_type(web.url + "/here") == ""
+
+
+def test_redirects_that_never_end_are_refused(web: Web) -> None:
+    with pytest.raises(Unavailable, match="redirects"):
+        Access().text(web.redirect("/here", "/here"))
+
+
+class Answers(requests.adapters.BaseAdapter):
+    """Says for https what a test wants, without certificates."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__()
+        self.location = location
+
+    def send(self, request: requests.PreparedRequest, **_: object) -> requests.Response:  # type: ignore[override]
+        response = requests.Response()
+        response.status_code, response.url, response.request = 302, request.url or "", request
+        response.headers["Location"] = self.location
+        response.raw = io.BytesIO()
+        return response
+
+    def close(self) -> None:
+        return
+
+
+def test_https_that_leads_to_http_is_told(web: Web) -> None:
+    events: list[Event] = []
+    with Access().session(report=events.append) as session:
+        session.mount("https://", Answers(web.put("/plain", b"x")))
+        assert session.get("https://me:secret@example.org/").content == b"x"
+    (event,) = events
+    assert isinstance(event, Warned)
+    assert "https://example.org/ leads to http://127.0.0.1" in event.text
+    assert "secret" not in event.text
+
+
+def test_a_busy_server_is_asked_again_for_a_text(web: Web) -> None:
+    url = web.put("/busy", b"", 503, **{"Retry-After": "1"})
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="503"):
+        Access().text(url)
+    assert len(web.asked) == 3
+    assert time.monotonic() - began >= 2
+    web.put("/busy", b"", 429, **{"Retry-After": "3600"})
+    web.asked.clear()
+    with pytest.raises(Unavailable, match="429"):
+        Access().text(url)
+    assert len(web.asked) == 1

@@ -182,6 +182,17 @@ def test_a_url_becomes_a_box(home: HomeLayout, server: FaultyServer) -> None:
     assert list(home.downloads.iterdir()) == []
 
 
+def test_a_clock_that_was_set_back_skips_no_download(
+    home: HomeLayout, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, _ = add(Request(address=server.url), home, patience=QUICK)
+    server.body, server.etag = qcow2(payload=b"new"), '"2"'
+    monkeypatch.setattr("vmctl.boxes.adding.time.time", lambda: old.provenance["added"] - 10 * 86400)
+    new, added = add(Request(address=server.url), home, patience=QUICK)
+    assert (added, new.path.read_bytes()) == (True, server.body)
+    assert len(server.ranges) == 2
+
+
 def test_a_url_of_a_compressed_image(home: HomeLayout, server: FaultyServer) -> None:
     server.body = gzip.compress(qcow2())
     box, _ = add(Request(address=server.url), home, patience=QUICK)

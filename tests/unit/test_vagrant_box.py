@@ -50,7 +50,6 @@ def test_libvirt_v1(tmp_path: Path) -> None:
     assert read == vagrant_box.VagrantBox(
         provider="libvirt",
         disks=(root / "box.img",),
-        declared_gib=10,
         user="me",
         memory=768 * MIB,
         key=root / "vagrant_private_key",
@@ -63,7 +62,7 @@ def test_libvirt_v2_has_several_disks(tmp_path: Path) -> None:
     root = box(tmp_path, {"provider": "libvirt", "disks": disks, "architecture": "arm64"}, **{"data.img": "x"})
     read = vagrant_box.read(root, name="b.box")
     assert read.disks == (root / "box.img", root / "data.img")
-    assert (read.arch, read.user, read.declared_gib) == ("aarch64", "vagrant", None)
+    assert (read.arch, read.user) == ("aarch64", "vagrant")
 
 
 @pytest.mark.parametrize("metadata", [{"provider": "virtualbox"}, None])
@@ -86,10 +85,6 @@ def test_virtualbox_with_and_without_metadata(tmp_path: Path, metadata: Any) -> 
         ({}, "it is for the provider None"),
         ({"provider": "vmware_desktop"}, "it is for the provider 'vmware_desktop'; vmctl runs boxes for libvirt and"),
         ({"provider": ["libvirt"]}, "it is for the provider ['libvirt']"),
-        ({"provider": "libvirt", "format": "qcow2"}, "virtual_size must be a whole number of GiB, not None"),
-        ({**LIBVIRT, "virtual_size": "ten"}, "virtual_size must be a whole number of GiB, not 'ten'"),
-        ({**LIBVIRT, "virtual_size": 0}, "virtual_size"),
-        ({**LIBVIRT, "virtual_size": True}, "virtual_size"),
         ({**LIBVIRT, "format": "raw"}, "format must be 'qcow2', not 'raw'"),
         ({**LIBVIRT, "architecture": 64}, "architecture must be a text, not 64"),
         ({**LIBVIRT, "architecture": "../../x"}, "'../../x' is no architecture"),

@@ -46,11 +46,11 @@ def add(
     _check(request)
     shelf = Shelf(home, report)
     source = plain_source(request.address)
-    started, asked = time.monotonic(), time.time()
+    started, before = time.monotonic(), _added(shelf.from_source(source))
     report(StepStarted(step=STEP, text=f"adding box from {source}"))
     with _told(source, home), locks.hold(home.locks / f"box-source-{_key(source)}", source, report=report):
         adding = _Adding(request, shelf, source, patience)
-        box, new = (there, False) if (there := adding.already(asked)) else adding.run()
+        box, new = (there, False) if (there := adding.already(before)) else adding.run()
     report(StepDone(step=STEP, seconds=time.monotonic() - started, changed=new, text=str(box)))
     return box, new
 
@@ -113,11 +113,14 @@ class _Adding:
     stamps: dict[str, str] = field(default_factory=dict)
     said: Said = field(default_factory=Said)
 
-    def already(self, asked: float) -> Box | None:
-        """The box, where nothing is to be done: an unchanged file, or a URL that another process just fetched."""
+    def already(self, before: float | None) -> Box | None:
+        """The box, where nothing is to be done: an unchanged file, or a URL that another process just fetched.
+
+        ``before`` is what ``_added`` said before the lock was waited for: clocks are set back, so it is compared only.
+        """
         if "://" in self.source:
             box = self.shelf.from_source(self.source)
-            box = box if box and box.provenance.get("added", 0) >= asked else None
+            box = box if _added(box) != before else None
         else:
             box = self.shelf.from_file(self.source, stamp(Path(self.source)))
         if box is None or self.request.checksum is not None or not self.request.agrees(box):
@@ -275,6 +278,10 @@ class _Adding:
         known: dict[str, Any] = {"added": time.time(), "stamps": self.stamps, **self.said.provenance}
         known |= {"origin": self.request.origin} if self.request.origin else {}
         return known | ({"checksum": str(self.request.checksum)} if self.request.checksum else {})
+
+
+def _added(box: Box | None) -> float | None:
+    return box.provenance.get("added") if box else None
 
 
 def _further(path: Path, name: str) -> FurtherDisk:

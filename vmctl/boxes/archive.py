@@ -22,6 +22,10 @@ from vmctl.store import files
 TAR_MAGIC = (257, b"ustar")
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 BLOCK = 512
+JUNK_DIRECTORIES = frozenset({"__macosx", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd", "paxheader"})
+JUNK_FILES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "@paxheader"})
+JUNK_PREFIXES = ("._", "paxheaders.")
+"""What file managers and tape programs leave beside a user's files, compared in lower case; no box needs it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,12 +148,14 @@ class Intake:
     def directory(self, name: str) -> None:
         """Take a directory."""
         path = self._place(name)
-        if path.parts:
+        if path.parts and not is_junk(path):
             self._make(path)
 
     def file(self, name: str, size: int, data: BinaryIO) -> None:
-        """Take a file of ``size`` bytes."""
+        """Take a file of ``size`` bytes, unless it is junk."""
         path = self._new(name)
+        if is_junk(path):
+            return
         self._size += size
         if size < 0 or self._size > self.limits.size:
             raise Refused(f"member {name!r}: it unpacks to more than {self.limits.size} bytes")
@@ -167,6 +173,8 @@ class Intake:
     def link(self, name: str, target: str, *, symbolic: bool) -> None:
         """Take a link; it is made at the end, as a hard link to a file that came out of this archive."""
         path = self._new(name)
+        if is_junk(path):
+            return
         base = path.parent if symbolic else PurePosixPath()
         self._links[path] = name, _followed(base, target, name)
 
@@ -212,6 +220,17 @@ class Intake:
             if part in self._files or part in self._links:
                 raise Refused(f"member {str(path)!r}: {str(part)!r} is a file and a directory")
             (self.root / part).mkdir(mode=files.PRIVATE_DIRECTORY, exist_ok=True)
+
+
+def is_junk(path: PurePosixPath) -> bool:
+    """Whether a file manager or tape program put the member there, not the box's maker."""
+    *directories, name = (part.lower() for part in path.parts)
+    known = JUNK_FILES | JUNK_DIRECTORIES
+    return (
+        name in known
+        or any(one in JUNK_DIRECTORIES for one in directories)
+        or any(one.startswith(JUNK_PREFIXES) for one in (*directories, name))
+    )
 
 
 def _followed(base: PurePosixPath, target: str, name: str) -> PurePosixPath:

@@ -94,7 +94,7 @@ def checksum(entry: Entry, access: Access, report: Report) -> Checksum:
 
 
 def _checksum(entry: Entry, where: str, access: Access, report: Report) -> Checksum:
-    document = access.text(where)
+    document = access.text(where, report=report)
     if entry.signer:
         document = _verified(entry, document, where, access, report)
     text = document.decode("utf-8", "replace")
@@ -108,5 +108,5 @@ def _verified(entry: Entry, document: bytes, where: str, access: Access, report:
         text = f"the signature of {where} is not verified: the publisher's key is not on this host"
         report(Warned(text=text, hint=f"put the key {entry.signer} into {own}"))
         return document
-    detached = access.text(urljoin(where, entry.signature)) if entry.signature else None
+    detached = access.text(urljoin(where, entry.signature), report=report) if entry.signature else None
     return signature.verify(document, detached, signer=entry.signer, keys=keys, where=where)

@@ -12,7 +12,7 @@ from vmctl.boxes.box import OWN, OWN_KEY, PUBLISHED
 from vmctl.boxes.checksum import Hashing
 from vmctl.boxes.vagrant_box import BadBox, VagrantBox
 from vmctl.events import Report, Warned
-from vmctl.spec import GIB, MIB
+from vmctl.spec import MIB
 from vmctl.store import files
 
 CHUNK = 1024**2
@@ -45,19 +45,26 @@ def unpack(packed: Path, draft: Path, *, name: str, report: Report) -> Said:
         BadArchive, BadBox, NotAnImage: it is no box that vmctl can use.
         VmctlError: the disk is full, or qemu-img is missing.
     """
-    root = draft / "content"
-    found = archive.unpack(packed, root, name=name)
+    content = draft / "content"
+    found = archive.unpack(packed, content, name=name)
+    root = _top(content)
     if vagrant_box.is_vagrant_box(root):
         box = vagrant_box.read(root, name=name)
         further = _disks(box.disks, draft, name)
-        _check_size(box, draft / "image", name)
         _tell_unused(box, name, report)
         said = replace(_vagrant(box), first_key=_first_key(box, draft, name), further=further)
     else:
-        disk, said = _other(root, found, name)
+        disk, said = _other(content, found, name)
         plain(disk, draft / "image", name=name)
-    files.remove_tree(root)
+    files.remove_tree(content)
     return said
+
+
+def _top(content: Path) -> Path:
+    """Where the box is: some makers pack the directory that holds its files."""
+    (first, *others) = content.iterdir()
+    inside = first.is_dir() and not others and vagrant_box.is_vagrant_box(first)
+    return first if inside else content
 
 
 def plain(source: Path, target: Path, *, name: str) -> None:
@@ -104,17 +111,6 @@ def _first_key(box: VagrantBox, draft: Path, name: str) -> str:
         raise BadBox(name, f"{box.key.name} in it is no private SSH key")
     box.key.rename(draft / OWN_KEY)
     return OWN
-
-
-def _check_size(box: VagrantBox, path: Path, name: str) -> None:
-    """The declared size must be the image's, rounded up or down to GiB as packagers do."""
-    if box.declared_gib is None:
-        return
-    real = image.inspect(path, name).virtual_size
-    if abs(box.declared_gib * GIB - real) >= GIB:
-        raise BadBox(
-            name, f"metadata.json says virtual_size {box.declared_gib} GiB, but the disk has {real / GIB:g} GiB"
-        )
 
 
 def _tell_unused(box: VagrantBox, name: str, report: Report) -> None:

@@ -54,7 +54,7 @@ def resolve(address: str, wanted: Wanted, access: Access, *, report: Report = ig
         VmctlError: a catalogue is damaged, or no server knows the name.
     """
     if is_local(address) or "://" in address:
-        document = _document(address, access)
+        document = _document(address, access, report)
         if document is None:
             return _plain(address, wanted)
         return _chosen(document, address, wanted, origin=address, report=report)
@@ -103,14 +103,14 @@ def _chosen(document: bytes, where: str, wanted: Wanted, *, origin: str, report:
     )  # fmt: skip
 
 
-def _document(address: str, access: Access) -> bytes | None:
+def _document(address: str, access: Access, report: Report) -> bytes | None:
     """The catalogue that a path or URL holds; None when it holds something else."""
     if is_local(address):
         return _local(local_path(address))
     if urlsplit(address).path.lower().endswith(names.SUFFIXES):
         return None
     if urlsplit(address).path.endswith(".json") or access.content_type(address) == JSON:
-        return access.text(address, header_for=address, accept=JSON)
+        return access.text(address, header_for=address, accept=JSON, report=report)
     return None
 
 
@@ -128,7 +128,7 @@ def _from_servers(name: str, access: Access, report: Report) -> tuple[bytes, str
     absent: list[Unavailable] = []
     for url in _places(name, access):
         try:
-            return access.text(url, accept=JSON), url
+            return access.text(url, accept=JSON, report=report), url
         except Unavailable as error:
             absent.append(error)
             if not error.absent:

@@ -11,6 +11,10 @@ from pathlib import Path
 from vmctl.errors import VmctlError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+KEPT = 1024**3
+KEPT_SHARE = 20
+"""vmctl leaves ``KEPT`` bytes, or this share of a smaller disk, to running machines and everything else."""
+STEP = 32 * 1024**2
 
 
 class NoSpace(VmctlError):
@@ -26,19 +30,47 @@ def readable(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
+def available(directory: Path) -> int:
+    """How many bytes vmctl may still write there."""
+    usage = shutil.disk_usage(directory)
+    return max(0, usage.free - min(KEPT, usage.total // KEPT_SHARE))
+
+
 def require(directory: Path, size: int, purpose: str) -> None:
-    """See that ``size`` more bytes fit.
+    """See that ``size`` more bytes fit, and that a reserve is left.
 
     Raises:
         NoSpace: they do not.
     """
-    free = shutil.disk_usage(directory).free
-    if size > free:
+    if size > available(directory):
+        usage = shutil.disk_usage(directory)
+        kept = min(KEPT, usage.total // KEPT_SHARE)
         raise NoSpace(
             f"there is not enough disk space {purpose}",
-            details=f"{readable(size)} are needed, {readable(free)} are free in {directory}",
+            details=f"{readable(size)} are needed, {readable(usage.free)} are free in {directory}, "
+            f"and {readable(kept)} of that are kept free",
             hint="vmctl box list   # then: vmctl box remove NAME",
         )
+
+
+class Room:
+    """Watches that what is written, however much its source sends, leaves the reserve of the disk alone."""
+
+    def __init__(self, directory: Path, purpose: str) -> None:
+        self._directory = directory
+        self._purpose = purpose
+        self._left = 0
+
+    def take(self, size: int) -> None:
+        """Before ``size`` bytes are written.
+
+        Raises:
+            NoSpace: they would take the reserve.
+        """
+        self._left -= size
+        if self._left < 0:
+            require(self._directory, size, self._purpose)
+            self._left = min(STEP, available(self._directory) - size)
 
 
 @contextmanager

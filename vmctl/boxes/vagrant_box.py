@@ -46,8 +46,6 @@ class VagrantBox:
     provider: str
     disks: tuple[Path, ...]
     """The disk images, the one to boot from first; all are files below the box's directory."""
-    declared_gib: int | None = None
-    """Virtual size of the only disk as metadata.json has it, in GiB, rounded up by whoever made the box."""
     arch: str | None = None
     user: str = DEFAULT_USER
     password: str | None = field(default=None, repr=False)
@@ -93,7 +91,6 @@ def read(root: Path, *, name: str) -> VagrantBox:
     return VagrantBox(
         provider=provider,
         disks=tuple(_file(root, disk, name) for disk in disks),
-        declared_gib=None if described or "disks" in metadata else metadata["virtual_size"],
         arch=_arch(metadata, name),
         user=_user(settings, name),
         password=settings.text("ssh.password"),
@@ -144,9 +141,7 @@ def _text(path: Path, name: str) -> str:
 def _libvirt_disks(metadata: Mapping[str, Any], name: str) -> tuple[str, ...]:
     if "disks" in metadata:
         return _several(metadata["disks"], name)
-    size = metadata.get("virtual_size")
-    if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
-        raise BadBox(name, f"{METADATA}: virtual_size must be a whole number of GiB, not {size!r}")
+    # virtual_size is not read: makers round it up or down, in units of 2^30 or 10^9; the image's own size counts
     if metadata.get("format") != "qcow2":
         raise BadBox(name, f"{METADATA}: format must be 'qcow2', not {metadata.get('format')!r}")
     return (LIBVIRT_DISK,)

@@ -5,15 +5,21 @@ A secret belongs to the host that it was given for. It is sent there and nowhere
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from vmctl import interrupt
+from vmctl.boxes import compression
+from vmctl.boxes.address import is_web
 from vmctl.boxes.polling import Stalled, pieces
 from vmctl.errors import UsageError, VmctlError
+from vmctl.events import Report, Warned, ignore
 
 if TYPE_CHECKING:
     import requests
@@ -26,6 +32,11 @@ TIMEOUT = 30.0
 CHUNK = 64 * 1024
 LONGEST_TEXT = 20 * 1024**2
 NOT_FOUND = 404
+AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+TEXT_TRIES = 3
+LONGEST_WAIT = 30.0  # seconds that a server may ask to wait before a text is asked for again
+DEADLINE = 300.0  # seconds for a whole text, however steadily it drips
+GZIP = ("gzip", "x-gzip")
 UNWELCOME = frozenset({401, 403, 407})
 LOG_IN = f"put the server's login into ~/.netrc, or set {TOKEN_VARIABLE} or {HEADER_VARIABLE} (docs/boxes.md)"
 
@@ -69,11 +80,12 @@ class Access:
             header=_header(os.environ.get(HEADER_VARIABLE, "")),
         )  # fmt: skip
 
-    def session(self, *, header_for: str = "") -> requests.Session:
-        """A session that carries each secret to its own host; ~/.netrc counts as well.
+    def session(self, *, header_for: str = "", report: Report = ignore) -> requests.Session:
+        """A session that carries each secret to its own host; ~/.netrc counts as well. It stays on the web.
 
         Args:
             header_for: the address that the user gave; its host gets ``header``.
+            report: told when https leads to http.
         """
         secrets: dict[str, dict[str, str]] = {}
         if self.token:
@@ -81,7 +93,7 @@ class Access:
                 secrets[_origin(server)] = {"Authorization": f"Bearer {self.token}"}
         if self.header and header_for:
             secrets.setdefault(_origin(header_for), {})[self.header[0]] = self.header[1]
-        session = _session(secrets)
+        session = _session(secrets, report)
         session.verify = False if self.insecure else str(self.ca) if self.ca else True
         return session
 
@@ -89,15 +101,21 @@ class Access:
         """What the server says that an address holds ("application/json"); "" when it does not say, or answer."""
         import requests
 
-        try:
+        def kind() -> Iterator[bytes]:
             with self.session(header_for=url) as session:
                 answer = session.head(url, timeout=TIMEOUT, allow_redirects=True)
-        except requests.RequestException:
-            return ""  # the download that follows tells what is wrong
-        return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() if answer.ok else ""
+            yield answer.headers.get("Content-Type", "").encode() if answer.ok else b""
 
-    def text(self, url: str, *, header_for: str = "", accept: str = "*/*") -> bytes:
-        """A small document, for example a catalogue or a list of checksums.
+        try:
+            said = b"".join(pieces(kind, patience=TIMEOUT)).decode()
+        except (requests.RequestException, Stalled):
+            return ""  # the download that follows tells what is wrong
+        return said.partition(";")[0].strip().lower()
+
+    def text(self, url: str, *, header_for: str = "", accept: str = "*/*", report: Report = ignore) -> bytes:
+        """A small document, for example a catalogue or a list of checksums; decompressed, if it was sent as gzip.
+
+        A server in trouble is asked again, after the time that it asks for (Retry-After) if that is short.
 
         Raises:
             Unavailable: it can not be had, or is longer than a document of that kind can be.
@@ -106,8 +124,15 @@ class Access:
         import requests
 
         try:
-            with self.session(header_for=header_for) as session:
-                return b"".join(pieces(lambda: _read(session, url, accept), patience=TIMEOUT))
+            with self.session(header_for=header_for, report=report) as session:
+                for _ in range(TEXT_TRIES - 1):
+                    try:
+                        return _text(session, url, accept)
+                    except _Busy as busy:
+                        if busy.after > LONGEST_WAIT:
+                            raise
+                        interrupt.sleep(busy.after)
+                return _text(session, url, accept)
         except (requests.RequestException, Stalled) as error:
             raise Unavailable(without_secrets(url), str(getattr(error, "brief", error))) from error
 
@@ -118,36 +143,104 @@ def without_secrets(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+def retry_after(response: requests.Response) -> float | None:
+    """How many seconds the server asks to wait (RFC 9110, Retry-After); None = it does not say, or makes no sense."""
+    import urllib3
+
+    try:
+        return urllib3.Retry().get_retry_after(response.raw)
+    except (urllib3.exceptions.HTTPError, ValueError, OverflowError):
+        return None
+
+
+class _Busy(Unavailable):
+    """The server may have the text later: in ``after`` seconds, if it says so."""
+
+    def __init__(self, url: str, reason: str, *, after: float) -> None:
+        super().__init__(url, reason)
+        self.after = after
+
+
+def _text(session: requests.Session, url: str, accept: str) -> bytes:
+    deadline = time.monotonic() + DEADLINE
+    parts: list[bytes] = []
+    for data in pieces(lambda: _read(session, url, accept), patience=TIMEOUT):
+        parts.append(data)
+        if time.monotonic() > deadline:
+            raise Unavailable(without_secrets(url), f"it takes longer than {DEADLINE:.0f} s")
+    data = b"".join(parts)
+    kind = compression.sniff(data[: compression.SNIFFED])
+    return _decompressed(data, kind, without_secrets(url)) if kind and kind.name == "gzip" else data
+
+
+def _decompressed(data: bytes, kind: compression.Compression, url: str) -> bytes:
+    """The content of a text that was sent as gzip, whether or not the server says so (no text begins like that)."""
+    try:
+        text = compression.opened(io.BytesIO(data), kind).read(LONGEST_TEXT + 1)
+    except compression.Damaged as error:
+        raise Unavailable(url, str(error)) from error
+    if len(text) > LONGEST_TEXT:
+        raise Unavailable(url, f"it is longer than {LONGEST_TEXT} bytes")
+    return text
+
+
 def _read(session: requests.Session, url: str, accept: str) -> Generator[bytes, None, None]:
-    with session.get(url, headers={"Accept": accept}, stream=True, timeout=TIMEOUT) as response:
+    headers = {"Accept": accept, "Accept-Encoding": "gzip"}
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if not response.ok:
-            reason = f"the server says {response.status_code} {response.reason}"
-            raise Unavailable(
-                without_secrets(url),
-                reason,
-                absent=response.status_code == NOT_FOUND,
-                hint=LOG_IN if response.status_code in UNWELCOME else "",
-            )
+            raise _unavailable(response, url)
+        encoded = response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity", *GZIP)
         total = 0
-        for data in response.iter_content(CHUNK):
+        for data in response.iter_content(CHUNK) if encoded else _as_sent(response):
             total += len(data)
             if total > LONGEST_TEXT:
                 raise Unavailable(without_secrets(url), f"it is longer than {LONGEST_TEXT} bytes")
             yield data
 
 
-def _session(secrets: Mapping[str, Mapping[str, str]]) -> requests.Session:
-    """A session that decides for each request, redirects too, which secrets go along."""
+def _as_sent(response: requests.Response) -> Iterator[bytes]:
+    import requests
+    import urllib3
+
+    try:
+        yield from response.raw.stream(CHUNK, decode_content=False)
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(f"the connection broke off: {error}") from error
+
+
+def _unavailable(response: requests.Response, url: str) -> Unavailable:
+    status = response.status_code
+    reason = f"the server says {status} {response.reason}"
+    if status in AGAIN:
+        return _Busy(without_secrets(url), reason, after=retry_after(response) or 0.0)
+    hint = LOG_IN if status in UNWELCOME else ""
+    return Unavailable(without_secrets(url), reason, absent=status == NOT_FOUND, hint=hint)
+
+
+def _session(secrets: Mapping[str, Mapping[str, str]], report: Report) -> requests.Session:
+    """A session that decides for each request, redirects too, whether it may go there and which secrets go along."""
     import requests
 
     class Session(requests.Session):
+        came_from = ""
+
         def send(self, request: requests.PreparedRequest, **options: object) -> requests.Response:
+            self._stay_on_the_web(request.url or "")
             for headers in secrets.values():
                 for name, value in headers.items():
                     if request.headers.get(name) == value:
                         del request.headers[name]
             request.headers.update(secrets.get(_origin(request.url or ""), {}))
             return super().send(request, **options)  # type: ignore[arg-type]  # requests' own options
+
+        def _stay_on_the_web(self, url: str) -> None:
+            if not is_web(url):
+                text = f"it leads to {without_secrets(url)}; what is on the web may only lead to http and https URLs"
+                raise requests.exceptions.InvalidURL(text)
+            if self.came_from.startswith("https:") and url.startswith("http:"):
+                text = f"{without_secrets(self.came_from)} leads to {without_secrets(url)}, which others can change"
+                report(Warned(text=f"{text} on its way"))
+            self.came_from = url
 
     return Session()
 
