@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmctl import interrupt
-from vmctl.driver import Definition, Disk, Host, State, Tag
+from vmctl.driver import Definition, Disk, Host, State
 from vmctl.errors import VmctlError, WrongState
 from vmctl.flock import held
 from vmctl_libvirt import domain_edit, firmware, knobs, layers, machines, networks, shares
@@ -40,7 +40,9 @@ class Builder:
 
     def create(self, definition: Definition, base: Disk) -> None:
         """As ``LibvirtDriver.create``."""
-        if machines.find_ours(self.connection, definition.name, definition.tag) is not None:
+        found = machines.find_ours(self.connection, definition.name)
+        if found is not None:
+            self._require_same(definition, found[1])
             self._ensure_networks(definition)
             return
         if self._lacks_firmware(definition, base):
@@ -59,11 +61,11 @@ class Builder:
         with held(self.host.home / "locks" / f"libvirt-{disk.digest}"):
             return self.storage.base(disk)
 
-    def clone(self, definition: Definition, source: str, tag: Tag) -> None:
+    def clone(self, definition: Definition, source: str) -> None:
         """As ``LibvirtDriver.clone``."""
-        if machines.find_ours(self.connection, definition.name, definition.tag) is not None:
+        if machines.find_ours(self.connection, definition.name) is not None:
             return
-        domain, mark = machines.must_find(self.connection, source, tag)
+        domain, mark = machines.must_find(self.connection, source)
         if domain.isActive():
             raise WrongState(f"the machine {source!r} is running", hint="vmctl halt")
         disks = self.storage.own(domain_edit.disks(domain))
@@ -91,12 +93,13 @@ class Builder:
                 interrupt.shielded(),
                 suppress(library().libvirtError, VmctlError),
             ):  # what failed first matters
-                self.destroy(definition.name, definition.tag)
+                self.destroy(definition.name)
             raise
 
     def update(self, definition: Definition) -> None:
         """As ``LibvirtDriver.update``."""
-        domain, mark = machines.must_find(self.connection, definition.name, definition.tag)
+        domain, mark = machines.must_find(self.connection, definition.name)
+        self._require_same(definition, mark)
         if domain.isActive():
             raise WrongState(f"the machine {definition.name!r} is running", hint="vmctl reload")
         if machines.state_of(domain) is State.SAVED:
@@ -125,12 +128,12 @@ class Builder:
         self.connection.defineXML(Edit(tree=parts.snapshots).applied_to(text) if parts.snapshots.layers else text)
         self._ensure_networks(definition)
 
-    def destroy(self, name: str, tag: Tag) -> None:
+    def destroy(self, name: str) -> None:
         """As ``LibvirtDriver.destroy``."""
-        found = machines.find_ours(self.connection, name, tag)
+        found = machines.find_ours(self.connection, name)
         if found is not None:
             machines.undefine(found[0], runs_guests=self.abilities.runs_guests)
-        self.storage.remove(name, used=domain_edit.all_volumes(self.connection))
+        self.storage.remove(name)
         self._prune_networks()
 
     def _ensure_networks(self, definition: Definition) -> None:
@@ -141,6 +144,14 @@ class Builder:
     def _prune_networks(self) -> None:
         with held(self.host.home / "locks" / "libvirt-networks"):
             networks.prune(self.connection)
+
+    def _require_same(self, definition: Definition, mark: Mark) -> None:
+        if (mark.tag.project, mark.tag.machine) != (definition.tag.project, definition.tag.machine):
+            raise VmctlError(
+                f"libvirt's machine {definition.name!r} belongs to another project",
+                details=f"machine {mark.tag.machine!r} of project {mark.tag.project} in {mark.tag.root}",
+                hint="vmctl list",
+            )
 
     def _platform(self, arch: str) -> Platform:
         platform, why_not = choose_platform(self.connection, self.abilities, self.evidence, arch)

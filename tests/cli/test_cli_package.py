@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tarfile
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from msgspec import structs
 
 from tests.cli.harness import Project, make_box
 from tests.unit.box_images import qcow2
@@ -62,6 +60,20 @@ def test_a_machine_becomes_a_box_and_stays_as_it_is(shop: Project, tmp_path: Pat
     assert (back["virtual_size"], back["cloud_init"]) == (SIZE, True)
     (listed,) = [row for row in shop.vmctl("box", "list", "-i", "--json").answer["boxes"] if row["name"] == "back"]
     assert listed["provenance"]["vagrant"]["info"] == {"author": "me"}
+    assert listed["seeding"] == "cloud-init"
+
+
+def test_a_box_of_vmctls_own_stays_one(shop: Project) -> None:
+    record = identity.project_layout(shop.root).machine("web").record
+    known = json.loads(record.read_text())
+    record.write_text(json.dumps({**known, "box": {**known["box"], "seeding": "vmctl"}}))
+    shop.vmctl("package", "web")
+    with tarfile.open(shop.root / "shop-web.box") as archive:
+        metadata = json.loads(archive.extractfile("metadata.json").read())  # type: ignore[union-attr]
+    assert metadata["vmctl"] == {"seeding": "vmctl"}
+    back = shop.vmctl("box", "add", str(shop.root / "shop-web.box"), "--name", "back", "--json").answer["box"]
+    assert back["seeding"] == "vmctl"
+    assert "  seeding: vmctl\n" in shop.vmctl("box", "list", "-i").out
 
 
 def test_what_can_not_be_packaged(shop: Project) -> None:
@@ -94,9 +106,7 @@ def test_what_a_killed_vmctl_left_goes_with_the_next_try(shop: Project) -> None:
     driver = fake(shop)
     with driver._shelf.open() as content:  # as a kill in the middle would leave it
         (name,) = content.machines
-        machine = content.machines[name]
-        tag = structs.replace(machine.tag, machine=f"{machine.tag.machine}.package")
-        content.machines[f"{name}.package"] = dataclasses.replace(machine, tag=tag)
+        content.machines[f"{name}.package"] = content.machines[name]
     shop.vmctl("package", "web")
     assert len(driver.states()) == 1
 

@@ -33,6 +33,8 @@ def test_any_change_of_any_file_changes_the_digest(debian: Recipe, tmp_path: Pat
     copy = tmp_path / "debian-12"
     shutil.copytree(debian.directory, copy)
     assert Recipe(copy, debian.data).digest == debian.digest
+    (copy / "README.md").write_text("changed\n")  # nothing of it is in the box
+    assert Recipe(copy, debian.data).digest == debian.digest
     (copy / "root/etc/fstab").write_text("# changed\n")
     changed = Recipe(copy, debian.data)
     assert changed.digest != debian.digest

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +48,25 @@ def test_a_box_is_found_as_it_was_published(shelf: Shelf) -> None:
     assert box.path.stat().st_mode & 0o777 == 0o444
     assert (box.disk().path, box.disk().digest, box.disk().firmware) == (box.path, "d" * 64, "uefi")
     assert leftovers(shelf) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "seeding"),
+    [({}, "cloud-init"), ({"cloud_init": False}, "none"), ({"seeding": "vmctl"}, "vmctl"),
+     ({"seeding": "vmctl", "cloud_init": False}, "none")],
+)  # fmt: skip
+def test_a_box_says_how_it_is_seeded(shelf: Shelf, said: dict[str, Any], seeding: str) -> None:
+    box = put(shelf, info(**said))
+    assert json.loads((box.directory / "box.json").read_text())["seeding"] == seeding
+    assert shelf.boxes("debian")[0].seeding == seeding
+
+
+def test_a_box_that_an_older_vmctl_built_has_cloud_init(shelf: Shelf) -> None:
+    box = put(shelf, info())
+    path = box.directory / "box.json"
+    path.chmod(0o644)
+    path.write_text(json.dumps({key: value for key, value in box.to_json().items() if key != "seeding"}))
+    assert shelf.boxes("debian")[0].seeding == "cloud-init"
 
 
 def test_the_newest_version_that_satisfies_wins(shelf: Shelf) -> None:

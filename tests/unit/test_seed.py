@@ -9,8 +9,11 @@ import pytest
 import yaml
 from msgspec import structs
 
-from vmctl import keys, seed
+from vmctl import iso, keys, seed
 from vmctl.driver import Definition, Features, Nic, Tag
+from vmctl.errors import UsageError
+from vmctl.seed import nocloud
+from vmctl.seed.name_server import has_name_server
 from vmctl.spec import BoxRef, MachineSpec
 
 FEATURES = Features(formats=("qcow2",), folders=())
@@ -39,12 +42,14 @@ class Seed:
         self.resolv_conf = directory / "resolv.conf"
         self.resolv_conf.write_text("search lan\nnameserver 192.0.2.1\n")
 
-    def write(self, definition: Definition, features: Features = FEATURES, **numbers: int) -> bool:
+    def write(
+        self, definition: Definition, features: Features = FEATURES, *, user: str = "vmctl", **numbers: int
+    ) -> bool:
         return seed.write(
             self.path,
             definition=definition,
             features=features,
-            user="vmctl",
+            user=user,
             public_key=self.public_key,
             host_key=self.host_key,
             resolv_conf=self.resolv_conf,
@@ -83,7 +88,7 @@ def test_a_group_of_another_number_is_made_where_it_is_missing(machine: Seed, de
     machine.write(definition, uid=1000, gid=100)
     data = machine.read("user-data")
     assert data["users"][0]["primary_group"] == "100"
-    assert data["bootcmd"] == [["sh", "-c", seed.MAKE_GROUP, "sh", "100", "vmctl"]]
+    assert data["bootcmd"] == [["sh", "-c", nocloud.MAKE_GROUP, "sh", "100", "vmctl"]]
 
 
 def test_the_host_key_is_the_given_one(machine: Seed, definition: Definition) -> None:
@@ -132,11 +137,11 @@ def test_without_a_name_server_on_the_host_the_guest_waits_for_none(
 def test_any_address_counts_as_a_name_server(tmp_path: Path, text: str) -> None:
     path = tmp_path / "resolv.conf"
     path.write_text(text)
-    assert seed.has_name_server(path)
+    assert has_name_server(path)
 
 
 def test_a_host_without_resolv_conf_has_no_name_server(tmp_path: Path) -> None:
-    assert not seed.has_name_server(tmp_path / "absent")
+    assert not has_name_server(tmp_path / "absent")
 
 
 def test_further_nics_are_static_and_never_waited_for(machine: Seed, definition: Definition) -> None:
@@ -186,3 +191,52 @@ def test_odd_characters_survive(machine: Seed, definition: Definition) -> None:
     machine.write(definition)
     assert machine.read("user-data")["users"][0]["ssh_authorized_keys"] == [machine.public_key]
     assert json.loads(seed.read(machine.path)["meta-data"])["local-hostname"] == "web.example.org"
+
+
+def test_the_ready_made_files_say_the_same_as_no_cloud(machine: Seed, definition: Definition) -> None:
+    machine.write(definition, uid=1234, gid=100)
+    said = seed.read(machine.path)
+    assert said["vmctl/instance-id"].strip() == machine.read("meta-data")["instance-id"]
+    assert (said["vmctl/user"], said["vmctl/uid"], said["vmctl/gid"]) == ("vmctl\n", "1234\n", "100\n")
+    assert said["vmctl/authorized_keys"] == f"{machine.public_key}\n"
+    assert said["vmctl/ssh_host_ed25519_key"] == machine.host_key.read_text()
+    assert said["vmctl/ssh_host_ed25519_key.pub"].strip() == machine.host_public
+    assert (said["vmctl/hostname"], said["vmctl/hosts"]) == ("web\n", "127.0.1.1\tweb.example.org web\n")
+    assert said["vmctl/resolv.conf"] == "nameserver 10.0.2.3\n"
+    assert said["vmctl/network/10-vmctl-eth0.link"] == ("[Match]\nMACAddress=52:54:00:ab:cd:01\n\n[Link]\nName=eth0\n")
+    first = said["vmctl/network/10-vmctl-eth0.network"].splitlines()
+    assert {"Address=10.0.2.15/24", "Gateway=10.0.2.2", "DNS=10.0.2.3"} <= set(first)
+    second = said["vmctl/network/10-vmctl-eth1.network"].splitlines()
+    assert {"MACAddress=52:54:00:ab:cd:02", "Address=192.168.56.10/24", "RequiredForOnline=no"} <= set(second)
+    assert "Gateway" not in said["vmctl/network/10-vmctl-eth1.network"]
+
+
+def test_a_host_without_a_name_server_gives_none(machine: Seed, definition: Definition) -> None:
+    machine.resolv_conf.write_text("search lan\n")
+    machine.write(definition)
+    said = seed.read(machine.path)
+    assert "nameserver" not in said["vmctl/resolv.conf"]
+    assert "DNS=" not in said["vmctl/network/10-vmctl-eth0.network"]
+
+
+def test_every_seed_has_fresh_randomness(machine: Seed, definition: Definition) -> None:
+    taken = []
+    for _ in range(2):
+        machine.path.unlink(missing_ok=True)
+        machine.write(definition)
+        taken.append(iso.read(machine.path)["vmctl/random-seed"])
+    assert [len(random) for random in taken] == [512, 512]
+    assert taken[0] != taken[1]
+
+
+@pytest.mark.parametrize("user", ["me\nroot", "ALL", "-o", "a b", "%wheel", "#0", ""])
+def test_a_user_that_is_no_name_is_refused(machine: Seed, definition: Definition, user: str) -> None:
+    with pytest.raises(UsageError, match="invalid login user" if user else "invalid login user ''"):
+        machine.write(definition, user=user)
+    assert not machine.path.exists()
+
+
+def test_a_hostname_that_is_no_name_is_refused(machine: Seed, definition: Definition) -> None:
+    spec = structs.replace(definition.spec, hostname="web\n192.0.2.1 deb.debian.org")
+    with pytest.raises(UsageError, match="invalid hostname"):
+        machine.write(structs.replace(definition, spec=spec))

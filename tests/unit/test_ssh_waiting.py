@@ -317,6 +317,19 @@ def test_a_refused_key_is_told_when_it_stays(sshd: Sshd, console: Path, clock: F
     assert waiting.UNSURE <= clock.now - 1000 < waiting.UNSURE + 10
 
 
+def test_what_the_guest_says_of_its_seed_is_told(sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path) -> None:
+    said = "no seed of vmctl's on /dev/vdb (foreign or damaged)"
+    console.write_text(
+        f"Linux version 6.1\n[    9.1] vmctl-seed: of the boot before\nLinux version 6.1\n"
+        f"[   12.345678] vmctl-seed: {said}\n[ OK ] Reached target Multi-User System.\n"
+    )
+    keys.ensure(tmp_path / "other")
+    with pytest.raises(Unreachable, match="refuses user") as caught:
+        wait_for(sshd.but(key=tmp_path / "other"), console=console, clock=clock)
+    assert caught.value.details.startswith(f"The guest says of its seed: {said}\n")
+    assert "The last lines of its serial console:" in caught.value.details
+
+
 def test_a_key_that_is_refused_at_first_is_tried_again(
     sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path
 ) -> None:

@@ -240,6 +240,7 @@ class _Adding:
             user=self.request.user or self.said.user or self._default_user(),
             firmware=self.request.firmware or self.said.firmware or "bios",
             cloud_init=self.request.cloud_init,
+            seeding=self.said.seeding,
             first_key=self.said.first_key or ("" if self.request.cloud_init and not self._password else PUBLISHED),
             first_password=bool(self._password),
             further=further,

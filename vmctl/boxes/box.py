@@ -18,6 +18,7 @@ SCHEMA = 1
 
 
 OWN, PUBLISHED = "own", "published"
+SEEDED_BY_VMCTL, SEEDED_BY_CLOUD_INIT, NOT_SEEDED = "vmctl", "cloud-init", "none"
 OWN_KEY = "first_key"
 PASSWORD = "first_password"  # noqa: S105  the name of a file
 
@@ -56,7 +57,10 @@ class BoxInfo(Struct, frozen=True, kw_only=True):
     """Login user unless the Vmfile names one."""
     firmware: str = "bios"
     cloud_init: bool = True
-    """Whether the image may read a NoCloud seed."""
+    """Whether the image may read a seed, of whichever kind."""
+    seeding: str = ""
+    """What in the image reads it: ``SEEDED_BY_VMCTL``, the unit ``vmctl-seed``; ``SEEDED_BY_CLOUD_INIT``, which may
+    turn out to be missing; or ``NOT_SEEDED``. "" = as ``cloud_init`` says."""
     first_key: str = ""
     """What lets in on a guest's first boot where the seed was not read: ``OWN`` = the file ``OWN_KEY`` beside the
     image, ``PUBLISHED`` = the key that Vagrant publishes for this; "" = nothing, the seed must be read."""
@@ -68,6 +72,10 @@ class BoxInfo(Struct, frozen=True, kw_only=True):
     """Keys of a Vmfile's machine that lie below what the Vmfile says: memory, cpus…"""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """How it came to be: checksums that were verified, the file's stamp, recipe digest, packages…"""
+
+    def __post_init__(self) -> None:
+        if not self.seeding or not self.cloud_init:
+            structs.force_setattr(self, "seeding", SEEDED_BY_CLOUD_INIT if self.cloud_init else NOT_SEEDED)
 
     @property
     def image_name(self) -> str:

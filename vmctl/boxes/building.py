@@ -130,6 +130,7 @@ class _Build:
             size=target.stat().st_size,
             source=f"recipe:{self.recipe.name}",
             user=str(data["user"]),
+            seeding=str(data["seeding"]),
             provenance={
                 "added": time.time(),
                 "recipe": self.recipe.digest,

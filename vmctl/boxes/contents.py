@@ -32,6 +32,8 @@ class Said:
     """As ``BoxInfo.first_key``; the key itself is ``OWN_KEY`` in the draft."""
     password: str = field(default="", repr=False)
     """What lets in besides that key."""
+    seeding: str = ""
+    """As ``BoxInfo.seeding``."""
     further: tuple[Path, ...] = ()
     """Its other disks (qcow2 or raw), in the draft."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -128,6 +130,7 @@ def _vagrant(box: VagrantBox) -> Said:
         arch=box.arch or "",
         firmware=box.firmware,
         password=box.password or "",
+        seeding=box.seeding,
         defaults=_defaults(box.cpus, box.memory, box.controller)
         | ({} if box.share_project else {"synced_folders": []})
         | ({"ssh_port": box.ssh_port} if box.ssh_port else {}),

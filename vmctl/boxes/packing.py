@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 from vmctl import interrupt, process
 from vmctl.boxes import image, space
-from vmctl.boxes.box import OWN, OWN_KEY, Box
-from vmctl.boxes.vagrant_box import DEFAULT_USER, KEY, LIBVIRT_DISK, METADATA, OVF_NAME
+from vmctl.boxes.box import OWN, OWN_KEY, SEEDED_BY_VMCTL, Box
+from vmctl.boxes.vagrant_box import DEFAULT_USER, KEY, LIBVIRT_DISK, METADATA, OURS, OVF_NAME
 from vmctl.errors import UsageError
 from vmctl.spec import DEFAULT_SSH_PORT, GIB
 from vmctl.store import files
@@ -49,6 +49,8 @@ class Contents:
     """MiB."""
     key: Path | None = None
     """The private key that lets in; None = the one that Vagrant publishes."""
+    seeding: str = ""
+    """What in it reads a seed, where that is known (``BoxInfo.seeding``)."""
     info: Mapping[str, Any] = field(default_factory=dict)
     include: tuple[Path, ...] = ()
     """Further files, which land in ``include/``."""
@@ -79,6 +81,7 @@ def repackage(box: Box, target: Path) -> None:
             memory=int(memory.removesuffix("MiB")) if memory.endswith("MiB") else None,
             ssh_port=box.defaults.get("ssh_port", DEFAULT_SSH_PORT),
             password=box.first_login_password() or "",
+            seeding=box.seeding,
             key=box.directory / OWN_KEY if box.first_key == OWN else None,
             info=box.provenance.get("vagrant", {}).get("info") or {"Source": box.source},
         )
@@ -119,7 +122,9 @@ def write(contents: Contents, target: Path) -> None:
 
 def metadata(contents: Contents) -> dict[str, Any]:
     """``metadata.json``, with the keys that Vagrant's providers insist on; sizes rounded up to GiB."""
-    said = {"provider": contents.provider, "architecture": WORDS.get(contents.arch, contents.arch)}
+    said: dict[str, Any] = {"provider": contents.provider, "architecture": WORDS.get(contents.arch, contents.arch)}
+    if contents.seeding == SEEDED_BY_VMCTL:
+        said |= {OURS: {"seeding": contents.seeding}}
     if contents.descriptor:
         return said
     if len(contents.disks) > 1:

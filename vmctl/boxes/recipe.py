@@ -17,6 +17,7 @@ from vmctl.errors import VmctlError
 from vmctl.spec import GIB, MIB
 
 FILE = "recipe.toml"
+README = "README.md"
 OVERLAY = "root"
 SIZES = {"MiB": MIB, "GiB": GIB}
 
@@ -41,9 +42,12 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        """Changes when any file of the recipe does."""
+        """Changes when any file of the recipe does; its README is for people alone."""
         hashing = hashlib.sha256()
+        readme = self.directory / README
         for path in self._files(self.directory):
+            if path == readme:
+                continue
             data = path.read_bytes()
             hashing.update(f"{path.relative_to(self.directory)}\0{len(data)}\0".encode() + data)
         return hashing.hexdigest()

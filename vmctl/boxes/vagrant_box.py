@@ -13,6 +13,7 @@ from typing import Any
 
 from vmctl import json_text
 from vmctl.boxes import names, ovf, vagrantfile
+from vmctl.boxes.box import SEEDED_BY_VMCTL
 from vmctl.boxes.vagrantfile import Settings
 from vmctl.errors import VmctlError
 from vmctl.spec import MIB
@@ -22,6 +23,8 @@ OVF_NAME = "box.ovf"
 LIBVIRT_DISK = "box.img"
 VAGRANTFILES = ("Vagrantfile", "include/_Vagrantfile")
 KEY = "vagrant_private_key"
+OURS = "vmctl"
+"""What vmctl itself says in ``METADATA`` of a box that it packaged; Vagrant passes over it."""
 LONGEST = 4 * 1024**2
 HIGHEST_PORT = 65535
 DEFAULT_USER = "vagrant"
@@ -65,6 +68,8 @@ class VagrantBox:
     """What its disk hangs on in VirtualBox (``Ovf.controller``); "" = it is for another provider."""
     share_project: bool = True
     """False: the box does not want the project's directory shared by default."""
+    seeding: str = ""
+    """What in it reads a seed, where vmctl packaged it (``BoxInfo.seeding``); "" = it does not say."""
     info: Mapping[str, Any] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     """Lines of its Vagrantfile that vmctl does not understand."""
@@ -103,6 +108,7 @@ def read(root: Path, *, name: str) -> VagrantBox:
         firmware=_firmware(settings, provider, described),
         controller=described.controller if described else "",
         share_project="/vagrant" not in settings.disabled_folders,
+        seeding=_seeding(metadata),
         info=_object(root / "info.json", name) if (root / "info.json").is_file() else {},
         unread=settings.unread,
     )
@@ -130,6 +136,11 @@ def _object(path: Path, name: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise BadBox(name, f"{path.name} in it is no JSON object")
     return value
+
+
+def _seeding(metadata: Mapping[str, Any]) -> str:
+    said = metadata.get(OURS)
+    return SEEDED_BY_VMCTL if isinstance(said, dict) and said.get("seeding") == SEEDED_BY_VMCTL else ""
 
 
 def _text(path: Path, name: str) -> str:

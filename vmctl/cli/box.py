@@ -44,7 +44,7 @@ def box() -> None:
     help="Login user unless a Vmfile names one (default: what the box says, else vmctl).",
 )
 @click.option("--firmware", type=click.Choice(["bios", "uefi"]), default=None, help="(default: what the box says)")
-@click.option("--cloud-init/--no-cloud-init", default=True, help="Whether the image reads a NoCloud seed.")
+@click.option("--cloud-init/--no-cloud-init", default=True, help="Whether the image reads a seed.")
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path),
@@ -187,7 +187,11 @@ def _chosen(boxes: Sequence[Box], ref: str, *, every: bool) -> list[Box]:
 
 def _object(one: Box) -> dict[str, Any]:
     keys = ("name", "version", "arch", "digest", "format", "size", "virtual_size", "source", "user", "firmware")
-    return {key: getattr(one, key) for key in keys} | {"cloud_init": one.cloud_init, "path": str(one.path)}
+    return {key: getattr(one, key) for key in keys} | {
+        "cloud_init": one.cloud_init,
+        "seeding": one.seeding,
+        "path": str(one.path),
+    }
 
 
 def _info(one: Box) -> dict[str, Any]:
@@ -198,7 +202,7 @@ def _info(one: Box) -> dict[str, Any]:
 def _described(one: Box) -> str:
     from vmctl.boxes.box import OWN
 
-    known = {"from": one.source, "user": one.user, "firmware": one.firmware, "cloud-init": one.cloud_init}
+    known = {"from": one.source, "user": one.user, "firmware": one.firmware, "seeding": one.seeding}
     if one.first_key:
         key = "its own key" if one.first_key == OWN else "Vagrant's published key"
         known["first login"] = f"{key}, or a password" if one.first_password else key

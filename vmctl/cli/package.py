@@ -76,6 +76,7 @@ def _contents(workspace: Workspace, machine: Machine, **parts: Any) -> Contents:
         user=record.user,
         firmware=record.box.firmware,
         ssh_port=machine.spec.ssh_port,
+        seeding=record.box.seeding,
         mac=nic_address(record) if parts["descriptor"] else record.box.mac,
         **parts,
     )

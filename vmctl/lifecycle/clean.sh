@@ -17,6 +17,9 @@ for file in /etc/sysconfig/network-scripts/ifcfg-*; do
   fi
 done
 
+# vmctl-seed takes whatever seed comes next as that of a new machine.
+rm -f /var/lib/vmctl/instance-id
+
 # Identity. Without cloud-init nobody makes new SSH host keys, so the server does where it has none.
 echo localhost >/etc/hostname
 if [ -f /etc/machine-id ]; then

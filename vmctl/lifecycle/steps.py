@@ -128,8 +128,8 @@ def record(job: Job) -> bool:
 def _first_boot(job: Job) -> dict[str, Any]:
     """Whether the first boot has settled, and which try this is.
 
-    A power cut before that can leave the guest with empty host keys or none of our user; as a new instance, cloud-init
-    writes them again.
+    A power cut before that can leave the guest with empty host keys or none of our user; as a new instance, it takes
+    them again.
     """
     old = job.machine.record
     if old is None or not exists(job):
@@ -143,7 +143,8 @@ def _box_used(job: Job) -> BoxUsed:
     box: Box = job.box
     return BoxUsed(
         name=box.name, version=box.version, digest=box.digest, user=box.user, firmware=box.firmware,
-        cloud_init=box.cloud_init, virtual_size=box.virtual_size, mac=box.provenance.get("vagrant", {}).get("mac", ""),
+        cloud_init=box.cloud_init, seeding=box.seeding, virtual_size=box.virtual_size,
+        mac=box.provenance.get("vagrant", {}).get("mac", ""),
     )  # fmt: skip
 
 
@@ -194,7 +195,7 @@ def update(job: Job) -> bool:
 def start(job: Job) -> bool:
     """Start the machine, or restore it."""
     job.restored = job.machine.state in (State.SAVED, State.PAUSED)
-    job.driver.start(job.machine.domain, job.tag)
+    job.driver.start(job.machine.domain)
     job.look()
     return True
 
@@ -206,7 +207,7 @@ def await_ssh(job: Job) -> bool:
         ssh.write_known_hosts(layout.known_hosts, job.name, keys.ensure(layout.host_key))
     job.connection = ssh.await_ssh(
         machine=job.name,
-        address=lambda: job.driver.address(job.machine.domain, job.tag),
+        address=lambda: job.driver.address(job.machine.domain),
         login=lambda address: login(job, address),
         alive=lambda: job.look().state in (State.RUNNING, State.STARTING),
         deadline=Deadline.after(job.spec.boot_timeout),

@@ -146,7 +146,8 @@ def _refused(login: Login) -> LoginRefused:
         )
     return LoginRefused(
         f"{login.machine}: the guest refuses user {login.user} with the machine's key",
-        details="The guest did not take the user and key from its seed: cloud-init is missing, failed or is not done.",
+        details="The guest did not take the user and key from its seed: what reads it there (cloud-init, or vmctl-seed"
+        " in vmctl's own boxes) is missing, failed or is not done.",
         hint=f"vmctl logs {login.machine}",
     )
 

@@ -36,6 +36,8 @@ _BEGIN = re.compile(
     r"|Linux version \d|^Loading, please wait",
     re.MULTILINE,
 )
+_SEED = re.compile(r"^(?:\[ *[\d.]+\] )?vmctl-seed: (.*)$", re.MULTILINE)
+"""What a guest that vmctl's own unit seeds says of a seed that it could not take."""
 _PROMPT = re.compile(r"^[\w.-]+ login: ?\Z", re.MULTILINE)
 
 
@@ -86,6 +88,11 @@ class SerialConsole:
     def prompts(self) -> bool:
         """Whether the guest waits at a login prompt: it has booted, though a late service may still start."""
         return bool(_PROMPT.search(self.boot))
+
+    @property
+    def of_seed(self) -> str:
+        """What the guest says is wrong with its seed; "" = nothing."""
+        return "\n".join(_SEED.findall(self.boot))
 
     def tail(self) -> str:
         """The last lines, for people."""

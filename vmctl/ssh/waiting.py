@@ -165,6 +165,7 @@ class _Waiter:
         self.console.read()
         tail = self.console.tail()
         shown = f"The last lines of its serial console:\n{tail}" if tail else "Its serial console shows nothing."
-        details = "\n".join(part for part in (self.error.details if self.error else "", shown) if part)
+        seed = f"The guest says of its seed: {self.console.of_seed}" if self.console.of_seed else ""
+        details = "\n".join(part for part in (seed or (self.error.details if self.error else ""), shown) if part)
         hint = self.error.hint if self.error and self.error.hint else f"vmctl logs {self.machine}"
         return Unreachable(f"{self.machine}: {what}", details=details, hint=hint)

@@ -26,6 +26,8 @@ class BoxUsed(Struct, frozen=True, kw_only=True):
     firmware: str = "bios"
     cloud_init: bool = True
     """Whether the guest reads a seed; after its first boot, what it showed."""
+    seeding: str = ""
+    """What in the box reads a seed (``BoxInfo.seeding``); "" = not known."""
     virtual_size: int = 0
     mac: str = ""
     """MAC address that the box's guest wants on NIC 1; "" = any."""

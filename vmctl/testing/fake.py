@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vmctl.driver import Address, Definition, Disk, Features, Host, NotOurs, Observed, State, Tag
+from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, State
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.powers import Exported, Snapshot
 from vmctl.spec import FolderKind
@@ -111,71 +111,70 @@ class FakeDriver:
             if present is None:
                 size = definition.spec.disk or base.virtual_size
                 content.machines[definition.name] = _made(definition, size, str(base.path))
-            else:
-                _require(definition.name, present, definition.tag)
+            elif (present.tag.project, present.tag.machine) != (definition.tag.project, definition.tag.machine):
+                raise VmctlError(f"the machine {definition.name!r} belongs to another project", hint="vmctl list")
 
     def update(self, definition: Definition) -> None:
         """Write down other hardware for a stopped machine."""
         self._begin("update", definition.name)
         with self._shelf.open() as content:
-            machine = _existing(content, definition.name, definition.tag)
+            machine = _existing(content, definition.name)
             if machine.state in (*RUNNING, State.PAUSED, State.SAVED):
                 raise WrongState(f"the machine {definition.name!r} is {machine.state.value}", hint="vmctl reload")
             machine.tag, machine.address = definition.tag, _ssh(definition)
             machine.hardware = _hardware(definition)
             machine.disk = max(machine.disk, definition.spec.disk or 0)
 
-    def start(self, name: str, tag: Tag) -> None:
+    def start(self, name: str) -> None:
         """Running, from whatever it was."""
         self._begin("start", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name, tag)
+            machine = _existing(content, name)
             if machine.state not in (*RUNNING, State.PAUSED):
                 machine.starts += 1
             machine.state = State.RUNNING
 
-    def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
+    def stop(self, name: str, *, force: bool = False) -> None:
         """Off at once, unless ``ignores_button``."""
         self._begin("stop", name)
         with self._shelf.open() as content:
-            machine = _found(content, name, tag)
+            machine = content.machines.get(name)
             if machine is not None and (force or (machine.state is not State.SAVED and not self.ignores_button)):
                 machine.state = State.STOPPED
 
-    def suspend(self, name: str, tag: Tag) -> None:
+    def suspend(self, name: str) -> None:
         """Saved."""
         self._begin("suspend", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name, tag)
+            machine = _existing(content, name)
             if machine.state not in (*RUNNING, State.PAUSED, State.SAVED):
                 raise WrongState(f"the machine {name!r} is not running", hint="vmctl up")
             machine.state = State.SAVED
 
-    def clone(self, definition: Definition, source: str, tag: Tag) -> None:
+    def clone(self, definition: Definition, source: str) -> None:
         """Another machine, with the image of ``source``."""
         self._begin("clone", definition.name)
         with self._shelf.open() as content:
-            machine = _existing(content, source, tag)
+            machine = _existing(content, source)
             if machine.state is not State.STOPPED:
                 raise WrongState(f"the machine {source!r} is {machine.state.value}", hint="vmctl halt")
-            if _found(content, definition.name, definition.tag) is None:
+            if definition.name not in content.machines:
                 content.machines[definition.name] = _made(definition, machine.disk, machine.image)
 
-    def export(self, name: str, tag: Tag, directory: Path) -> Exported:
+    def export(self, name: str, directory: Path) -> Exported:
         """A copy of the image that the machine was made from."""
         self._begin("export", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name, tag)
+            machine = _existing(content, name)
         target = directory / "disk.qcow2"
         target.write_bytes(Path(machine.image).read_bytes())
         return Exported(disks=(target,))
 
-    def destroy(self, name: str, tag: Tag) -> None:
+    def destroy(self, name: str) -> None:
         """Forgotten."""
         self._begin("destroy", name)
         with self._shelf.open() as content:
-            if _found(content, name, tag):
-                del content.machines[name]
+            content.machines.pop(name, None)
 
     def states(self) -> Mapping[str, Observed]:
         """All machines."""
@@ -183,31 +182,25 @@ class FakeDriver:
         with self._shelf.open() as content:
             return {name: _observed(machine) for name, machine in content.machines.items()}
 
-    def observe(self, name: str) -> Observed | None:
-        """One machine."""
-        self._begin("observe", name)
-        with self._shelf.open() as content:
-            return _observed(content.machines[name]) if name in content.machines else None
-
-    def address(self, name: str, tag: Tag) -> Address | None:
+    def address(self, name: str) -> Address | None:
         """Where the machine's SSH forward is, while it runs."""
         self._begin("address", name)
         with self._shelf.open() as content:
-            machine = _found(content, name, tag)
+            machine = content.machines.get(name)
             return machine.address if machine is not None and machine.state in RUNNING else None
 
-    def snapshots(self, name: str, tag: Tag) -> tuple[Snapshot, ...]:
+    def snapshots(self, name: str) -> tuple[Snapshot, ...]:
         """As they were made."""
         self._begin("snapshots", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name, tag)
+            machine = _existing(content, name)
             return tuple(machine.told(kept) for kept in machine.snapshots)
 
-    def save_snapshot(self, name: str, tag: Tag, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
+    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
         """Written down."""
         self._begin("save_snapshot", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name, tag)
+            machine = _existing(content, name)
             older = machine.kept(snapshot)
             if older and not replace:
                 raise WrongState(f"{name!r} has a snapshot {snapshot!r} already", hint="use another name")
@@ -229,11 +222,11 @@ class FakeDriver:
             machine.current = snapshot
             return machine.told(made)
 
-    def restore_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
+    def restore_snapshot(self, name: str, snapshot: str) -> None:
         """Saved or stopped, with the hardware of then."""
         self._begin("restore_snapshot", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name, tag)
+            machine = _existing(content, name)
             kept = machine.kept(snapshot)
             if kept is None:
                 raise WrongState(f"{name!r} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
@@ -241,11 +234,11 @@ class FakeDriver:
             machine.current = snapshot
             machine.state = State.SAVED if kept.memory else State.STOPPED
 
-    def remove_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
+    def remove_snapshot(self, name: str, snapshot: str) -> None:
         """Forgotten."""
         self._begin("remove_snapshot", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name, tag)
+            machine = _existing(content, name)
             if kept := machine.kept(snapshot):
                 machine.drop(kept)
 
@@ -272,23 +265,10 @@ def _made(definition: Definition, size: int, image: str) -> FakeMachine:
     )
 
 
-def _found(content: Content, name: str, tag: Tag) -> FakeMachine | None:
-    machine = content.machines.get(name)
-    if machine is not None:
-        _require(name, machine, tag)
-    return machine
-
-
-def _existing(content: Content, name: str, tag: Tag) -> FakeMachine:
-    machine = _found(content, name, tag)
-    if machine is None:
+def _existing(content: Content, name: str) -> FakeMachine:
+    if name not in content.machines:
         raise WrongState(f"there is no machine {name!r}", hint="vmctl up")
-    return machine
-
-
-def _require(name: str, machine: FakeMachine, tag: Tag) -> None:
-    if not machine.tag.is_same(tag):
-        raise NotOurs("fake", name, machine.tag)
+    return content.machines[name]
 
 
 def _observed(machine: FakeMachine) -> Observed:

@@ -7,14 +7,30 @@ rm -f /etc/ssh/ssh_host_* /var/lib/dbus/machine-id /var/lib/systemd/random-seed
 : > /etc/machine-id
 echo localhost > /etc/hostname
 printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' > /etc/hosts
-ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+ln -sf ../run/vmctl/resolv.conf /etc/resolv.conf
 
 # Nothing may fight the provisioner for apt's lock, and nothing waits for a network that nobody configured.
 systemctl mask apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service \
   systemd-networkd-wait-online.service
-systemctl enable systemd-networkd.service systemd-resolved.service systemd-repart.service serial-getty@ttyS0.service
+systemctl enable vmctl-seed.service vmctl-grow.service vmctl-late.timer systemd-networkd.service serial-getty@ttyS0.service
 systemctl disable e2scrub_reap.service e2scrub_all.timer fstrim.timer dpkg-db-backup.timer \
-  systemd-network-generator.service
+  systemd-network-generator.service systemd-resolved.service systemd-timesyncd.service systemd-pstore.service
+
+# What vmctl-late.target starts is not wanted earlier; what vmctl-grow does, nobody else need.
+wants=/etc/systemd/system/sysinit.target.wants
+for unit in systemd-journal-flush.service systemd-update-utmp.service systemd-binfmt.service \
+  proc-sys-fs-binfmt_misc.automount dev-hugepages.mount dev-mqueue.mount sys-fs-fuse-connections.mount \
+  sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount systemd-repart.service; do
+  ln -s /dev/null "$wants/$unit"
+done
+mkdir -p /etc/systemd/system/graphical.target.wants
+ln -s /dev/null /etc/systemd/system/multi-user.target.wants/systemd-update-utmp-runlevel.service
+ln -s /dev/null /etc/systemd/system/graphical.target.wants/systemd-update-utmp-runlevel.service
+# Of no use here, and each is a program to start before anything else: nothing hibernates or is encrypted at boot.
+mkdir -p /etc/systemd/system-generators
+for generator in gpt-auto hibernate-resume integritysetup veritysetup; do
+  ln -s /dev/null "/etc/systemd/system-generators/systemd-$generator-generator"
+done
 
 # The initramfs was made before root/ was in place.
 update-initramfs -u
@@ -34,3 +50,4 @@ cp /usr/lib/grub/i386-pc/boot.img /boot/grub/i386-pc
 image x86_64-efi core.efi fat
 
 rm -rf /var/log/* /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache
+install -d -g systemd-journal -m 2755 /var/log/journal
