@@ -14,6 +14,7 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
+from vmctl.errors import WrongState
 from vmctl.spec import FolderKind, MachineSpec
 
 
@@ -41,6 +42,22 @@ class Tag(Struct, frozen=True, kw_only=True):
     """The vmctl that made it."""
     root: str = ""
     """The project's directory when it was made, for ``vmctl list``; may have moved since."""
+
+    def is_same(self, other: Tag) -> bool:
+        """Whether both mean the same machine of the same project, whoever made it and wherever that was."""
+        return (self.project, self.machine) == (other.project, other.machine)
+
+
+class NotOurs(WrongState):
+    """A machine of that name exists, and does not bear the tag of the one that was meant."""
+
+    def __init__(self, provider: str, name: str, tag: Tag | None) -> None:
+        whose = "belongs to another machine of vmctl's" if tag else "was not made by vmctl"
+        super().__init__(
+            f"{provider} has a machine {name!r} that {whose}, so vmctl does not touch it",
+            details=f"It is machine {tag.machine!r} of project {tag.project} in {tag.root or '?'}." if tag else "",
+            hint="vmctl list",
+        )
 
 
 class Observed(Struct, frozen=True, kw_only=True):
@@ -170,7 +187,11 @@ class Driver(Protocol):
     """A hypervisor.
 
     Every method blocks, may be repeated, prints nothing, never waits for the guest, and raises only ``VmctlError``.
-    Methods are called from several threads at once when ``features.parallel``. ``name`` is ``Definition.name``.
+    Methods are called from several threads at once when ``features.parallel``.
+
+    ``name`` is ``Definition.name``, and ``tag`` says whose machine is meant. One of that name that bears another tag,
+    or none, is not touched: the method raises ``NotOurs``. What was checked is what is changed, by an identity of the
+    hypervisor's own (a UUID), whatever else gets the name in the meantime.
     """
 
     name: str
@@ -199,20 +220,26 @@ class Driver(Protocol):
     def update(self, definition: Definition) -> None:
         """Make a stopped machine's hardware match; disks are kept, and grown where the spec says so."""
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, tag: Tag) -> None:
         """Start, or restore from the saved state, or unpause. Running: nothing to do."""
 
-    def stop(self, name: str, *, force: bool = False) -> None:
+    def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
         """Press the power button and return. Stopped or absent: nothing to do.
 
         ``force`` cuts the power, and also drops a saved state.
         """
 
-    def destroy(self, name: str) -> None:
-        """Remove the machine and all that ``create`` made for it. Absent: removes leftovers, if any."""
+    def destroy(self, name: str, tag: Tag) -> None:
+        """Remove the machine and all that ``create`` made for it. Absent: removes leftovers, if any.
+
+        Leftovers are what only a machine of that name can have had; what another machine uses stays.
+        """
 
     def states(self) -> Mapping[str, Observed]:
         """All tagged machines, of all projects, by hypervisor name, in one call; raises when it can not ask."""
 
-    def address(self, name: str) -> Address | None:
-        """Where SSH answers; None = not known yet."""
+    def observe(self, name: str) -> Observed | None:
+        """As ``states``, of one machine, without a look at the others; None = none of that name bears a tag."""
+
+    def address(self, name: str, tag: Tag) -> Address | None:
+        """Where SSH answers; None = not known yet. Absent: None."""

@@ -23,6 +23,11 @@ def hypervisor_name(root: Path, machine: str, project: str) -> str:
     return f"{slug(root)}-{machine}-{project[:8]}"
 
 
+def is_of(domain: str, machine: str, project: str) -> bool:
+    """Whether vmctl would call a machine so, wherever the project was then. For what is not there to bear a tag."""
+    return domain.endswith(f"-{machine}-{project[:8]}")
+
+
 def slug(root: Path) -> str:
     """A project's name as part of names of machines: of its directory, a-z, 0-9 and "-"."""
     directory = re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-")[:LONGEST_PROJECT].strip("-")

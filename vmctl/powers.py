@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from vmctl.driver import Definition, Driver, Features
+from vmctl.driver import Definition, Driver, Features, Tag
 from vmctl.spec import MachineSpec
 
 
@@ -18,7 +18,7 @@ from vmctl.spec import MachineSpec
 class Suspends(Protocol):
     """A driver that can keep a machine's memory on disk."""
 
-    def suspend(self, name: str) -> None:
+    def suspend(self, name: str, tag: Tag) -> None:
         """Save the memory and stop. ``Driver.start`` goes on from there. Saved already: nothing to do."""
 
 
@@ -44,10 +44,10 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 class Snapshots(Protocol):
     """A driver that can keep states of a machine by name, and go back to them."""
 
-    def snapshots(self, name: str) -> tuple[Snapshot, ...]:
+    def snapshots(self, name: str, tag: Tag) -> tuple[Snapshot, ...]:
         """The machine's snapshots, parents before their children."""
 
-    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
+    def save_snapshot(self, name: str, tag: Tag, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
         """Keep the present state of a running or stopped machine; a running one goes on running.
 
         A running machine's memory is kept where the hypervisor can; ``Snapshot.memory`` of what is returned says
@@ -55,14 +55,14 @@ class Snapshots(Protocol):
         is complete. It fails: what was there before is there still.
         """
 
-    def restore_snapshot(self, name: str, snapshot: str) -> None:
+    def restore_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Go back to a snapshot; the present state is lost. Afterwards ``start`` goes on from it.
 
         The machine is SAVED then where the snapshot holds memory, else STOPPED. Its disk is as it was, and no larger.
         Raises ``WrongState`` when there is none of that name.
         """
 
-    def remove_snapshot(self, name: str, snapshot: str) -> None:
+    def remove_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Forget a snapshot, keep its children and the present state. Absent: nothing to do."""
 
 
@@ -79,14 +79,14 @@ class Exported(Struct, frozen=True, kw_only=True):
 class Exports(Protocol):
     """A driver that can write a machine's disks into files, which makes boxes of machines."""
 
-    def clone(self, definition: Definition, source: str) -> None:
-        """As ``Driver.create``; the disks begin as those of the stopped machine ``source`` are now.
+    def clone(self, definition: Definition, source: str, tag: Tag) -> None:
+        """As ``Driver.create``; the disks begin as those of the stopped machine ``source`` (with ``tag``) are now.
 
         ``source`` does not change, and is neither started nor destroyed before the clone is destroyed, so a clone
         may stand on its disks instead of copying them.
         """
 
-    def export(self, name: str, directory: Path) -> Exported:
+    def export(self, name: str, tag: Tag, directory: Path) -> Exported:
         """Write a stopped machine's disks into ``directory``, which is empty: flattened, zeros as holes.
 
         The machine may lose settings that tie it to this host (forwards, its console's file); its disks stay.

@@ -30,6 +30,15 @@ DETAIL_LINES = 40
 
 Argv = Sequence[str | os.PathLike[str]]
 
+OF_ONE_REPOSITORY = frozenset({
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE", "GIT_INDEX_VERSION", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NAMESPACE", "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+})  # fmt: skip
+"""What a git hook finds in its environment about its own repository (``git rev-parse --local-env-vars``, but for
+settings): for any other repository it is wrong, also where `git -C` names that one."""
+
 
 class Completed(Struct, frozen=True):
     """A program that ended: its argv, exit status (negative: killed by that signal) and decoded output."""
@@ -58,6 +67,11 @@ class ProgramMissing(VmctlError):
 def quoted(argv: Argv) -> str:
     """``argv`` as a person would type it in a shell; for messages only."""
     return shlex.join(os.fspath(word) for word in argv)
+
+
+def inherited() -> dict[str, str]:
+    """The environment that children start with: ours, without what ties git to the repository of a hook."""
+    return {name: value for name, value in os.environ.items() if name not in OF_ONE_REPOSITORY}
 
 
 def find(program: str, *, package: str = "") -> str:
@@ -96,7 +110,7 @@ def run(
         check: raise on a non-zero status.
         input: what the program reads; without it, standard input is empty.
         cwd: the working directory.
-        env: variables to add to the environment.
+        env: variables to add to the environment (``inherited``).
         deadline: seconds allowed; the whole process group is killed after them.
         hint: for the error.
 
@@ -207,7 +221,7 @@ def _spawn(
         return subprocess.Popen(
             argv,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={**inherited(), **(env or {})},
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merge else subprocess.PIPE,

@@ -67,7 +67,7 @@ def _forwarded(record: records.Record) -> Address | None:
 def _asked(workspace: Workspace, name: str) -> Address:
     check_running(workspace, name)
     (machine,) = workspace.survey([name])
-    address = workspace.driver(machine.provider).address(machine.domain)
+    address = workspace.driver(machine.provider).address(machine.domain, workspace.tag(name))
     if address is None:
         raise Unreachable(f"the address of machine {name} is not known yet", hint=f"vmctl up {name}")
     return address

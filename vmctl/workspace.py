@@ -9,9 +9,9 @@ from pathlib import Path
 
 from msgspec import Struct, field, structs
 
-from vmctl import lost, registry
+from vmctl import __version__, lost, registry
 from vmctl import machines as naming
-from vmctl.driver import Driver, Host, Observed, State
+from vmctl.driver import Driver, Host, Observed, State, Tag
 from vmctl.errors import UsageError
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout, MachineLayout, ProjectLayout
@@ -94,6 +94,10 @@ class Workspace(Struct):
         """The machine, as owner of port leases."""
         return Owner(project=self.ensure_id(), root=str(self.root), machine=machine)
 
+    def tag(self, machine: str) -> Tag:
+        """What a machine of this project bears in its hypervisor."""
+        return Tag(project=self.id or self.ensure_id(), machine=machine, version=__version__, root=str(self.root))
+
     @property
     def ports(self) -> Ports:
         """The host's port leases."""
@@ -145,7 +149,7 @@ class Workspace(Struct):
         choose: bool = False,
         seek: bool = False,
     ) -> list[Machine]:
-        """Look at machines: one question per provider, however many machines.
+        """Look at machines: one question per provider, however many machines; one alone is asked about alone.
 
         Args:
             names: which (None = all of the Vmfile).
@@ -159,11 +163,13 @@ class Workspace(Struct):
             WrongState: ``choose``, and a machine exists that was this project's before its records were removed.
         """
         specs = {spec.name: spec for spec in self.project.machines}
+        wanted = list(specs if names is None else names)
         project = self.id
         told: dict[str, Mapping[str, Observed]] = {}
+        alone = len(wanted) == 1
         machines = [
-            self._look(name, specs.get(name), project, told, option=option, choose=choose)
-            for name in (specs if names is None else names)
+            self._look(name, specs.get(name), project, told, option=option, choose=choose, alone=alone)
+            for name in wanted
         ]
         if not (choose or seek):
             return machines
@@ -184,9 +190,10 @@ class Workspace(Struct):
         *,
         option: str | None,
         choose: bool,
+        alone: bool,
     ) -> Machine:
         layout = self.layout.machine(name)
-        record = records.load(layout) if project else None
+        record = self._record(layout, name, project) if project else None
         wanted = spec.provider if spec else "auto"
         provider, reason = wanted, "Vmfile"
         if record and not choose:
@@ -194,15 +201,31 @@ class Workspace(Struct):
         elif choose or project:
             existing = record.provider if record else None
             provider, reason = registry.choose(wanted, option=option, existing=existing, driver=self.driver)
-        observed, domain = None, record.name if record else ""
+        domain, observed = "", None
         if project:
-            if provider not in told:
-                told[provider] = self.driver(provider).states()
-            domain, observed = _find(told[provider], project, name, domain)
+            domain = record.name if record else naming.hypervisor_name(self.root, name, project)
+            observed = self._alone(provider, project, name, domain) if alone else None
+            if observed is None:
+                if provider not in told:
+                    told[provider] = self.driver(provider).states()
+                domain, observed = _find(told[provider], project, name, domain)
+            if observed is None and not naming.is_of(domain, name, project):
+                domain = naming.hypervisor_name(self.root, name, project)
         return Machine(
             name=name, layout=layout, spec=spec, record=record, provider=provider, reason=reason, observed=observed,
-            domain=domain or (naming.hypervisor_name(self.root, name, project) if project else ""),
+            domain=domain,
         )  # fmt: skip
+
+    def _record(self, layout: MachineLayout, name: str, project: str) -> Record | None:
+        """What is recorded of a machine; whose it is, is not for the record to say."""
+        record = records.load(layout)
+        return record.but(project=project, machine=name) if record else None
+
+    def _alone(self, provider: str, project: str, name: str, domain: str) -> Observed | None:
+        """The machine, where it has the name that is expected, without a question about others."""
+        observed = self.driver(provider).observe(domain)
+        mine = observed is not None and (observed.tag.project, observed.tag.machine) == (project, name)
+        return observed if mine else None
 
     def _sought(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vmctl.driver import Address
+from vmctl.driver import Address, Tag
 from vmctl_libvirt import machines
 from vmctl_libvirt.errors import library
 from vmctl_libvirt.identity import Mark
@@ -12,9 +12,9 @@ from vmctl_libvirt.identity import Mark
 IPV4 = 0
 
 
-def find(connection: Any, name: str) -> Address | None:
+def find(connection: Any, name: str, tag: Tag) -> Address | None:
     """The address of the machine ``name``; None while it is off, or has none yet."""
-    found = machines.find_ours(connection, name)
+    found = machines.find_ours(connection, name, tag)
     if found is None or not found[0].isActive():
         return None
     domain, mark = found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmctl import interrupt
-from vmctl.driver import Definition, Disk, Host, State
+from vmctl.driver import Definition, Disk, Host, State, Tag
 from vmctl.errors import VmctlError, WrongState
 from vmctl.flock import held
 from vmctl_libvirt import domain_edit, firmware, knobs, layers, machines, networks, shares
@@ -40,9 +40,7 @@ class Builder:
 
     def create(self, definition: Definition, base: Disk) -> None:
         """As ``LibvirtDriver.create``."""
-        found = machines.find_ours(self.connection, definition.name)
-        if found is not None:
-            self._require_same(definition, found[1])
+        if machines.find_ours(self.connection, definition.name, definition.tag) is not None:
             self._ensure_networks(definition)
             return
         if self._lacks_firmware(definition, base):
@@ -61,11 +59,11 @@ class Builder:
         with held(self.host.home / "locks" / f"libvirt-{disk.digest}"):
             return self.storage.base(disk)
 
-    def clone(self, definition: Definition, source: str) -> None:
+    def clone(self, definition: Definition, source: str, tag: Tag) -> None:
         """As ``LibvirtDriver.clone``."""
-        if machines.find_ours(self.connection, definition.name) is not None:
+        if machines.find_ours(self.connection, definition.name, definition.tag) is not None:
             return
-        domain, mark = machines.must_find(self.connection, source)
+        domain, mark = machines.must_find(self.connection, source, tag)
         if domain.isActive():
             raise WrongState(f"the machine {source!r} is running", hint="vmctl halt")
         disks = self.storage.own(domain_edit.disks(domain))
@@ -93,13 +91,12 @@ class Builder:
                 interrupt.shielded(),
                 suppress(library().libvirtError, VmctlError),
             ):  # what failed first matters
-                self.destroy(definition.name)
+                self.destroy(definition.name, definition.tag)
             raise
 
     def update(self, definition: Definition) -> None:
         """As ``LibvirtDriver.update``."""
-        domain, mark = machines.must_find(self.connection, definition.name)
-        self._require_same(definition, mark)
+        domain, mark = machines.must_find(self.connection, definition.name, definition.tag)
         if domain.isActive():
             raise WrongState(f"the machine {definition.name!r} is running", hint="vmctl reload")
         if machines.state_of(domain) is State.SAVED:
@@ -128,12 +125,12 @@ class Builder:
         self.connection.defineXML(Edit(tree=parts.snapshots).applied_to(text) if parts.snapshots.layers else text)
         self._ensure_networks(definition)
 
-    def destroy(self, name: str) -> None:
+    def destroy(self, name: str, tag: Tag) -> None:
         """As ``LibvirtDriver.destroy``."""
-        found = machines.find_ours(self.connection, name)
+        found = machines.find_ours(self.connection, name, tag)
         if found is not None:
             machines.undefine(found[0], runs_guests=self.abilities.runs_guests)
-        self.storage.remove(name)
+        self.storage.remove(name, used=domain_edit.all_volumes(self.connection))
         self._prune_networks()
 
     def _ensure_networks(self, definition: Definition) -> None:
@@ -144,14 +141,6 @@ class Builder:
     def _prune_networks(self) -> None:
         with held(self.host.home / "locks" / "libvirt-networks"):
             networks.prune(self.connection)
-
-    def _require_same(self, definition: Definition, mark: Mark) -> None:
-        if (mark.tag.project, mark.tag.machine) != (definition.tag.project, definition.tag.machine):
-            raise VmctlError(
-                f"libvirt's machine {definition.name!r} belongs to another project",
-                details=f"machine {mark.tag.machine!r} of project {mark.tag.project} in {mark.tag.root}",
-                hint="vmctl list",
-            )
 
     def _platform(self, arch: str) -> Platform:
         platform, why_not = choose_platform(self.connection, self.abilities, self.evidence, arch)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 from msgspec import Struct
 
 from vmctl_libvirt import identity, layers
-from vmctl_libvirt.errors import library
+from vmctl_libvirt.errors import is_code, library
 from vmctl_libvirt.identity import Mark
 from vmctl_libvirt.layers import Tree
 from vmctl_libvirt.patch import register_prefixes
@@ -72,6 +72,22 @@ def live_chains(domain: Any) -> dict[str, tuple[str, ...]]:
 def live_volumes(domain: Any) -> frozenset[str]:
     """Paths of all volumes that the running machine's disks consist of."""
     return frozenset(path for chain in live_chains(domain).values() for path in chain)
+
+
+def all_volumes(connection: Any) -> frozenset[str]:
+    """Paths of the files that any domain has as a disk, ours or not, as it runs and as it will next."""
+    libvirt = library()
+    found: set[str] = set()
+    for domain in connection.listAllDomains(0):
+        try:
+            texts = [domain.XMLDesc(flags) for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE)]
+        except libvirt.libvirtError as error:
+            if not is_code(error, "VIR_ERR_NO_DOMAIN"):  # it went while we were asking
+                raise
+            continue
+        for text in texts:
+            found |= {source.get("file", "") for source in ET.fromstring(text).iterfind(f"{DISK}//source")}  # noqa: S314  as above
+    return frozenset(found)
 
 
 def mark_in(text: str) -> Mark | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from vmctl.driver import Address, Definition, Disk, Features, Host, Observed
+from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Tag
 from vmctl.powers import Exported, Snapshot
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import addresses, machines
@@ -104,20 +104,22 @@ class LibvirtDriver:
             lambda connection: self._builder(connection).update(definition), f"change {definition.name}"
         )
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, tag: Tag) -> None:
         """Start, restore or unpause."""
         self._connection.run(
-            lambda connection: machines.start(connection, name, runs_guests=self._connection.abilities.runs_guests),
+            lambda connection: machines.start(
+                connection, name, tag, runs_guests=self._connection.abilities.runs_guests
+            ),
             f"start {name}",
         )
 
-    def stop(self, name: str, *, force: bool = False) -> None:
+    def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
         """Press the power button (ACPI) and return, or cut the power."""
-        self._connection.run(lambda connection: machines.stop(connection, name, force=force), f"stop {name}")
+        self._connection.run(lambda connection: machines.stop(connection, name, tag, force=force), f"stop {name}")
 
-    def suspend(self, name: str) -> None:
+    def suspend(self, name: str, tag: Tag) -> None:
         """Save the memory to disk; with a live share (virtiofs) it is kept in RAM, and the machine is PAUSED."""
-        saved = self._connection.run(lambda connection: machines.suspend(connection, name), f"suspend {name}")
+        saved = self._connection.run(lambda connection: machines.suspend(connection, name, tag), f"suspend {name}")
         if not saved:
             self._host.warn(
                 f"{name} is frozen in memory, not saved to disk, because it has a live folder (virtiofs);"
@@ -125,56 +127,63 @@ class LibvirtDriver:
                 "vmctl halt    # where that matters",
             )
 
-    def destroy(self, name: str) -> None:
+    def destroy(self, name: str, tag: Tag) -> None:
         """Remove the machine, its volumes, its saved memory, and the networks that nobody else uses."""
-        self._connection.run(lambda connection: self._builder(connection).destroy(name), f"destroy {name}")
+        self._connection.run(lambda connection: self._builder(connection).destroy(name, tag), f"destroy {name}")
 
     def states(self) -> Mapping[str, Observed]:
         """All machines with vmctl's mark."""
         return self._connection.run(lambda connection: dict(machines.observe_all(connection)), "list its machines")
 
-    def address(self, name: str) -> Address | None:
-        """Where SSH answers, as soon as it is known."""
-        return self._connection.run(lambda connection: addresses.find(connection, name), f"tell the address of {name}")
+    def observe(self, name: str) -> Observed | None:
+        """One machine, if it bears vmctl's mark."""
+        return self._connection.run(lambda connection: machines.observe(connection, name), f"tell the state of {name}")
 
-    def snapshots(self, name: str) -> tuple[Snapshot, ...]:
-        """The machine's snapshots, parents first."""
+    def address(self, name: str, tag: Tag) -> Address | None:
+        """Where SSH answers, as soon as it is known."""
         return self._connection.run(
-            lambda connection: self._snapshotter(connection, name).all(), f"list the snapshots of {name}"
+            lambda connection: addresses.find(connection, name, tag), f"tell the address of {name}"
         )
 
-    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
+    def snapshots(self, name: str, tag: Tag) -> tuple[Snapshot, ...]:
+        """The machine's snapshots, parents first."""
+        return self._connection.run(
+            lambda connection: self._snapshotter(connection, name, tag).all(), f"list the snapshots of {name}"
+        )
+
+    def save_snapshot(self, name: str, tag: Tag, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
         """Keep the present state; the memory as well, unless a live share (virtiofs) forbids that."""
         return self._connection.run(
-            lambda connection: self._snapshotter(connection, name).save(snapshot, replacing=replace, note=note),
+            lambda connection: self._snapshotter(connection, name, tag).save(snapshot, replacing=replace, note=note),
             f"save a snapshot of {name}",
         )
 
-    def restore_snapshot(self, name: str, snapshot: str) -> None:
+    def restore_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Go back to a snapshot; a running machine is cut off first."""
         self._connection.run(
-            lambda connection: self._snapshotter(connection, name).restore(snapshot), f"restore a snapshot of {name}"
+            lambda connection: self._snapshotter(connection, name, tag).restore(snapshot),
+            f"restore a snapshot of {name}",
         )
 
-    def remove_snapshot(self, name: str, snapshot: str) -> None:
+    def remove_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Forget a snapshot; what builds on it is kept."""
         self._connection.run(
-            lambda connection: self._snapshotter(connection, name).remove(snapshot), f"delete a snapshot of {name}"
+            lambda connection: self._snapshotter(connection, name, tag).remove(snapshot), f"delete a snapshot of {name}"
         )
 
-    def clone(self, definition: Definition, source: str) -> None:
+    def clone(self, definition: Definition, source: str, tag: Tag) -> None:
         """Make a machine whose disks are overlays on those of ``source``."""
         self._connection.run(
-            lambda connection: self._builder(connection).clone(definition, source),
+            lambda connection: self._builder(connection).clone(definition, source, tag),
             f"copy {source} to {definition.name}",
         )
 
-    def export(self, name: str, directory: Path) -> Exported:
+    def export(self, name: str, tag: Tag, directory: Path) -> Exported:
         """Write a stopped machine's disks as qcow2 files."""
         from vmctl_libvirt import exporting
 
         def write(connection: Any) -> Exported:
-            domain, _ = machines.must_find(connection, name)
+            domain, _ = machines.must_find(connection, name, tag)
             return exporting.export(connection, self._connection.abilities, domain, directory)
 
         return self._connection.run(write, f"export {name}")
@@ -197,13 +206,13 @@ class LibvirtDriver:
 
         return Builder(connection, self._connection.abilities, self._host, self._evidence, self._warn_once)
 
-    def _snapshotter(self, connection: Any, name: str) -> Snapshotter:
+    def _snapshotter(self, connection: Any, name: str, tag: Tag) -> Snapshotter:
         from vmctl_libvirt.layer_storage import LayerStorage
         from vmctl_libvirt.snapshots import Snapshotter
 
         abilities = self._connection.abilities
         storage = LayerStorage(connection, abilities)
-        return Snapshotter(connection, storage, name, abilities.runs_guests, abilities.writes_pool)
+        return Snapshotter(connection, storage, name, tag, abilities.runs_guests, abilities.writes_pool)
 
     def _warn_once(self, text: str, hint: str = "") -> None:
         with self._warned_lock:

@@ -12,8 +12,8 @@ from xml.etree import ElementTree as ET
 
 from msgspec import structs
 
-from vmctl.driver import Observed, State
-from vmctl.errors import VmctlError, WrongState
+from vmctl.driver import NotOurs, Observed, State, Tag
+from vmctl.errors import WrongState
 from vmctl_libvirt import domain_edit, identity, missing, networks
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.errors import is_code, library
@@ -46,27 +46,26 @@ def find(connection: Any, name: str) -> Any | None:
         raise
 
 
-def find_ours(connection: Any, name: str) -> tuple[Any, Mark] | None:
+def find_ours(connection: Any, name: str, tag: Tag) -> tuple[Any, Mark] | None:
     """The domain ``name`` and its mark; None when there is none.
 
+    libvirt knows a domain that it handed out by its UUID, so what is done with it is done with the one looked at here.
+
     Raises:
-        VmctlError: it exists, and vmctl did not make it.
+        NotOurs: it exists, and does not bear ``tag``.
     """
     domain = find(connection, name)
     if domain is None:
         return None
     mark = identity.read(domain)
-    if mark is None:
-        raise VmctlError(
-            f"libvirt has a machine {name!r} that vmctl did not make, so vmctl does not touch it",
-            hint=f"virsh domrename {name} OTHER-NAME",
-        )
+    if mark is None or not mark.tag.is_same(tag):
+        raise NotOurs("libvirt", name, mark.tag if mark else None)
     return domain, mark
 
 
-def must_find(connection: Any, name: str) -> tuple[Any, Mark]:
+def must_find(connection: Any, name: str, tag: Tag) -> tuple[Any, Mark]:
     """As ``find_ours``, but absence is an error too."""
-    found = find_ours(connection, name)
+    found = find_ours(connection, name, tag)
     if found is None:
         raise WrongState(f"libvirt has no machine {name!r}", hint="vmctl up")
     return found
@@ -87,16 +86,32 @@ def observe_all(connection: Any) -> Iterator[tuple[str, Observed]]:
                 raise
 
 
+def observe(connection: Any, name: str) -> Observed | None:
+    """The observation of one domain; None when there is none of that name with a whole mark."""
+    libvirt = library()
+    try:
+        domain = find(connection, name)
+        mark = identity.read(domain) if domain is not None else None
+        return _observe(domain, mark, is_saved=_is_saved(domain, mark)) if mark else None
+    except libvirt.libvirtError as error:
+        if is_code(error, "VIR_ERR_NO_DOMAIN"):  # it went while we were asking
+            return None
+        raise
+
+
 def state_of(domain: Any) -> State:
     """What a domain is doing now."""
     mark = identity.read(domain)
-    is_saved = not domain.isActive() and (bool(domain.hasManagedSaveImage(0)) or bool(mark and mark.resume))
-    return _state(domain, is_saved=is_saved)[0]
+    return _state(domain, is_saved=_is_saved(domain, mark))[0]
 
 
-def start(connection: Any, name: str, *, runs_guests: bool = True) -> None:
+def _is_saved(domain: Any, mark: Mark | None) -> bool:
+    return not domain.isActive() and (bool(domain.hasManagedSaveImage(0)) or bool(mark and mark.resume))
+
+
+def start(connection: Any, name: str, tag: Tag, *, runs_guests: bool = True) -> None:
     """Start, restore or unpause; running: nothing."""
-    domain, mark = must_find(connection, name)
+    domain, mark = must_find(connection, name, tag)
     state = state_of(domain)
     if state is State.PAUSED:
         _wake(domain)
@@ -108,9 +123,9 @@ def start(connection: Any, name: str, *, runs_guests: bool = True) -> None:
         _start(connection, domain, mark, is_saved=state is State.SAVED)
 
 
-def stop(connection: Any, name: str, *, force: bool) -> None:
+def stop(connection: Any, name: str, tag: Tag, *, force: bool) -> None:
     """Press the power button, or cut the power and drop a saved state."""
-    found = find_ours(connection, name)
+    found = find_ours(connection, name, tag)
     if found is None:
         return
     domain, mark = found
@@ -129,14 +144,14 @@ def stop(connection: Any, name: str, *, force: bool) -> None:
             domain.shutdown()
 
 
-def suspend(connection: Any, name: str) -> bool:
+def suspend(connection: Any, name: str, tag: Tag) -> bool:
     """Save the memory to disk and stop; where a device forbids that (virtiofs), freeze the machine in memory.
 
     Returns:
         Whether it is on disk.
     """
     libvirt = library()
-    domain, _ = must_find(connection, name)
+    domain, _ = must_find(connection, name, tag)
     state = state_of(domain)
     if state is State.SAVED:
         return True

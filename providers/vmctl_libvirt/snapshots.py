@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import structs
 
 from vmctl import interrupt, templates
-from vmctl.driver import State
+from vmctl.driver import State, Tag
 from vmctl.errors import VmctlError, WrongState
 from vmctl.powers import Snapshot
 from vmctl_libvirt import domain_edit, identity, layers, machines, merging
@@ -39,17 +39,18 @@ class Snapshotter:
     connection: Any
     storage: LayerStorage
     name: str
+    tag: Tag
     runs_guests: bool
     writes_pool: bool
 
     def all(self) -> tuple[Snapshot, ...]:
         """The snapshots, parents first."""
-        domain, _ = machines.must_find(self.connection, self.name)
+        domain, _ = machines.must_find(self.connection, self.name, self.tag)
         return tuple(self._told(layers.read(domain)))
 
     def save(self, snapshot: str, *, replacing: bool, note: str) -> Snapshot:
         """Keep the present state."""
-        domain, _ = machines.must_find(self.connection, self.name)
+        domain, _ = machines.must_find(self.connection, self.name, self.tag)
         tree, state = layers.read(domain), machines.state_of(domain)
         if tree.find(snapshot) and not replacing:
             raise WrongState(f"{self.name} has a snapshot {snapshot!r} already", hint="vmctl snapshot save --force")
@@ -66,7 +67,7 @@ class Snapshotter:
 
     def restore(self, snapshot: str) -> None:
         """Go back: new overlays on the frozen ones, and the snapshot's memory for the next start."""
-        domain, mark = machines.must_find(self.connection, self.name)
+        domain, mark = machines.must_find(self.connection, self.name, self.tag)
         tree = layers.read(domain)
         layer = tree.find(snapshot)
         if layer is None:
@@ -78,7 +79,7 @@ class Snapshotter:
             )
         memory = self.storage.memory_path(self.name, layer.id) if layer.memory else ""  # or fail, with nothing changed
         with interrupt.shielded():
-            machines.stop(self.connection, self.name, force=True)
+            machines.stop(self.connection, self.name, self.tag, force=True)
             edit = Edit(
                 disks=self._stack(layer),
                 mark=structs.replace(mark, resume=memory),
@@ -89,7 +90,7 @@ class Snapshotter:
 
     def remove(self, snapshot: str) -> None:
         """Forget one; what nothing builds on is deleted, the rest joined with what builds on it, where that can be."""
-        domain, _ = machines.must_find(self.connection, self.name)
+        domain, _ = machines.must_find(self.connection, self.name, self.tag)
         tree = layers.read(domain)
         if tree.find(snapshot):
             with interrupt.shielded():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ CHUNK = 1024**2
 READ_ONLY = 0o444
 BASE = "base-"
 COMPLETE = ".complete"
+BASE_NAME = re.compile(rf"{BASE}[0-9a-f]{{64}}-[0-9a-f]{{8}}\.")
 OVERLAY, MEMORY = "qcow2", "memory"
 """What the names of the volumes of snapshots end with; 8 hex digits stand between the machine's name and that."""
 
@@ -114,9 +115,19 @@ class Storage:
         if volume is not None and volume.info()[1] < size and self._abilities.runs_guests:
             volume.resize(size, 0)
 
-    def remove(self, machine: str) -> None:
-        """Delete all volumes of the machine: its overlays, its seed, what its snapshots keep."""
-        for volume in self._of(machine):
+    def remove(self, machine: str, *, used: Collection[str]) -> None:
+        """Delete all volumes of the machine: its overlays, its seed, what its snapshots keep.
+
+        Their names alone tell whose they are. What is among ``used`` (paths), or another machine's volume stands on,
+        stays, and so do boxes.
+        """
+        own = {volume.path(): volume for volume in self._of(machine)}
+        pool = self._existing() if own else None
+        others = [each for each in (pool.listAllVolumes(0) if pool else ()) if each.path() not in own]
+        needed = {*used, *map(backing, others)}
+        while kept := own.keys() & needed:
+            needed |= {backing(own.pop(path)) for path in kept}
+        for volume in own.values():
             volume.delete(0)
 
     def own(self, paths: Iterable[str]) -> tuple[str, ...]:
@@ -133,7 +144,8 @@ class Storage:
             return []
         plain = {overlay_name(machine), seed_name(machine)}
         kept = re.compile(rf"{re.escape(machine)}(?:-disk[1-9]\d*\.qcow2|\.[0-9a-f]{{8}}\.(?:{OVERLAY}|{MEMORY}))")
-        return [each for each in pool.listAllVolumes(0) if each.name() in plain or kept.fullmatch(each.name())]
+        found = (each for each in pool.listAllVolumes(0) if each.name() in plain or kept.fullmatch(each.name()))
+        return [each for each in found if not BASE_NAME.match(each.name())]
 
     def _find_path(self, path: str) -> Any | None:
         libvirt = library()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vmctl import interrupt
-from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, State, Tag
+from vmctl.driver import Address, Definition, Disk, Features, Host, NotOurs, Observed, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.powers import Exported, Snapshot
 from vmctl.spec import LOOPBACK
@@ -57,29 +57,25 @@ class VirtualBoxDriver:
         """Make the machine, stopped; what a killed attempt left behind is removed first."""
         self._create(definition, base)
 
-    def clone(self, definition: Definition, source: str) -> None:
+    def clone(self, definition: Definition, source: str, tag: Tag) -> None:
         """Make a machine with a copy of the disk of ``source``."""
-        disk = exporting.source_disk(Machine(self._door, source))
+        disk = exporting.source_disk(self._ours(source, tag)[0])
         self._create(definition, disk, medium=str(disk.path))
 
-    def export(self, name: str, directory: Path) -> Exported:
+    def export(self, name: str, tag: Tag, directory: Path) -> Exported:
         """Write an OVF and its disks; the machine loses what ties it to this host."""
-        machine = Machine(self._door, name)
-        seed = self._marked(machine).seed
+        machine, mark = self._ours(name, tag)
         exported = exporting.export(machine, directory)
-        self._media.eject(seed)
+        self._media.eject(mark.seed)
         return exported
 
     def _create(self, definition: Definition, base: Disk, *, medium: str = "") -> None:
-        machine = Machine(self._door, definition.name)
-        mark = identity.read(self._door).get(machine.uuid)
-        if machine.shown() is not None:
-            _check_owner(machine, mark, definition.tag)
-            if mark and mark.complete:
-                return
+        machine, found = self._found(definition.name, definition.tag)
+        if found and found.complete and machine.shown() is not None:
+            return
         if not medium:
             _check_base(definition, base)
-        self.destroy(definition.name)
+        self.destroy(definition.name, definition.tag)
         mark = _mark(definition)
         identity.write(self._door, mark)
         try:
@@ -87,12 +83,12 @@ class VirtualBoxDriver:
             identity.write(self._door, mark.completed())
         except BaseException:
             with interrupt.shielded(), suppress(VmctlError):  # what failed first is what matters
-                self.destroy(definition.name)
+                self.destroy(definition.name, definition.tag)
             raise
 
     def update(self, definition: Definition) -> None:
         """Make a stopped machine's settings match."""
-        machine = Machine(self._door, definition.name)
+        machine, before = self._ours(definition.name, definition.tag)
         shown = machine.existing()
         if states.state(shown["VMState"]) not in (State.STOPPED, State.CRASHED):
             raise WrongState(f"{definition.name} is {shown['VMState']}; its hardware can change only when it is off")
@@ -101,35 +97,33 @@ class VirtualBoxDriver:
         self._apply(machine, definition, shown)
         if definition.spec.disk is not None and definition.spec.disk > present:
             self._media.resize(_root_disk(shown), definition.spec.disk)
-        before, after = self._marked(machine), _mark(definition).completed()
+        after = _mark(definition).completed()
         identity.write(self._door, after)
         if before.seed != after.seed:
             self._media.eject(before.seed)
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, tag: Tag) -> None:
         """Start, restore or unpause."""
-        machine = Machine(self._door, name)
-        machine.start(self._marked(machine))
+        machine, mark = self._ours(name, tag)
+        machine.start(mark)
 
-    def stop(self, name: str, *, force: bool = False) -> None:
+    def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
         """Press the power button and return, or cut the power."""
-        machine = Machine(self._door, name)
+        machine, _ = self._found(name, tag)
         if force:
             machine.stop_now()
         else:
             machine.press_button()
 
-    def suspend(self, name: str) -> None:
+    def suspend(self, name: str, tag: Tag) -> None:
         """Save the memory to disk and stop."""
-        Machine(self._door, name).suspend()
+        self._ours(name, tag)[0].suspend()
 
-    def destroy(self, name: str) -> None:
+    def destroy(self, name: str, tag: Tag) -> None:
         """Remove the machine, its disks and its folder. Bases, and disks from elsewhere, stay."""
-        machine = Machine(self._door, name)
+        machine, mark = self._found(name, tag)
         shown = machine.settled()
-        mark = identity.read(self._door).get(machine.uuid)
         if shown is not None:
-            _check_tag(machine, mark)
             self._unregister(machine, shown)
         own = self._media.machine(machine.uuid)
         if mark or own.exists():
@@ -156,29 +150,36 @@ class VirtualBoxDriver:
                 observed[mark.name] = _observed(shown, mark)
         return observed
 
-    def address(self, name: str) -> Address | None:
+    def observe(self, name: str) -> Observed | None:
+        """One finished machine with vmctl's tag."""
+        machine = Machine(self._door, name)
+        mark = identity.read(self._door).get(machine.uuid)
+        shown = self._ask(machine) if mark and mark.complete else None
+        return _observed(shown, mark) if mark and shown else None
+
+    def address(self, name: str, tag: Tag) -> Address | None:
         """The host's end of the SSH forward."""
-        shown = Machine(self._door, name).shown() or {}
+        shown = self._found(name, tag)[0].shown() or {}
         rule = next((rule for rule in answers.rules(shown) if rule.name == SSH), None)
         return Address(host=rule.host_ip or LOOPBACK, port=rule.host) if rule else None
 
     # -- Snapshots
 
-    def snapshots(self, name: str) -> tuple[Snapshot, ...]:
+    def snapshots(self, name: str, tag: Tag) -> tuple[Snapshot, ...]:
         """The machine's snapshots, parents first."""
-        return tuple(kept.snapshot for kept in self._snapshots(name).all())
+        return tuple(kept.snapshot for kept in self._snapshots(name, tag).all())
 
-    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
+    def save_snapshot(self, name: str, tag: Tag, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
         """Keep the present state, with the memory of a running machine."""
-        return self._snapshots(name).save(snapshot, replacing=replace, note=note)
+        return self._snapshots(name, tag).save(snapshot, replacing=replace, note=note)
 
-    def restore_snapshot(self, name: str, snapshot: str) -> None:
+    def restore_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Go back to a snapshot; a running machine is cut off first."""
-        self._snapshots(name).restore(snapshot)
+        self._snapshots(name, tag).restore(snapshot)
 
-    def remove_snapshot(self, name: str, snapshot: str) -> None:
+    def remove_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Forget a snapshot; what builds on it is kept."""
-        self._snapshots(name).remove(snapshot)
+        self._snapshots(name, tag).remove(snapshot)
 
     # -- parts of the above
 
@@ -233,16 +234,35 @@ class VirtualBoxDriver:
             self._media.forget(folder)
             media.remove_moved(folder, Path(shown["CfgFile"]).stem)
 
-    def _marked(self, machine: Machine) -> identity.Mark:
-        return _check_tag(machine, identity.read(self._door).get(machine.uuid))
+    def _found(self, name: str, tag: Tag) -> tuple[Machine, identity.Mark | None]:
+        """The machine of that name, there or not, and its mark; a mark without a machine is of one half made.
+
+        What is done with it is done by its UUID, to which the mark belongs as well.
+
+        Raises:
+            NotOurs: it bears another tag, or is there and bears none.
+        """
+        machine = Machine(self._door, name)
+        mark = identity.read(self._door).get(machine.uuid)
+        foreign = not mark.tag.is_same(tag) if mark else machine.shown() is not None
+        if foreign:
+            raise NotOurs("VirtualBox", name, mark.tag if mark else None)
+        return machine, mark
+
+    def _ours(self, name: str, tag: Tag) -> tuple[Machine, identity.Mark]:
+        """As ``_found``, but absence is an error too."""
+        machine, mark = self._found(name, tag)
+        if mark is None:
+            raise WrongState(f"there is no machine {name} in VirtualBox", hint="vmctl up")
+        return machine, mark
 
     def _ask(self, machine: Machine) -> answers.Shown | None:
         """The state of a machine whose entry in the long listing was not understood (another language, perhaps)."""
         shown = machine.shown()
         return answers.Shown(shown["VMState"], shown.get("VMStateChangeTime", "")) if shown else None
 
-    def _snapshots(self, name: str) -> Snapshotter:
-        return Snapshotter(self._door, Machine(self._door, name))
+    def _snapshots(self, name: str, tag: Tag) -> Snapshotter:
+        return Snapshotter(self._door, self._ours(name, tag)[0])
 
 
 def _mark(definition: Definition) -> identity.Mark:
@@ -264,21 +284,6 @@ def _observed(shown: answers.Shown, mark: identity.Mark) -> Observed:
     state = states.state(shown.word)
     run = shown.since if state in (State.RUNNING, State.PAUSED) else ""
     return Observed(state=state, tag=mark.tag, run=run, raw=shown.word)
-
-
-def _check_tag(machine: Machine, mark: identity.Mark | None) -> identity.Mark:
-    if mark is None:
-        raise WrongState(f"the machine {machine.name} does not carry vmctl's tag in VirtualBox", hint="vmctl up")
-    return mark
-
-
-def _check_owner(machine: Machine, mark: identity.Mark | None, tag: Tag) -> None:
-    if mark is None or (mark.tag.project, mark.tag.machine) != (tag.project, tag.machine):
-        whose = f"belongs to the project {mark.tag.project} ({mark.tag.root})" if mark else "carries no tag of vmctl"
-        raise VmctlError(
-            f"VirtualBox has a machine {machine.name} already, which {whose}",
-            hint=f"VBoxManage unregistervm {machine.uuid}",
-        )
 
 
 def _check_base(definition: Definition, base: Disk) -> None:

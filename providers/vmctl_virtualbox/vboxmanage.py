@@ -26,10 +26,12 @@ PATIENCE = 15.0
 ERROR = re.compile(r"^VBoxManage(?:\.exe)?: (?:fatal )?error: ?(.*)$", re.MULTILINE)
 CODE = re.compile(r"\b(?:code|Code:?)\s+((?:VBOX_E|NS_ERROR|E)_[A-Z_0-9]+)\b|^\S*?\b(VBOX_E_[A-Z_]+)$", re.MULTILINE)
 BUSY = re.compile(
-    r"already locked (?:by|for) a session|object is not ready|COM server is not running or failed to start",
+    r"already locked (?:by|for) a session|object is not ready|COM server is not running or failed to start"
+    r'|Context: "RefreshState\(',
     re.IGNORECASE,
 )
-"""The last one: VirtualBox's server, which the first of several commands starts, was too slow for another of them."""
+"""The last two: VirtualBox's server, which the first of several commands starts, was too slow for another of them; and
+another command deleted a medium while this one listed them."""
 VERSION = re.compile(r"^(\d+)\.(\d+)\.(\d+)", re.MULTILINE)
 WARNING = re.compile(r"^WARNING: (.*(?:\n\s+\S.*)*)", re.MULTILINE)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tests.unit.openssh_server import KEYS_ONLY
 from vmctl import process
-from vmctl.driver import Definition, Disk, Host
+from vmctl.driver import Definition, Disk, Host, Tag
 from vmctl.lifecycle import names
 from vmctl.store import ports
 from vmctl.testing import FakeDriver
@@ -66,8 +66,8 @@ class FakeGuests(FakeDriver):
         super().create(definition, base)
         self._write(definition)
 
-    def clone(self, definition: Definition, source: str) -> None:
-        super().clone(definition, source)
+    def clone(self, definition: Definition, source: str, tag: Tag) -> None:
+        super().clone(definition, source, tag)
         machines = definition.console.parent.parent
         self._write(definition, keys=machines / definition.tag.machine.partition(".")[0])
 
@@ -75,8 +75,8 @@ class FakeGuests(FakeDriver):
         super().update(definition)
         self._write(definition)
 
-    def start(self, name: str) -> None:
-        super().start(name)
+    def start(self, name: str, tag: Tag) -> None:
+        super().start(name, tag)
         if (self.host.home / "guests" / "password").exists():
             self._start_old(name)
         elif not self._pid(name).exists() and not (self.host.home / "no-sshd").exists():
@@ -84,20 +84,20 @@ class FakeGuests(FakeDriver):
             with (self._directory / f"{name}.log").open("ab") as log:
                 subprocess.run([program, "-f", self._config(name), "-E", os.devnull], check=True, stderr=log)
 
-    def stop(self, name: str, *, force: bool = False) -> None:
-        super().stop(name, force=force)
+    def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
+        super().stop(name, tag, force=force)
         self._end(name)
 
-    def suspend(self, name: str) -> None:
-        super().suspend(name)
+    def suspend(self, name: str, tag: Tag) -> None:
+        super().suspend(name, tag)
         self._end(name)
 
-    def restore_snapshot(self, name: str, snapshot: str) -> None:
-        super().restore_snapshot(name, snapshot)
+    def restore_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
+        super().restore_snapshot(name, tag, snapshot)
         self._end(name)
 
-    def destroy(self, name: str) -> None:
-        super().destroy(name)
+    def destroy(self, name: str, tag: Tag) -> None:
+        super().destroy(name, tag)
         self._end(name)
 
     def _start_old(self, name: str) -> None:

@@ -87,7 +87,8 @@ def test_a_log_that_can_not_be_kept_is_done_without(project: Project) -> None:
 def test_list_does_not_call_absent_what_it_could_not_ask(project: Project) -> None:
     project.vmfile("")
     project.vmctl("up")
-    FakeGuests(Host(home=project.home)).fail("states", "the hypervisor sleeps")
+    for question in ("states", "observe"):
+        FakeGuests(Host(home=project.home)).fail(question, "the hypervisor sleeps")
     ran = project.vmctl("list", "--json")
     assert [row["state"] for row in ran.answer["machines"]] == ["unknown"]
     assert "warning: the hypervisor sleeps; its machines are shown as unknown" in ran.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tarfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.cli.harness import Project, make_box
 from tests.unit.box_images import qcow2
@@ -106,7 +108,9 @@ def test_what_a_killed_vmctl_left_goes_with_the_next_try(shop: Project) -> None:
     driver = fake(shop)
     with driver._shelf.open() as content:  # as a kill in the middle would leave it
         (name,) = content.machines
-        content.machines[f"{name}.package"] = content.machines[name]
+        machine = content.machines[name]
+        tag = structs.replace(machine.tag, machine=f"{machine.tag.machine}.package")
+        content.machines[f"{name}.package"] = dataclasses.replace(machine, tag=tag)
     shop.vmctl("package", "web")
     assert len(driver.states()) == 1
 

@@ -237,7 +237,8 @@ def test_ports_of_then_that_somebody_else_has_now_stop_it_before_anything_change
 def test_a_snapshot_that_vmctl_did_not_make_is_restored_with_a_warning(project: Project) -> None:
     project.vmfile(ONE + "provision:\n" + provision(project, "first"))
     project.vmctl("up")
-    fake(project).save_snapshot(domain(project), "by hand")
+    name = domain(project)
+    fake(project).save_snapshot(name, fake(project).machine(name).tag, "by hand")
     ran = project.vmctl("snapshot", "restore", "by hand")
     assert "did not make snapshot 'by hand'" in ran.err
     project.vmctl("up")

@@ -160,11 +160,11 @@ def test_changes_in_the_vmfile_say_what_they_need(project: Project) -> None:
 
 
 def test_a_hypervisor_that_can_not_be_asked_is_an_error(project: Project) -> None:
-    project.vmfile("fakeguests: {fail: states}\n")
+    project.vmfile("fakeguests: {fail: {states: told to fail, observe: told to fail}}\n")
     project.vmctl("status")  # no project id yet: nothing can exist, nobody is asked
     project.vmfile("")
     project.vmctl("up")
-    project.vmfile("fakeguests: {fail: states}\n")
+    project.vmfile("fakeguests: {fail: {states: told to fail, observe: told to fail}}\n")
     for words in (["status"], ["up"], ["destroy", "--yes"], ["halt"]):
         assert "told to fail" in project.vmctl(*words, status=1).err
     assert (project.root / ".vmctl" / "machines" / "default" / "machine.json").exists()
@@ -248,14 +248,14 @@ def test_a_provider_switch_is_refused_while_the_machine_exists(project: Project)
     assert "exists under the provider 'fakeguests', but --provider asks for 'libvirt'" in ran.err
 
 
-@pytest.mark.parametrize("step", ["create", "start", "update", "states", "address"])
+@pytest.mark.parametrize("step", ["create", "start", "update", "states", "observe", "address"])
 @pytest.mark.parametrize("then", ["up", "destroy"])
 def test_kill_9_at_any_call_then_up_finishes_or_destroy_leaves_nothing(project: Project, step: str, then: str) -> None:
     project.vmfile("")
     if step == "update":
         project.vmctl("up")
         project.vmctl("halt")
-    elif step == "states":
+    elif step in ("states", "observe"):
         project.vmctl("status")
     project.vmfile(f"fakeguests: {{fail: {{{step}: kill}}}}\n")
     dead = subprocess.run([VMCTL, "-C", project.root, "up"], check=False, capture_output=True, env=os.environ.copy())

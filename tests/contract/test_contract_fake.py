@@ -32,6 +32,6 @@ class TestInAFile(TestInMemory):
         self, driver: FakeDriver, definition: Definition, disk: Disk, tmp_path: Path
     ) -> None:
         driver.create(definition, disk)
-        driver.start(definition.name)
+        driver.start(definition.name, definition.tag)
         other = FakeDriver(Host(home=tmp_path), directory=tmp_path / "hypervisor")
         assert other.states() == driver.states()

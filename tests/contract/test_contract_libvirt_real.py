@@ -22,7 +22,7 @@ class TestLibvirt(DriverContract, SnapshotContract):
     def driver(self, private_host: Path, tmp_path: Path, definition: Definition) -> Iterator[LibvirtDriver]:
         made = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": SYSTEM}))
         yield made
-        made.destroy(definition.name)
+        made.destroy(definition.name, definition.tag)
         made.prune()
         left = _left()
         made.close()

@@ -33,7 +33,7 @@ class TestVirtualBoxDriver(DriverContract, SnapshotContract):
     def driver(self, installation: Installation, definition: Definition) -> Iterator[VirtualBoxDriver]:
         made = VirtualBoxDriver(Host(home=installation.root / "home"))
         yield made
-        made.destroy(definition.name)
+        made.destroy(definition.name, definition.tag)
 
     @pytest.fixture
     def definition(self, tmp_path: Path) -> Definition:

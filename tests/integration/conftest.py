@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -169,6 +170,23 @@ def project(test_host: Path, box_home: Path, request: pytest.FixtureRequest) -> 
 def user_project(test_host: Path, box_home: Path, request: pytest.FixtureRequest) -> Iterator[ProjectDirectory]:
     """A project directory of an ordinary user, for session mode."""
     yield from _project(test_host, box_home, request.node.name, as_ordinary_user=True)
+
+
+@pytest.fixture(scope="class")
+def day(test_host: Path, box_home: Path, request: pytest.FixtureRequest) -> Iterator[ProjectDirectory]:
+    """A project directory that the tests of a class share: they are steps of one session, in their order."""
+    yield from _project(test_host, box_home, _snake(request.node.name), as_ordinary_user=False)
+
+
+@pytest.fixture(scope="class")
+def user_day(test_host: Path, box_home: Path, request: pytest.FixtureRequest) -> Iterator[ProjectDirectory]:
+    """As ``day``, of an ordinary user, for session mode."""
+    yield from _project(test_host, box_home, _snake(request.node.name), as_ordinary_user=True)
+
+
+def _snake(name: str) -> str:
+    """A class's name as a project's, which become names of machines in the hypervisor."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def _project(test_host: Path, box_home: Path, name: str, *, as_ordinary_user: bool) -> Iterator[ProjectDirectory]:

@@ -15,7 +15,7 @@ from tests.integration.conftest import ProjectDirectory, domains, volumes
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
-SMALL = "memory: 768MiB\nsynced_folders: []\nboot_timeout: 600\n"
+SMALL = "cpus: 1\nmemory: 768MiB\nsynced_folders: []\nboot_timeout: 600\n"
 VAGRANTFILE = """
 Vagrant.configure("2") do |config|
   config.vm.box = "mine"
@@ -64,7 +64,7 @@ class Vagrant:
         return done.stdout
 
 
-@pytest.fixture
+@pytest.fixture(scope="class")
 def vagrant(test_host: Path, request: pytest.FixtureRequest) -> Iterator[Vagrant]:
     """Vagrant, whose machine is destroyed at the end."""
     for program in ("vagrant", "dnsmasq"):
@@ -93,37 +93,47 @@ def vagrant(test_host: Path, request: pytest.FixtureRequest) -> Iterator[Vagrant
     print(console.read_text(errors="replace")[-3000:] if console.exists() else "no console")  # noqa: T201
 
 
-def test_out_of_vmctl_into_vmctl_and_vagrant_and_back(project: ProjectDirectory, vagrant: Vagrant) -> None:
-    project.write("Vmfile", f"box: debian-12\n{SMALL}")
-    project.vmctl("up")
-    project.ssh("echo hello | sudo tee /etc/from-before >/dev/null")
-    identity = project.ssh(IDENTITY)
-    project.vmctl("halt")
-    before = (domains(), volumes())
-    project.vmctl("package", "--output", "my.box")
-    assert (domains(), volumes()) == before
+class TestOutOfVmctlIntoVmctlAndVagrantAndBack:
+    """The journey's stations, in their order."""
 
-    project.vmctl("box", "add", "my.box", "--name", "mine")
-    project.write("Vmfile", f"box: debian-12\n{SMALL}machines: {{default: {{}}, copy: {{box: mine}}}}\n")
-    project.vmctl("up", "copy")
-    assert project.ssh("cat /etc/from-before", "copy") == "hello\n"
-    other = project.ssh(IDENTITY, "copy")
-    assert not set(identity.split()) & set(other.split()) - {"ssh-ed25519", "vmctl"}
-    assert project.ssh("wc -l <~/.ssh/authorized_keys; hostname", "copy").split() == ["1", "copy"]
-    assert project.ssh("systemctl --failed --no-legend", "copy") == ""
-    project.vmctl("destroy", "--yes", "copy")
+    @pytest.fixture
+    def project(self, day: ProjectDirectory) -> ProjectDirectory:
+        return day
 
-    vagrant("box", "add", "--name", "mine", str(project.root / "my.box"))
-    vagrant("up")
-    assert vagrant("ssh", "-c", "cat /etc/from-before").split() == ["hello"]
-    vagrant("ssh", "-c", AGE)
-    vagrant("halt")
-    vagrant("package", "--output", "theirs.box")
+    def test_a_machine_becomes_a_box_and_stays_as_it_is(self, project: ProjectDirectory) -> None:
+        project.write("Vmfile", f"box: debian-12\n{SMALL}")
+        project.vmctl("up")
+        project.write("identity", project.ssh(f"echo hello | sudo tee /etc/from-before >/dev/null; {IDENTITY}"))
+        project.vmctl("halt")
+        before = (domains(), volumes())
+        project.vmctl("package", "--output", "my.box")
+        assert (domains(), volumes()) == before
 
-    project.vmctl(
-        "box", "add", str(vagrant.root / "theirs.box"), "--name", "theirs", "--user", "vmctl"
-    )  # Vagrant forgets it
-    project.write("Vmfile", f"{SMALL}machines: {{old: {{box: theirs, hostname: elder}}}}\n")
-    project.vmctl("up", "old")
-    assert project.ssh("cat /etc/from-before; hostname", "old").split() == ["hello", "elder"]
-    assert project.ssh("wc -l <~/.ssh/authorized_keys", "old").strip() == "1"
+    def test_a_machine_of_it_has_an_identity_of_its_own(self, project: ProjectDirectory) -> None:
+        project.vmctl("box", "add", "my.box", "--name", "mine")
+        project.write("Vmfile", f"box: debian-12\n{SMALL}machines: {{default: {{}}, copy: {{box: mine}}}}\n")
+        project.vmctl("up", "copy")
+        assert project.ssh("cat /etc/from-before", "copy") == "hello\n"
+        mine, other = (project.root / "identity").read_text(), project.ssh(IDENTITY, "copy")
+        assert not set(mine.split()) & set(other.split()) - {"ssh-ed25519", "vmctl"}
+        assert project.ssh("wc -l <~/.ssh/authorized_keys; hostname", "copy").split() == ["1", "copy"]
+        assert project.ssh("systemctl --failed --no-legend", "copy") == ""
+        project.vmctl("destroy", "--yes", "copy")
+
+    def test_vagrant_brings_it_up(self, project: ProjectDirectory, vagrant: Vagrant) -> None:
+        vagrant("box", "add", "--name", "mine", str(project.root / "my.box"))
+        vagrant("up")
+        assert vagrant("ssh", "-c", "cat /etc/from-before").split() == ["hello"]
+
+    def test_vagrant_packages_it_as_a_guest_of_the_old_kind(self, vagrant: Vagrant) -> None:
+        vagrant("ssh", "-c", AGE)
+        vagrant("halt")
+        vagrant("package", "--output", "theirs.box")
+
+    def test_that_box_comes_back(self, project: ProjectDirectory, vagrant: Vagrant) -> None:
+        theirs = str(vagrant.root / "theirs.box")
+        project.vmctl("box", "add", theirs, "--name", "theirs", "--user", "vmctl")  # Vagrant forgets it
+        project.write("Vmfile", f"{SMALL}machines: {{old: {{box: theirs, hostname: elder}}}}\n")
+        project.vmctl("up", "old")
+        told = project.ssh("cat /etc/from-before; hostname; wc -l <~/.ssh/authorized_keys", "old").split()
+        assert told == ["hello", "elder", "1"]

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 VMFILE = """\
 box: plain
+cpus: 1
 memory: 768MiB
 disk: 4GiB
 hostname: lone.test
@@ -37,12 +38,14 @@ printf 'r! /home/vmctl/.ssh/authorized_keys\\nr! /etc/tmpfiles.d/once.conf\\n' |
 echo 'vmctl:old secret' | sudo chpasswd
 """
 OLD = """\
+cpus: 1
 memory: 768MiB
 synced_folders: []
 boot_timeout: 600
 machines:
   old: {box: old, hostname: elder, ssh_port: 2222, networks: [{name: back, ip: 192.168.56.78}]}
 """
+LOOK = "hostname; wc -l <~/.ssh/authorized_keys; ip -brief -4 address"
 BOOT = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -53,39 +56,51 @@ def has_rebooted(project: ProjectDirectory, boot: str) -> bool:
     return child.returncode == 0 and out != boot
 
 
-def test_a_plain_cloud_image_needs_the_seed_alone(project: ProjectDirectory) -> None:
-    image = plain_image.image()
-    project.vmctl("box", "add", str(image), "--name", "plain", "--version", "1")
-    project.write("Vmfile", VMFILE)
-    project.write("src/hello", "hello\n")
-    project.vmctl("up")
-    assert project.ssh("hostname -f; cat /srv/src/hello; sudo id -un").split() == ["lone.test", "hello", "root"]
-    assert int(project.ssh("df --output=size -B1 / | tail -1")) > 3 * GIB
-    assert "192.168.56.77/24" in project.ssh("ip -brief address show eth1")
-    project.vmctl("reload")
-    assert project.ssh("cat /srv/src/hello; wc -l <~/.ssh/authorized_keys").split() == ["hello", "1"]
+class TestAPlainCloudImage:
+    """It comes up by the seed alone; then, made old, by a password and vmctl's own bootstrap."""
 
-    # Of the old kind: no cloud-init, no key that anybody has, a password, SSH on another port.
-    project.ssh(AGE)
-    project.vmctl("halt")
-    (volume,) = [name for name in volumes() if not name.startswith("base-") and not name.endswith(".iso")]
-    (disk,) = virsh("qemu:///system", "vol-path", volume, "vmctl")
-    process.run(["qemu-img", "convert", "-O", "qcow2", disk, project.root / "old.qcow2"])
-    project.write("secret", "old secret\n")
-    project.vmctl("box", "add", "old.qcow2", "--no-cloud-init", "--user", "vmctl", "--password-file", "secret")
-    project.vmctl("destroy", "--yes")
-    project.write("Vmfile", OLD)
-    project.vmctl("up")
-    look = "hostname; wc -l <~/.ssh/authorized_keys; ip -brief -4 address"
-    first = project.ssh(look, "old").split()
-    assert first[:2] == ["elder", "1"]
-    assert "192.168.56.78/24" in first
-    boot = project.ssh(BOOT, "old")
-    project.ssh("sudo systemctl reboot --no-block", "old")
-    until(lambda: has_rebooted(project, boot), Deadline.after(300), "the guest to boot again")
-    again = project.ssh(look, "old").split()
-    assert again[:2] == ["elder", "1"]
-    assert "192.168.56.78/24" in again  # networkd knows it, nobody asked vmctl
+    @pytest.fixture
+    def project(self, day: ProjectDirectory) -> ProjectDirectory:
+        return day
+
+    def test_it_needs_the_seed_alone(self, project: ProjectDirectory) -> None:
+        project.vmctl("box", "add", str(plain_image.image()), "--name", "plain", "--version", "1")
+        project.write("Vmfile", VMFILE)
+        project.write("src/hello", "hello\n")
+        project.vmctl("up")
+        assert project.ssh("hostname -f; cat /srv/src/hello; sudo id -un").split() == ["lone.test", "hello", "root"]
+        assert int(project.ssh("df --output=size -B1 / | tail -1")) > 3 * GIB
+        assert "192.168.56.77/24" in project.ssh("ip -brief address show eth1")
+
+    def test_reload_keeps_key_and_folder(self, project: ProjectDirectory) -> None:
+        project.vmctl("reload")
+        assert project.ssh("cat /srv/src/hello; wc -l <~/.ssh/authorized_keys").split() == ["hello", "1"]
+
+    def test_its_disk_becomes_a_box_of_the_old_kind(self, project: ProjectDirectory) -> None:
+        # No cloud-init, no key that anybody has, a password, SSH on another port.
+        project.ssh(AGE)
+        project.vmctl("halt")
+        (volume,) = [name for name in volumes() if not name.startswith("base-") and not name.endswith(".iso")]
+        (disk,) = virsh("qemu:///system", "vol-path", volume, "vmctl")
+        process.run(["qemu-img", "convert", "-O", "qcow2", disk, project.root / "old.qcow2"])
+        project.write("secret", "old secret\n")
+        project.vmctl("box", "add", "old.qcow2", "--no-cloud-init", "--user", "vmctl", "--password-file", "secret")
+        project.vmctl("destroy", "--yes")
+
+    def test_a_machine_of_that_box_gets_key_name_and_addresses(self, project: ProjectDirectory) -> None:
+        project.write("Vmfile", OLD)
+        project.vmctl("up")
+        told = project.ssh(LOOK, "old").split()
+        assert told[:2] == ["elder", "1"]
+        assert "192.168.56.78/24" in told
+
+    def test_it_keeps_them_when_it_boots_again_by_itself(self, project: ProjectDirectory) -> None:
+        boot = project.ssh(BOOT, "old")
+        project.ssh("sudo systemctl reboot --no-block", "old")
+        until(lambda: has_rebooted(project, boot), Deadline.after(300), "the guest to boot again")
+        told = project.ssh(LOOK, "old").split()
+        assert told[:2] == ["elder", "1"]
+        assert "192.168.56.78/24" in told  # networkd knows it, nobody asked vmctl
 
 
 def test_a_box_with_two_disks(project: ProjectDirectory) -> None:
@@ -102,7 +117,7 @@ def test_a_box_with_two_disks(project: ProjectDirectory) -> None:
         archive.add(debian.path, "root.img")
         archive.add(data, "data.img")
     project.vmctl("box", "add", "two.box", "--name", "two", "--user", "vmctl")
-    project.write("Vmfile", "box: two\nmemory: 768MiB\nsynced_folders: []\nboot_timeout: 600\n")
+    project.write("Vmfile", "box: two\ncpus: 1\nmemory: 768MiB\nsynced_folders: []\nboot_timeout: 600\n")
     project.vmctl("up")
     assert project.ssh("sudo head -c4 /dev/vdb; sudo blockdev --getsize64 /dev/vdb") == f"XXXX{GIB}\n"
     assert len([name for name in volumes() if not name.startswith("base-")]) == 3  # two overlays, the seed

@@ -1,15 +1,12 @@
-"""Several real guests that need each other: order, names on their own network, one that fails; and `vmctl test`."""
+"""Several real guests that need each other: order, names on their own network, one that fails."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import ProjectDirectory, domains
+from tests.integration.conftest import ProjectDirectory
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -53,131 +50,60 @@ triggers:
 """
 
 
-@pytest.fixture
-def guarded(project: ProjectDirectory) -> Iterator[ProjectDirectory]:
-    """The project; at the end, no trigger keeps its machines from being removed."""
-    yield project
-    project.write("Vmfile", VMFILE.partition("triggers:")[0])
+class TestThreeMachinesThatNeedEachOther:
+    """One `up` that fails in part, and what holds of its machines then."""
 
+    @pytest.fixture(scope="class")
+    def guarded(self, day: ProjectDirectory) -> Iterator[ProjectDirectory]:
+        """The project; at the end, no trigger keeps its machines from being removed."""
+        day.write("broken.yml", BROKEN)
+        day.write("guard.sh", "#!/bin/bash\nid -un; hostname; [[ ! -e /root/not-while-this-is-there ]]\n")
+        day.write("Vmfile", VMFILE)
+        yield day
+        day.write("Vmfile", VMFILE.partition("triggers:")[0])
 
-def test_three_machines_that_need_each_other(guarded: ProjectDirectory) -> None:
-    project = guarded
-    project.write("broken.yml", BROKEN)
-    project.write("guard.sh", "#!/bin/bash\nid -un; hostname; [[ ! -e /root/not-while-this-is-there ]]\n")
-    project.write("Vmfile", VMFILE)
+    @pytest.fixture
+    def project(self, guarded: ProjectDirectory) -> ProjectDirectory:
+        return guarded
 
-    ran = project.vmctl("up", "--json", status=4)
-    failed = ran.answer
-    assert failed["outcome"] == {name: {"result": "done"} for name in ("web", "db", "api")}, failed
-    assert failed["provisioned"]["machines"]["api"]["status"] == "failed"
-    assert failed["provisioned"]["machines"]["db"]["status"] == "done"
-    assert "Break on purpose" in failed["brief"]
-    begun = [
-        (row["machine"], row["step"])
-        for row in ran.objects()
-        if row.get("event") == "step-started" and row["step"] in ("start", "provision")
-    ]
-    assert begun.index(("", "provision")) < begun.index(("web", "start")), begun
-    assert project.states() == {"web": "running", "db": "running", "api": "running", "spare": "not created"}
+    def test_up_keeps_their_order_and_tells_which_one_failed(self, project: ProjectDirectory) -> None:
+        ran = project.vmctl("up", "--json", status=4)
+        failed = ran.answer
+        assert failed["outcome"] == {name: {"result": "done"} for name in ("web", "db", "api")}, failed
+        assert failed["provisioned"]["machines"]["api"]["status"] == "failed"
+        assert failed["provisioned"]["machines"]["db"]["status"] == "done"
+        assert "Break on purpose" in failed["brief"]
+        begun = [
+            (row["machine"], row["step"])
+            for row in ran.objects()
+            if row.get("event") == "step-started" and row["step"] in ("start", "provision")
+        ]
+        assert begun.index(("", "provision")) < begun.index(("web", "start")), begun
+        assert project.states() == {"web": "running", "db": "running", "api": "running", "spare": "not created"}
 
-    assert sorted((project.root / "told").read_text().split()) == ["api", "db", "web"]
+    def test_a_trigger_ran_for_each(self, project: ProjectDirectory) -> None:
+        assert sorted((project.root / "told").read_text().split()) == ["api", "db", "web"]
 
-    # names, from every side; the primary machine is meant when none is named
-    assert project.vmctl("ssh", "-c", "hostname").out == "web\n"
-    assert project.ssh("curl -s http://db:8000/page", "web") == "page of db\n"
-    for machine in ("db", "api"):
-        project.ssh("ping -c 1 -W 20 web >/dev/null", machine)
-    hosts = project.ssh("getent hosts db", "web").split()
-    assert hosts[:2] == ["192.168.56.20", "db"]
-    project.ssh("getent hosts spare", "web", status=2)
+    def test_the_primary_machine_is_meant_when_none_is_named(self, project: ProjectDirectory) -> None:
+        assert project.vmctl("ssh", "-c", "hostname").out == "web\n"
 
-    # a trigger in the guest has the last word on its machine
-    kept = project.vmctl("destroy", "api", "--yes", status=1)
-    assert "trigger 'guard'" in kept.err
-    assert "root" in kept.err
-    assert project.states()["api"] == "running"
-    project.write("Vmfile", VMFILE.replace("run: [touch, ", "run: [echo, "))
-    project.ssh("sudo rm /root/not-while-this-is-there", "api")
+    def test_they_know_each_other_by_name_from_every_side(self, project: ProjectDirectory) -> None:
+        page, hosts = project.ssh("curl -s http://db:8000/page; getent hosts db", "web").splitlines()
+        assert page == "page of db"
+        assert hosts.split()[:2] == ["192.168.56.20", "db"]
+        for machine in ("db", "api"):
+            project.ssh("ping -c 1 -W 20 web >/dev/null", machine)
+        project.ssh("getent hosts spare", "web", status=2)
 
-    # names go with their machine, and stay over a restart of another one
-    project.vmctl("destroy", "api", "--yes")
-    project.ssh("getent hosts api", "web", status=2)
-    project.ssh("getent hosts db", "web")
+    def test_a_trigger_in_the_guest_has_the_last_word_on_its_machine(self, project: ProjectDirectory) -> None:
+        kept = project.vmctl("destroy", "api", "--yes", status=1)
+        assert "trigger 'guard'" in kept.err
+        assert "root" in kept.err
+        assert project.states()["api"] == "running"
 
-
-PROJECT_PLAYBOOK = """\
-- hosts: all
-  become: true
-  gather_facts: false
-  tasks:
-    - name: Install a page
-      ansible.builtin.copy: {content: "hello\\n", dest: /srv/page, mode: "0644"}
-    - name: Count runs
-      ansible.builtin.shell: echo run >> /var/log/runs
-      args: {creates: /var/log/runs}
-"""
-VERIFY = """\
-- hosts: all
-  gather_facts: false
-  tasks:
-    - name: The page is there
-      ansible.builtin.command: grep hello /srv/page
-      changed_when: false
-"""
-PAGE = """\
-#!/bin/sh
-set -eu
-test -s /srv/page
-echo seen by $(id -un)
-ip -4 -br addr | grep 192.168.56.20/24
-! ping -c 1 -W 3 192.168.56.1  # the host is on the network of the user's machine, not on this one
-"""
-TESTS = """\
-def test_it_was_restarted_once_and_provisioned_once(machines):
-    machine = machines["default"]
-    assert machine.run("cat /var/log/runs").stdout == "run\\n"
-    assert machine.run("systemctl is-system-running --wait").stdout.strip() in ("running", "degraded")
-    assert machine.run("cat /srv/boots").stdout == "boot\\n" * 2
-
-
-def test_what_testinfra_sees(host):
-    assert host.file("/srv/page").content_string == "hello\\n"
-    assert host.service("ssh").is_running
-    with host.sudo():
-        assert host.user().name == "root"
-"""
-
-
-def test_a_project_is_tested_on_machines_of_its_own(project: ProjectDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    own_pytest = str(Path(sys.executable).parent)  # with testinfra; whoever runs the tests may have another one
-    monkeypatch.setenv("PATH", os.pathsep.join([own_pytest, os.environ["PATH"]]))
-    project.write("site.yml", PROJECT_PLAYBOOK)
-    project.write("verify.yml", VERIFY)
-    project.write("test_page.py", TESTS)
-    project.write("page.sh", PAGE)
-    project.write(
-        "Vmfile",
-        """\
-box: debian-12
-memory: 384MiB
-synced_folders: []
-ports: ["18080:80"]
-networks: [{name: lan, ip: 192.168.56.20}]
-ready: [{command: 'echo boot | sudo tee -a /srv/boots'}]
-provision: [{ansible: site.yml}]
-test: {verify: [verify.yml, page.sh, test_page.py]}
-""",
-    )
-    project.vmctl("up", "--no-provision")  # has the same port and addresses, and never notices
-    ran = project.vmctl("test", "--json", "--junit", "result.xml").answer
-    (suite,) = ran["suites"]
-    phases = {phase["name"]: phase["result"] for phase in suite["phases"]}
-    assert phases == dict.fromkeys(
-        ["up", "idempotence", "reboot", "verify verify", "verify page", "verify test_page", "destroy"], "passed"
-    )
-    report = (project.root / "result.xml").read_text()
-    assert 'tests="7" failures="0"' in report
-    assert "default: seen by vmctl" in report
-    assert len([name for name in domains() if "project-is" in name]) == 1
-    assert project.ssh("cat /srv/boots; ip -4 -br addr | grep -c 192.168.56.20/24; sudo ls /srv") == "boot\n1\nboots\n"
-    assert not [entry for entry in (project.root / ".vmctl" / "test").iterdir() if entry.is_dir()]
+    def test_names_go_with_their_machine_and_the_others_stay(self, project: ProjectDirectory) -> None:
+        project.write("Vmfile", VMFILE.replace("run: [touch, ", "run: [echo, "))
+        project.ssh("sudo rm /root/not-while-this-is-there", "api")
+        project.vmctl("destroy", "api", "--yes")
+        project.ssh("getent hosts api", "web", status=2)
+        project.ssh("getent hosts db", "web")

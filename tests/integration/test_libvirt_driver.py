@@ -133,7 +133,7 @@ def guests(driver: LibvirtDriver, private_host: Path, tmp_path: Path) -> Iterato
     made = [Guest(driver, place / name, name, port) for name, port in (("web", 2311), ("db", 2312))]
     yield made
     for guest in made:
-        driver.destroy(guest.name)
+        driver.destroy(guest.name, guest.definition.tag)
 
 
 def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_through(
@@ -142,7 +142,7 @@ def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_t
     web = guests[0]
     for guest in guests:
         guest.create(disk)
-        driver.start(guest.name)
+        driver.start(guest.name, guest.definition.tag)
     for guest in guests:
         guest.await_ssh()
 
@@ -161,21 +161,21 @@ def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_t
 
     # Without a live folder the memory goes to disk; with one it is frozen. Both go on where they were.
     web.ssh("echo here > /dev/shm/mark")
-    driver.suspend(web.name)
+    driver.suspend(web.name, web.definition.tag)
     assert driver.states()[web.name].state is State.PAUSED
-    driver.start(web.name)
+    driver.start(web.name, web.definition.tag)
     assert web.ssh("cat /dev/shm/mark /project/from-host") == "here\nedited\n"
 
     # A snapshot can not hold the memory beside a live folder; the disk is kept, and the machine goes on.
     web.ssh("echo before > mark && sync")
-    assert not driver.save_snapshot(web.name, "disk").memory
+    assert not driver.save_snapshot(web.name, web.definition.tag, "disk").memory
     web.ssh("echo after > mark && sync && cat /project/from-host")
-    driver.restore_snapshot(web.name, "disk")
+    driver.restore_snapshot(web.name, web.definition.tag, "disk")
     assert driver.states()[web.name].state is State.STOPPED
-    driver.start(web.name)
+    driver.start(web.name, web.definition.tag)
     web.await_ssh()
     assert web.ssh("cat mark") == "before\n"
-    driver.remove_snapshot(web.name, "disk")
+    driver.remove_snapshot(web.name, web.definition.tag, "disk")
     assert web.ssh("cat mark") == "before\n"
     assert len(overlays(web.name)) == 1
 
@@ -186,9 +186,9 @@ def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_t
     web.await_ssh()
     assert driver.states()[web.name].run == run
     for guest in guests:
-        driver.stop(guest.name)
+        driver.stop(guest.name, guest.definition.tag)
         guest.await_state(State.STOPPED)
-    driver.start(web.name)
+    driver.start(web.name, web.definition.tag)
     assert driver.states()[web.name].run != run
 
 
@@ -197,47 +197,47 @@ def test_snapshots_keep_disk_and_memory_with_uefi(guests: list[Guest], driver: L
     spec = structs.replace(guest.definition.spec, options={"libvirt": {"firmware": "uefi"}})
     guest.definition = structs.replace(guest.definition, shares=(), spec=spec)
     guest.create(disk)
-    driver.start(guest.name)
+    driver.start(guest.name, guest.definition.tag)
     guest.await_ssh()
     guest.ssh(f"printf '\\7\\0\\0\\0kept' | sudo tee {VARIABLE} > /dev/null")
     guest.ssh("echo one > mark && echo one > /dev/shm/mark && sync")
-    first = driver.save_snapshot(guest.name, "first")
+    first = driver.save_snapshot(guest.name, guest.definition.tag, "first")
     assert first.memory
     assert first.size
     assert first.size > 50 * MIB
     assert driver.states()[guest.name].state is State.RUNNING
     guest.ssh("echo two > mark && echo two > /dev/shm/mark && sync")
-    driver.save_snapshot(guest.name, "second")
+    driver.save_snapshot(guest.name, guest.definition.tag, "second")
 
     # Back to the first: disk and memory are those of then, and a file made later is not there.
-    driver.restore_snapshot(guest.name, "first")
+    driver.restore_snapshot(guest.name, guest.definition.tag, "first")
     assert driver.states()[guest.name].state is State.SAVED
-    driver.start(guest.name)
+    driver.start(guest.name, guest.definition.tag)
     guest.await_ssh()
     assert guest.ssh("cat mark /dev/shm/mark") == "one\none\n"
     guest.ssh("echo lost > mark && sync")
 
     # Forwards to the second, which is on another branch now; the machine is running when it is taken away.
-    driver.restore_snapshot(guest.name, "second")
-    driver.start(guest.name)
+    driver.restore_snapshot(guest.name, guest.definition.tag, "second")
+    driver.start(guest.name, guest.definition.tag)
     guest.await_ssh()
     assert guest.ssh("cat mark /dev/shm/mark") == "two\ntwo\n"
-    driver.remove_snapshot(guest.name, "first")
-    driver.remove_snapshot(guest.name, "second")
+    driver.remove_snapshot(guest.name, guest.definition.tag, "first")
+    driver.remove_snapshot(guest.name, guest.definition.tag, "second")
     guest.ssh("echo three > mark && sync && cat /etc/hostname > /dev/null")
-    assert driver.snapshots(guest.name) == ()
+    assert driver.snapshots(guest.name, guest.definition.tag) == ()
 
     # Joined into one overlay again; off and on, it is whole.
     assert len(overlays(guest.name)) == 1
-    driver.stop(guest.name)
+    driver.stop(guest.name, guest.definition.tag)
     guest.await_state(State.STOPPED)
     driver.update(guest.definition)
-    driver.start(guest.name)
+    driver.start(guest.name, guest.definition.tag)
     guest.await_ssh()
     assert guest.ssh(f"cat mark && sudo tail -c 4 {VARIABLE}") == "three\nkept"
     variables = nvram(driver, guest.name)
     assert variables.exists()
-    driver.destroy(guest.name)
+    driver.destroy(guest.name, guest.definition.tag)
     assert overlays(guest.name) == []
     assert not variables.exists()
 
@@ -259,12 +259,12 @@ def test_a_guest_without_live_folders_is_saved_to_disk(guests: list[Guest], driv
     guest = guests[0]
     guest.definition = structs.replace(guest.definition, shares=())
     guest.create(disk)
-    driver.start(guest.name)
+    driver.start(guest.name, guest.definition.tag)
     guest.await_ssh()
     guest.ssh("echo here > /dev/shm/mark")
-    driver.suspend(guest.name)
+    driver.suspend(guest.name, guest.definition.tag)
     assert driver.states()[guest.name].state is State.SAVED
-    driver.start(guest.name)
+    driver.start(guest.name, guest.definition.tag)
     assert guest.ssh("cat /dev/shm/mark") == "here\n"
     # What the serial console said is the user's to read, and is of this boot.
     console = guest.definition.console

@@ -44,14 +44,14 @@ def test_two_disks_come_out_whole_and_flat(
     for number, volume in enumerate(_paths(driver, machine.name), 3):
         write(volume, number, at=2 * MIB)
     copy = structs.replace(machine, name="copy", console=tmp_path / "copy.log")
-    driver.clone(copy, machine.name)
+    driver.clone(copy, machine.name, machine.tag)
     write(_paths(driver, "copy")[0], 9, at=3 * MIB)
 
     if not is_local:  # as on another host, and as in system mode for an ordinary user
         monkeypatch.setattr(Abilities, "writes_pool", property(lambda _self: False))
     target = tmp_path / "out"
     target.mkdir()
-    exported = driver.export("copy", target)
+    exported = driver.export("copy", copy.tag, target)
     assert [path.name for path in exported.disks] == ["disk-1.qcow2", "disk-2.qcow2"]
     for number, path in enumerate(exported.disks, 1):
         assert "backing file" not in run([find("qemu-img"), "info", path]).stdout
@@ -59,11 +59,11 @@ def test_two_disks_come_out_whole_and_flat(
         holds(path, number + 2, at=2 * MIB)
     holds(exported.disks[0], 9, at=3 * MIB)
     monkeypatch.undo()
-    driver.destroy("copy")
-    driver.export(machine.name, _new(tmp_path / "again"))
+    driver.destroy("copy", copy.tag)
+    driver.export(machine.name, machine.tag, _new(tmp_path / "again"))
     holds(tmp_path / "again" / "disk-1.qcow2", 0, at=3 * MIB)
     assert not [name for name in volumes() if name.startswith(exporting.TEMPORARY)]
-    driver.destroy(machine.name)
+    driver.destroy(machine.name, machine.tag)
 
 
 def _new(path: Path) -> Path:

@@ -31,7 +31,7 @@ class Machine:
     def __init__(self, driver: LibvirtDriver, directory: Path) -> None:
         self.driver = driver
         definition = make_definition(directory)
-        self.name = definition.name
+        self.name, self.tag = definition.name, definition.tag
         driver.create(definition, make_disks(directory))
 
     @property
@@ -68,7 +68,7 @@ def machine(private_host: Path, tmp_path: Path) -> Iterator[Machine]:
     driver = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": "qemu:///system"}))
     made = Machine(driver, tmp_path)
     yield made
-    driver.destroy(made.name)
+    driver.destroy(made.name, made.tag)
     driver.prune()
     driver.close()
     assert volumes() == []
@@ -78,33 +78,33 @@ def test_both_disks_go_back_and_are_joined_again(machine: Machine) -> None:
     driver, name = machine.driver, machine.name
     machine.write(10)
     before = machine.disks
-    driver.start(name)
-    assert driver.save_snapshot(name, "one").memory
+    driver.start(name, machine.tag)
+    assert driver.save_snapshot(name, machine.tag, "one").memory
     assert [chain[1] for chain in machine.chains] == list(before)
     assert driver.states()[name].state is State.RUNNING
-    driver.stop(name, force=True)
+    driver.stop(name, machine.tag, force=True)
     machine.write(20)
-    driver.save_snapshot(name, "two")
+    driver.save_snapshot(name, machine.tag, "two")
     machine.write(30)
-    driver.restore_snapshot(name, "two")
+    driver.restore_snapshot(name, machine.tag, "two")
     machine.holds(20)
-    driver.restore_snapshot(name, "one")
+    driver.restore_snapshot(name, machine.tag, "one")
     machine.holds(10)
-    driver.start(name)
+    driver.start(name, machine.tag)
     assert driver.states()[name].state is State.RUNNING
-    driver.remove_snapshot(name, "two")
-    driver.remove_snapshot(name, "one")
+    driver.remove_snapshot(name, machine.tag, "two")
+    driver.remove_snapshot(name, machine.tag, "one")
     assert [len(chain) for chain in machine.chains] == [2, 2]  # an overlay and the box
     assert len(machine.overlays()) == 2
-    driver.stop(name, force=True)
+    driver.stop(name, machine.tag, force=True)
     machine.holds(10)
     for number in (40, 50):  # joined while it is off
-        driver.save_snapshot(name, "off")
+        driver.save_snapshot(name, machine.tag, "off")
         machine.write(number)
-        driver.remove_snapshot(name, "off")
+        driver.remove_snapshot(name, machine.tag, "off")
     machine.holds(50)
     assert len(machine.overlays()) == 2
-    driver.start(name)
+    driver.start(name, machine.tag)
 
 
 def test_a_save_that_fails_or_is_killed_leaves_both_disks_as_they_were(
@@ -112,8 +112,8 @@ def test_a_save_that_fails_or_is_killed_leaves_both_disks_as_they_were(
 ) -> None:
     driver, name = machine.driver, machine.name
     machine.write(10)
-    driver.start(name)
-    driver.save_snapshot(name, "one")
+    driver.start(name, machine.tag)
+    driver.save_snapshot(name, machine.tag, "one")
     before, overlays = machine.chains, machine.overlays()
 
     def half(self: Snapshotter, layer: Layer) -> tuple[str, ...]:
@@ -125,9 +125,9 @@ def test_a_save_that_fails_or_is_killed_leaves_both_disks_as_they_were(
     with monkeypatch.context() as broken:
         broken.setattr(Snapshotter, "_stack", half)
         with pytest.raises(VmctlError):
-            driver.save_snapshot(name, "one", replace=True)
+            driver.save_snapshot(name, machine.tag, "one", replace=True)
     assert (machine.chains, machine.overlays()) == (before, overlays)
-    assert [each.name for each in driver.snapshots(name)] == ["one"]
+    assert [each.name for each in driver.snapshots(name, machine.tag)] == ["one"]
 
     def die(*_args: object) -> None:
         raise Killed
@@ -136,26 +136,26 @@ def test_a_save_that_fails_or_is_killed_leaves_both_disks_as_they_were(
         broken.setattr(domain_edit, "redefine", die)
         broken.setattr(Snapshotter, "_try_to_tidy", lambda *_args: None)
         with pytest.raises(Killed):
-            driver.save_snapshot(name, "killed")
+            driver.save_snapshot(name, machine.tag, "killed")
     assert [len(chain) for chain in machine.chains] == [4, 4]
-    driver.save_snapshot(name, "after")
-    driver.remove_snapshot(name, "after")
+    driver.save_snapshot(name, machine.tag, "after")
+    driver.remove_snapshot(name, machine.tag, "after")
     assert [len(chain) for chain in machine.chains] == [3, 3]
     assert driver.states()[name].state is State.RUNNING
     _back_to(machine, "one", 10)
 
 
 def _back_to(machine: Machine, snapshot: str, byte: int) -> None:
-    machine.driver.restore_snapshot(machine.name, snapshot)
+    machine.driver.restore_snapshot(machine.name, machine.tag, snapshot)
     machine.holds(byte)
-    machine.driver.start(machine.name)
+    machine.driver.start(machine.name, machine.tag)
     assert machine.driver.states()[machine.name].state is State.RUNNING
 
 
 def test_what_each_disk_takes_up_counts(machine: Machine) -> None:
     driver, name = machine.driver, machine.name
-    driver.save_snapshot(name, "empty")
+    driver.save_snapshot(name, machine.tag, "empty")
     machine.write(10)
-    driver.save_snapshot(name, "full")
-    empty, full = (each.size or 0 for each in driver.snapshots(name))
+    driver.save_snapshot(name, machine.tag, "full")
+    empty, full = (each.size or 0 for each in driver.snapshots(name, machine.tag))
     assert full - empty >= 2 * 64 * 1024

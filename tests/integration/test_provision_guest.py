@@ -1,4 +1,4 @@
-"""A day in the life of a provisioned guest: one boot, visited by everything that provisioning promises."""
+"""A day in the life of a provisioned guest: one machine, visited by everything that provisioning promises."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 VMFILE = """\
 box: debian-12
+cpus: 1
 vars: {motto: it works}
 provision:
   - name: community
@@ -96,52 +97,68 @@ def fill(project: ProjectDirectory, collections: Path) -> None:
     project.write("group_vars/all.yml", process.run(argv, input="secret: battery-staple\n").stdout)
 
 
-def test_a_day_in_the_life_of_a_provisioned_guest(project: ProjectDirectory, community_collections: Path) -> None:
-    fill(project, community_collections)
-    result = project.vmctl("up", "--json").answer["provisioned"]["machines"]["default"]
-    assert result["ran"] == ["motd", "community"]
-    assert result["changed"] >= 6
-    assert project.ssh("cat /etc/motd; sudo cat /etc/vmctl.ini /etc/ours; cat /proc/sys/vm/swappiness") == (
-        "it works on default\n\n[main]\nsecret = battery-staple\nrole7\n"
-    )
-    assert project.vmctl("up", "--json").answer["changed"] is False
+class TestADayInTheLifeOfAProvisionedGuest:
+    """One machine, from its first `up` to a play that is stopped and a guest that is not reached."""
 
-    again = project.vmctl("provision", "--json").answer
-    assert again["changed"] is False, "a second run must change nothing"
-    project.ssh("sudo rm /etc/sysctl.d/vmctl.conf")
-    checked = project.vmctl("provision", "--check", "--diff", "--from", "community", "--json").answer
-    assert [task.split(" (")[0] for task in checked["provisioned"]["machines"]["default"]["changed_tasks"]] == [
-        "ansible.posix.sysctl"
-    ]
-    assert project.ssh("test -e /etc/sysctl.d/vmctl.conf || echo absent") == "absent\n"
+    @pytest.fixture(scope="class")
+    def filled(self, day: ProjectDirectory, community_collections: Path) -> ProjectDirectory:
+        fill(day, community_collections)
+        return day
 
-    before = project.ssh("cat /proc/sys/kernel/random/boot_id")
-    project.vmctl("provision", "--only", "restart")
-    assert project.ssh("cat /proc/sys/kernel/random/boot_id") != before
-    assert project.ssh("cat /project/inside.yml") == INSIDE
-    assert "nothing to do" in project.vmctl("up").out
+    @pytest.fixture
+    def project(self, filled: ProjectDirectory) -> ProjectDirectory:
+        return filled
 
-    (project.root / "group_vars" / "all.yml").unlink()  # what vmctl brings along opens no vaults
-    inside = project.vmctl("provision", "--only", "inside", "--json").answer
-    assert inside["provisioned"]["machines"]["default"]["changed"] == 1
-    assert project.ssh("cat /etc/inside") == "default"
+    def test_up_runs_what_is_due_in_its_order(self, project: ProjectDirectory) -> None:
+        result = project.vmctl("up", "--json").answer["provisioned"]["machines"]["default"]
+        assert result["ran"] == ["motd", "community"]
+        assert result["changed"] >= 6
+        assert project.ssh("cat /etc/motd; sudo cat /etc/vmctl.ini /etc/ours; cat /proc/sys/vm/swappiness") == (
+            "it works on default\n\n[main]\nsecret = battery-staple\nrole7\n"
+        )
+        assert project.vmctl("up", "--json").answer["changed"] is False
 
+    def test_a_second_run_changes_nothing(self, project: ProjectDirectory) -> None:
+        assert project.vmctl("provision", "--json").answer["changed"] is False
 
-def test_a_play_that_is_stopped_goes_on_at_the_next_up(project: ProjectDirectory) -> None:
-    project.write("Vmfile", "box: debian-12\nprovision:\n  - {name: first, shell: {inline: 'true'}}\n" + ADDED)
-    project.write("long.yml", LONG)
-    project.vmctl("up", "--no-provision")
-    assert stop_in_the_middle(project, signal.SIGKILL) == -signal.SIGKILL
-    assert any("ansible-playbook" in command for command in of_a_run())
-    assert stop_in_the_middle(project, signal.SIGINT) == 128 + signal.SIGINT
-    assert of_a_run() == []
-    project.ssh("touch /tmp/go")
-    answer = project.vmctl("up", "--json").answer
-    assert answer["provisioned"]["machines"]["default"]["ran"] == ["long"]
-    assert list((project.root / ".vmctl" / "runner").glob("*/*")) == []
+    def test_a_check_tells_what_would_change_and_changes_nothing(self, project: ProjectDirectory) -> None:
+        project.ssh("sudo rm /etc/sysctl.d/vmctl.conf")
+        checked = project.vmctl("provision", "--check", "--diff", "--from", "community", "--json").answer
+        assert [task.split(" (")[0] for task in checked["provisioned"]["machines"]["default"]["changed_tasks"]] == [
+            "ansible.posix.sysctl"
+        ]
+        assert project.ssh("test -e /etc/sysctl.d/vmctl.conf || echo absent") == "absent\n"
 
-    project.write("long.yml", LONG.replace("name: sit", "name: sit still"))
-    project.ssh("sudo systemctl stop ssh.service")  # this session goes on, the next one finds nobody
-    ran = project.vmctl("up", "--json", status=5)
-    assert ran.answer["provisioned"]["machines"]["default"]["status"] == "unreachable"
-    assert {path.name for path in (project.root / ".vmctl" / "runner").iterdir()} == {"lock", "lock.holder"}
+    def test_a_restart_by_a_provisioner_is_waited_for(self, project: ProjectDirectory) -> None:
+        before = project.ssh("cat /proc/sys/kernel/random/boot_id")
+        project.vmctl("provision", "--only", "restart")
+        after, _, shared = project.ssh("cat /proc/sys/kernel/random/boot_id /project/inside.yml").partition("\n")
+        assert f"{after}\n" != before
+        assert shared == INSIDE
+        assert "nothing to do" in project.vmctl("up").out
+
+    def test_a_playbook_runs_inside_the_guest(self, project: ProjectDirectory) -> None:
+        (project.root / "group_vars" / "all.yml").unlink()  # what vmctl brings along opens no vaults
+        inside = project.vmctl("provision", "--only", "inside", "--json").answer
+        assert inside["provisioned"]["machines"]["default"]["changed"] == 1
+        assert project.ssh("cat /etc/inside") == "default"
+
+    def test_a_play_that_is_stopped_goes_on_at_the_next_up(self, project: ProjectDirectory) -> None:
+        project.write(
+            "Vmfile", "box: debian-12\ncpus: 1\nprovision:\n  - {name: first, shell: {inline: 'true'}}\n" + ADDED
+        )
+        assert stop_in_the_middle(project, signal.SIGKILL) == -signal.SIGKILL
+        assert any("ansible-playbook" in command for command in of_a_run())
+        assert stop_in_the_middle(project, signal.SIGINT) == 128 + signal.SIGINT
+        assert of_a_run() == []
+        project.ssh("touch /tmp/go")
+        answer = project.vmctl("up", "--json").answer
+        assert answer["provisioned"]["machines"]["default"]["ran"] == ["long"]
+        assert list((project.root / ".vmctl" / "runner").glob("*/*")) == []
+
+    def test_a_guest_that_is_not_reached_any_more_is_told_as_such(self, project: ProjectDirectory) -> None:
+        project.write("long.yml", LONG.replace("name: sit", "name: sit still"))
+        project.ssh("sudo systemctl stop ssh.service")  # this session goes on, the next one finds nobody
+        ran = project.vmctl("up", "--json", status=5)
+        assert ran.answer["provisioned"]["machines"]["default"]["status"] == "unreachable"
+        assert {path.name for path in (project.root / ".vmctl" / "runner").iterdir()} == {"lock", "lock.holder"}

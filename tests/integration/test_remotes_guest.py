@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 MACHINE = """\
 box: debian-12
 provider: libvirt
+cpus: 1
 memory: 512MiB
 synced_folders: []
 provision:

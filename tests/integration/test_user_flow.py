@@ -1,6 +1,7 @@
-"""What a user does, on real guests through real libvirt: one long session per mode, then what goes wrong.
+"""What a user does, on real guests through real libvirt: a long session per mode, and one whose `up` is ended.
 
-Boots cost half a minute each where guests are emulated, so each session visits many promises on one machine.
+Boots cost half a minute each where guests are emulated, so each session visits many promises on one machine: the tests
+of a class are its steps, in their order.
 """
 
 from __future__ import annotations
@@ -42,6 +43,20 @@ BROKEN_PLAYBOOK = """\
       ansible.builtin.command: "false"
 """
 
+TWO_MACHINES = """\
+box: debian-12
+cpus: 1
+memory: 512MiB
+networks: [{name: backend}]
+machines:
+  web: {ports: ["auto:80", "auto:53/udp"], depends_on: [db]}
+  db: {hostname: store}
+provision:
+  - name: greet
+    shell: {inline: 'echo "$1 $NAME" > /etc/greeting', args: ["it's"], env: {NAME: "a \\"b\\" c"}}
+  - ansible: {playbook: playbook.yml, groups: {stores: [db]}}
+"""
+
 
 def fetch(url: str) -> str:
     """A page, as text."""
@@ -62,220 +77,255 @@ def nothing_is_left(project: ProjectDirectory, uri: str) -> None:
     assert not [line for line in listed.splitlines() if str(project.root) in line and "pytest" not in line]
 
 
-def test_a_day_in_system_mode(project: ProjectDirectory) -> None:
-    shutil.copytree(HELLO, project.root, dirs_exist_ok=True)
-    project.write("playbook2.yml", PLAYBOOK)
-    vmfile = (project.root / "Vmfile").read_text()
-    vmfile = vmfile.replace("provision:\n", "disk: 12GiB\nprovision:\n  - ansible: playbook2.yml\n")
-    project.write("Vmfile", vmfile)
-
-    ran = project.vmctl("--set", "port=auto", "up", "--json").answer
-    assert ran["machines"][0]["state"] == "running"
-    counts = ran["provisioned"]["machines"]["default"]
-    assert counts["changed"] >= 2
-    assert counts["failed"] == counts["unreachable"] == 0
-
-    # Every later command says the same variable, as a user with a busy port would put it into the Vmfile.
-    project.write("Vmfile", vmfile.replace("port: 8080", "port: auto"))
-    again = project.vmctl("up")
-    assert again.out.startswith("default is up; nothing to do")
-    assert project.states() == {"default": "running"}
-
-    # the provisioned service, and the folder live in both directions
-    port = int(project.vmctl("port", "--guest", "80").out)
-    url = f"http://127.0.0.1:{port}/"
-    index = project.root / "site" / "index.html"
-    assert fetch(url) == index.read_text()
-    index.write_text("<p>edited on the host</p>")
-    assert fetch(url) == "<p>edited on the host</p>"
-    project.ssh("echo from the guest > /project/from-guest")
-    assert (project.root / "from-guest").read_text() == "from the guest\n"
-    assert (project.root / "from-guest").stat().st_uid == project.root.stat().st_uid
-    assert "virtiofs" in project.ssh("findmnt -no FSTYPE /project")
-
-    # the guest is what the Vmfile says
-    assert project.ssh("id -un; hostname; nproc").split() == ["vmctl", "default", "2"]
-    assert int(project.ssh("df --output=size -B1 / | tail -1")) > 11 * 1024**3
-    assert project.ssh("cat /etc/configured") == "configured\n"
-    project.ssh("exit 7", status=7)
-    assert project.vmctl("exec", "default", "--", "printf", "%s|", "a b", "it's", "").out == "a b|it's||"
-
-    # OpenSSH by itself, strict from the first connection
-    config = project.root / "ssh_config"
-    config.write_text(project.vmctl("ssh-config").out)
-    argv = ["ssh", "-F", str(config), "default", "cat", "/etc/hostname"]
-    assert (
-        subprocess.run(argv, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout == "default\n"
-    )
-    known = project.root / ".vmctl" / "machines" / "default" / "known_hosts"
-    assert len(known.read_text().splitlines()) == 1
-
-    # a file goes in
-    project.write("upload me", "content")
-    project.vmctl("upload", "upload me", "/tmp/uploaded here")
-    assert project.ssh("cat '/tmp/uploaded here'") == "content"
-
-    # a provisioner that fails is not recorded, and is tried again
-    project.write("broken.yml", BROKEN_PLAYBOOK)
-    broken = vmfile.replace("port: 8080", "port: auto").replace("playbook: playbook.yml", "playbook: broken.yml")
-    project.write("Vmfile", broken)
-    failed = project.vmctl("up", status=4)
-    assert "Break on purpose" in failed.err
-    project.vmctl("up", status=4)
-    project.write("broken.yml", BROKEN_PLAYBOOK.replace('"false"', '"true"'))
-    project.vmctl("up")
-    assert project.vmctl("up").out.startswith("default is up; nothing to do")
-
-    # off and on: the folder and the service come back
-    project.vmctl("halt")
-    assert project.states() == {"default": "stopped"}
-    project.vmctl("ssh", "-c", "true", status=3)
-    project.vmctl("up")
-    assert fetch(url) == "<p>edited on the host</p>"
-
-    # asleep and awake
-    project.ssh("echo kept > /dev/shm/memory")
-    project.vmctl("suspend")
-    assert project.states()["default"] in ("saved", "paused")
-    project.vmctl("resume")
-    assert project.ssh("cat /dev/shm/memory") == "kept\n"
-    assert abs(int(project.ssh("date +%s")) - time.time()) < 10
-    assert fetch(url) == "<p>edited on the host</p>"
-
-    # a change of the hardware is told, and applied by reload; the port stays
-    project.write("Vmfile", broken.replace("memory: 512MiB", "memory: 768MiB").replace("disk: 12GiB", "disk: 13GiB"))
-    assert "`vmctl reload default` applies it" in project.vmctl("up").err
-    project.vmctl("reload")
-    assert int(project.ssh("awk '/MemTotal/ {print $2}' /proc/meminfo")) > 600 * 1024
-    assert int(project.ssh("df --output=size -B1 / | tail -1")) > 12 * 1024**3
-    assert int(project.vmctl("port", "--guest", "80").out) == port
-
-    assert "Cloud-init v." in project.vmctl("logs").out
-    project.vmctl("destroy", "--yes")
-    nothing_is_left(project, "qemu:///system")
-    assert index.exists()
-
-
-def test_a_day_in_session_mode(user_project: ProjectDirectory) -> None:
-    project = user_project
-    project.write("playbook.yml", PLAYBOOK)
-    project.write("src/page", "one")
-    project.write(
-        "Vmfile",
-        """\
-box: debian-12
-memory: 512MiB
-networks: [{name: backend}]
-machines:
-  web: {ports: ["auto:80", "auto:53/udp"], depends_on: [db]}
-  db: {hostname: store}
-provision:
-  - name: greet
-    shell: {inline: 'echo "$1 $NAME" > /etc/greeting', args: ["it's"], env: {NAME: "a \\"b\\" c"}}
-  - ansible: {playbook: playbook.yml, groups: {stores: [db]}}
-""",
-    )
-    ran = project.vmctl("up", "--json")
-    assert {row["name"]: row["state"] for row in ran.answer["machines"]} == {"web": "running", "db": "running"}
-    started = [
-        row["machine"] for row in ran.objects() if (row.get("event"), row.get("step")) == ("step-started", "start")
-    ]
-    assert started == ["db", "web"]
-    assert project.vmctl("up").out.startswith("web, db are up; nothing to do")
-
-    assert project.ssh("cat /etc/greeting /etc/configured", "web") == 'it\'s a "b" c\nconfigured\n'
-    assert project.ssh("hostname", "db") == "store\n"
-
-    # machine to machine, on the private network
-    config = project.vmctl("config", "--json").answer
-    address = config["machines"]["db"]["networks"][0]["ip"]
-    assert project.ssh(f"ping -c 1 -W 20 {address} >/dev/null && echo reached", "web") == "reached\n"
-
-    # rsync folders: sent on up and by sync; what the guest made stays
-    assert project.ssh("cat /project/src/page", "web") == "one"
-    project.ssh("echo mine > /project/src/guest-made", "web")
-    project.write("src/page", "two")
-    project.vmctl("sync")
-    assert project.ssh("cat /project/src/page /project/src/guest-made", "web") == "twomine\n"
-
-    # memory on disk
-    project.ssh("echo kept > /dev/shm/memory", "web")
-    project.vmctl("suspend", "web")
-    assert project.states() == {"web": "saved", "db": "running"}
-    project.vmctl("up", "web")
-    assert project.ssh("cat /dev/shm/memory", "web") == "kept\n"
-
-    # both kept at once, with their memory; one goes back, the other stays as it is
-    assert project.vmctl("snapshot", "save", "both fine").out.count("saved 'both fine'; running") == 2
-    assert project.vmctl("up").out.startswith("web, db are up; nothing to do")
-    for machine in ("web", "db"):
-        project.ssh("echo changed | sudo tee /etc/greeting > /dev/shm/memory && sync", machine)
-    project.vmctl("snapshot", "restore", "both fine", "web")
-    assert project.ssh("cat /dev/shm/memory /etc/greeting", "web") == 'kept\nit\'s a "b" c\n'
-    assert abs(int(project.ssh("date +%s", "web")) - time.time()) < 10
-    assert project.ssh("cat /etc/greeting", "db") == "changed\n"
-    assert project.vmctl("up").out.startswith("web, db are up; nothing to do")
-    kept = project.vmctl("snapshot", "list", "--json").answer["machines"]
-    assert {name: [(row["name"], row["memory"]) for row in rows] for name, rows in kept.items()} == {
-        "web": [("both fine", True)],
-        "db": [("both fine", True)],
-    }
-    project.vmctl("snapshot", "delete", "both fine", "db")
-
-    project.vmctl("halt", "db", "--force")
-    assert project.states() == {"web": "running", "db": "stopped"}
-    project.vmctl("up", "db", "--no-provision")
-    assert project.ssh("cat /etc/greeting", "db") == "changed\n"
-    project.vmctl("destroy", "--yes")
-    nothing_is_left(project, "qemu:///session")
-
-
-def test_a_guest_without_sshd_is_diagnosed_before_the_deadline(project: ProjectDirectory) -> None:
-    project.write("Vmfile", "box: debian-12\nmemory: 512MiB\nsynced_folders: []\nboot_timeout: 600\n")
-    project.vmctl("up")
-    project.ssh("sudo systemctl mask ssh.service ssh.socket")
-    project.vmctl("halt")
-    started = time.monotonic()
-    ran = project.vmctl("up", status=5)
-    assert time.monotonic() - started < 300
-    assert "login:" in ran.err
-    assert "vmctl logs default" in ran.err
-    assert project.states() == {"default": "running"}
-
-
-@pytest.mark.parametrize("step", ["create", "start", "await_ssh"])
-def test_kill_9_during_up_then_up_again_finishes(project: ProjectDirectory, step: str) -> None:
-    project.write("Vmfile", "box: debian-12\nmemory: 512MiB\n")
+def up_at(project: ProjectDirectory, step: str) -> subprocess.Popen[str]:
+    """Start `vmctl up` and wait until it begins a step."""
     child = project.start("up", "--json")
     assert child.stdout is not None
-    for line in child.stdout:
-        if json.loads(line).get("step") == step:
-            break
-    os.kill(child.pid, signal.SIGKILL)
-    if step == "start":
+    begun = (json.loads(line).get("step") == step for line in child.stdout)
+    assert any(begun), f"`up` ended before {step}"
+    return child
+
+
+class TestADayInSystemMode:
+    """The example, with a disk that grows and one more playbook; every later command says the same port."""
+
+    @pytest.fixture(scope="class")
+    def vmfile(self, day: ProjectDirectory) -> str:
+        shutil.copytree(HELLO, day.root, dirs_exist_ok=True)
+        day.write("playbook2.yml", PLAYBOOK)
+        text = (day.root / "Vmfile").read_text()
+        text = text.replace("provision:\n", "disk: 12GiB\nprovision:\n  - ansible: playbook2.yml\n")
+        day.write("Vmfile", text)
+        return text.replace("port: 8080", "port: auto")
+
+    @pytest.fixture
+    def project(self, day: ProjectDirectory, vmfile: str) -> ProjectDirectory:
+        return day
+
+    @pytest.fixture
+    def index(self, project: ProjectDirectory) -> Path:
+        return project.root / "site" / "index.html"
+
+    @pytest.fixture
+    def url(self, project: ProjectDirectory) -> str:
+        return f"http://127.0.0.1:{int(project.vmctl('port', '--guest', '80').out)}/"
+
+    def test_up_creates_and_provisions(self, project: ProjectDirectory) -> None:
+        ran = project.vmctl("--set", "port=auto", "up", "--json").answer
+        assert ran["machines"][0]["state"] == "running"
+        counts = ran["provisioned"]["machines"]["default"]
+        assert counts["changed"] >= 2
+        assert counts["failed"] == counts["unreachable"] == 0
+
+    def test_up_again_has_nothing_to_do(self, project: ProjectDirectory, vmfile: str) -> None:
+        # As a user with a busy port would put it into the Vmfile.
+        project.write("Vmfile", vmfile)
+        assert project.vmctl("up").out.startswith("default is up; nothing to do")
+        assert project.states() == {"default": "running"}
+
+    def test_the_service_answers_and_the_folder_is_live_in_both_directions(
+        self, project: ProjectDirectory, index: Path, url: str
+    ) -> None:
+        assert fetch(url) == index.read_text()
+        index.write_text("<p>edited on the host</p>")
+        assert fetch(url) == "<p>edited on the host</p>"
+        assert "virtiofs" in project.ssh("echo from the guest > /project/from-guest; findmnt -no FSTYPE /project")
+        assert (project.root / "from-guest").read_text() == "from the guest\n"
+        assert (project.root / "from-guest").stat().st_uid == project.root.stat().st_uid
+
+    def test_the_guest_is_what_the_vmfile_says(self, project: ProjectDirectory) -> None:
+        told = project.ssh("id -un; hostname; nproc; cat /etc/configured; df --output=size -B1 / | tail -1").split()
+        assert told[:4] == ["vmctl", "default", "2", "configured"]
+        assert int(told[4]) > 11 * 1024**3
+
+    def test_commands_arrive_and_their_status_comes_back(self, project: ProjectDirectory) -> None:
+        project.ssh("exit 7", status=7)
+        assert project.vmctl("exec", "default", "--", "printf", "%s|", "a b", "it's", "").out == "a b|it's||"
+
+    def test_openssh_by_itself_is_strict_from_the_first_connection(self, project: ProjectDirectory) -> None:
+        config = project.root / "ssh_config"
+        config.write_text(project.vmctl("ssh-config").out)
+        argv = ["ssh", "-F", str(config), "default", "cat", "/etc/hostname"]
+        done = subprocess.run(argv, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.stdout == "default\n"
+        known = project.root / ".vmctl" / "machines" / "default" / "known_hosts"
+        assert len(known.read_text().splitlines()) == 1
+
+    def test_a_file_goes_in(self, project: ProjectDirectory) -> None:
+        project.write("upload me", "content")
+        project.vmctl("upload", "upload me", "/tmp/uploaded here")
+        assert project.ssh("cat '/tmp/uploaded here'") == "content"
+
+    def test_a_provisioner_that_fails_is_not_recorded_and_is_tried_again(
+        self, project: ProjectDirectory, vmfile: str
+    ) -> None:
+        project.write("broken.yml", BROKEN_PLAYBOOK)
+        project.write("Vmfile", vmfile.replace("playbook: playbook.yml", "playbook: broken.yml"))
+        failed = project.vmctl("up", status=4)
+        assert "Break on purpose" in failed.err
+        project.vmctl("up", status=4)
+        project.write("broken.yml", BROKEN_PLAYBOOK.replace('"false"', '"true"'))
+        project.vmctl("up")
+        assert project.vmctl("up").out.startswith("default is up; nothing to do")
+
+    def test_off_and_on_the_folder_and_the_service_come_back(self, project: ProjectDirectory, url: str) -> None:
+        project.vmctl("halt")
+        assert project.states() == {"default": "stopped"}
+        project.vmctl("ssh", "-c", "true", status=3)
+        project.vmctl("up")
+        assert fetch(url) == "<p>edited on the host</p>"
+
+    def test_asleep_and_awake(self, project: ProjectDirectory, url: str) -> None:
+        project.ssh("echo kept > /dev/shm/memory")
+        project.vmctl("suspend")
+        assert project.states()["default"] in ("saved", "paused")
+        project.vmctl("resume")
+        memory, now = project.ssh("cat /dev/shm/memory; date +%s").split()
+        assert memory == "kept"
+        assert abs(int(now) - time.time()) < 10
+        assert fetch(url) == "<p>edited on the host</p>"
+
+    def test_a_change_of_the_hardware_is_told_and_applied_by_reload(self, project: ProjectDirectory, url: str) -> None:
+        text = (project.root / "Vmfile").read_text()
+        text = text.replace("memory: 512MiB", "memory: 768MiB").replace("disk: 12GiB", "disk: 13GiB")
+        project.write("Vmfile", text)
+        assert "`vmctl reload default` applies it" in project.vmctl("up").err
+        project.vmctl("reload")
+        memory, size = project.ssh(
+            "awk '/MemTotal/ {print $2}' /proc/meminfo; df --output=size -B1 / | tail -1"
+        ).split()
+        assert int(memory) > 600 * 1024
+        assert int(size) > 12 * 1024**3
+        assert url == f"http://127.0.0.1:{int(project.vmctl('port', '--guest', '80').out)}/"
+
+    def test_a_guest_without_sshd_is_diagnosed_before_the_deadline(self, project: ProjectDirectory) -> None:
+        project.write("Vmfile", (project.root / "Vmfile").read_text() + "boot_timeout: 600\n")
+        project.ssh("sudo systemctl mask ssh.service ssh.socket")
+        project.vmctl("halt")
+        started = time.monotonic()
+        ran = project.vmctl("up", status=5)
+        assert time.monotonic() - started < 300
+        assert "login:" in ran.err
+        assert "vmctl logs default" in ran.err
+        assert project.states() == {"default": "running"}
+
+    def test_the_console_is_kept(self, project: ProjectDirectory) -> None:
+        assert "login:" in project.vmctl("logs").out
+
+    def test_destroy_leaves_nothing_but_the_project(self, project: ProjectDirectory, index: Path) -> None:
         project.vmctl("destroy", "--yes")
         nothing_is_left(project, "qemu:///system")
-        return
-    project.vmctl("up")
-    project.vmctl("halt", "--force")  # a power cut right after the first boot
-    project.vmctl("up")
-    assert project.ssh("echo in") == "in\n"
-    project.vmctl("destroy", "--yes")
-    nothing_is_left(project, "qemu:///system")
+        assert index.exists()
 
 
-def test_ctrl_c_during_boot_ends_quickly_and_up_goes_on(project: ProjectDirectory) -> None:
-    project.write("Vmfile", "box: debian-12\nmemory: 512MiB\nsynced_folders: []\n")
-    child = project.start("up", "--json")
-    assert child.stdout is not None
-    for line in child.stdout:
-        if json.loads(line).get("step") == "await_ssh":
-            break
-    sent = time.monotonic()
-    child.send_signal(signal.SIGINT)
-    child.communicate(timeout=30)
-    assert time.monotonic() - sent < 5
-    assert child.returncode == 130
-    assert project.states() == {"default": "running"}
-    project.vmctl("up")
-    assert project.ssh("echo in") == "in\n"
+class TestADayInSessionMode:
+    """Two machines of an ordinary user, who can have no live folders: rsync's, and memory on disk."""
+
+    @pytest.fixture
+    def project(self, user_day: ProjectDirectory) -> ProjectDirectory:
+        return user_day
+
+    def test_both_come_up_in_their_order(self, project: ProjectDirectory) -> None:
+        project.write("playbook.yml", PLAYBOOK)
+        project.write("src/page", "one")
+        project.write("Vmfile", TWO_MACHINES)
+        ran = project.vmctl("up", "--json")
+        assert {row["name"]: row["state"] for row in ran.answer["machines"]} == {"web": "running", "db": "running"}
+        started = [
+            row["machine"] for row in ran.objects() if (row.get("event"), row.get("step")) == ("step-started", "start")
+        ]
+        assert started == ["db", "web"]
+        assert project.vmctl("up").out.startswith("web, db are up; nothing to do")
+
+    def test_they_are_provisioned_and_named(self, project: ProjectDirectory) -> None:
+        assert project.ssh("cat /etc/greeting /etc/configured", "web") == 'it\'s a "b" c\nconfigured\n'
+        assert project.ssh("hostname", "db") == "store\n"
+
+    def test_one_reaches_the_other_on_the_private_network(self, project: ProjectDirectory) -> None:
+        config = project.vmctl("config", "--json").answer
+        address = config["machines"]["db"]["networks"][0]["ip"]
+        assert project.ssh(f"ping -c 1 -W 20 {address} >/dev/null && echo reached", "web") == "reached\n"
+
+    def test_folders_are_sent_on_up_and_by_sync_and_what_the_guest_made_stays(self, project: ProjectDirectory) -> None:
+        assert project.ssh("cat /project/src/page; echo mine > /project/src/guest-made", "web") == "one"
+        project.write("src/page", "two")
+        project.vmctl("sync")
+        assert project.ssh("cat /project/src/page /project/src/guest-made", "web") == "twomine\n"
+
+    def test_memory_goes_to_disk_and_comes_back(self, project: ProjectDirectory) -> None:
+        project.ssh("echo kept > /dev/shm/memory", "web")
+        project.vmctl("suspend", "web")
+        assert project.states() == {"web": "saved", "db": "running"}
+        project.vmctl("up", "web")
+        assert project.ssh("cat /dev/shm/memory", "web") == "kept\n"
+
+    def test_both_are_kept_at_once_and_one_goes_back_while_the_other_stays(self, project: ProjectDirectory) -> None:
+        assert project.vmctl("snapshot", "save", "both fine").out.count("saved 'both fine'; running") == 2
+        assert project.vmctl("up").out.startswith("web, db are up; nothing to do")
+        for machine in ("web", "db"):
+            project.ssh("echo changed | sudo tee /etc/greeting > /dev/shm/memory && sync", machine)
+        project.vmctl("snapshot", "restore", "both fine", "web")
+        lines = project.ssh("cat /dev/shm/memory /etc/greeting; date +%s", "web").splitlines()
+        assert lines[:2] == ["kept", 'it\'s a "b" c']
+        assert abs(int(lines[2]) - time.time()) < 10
+        assert project.ssh("cat /etc/greeting", "db") == "changed\n"
+        assert project.vmctl("up").out.startswith("web, db are up; nothing to do")
+
+    def test_snapshots_are_listed_and_deleted(self, project: ProjectDirectory) -> None:
+        kept = project.vmctl("snapshot", "list", "--json").answer["machines"]
+        assert {name: [(row["name"], row["memory"]) for row in rows] for name, rows in kept.items()} == {
+            "web": [("both fine", True)],
+            "db": [("both fine", True)],
+        }
+        project.vmctl("snapshot", "delete", "both fine", "db")
+
+    def test_power_cut_and_on_again_the_disk_has_what_was_written(self, project: ProjectDirectory) -> None:
+        project.vmctl("halt", "db", "--force")
+        assert project.states() == {"web": "running", "db": "stopped"}
+        project.vmctl("up", "db", "--no-provision")
+        assert project.ssh("cat /etc/greeting", "db") == "changed\n"
+
+    def test_destroy_leaves_nothing(self, project: ProjectDirectory) -> None:
+        project.vmctl("destroy", "--yes")
+        nothing_is_left(project, "qemu:///session")
+
+
+class TestAnUpThatIsEnded:
+    """One machine whose `up` is killed or interrupted at each step that matters; each time the next command goes on."""
+
+    @pytest.fixture
+    def project(self, day: ProjectDirectory) -> ProjectDirectory:
+        day.write("Vmfile", "box: debian-12\ncpus: 1\nmemory: 512MiB\nboot_timeout: 600\n")
+        return day
+
+    def test_killed_while_it_starts_then_destroy_leaves_nothing(self, project: ProjectDirectory) -> None:
+        os.kill(up_at(project, "start").pid, signal.SIGKILL)
+        project.vmctl("destroy", "--yes")
+        nothing_is_left(project, "qemu:///system")
+
+    def test_killed_while_it_creates_then_up_goes_on(self, project: ProjectDirectory) -> None:
+        os.kill(up_at(project, "create").pid, signal.SIGKILL)
+        os.kill(up_at(project, "await_ssh").pid, signal.SIGKILL)
+        assert project.states() == {"default": "running"}
+
+    def test_ctrl_c_while_it_waits_ends_quickly_and_the_machine_stays(self, project: ProjectDirectory) -> None:
+        child = up_at(project, "await_ssh")
+        sent = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=30)
+        assert time.monotonic() - sent < 5
+        assert child.returncode == 130
+        assert project.states() == {"default": "running"}
+
+    def test_up_finishes_what_was_killed_and_interrupted(self, project: ProjectDirectory) -> None:
+        project.vmctl("up")
+        assert project.ssh("echo in; findmnt -no FSTYPE /project") == "in\nvirtiofs\n"
+
+    def test_a_power_cut_right_after_the_first_boot(self, project: ProjectDirectory) -> None:
+        project.vmctl("halt", "--force")
+        project.vmctl("up")
+        assert project.ssh("echo in") == "in\n"
+
+    def test_destroy_leaves_nothing(self, project: ProjectDirectory) -> None:
+        project.vmctl("destroy", "--yes")
+        nothing_is_left(project, "qemu:///system")

@@ -28,8 +28,9 @@ synced_folders: []
 HELLO = Path(__file__).parents[2] / "examples" / "hello"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def virtualbox(test_host: Path) -> Iterator[Installation]:
+    """One for all tests, each of which leaves nothing in it."""
     with installed(front=True) as made:
         yield made
 
@@ -49,76 +50,108 @@ def domain(project: ProjectDirectory) -> str:
     return str(project.vmctl("status", "--json").answer["machines"][0]["domain"])
 
 
-def test_a_day_with_virtualbox(virtualbox: Installation, project: ProjectDirectory) -> None:
-    # The example, unchanged: created, folder copied (said so), provisioned, served on the host's loopback.
-    shutil.copytree(HELLO, project.root, dirs_exist_ok=True)
-    ran = project.vmctl("--set", "port=auto", "up", "--provider", "virtualbox")
-    assert "/project is a copy (the guest's kernel has no vboxsf)" in ran.err
-    project.write("Vmfile", (project.root / "Vmfile").read_text().replace("port: 8080", "port: auto"))
-    assert "virtualbox (exists there)" in project.vmctl("status").out
-    port = int(project.vmctl("port", "--guest", "80").out)
-    page = (project.root / "site" / "index.html").read_text()
-    assert fetch(f"http://127.0.0.1:{port}/") == page
-    assert project.vmctl("up").out.startswith("default is up; nothing to do")
-    project.vmctl("up", "--provider", "libvirt", status=2)
+class TestADayWithVirtualBox:
+    """The example, unchanged; then a box of its machine, and a machine of that box."""
 
-    # The box is one read-only medium; the machine keeps its differences to it.
-    media = manage(virtualbox, "list", "hdds")
-    assert media.count("Parent UUID:    base") == 1
+    @pytest.fixture(scope="class")
+    def example(self, virtualbox: Installation, day: ProjectDirectory) -> ProjectDirectory:
+        shutil.copytree(HELLO, day.root, dirs_exist_ok=True)
+        return day
 
-    # Kept and brought back, memory and all; the copy on the host stays as it is.
-    project.ssh("echo kept | sudo tee /etc/mark /dev/shm/mark")
-    assert project.vmctl("snapshot", "save", "before 'it'").out == "default: saved \"before 'it'\"; running\n"
-    assert project.vmctl("up").out.startswith("default is up; nothing to do")
-    project.ssh("echo lost | sudo tee /etc/mark /dev/shm/mark")
-    (kept,) = project.vmctl("snapshot", "list", "--json").answer["machines"]["default"]
-    assert kept["memory"]
-    assert kept["size"] > 50 * 1024**2
-    project.vmctl("snapshot", "restore", "before 'it'")
-    assert project.ssh("cat /etc/mark /dev/shm/mark") == "kept\nkept\n"
-    assert abs(int(project.ssh("date +%s")) - time.time()) < 10
-    assert fetch(f"http://127.0.0.1:{port}/") == page
-    assert project.vmctl("up").out.startswith("default is up; nothing to do")
-    project.vmctl("snapshot", "push")
-    project.ssh("sudo rm /etc/mark")
-    project.vmctl("snapshot", "pop")
-    assert project.ssh("cat /etc/mark") == "kept\n"
-    project.ssh("echo later | sudo tee /etc/later && sudo update-grub && sync")
-    assert [row["name"] for row in project.vmctl("snapshot", "list", "--json").answer["machines"]["default"]] == [
-        "before 'it'"
-    ]
+    @pytest.fixture
+    def project(self, example: ProjectDirectory) -> ProjectDirectory:
+        return example
 
-    # Off; made into a box, which takes a copy of it; gone with all that it had.
-    project.vmctl("halt")
-    assert project.states() == {"default": "stopped"}
-    project.vmctl("snapshot", "delete", "before 'it'")
-    before = [manage(virtualbox, "list", what) for what in ("vms", "hdds", "dvds")]
-    project.vmctl("package", "--output", "made.box")
-    assert [manage(virtualbox, "list", what) for what in ("vms", "hdds", "dvds")] == before
-    identity = (project.root / ".vmctl" / "machines" / "default" / "host_ed25519.pub").read_text()
-    project.vmctl("destroy", "--yes")
-    nothing_is_left(virtualbox)
+    def test_up_says_that_the_folder_is_a_copy(self, project: ProjectDirectory) -> None:
+        ran = project.vmctl("--set", "port=auto", "up", "--provider", "virtualbox")
+        assert "/project is a copy (the guest's kernel has no vboxsf)" in ran.err
+        project.write("Vmfile", (project.root / "Vmfile").read_text().replace("port: 8080", "port: auto"))
+        assert "virtualbox (exists there)" in project.vmctl("status").out
+        assert project.vmctl("up").out.startswith("default is up; nothing to do")
+        project.vmctl("up", "--provider", "libvirt", status=2)
 
-    # A machine from that box: the same user, what was written before and after the snapshot, an identity of its own. It
-    # boots by UEFI, and sees the hardware that the Vmfile asks for.
-    project.vmctl("box", "add", "made.box", "--name", "made", "--firmware", "uefi")
-    project.write("Vmfile", FROM_BOX)
-    project.vmctl("up")
-    assert project.ssh("id -un; cat /etc/mark /etc/later; wc -l <~/.ssh/authorized_keys") == "vmctl\nkept\nlater\n1\n"
-    assert project.ssh("sudo cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1] != identity.split()[1]
-    project.ssh("test -d /sys/firmware/efi/efivars")
-    assert int(project.ssh("lsblk --bytes --noheadings --nodeps --output SIZE /dev/sda")) == 12 * GIB
-    addresses = project.ssh("ip -oneline -4 address show")
-    assert "10.0.2.15/24" in addresses
-    assert "192.168.56.50/24" in addresses
-    shown = manage(virtualbox, "showvminfo", uuid(domain(project)), "--machinereadable")
-    assert 'storagecontrollertype0="VirtioSCSI"' in shown
-    assert "memory=512" in shown.splitlines()
-    assert 'firmware="EFI"' in shown.splitlines()
-    project.vmctl("halt", "--force")
-    project.vmctl("destroy", "--yes")
-    nothing_is_left(virtualbox)
-    project.vmctl("box", "remove", "made")
+    def test_its_service_is_on_the_hosts_loopback(self, project: ProjectDirectory) -> None:
+        assert page(project) == (project.root / "site" / "index.html").read_text()
+
+    def test_the_box_is_one_read_only_medium(self, virtualbox: Installation) -> None:
+        # The machine keeps its differences to it.
+        assert manage(virtualbox, "list", "hdds").count("Parent UUID:    base") == 1
+
+    def test_a_snapshot_brings_back_memory_and_all(self, project: ProjectDirectory) -> None:
+        project.ssh("echo kept | sudo tee /etc/mark /dev/shm/mark")
+        assert project.vmctl("snapshot", "save", "before 'it'").out == "default: saved \"before 'it'\"; running\n"
+        assert project.vmctl("up").out.startswith("default is up; nothing to do")
+        project.ssh("echo lost | sudo tee /etc/mark /dev/shm/mark")
+        (kept,) = project.vmctl("snapshot", "list", "--json").answer["machines"]["default"]
+        assert kept["memory"]
+        assert kept["size"] > 50 * 1024**2
+        project.vmctl("snapshot", "restore", "before 'it'")
+        *marks, now = project.ssh("cat /etc/mark /dev/shm/mark; date +%s").split()
+        assert marks == ["kept", "kept"]
+        assert abs(int(now) - time.time()) < 10
+        assert page(project) == (project.root / "site" / "index.html").read_text()
+        assert project.vmctl("up").out.startswith("default is up; nothing to do")
+
+    def test_push_and_pop(self, project: ProjectDirectory) -> None:
+        project.vmctl("snapshot", "push")
+        project.ssh("sudo rm /etc/mark")
+        project.vmctl("snapshot", "pop")
+        told = project.ssh("cat /etc/mark; echo later | sudo tee /etc/later && sudo update-grub && sync")
+        assert told.splitlines()[:2] == ["kept", "later"]
+        assert [row["name"] for row in project.vmctl("snapshot", "list", "--json").answer["machines"]["default"]] == [
+            "before 'it'"
+        ]
+
+    def test_off_it_is_made_into_a_box_which_takes_a_copy(
+        self, virtualbox: Installation, project: ProjectDirectory
+    ) -> None:
+        project.vmctl("halt")
+        assert project.states() == {"default": "stopped"}
+        project.vmctl("snapshot", "delete", "before 'it'")
+        before = [manage(virtualbox, "list", what) for what in ("vms", "hdds", "dvds")]
+        project.vmctl("package", "--output", "made.box")
+        assert [manage(virtualbox, "list", what) for what in ("vms", "hdds", "dvds")] == before
+
+    def test_destroyed_it_is_gone_with_all_that_it_had(
+        self, virtualbox: Installation, project: ProjectDirectory
+    ) -> None:
+        shutil.copy(project.root / ".vmctl" / "machines" / "default" / "host_ed25519.pub", project.root / "was.pub")
+        project.vmctl("destroy", "--yes")
+        nothing_is_left(virtualbox)
+
+    def test_a_machine_of_that_box_is_the_same_with_an_identity_of_its_own(self, project: ProjectDirectory) -> None:
+        project.vmctl("box", "add", "made.box", "--name", "made", "--firmware", "uefi")
+        project.write("Vmfile", FROM_BOX)
+        project.vmctl("up")
+        told = project.ssh("id -un; cat /etc/mark /etc/later; wc -l <~/.ssh/authorized_keys")
+        assert told == "vmctl\nkept\nlater\n1\n"  # what was written before and after the snapshot
+        identity = (project.root / "was.pub").read_text()
+        assert project.ssh("sudo cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1] != identity.split()[1]
+
+    def test_it_boots_by_uefi_and_sees_the_hardware_of_the_vmfile(
+        self, virtualbox: Installation, project: ProjectDirectory
+    ) -> None:
+        project.ssh("test -d /sys/firmware/efi/efivars")
+        assert int(project.ssh("lsblk --bytes --noheadings --nodeps --output SIZE /dev/sda")) == 12 * GIB
+        addresses = project.ssh("ip -oneline -4 address show")
+        assert "10.0.2.15/24" in addresses
+        assert "192.168.56.50/24" in addresses
+        shown = manage(virtualbox, "showvminfo", uuid(domain(project)), "--machinereadable")
+        assert 'storagecontrollertype0="VirtioSCSI"' in shown
+        assert "memory=512" in shown.splitlines()
+        assert 'firmware="EFI"' in shown.splitlines()
+
+    def test_power_cut_and_destroyed_nothing_is_left_of_it(
+        self, virtualbox: Installation, project: ProjectDirectory
+    ) -> None:
+        project.vmctl("halt", "--force")
+        project.vmctl("destroy", "--yes")
+        nothing_is_left(virtualbox)
+        project.vmctl("box", "remove", "made")
+
+
+def page(project: ProjectDirectory) -> str:
+    return fetch(f"http://127.0.0.1:{int(project.vmctl('port', '--guest', '80').out)}/")
 
 
 def uuid(name: str) -> str:
@@ -147,7 +180,7 @@ exit $status
 def test_kill_9_during_up_then_destroy_leaves_nothing(
     virtualbox: Installation, project: ProjectDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
-    project.write("Vmfile", "box: debian-12\nprovider: virtualbox\nmemory: 512MiB\nsynced_folders: []\n")
+    project.write("Vmfile", "box: debian-12\nprovider: virtualbox\ncpus: 1\nmemory: 512MiB\nsynced_folders: []\n")
     program = tmp_path / "bin" / "VBoxManage"
     program.parent.mkdir()
     program.write_text(INTERFERING.format(real=virtualbox.bin / "VBoxManage", word=word))

@@ -33,8 +33,9 @@ REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
+    """One for all tests, each of which leaves nothing in it: VirtualBox's server takes longer to start than they do."""
     with installed(front=False) as made:
         yield made
 
@@ -53,8 +54,8 @@ def home(tmp_path: Path) -> Path:
 def driver(installation: Installation, home: Path, door: VBoxManage) -> Iterator[VirtualBoxDriver]:
     made = VirtualBoxDriver(Host(home=home))
     yield made
-    for name in made.states():
-        made.destroy(name)
+    for name, seen in made.states().items():
+        made.destroy(name, seen.tag)
     assert_nothing_is_left(door, home)
 
 
@@ -139,9 +140,9 @@ def test_two_machines_share_one_base_and_the_last_one_leaves_it(
     driver.create(other, disk)
     base = home / "virtualbox/bases" / f"{disk.digest}.vdi"
     before = base.read_bytes()
-    driver.destroy(machine.name)
+    driver.destroy(machine.name, machine.tag)
     assert set(driver.states()) == {other.name}
-    driver.destroy(other.name)
+    driver.destroy(other.name, other.tag)
     assert base.read_bytes() == before
 
 
@@ -225,34 +226,37 @@ def test_commands_of_the_user_run_around_a_start(
     spec = structs.replace(machine.spec, options={"virtualbox": {"customize": customize}})
     driver.create(structs.replace(machine, spec=spec), disk)
     with pytest.raises(VmctlError, match="VirtualBox"):
-        driver.start(machine.name)  # there is no kernel module
+        driver.start(machine.name, machine.tag)  # there is no kernel module
     assert "pre ü" in door("getextradata", identity.identifier(machine.name), "seen")
 
 
 def test_snapshots_form_a_tree(driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk) -> None:
     driver.create(machine, disk)
-    assert driver.snapshots(machine.name) == ()
+    assert driver.snapshots(machine.name, machine.tag) == ()
     with pytest.raises(UsageError, match="vmctl-deleted-"):
-        driver.save_snapshot(machine.name, "vmctl-deleted-mine")
-    first = driver.save_snapshot(machine.name, "first 'ü'")
+        driver.save_snapshot(machine.name, machine.tag, "vmctl-deleted-mine")
+    first = driver.save_snapshot(machine.name, machine.tag, "first 'ü'")
     assert (first.parent, first.memory, first.current) == ("", False, True)
-    driver.save_snapshot(machine.name, "second")
-    driver.restore_snapshot(machine.name, "first 'ü'")
-    driver.save_snapshot(machine.name, "third")
-    tree = {each.name: each.parent for each in driver.snapshots(machine.name)}
+    driver.save_snapshot(machine.name, machine.tag, "second")
+    driver.restore_snapshot(machine.name, machine.tag, "first 'ü'")
+    driver.save_snapshot(machine.name, machine.tag, "third")
+    tree = {each.name: each.parent for each in driver.snapshots(machine.name, machine.tag)}
     assert tree == {"first 'ü'": "", "second": "first 'ü'", "third": "first 'ü'"}
     with pytest.raises(WrongState, match="already"):
-        driver.save_snapshot(machine.name, "third")
-    again = driver.save_snapshot(machine.name, "third", replace=True)
+        driver.save_snapshot(machine.name, machine.tag, "third")
+    again = driver.save_snapshot(machine.name, machine.tag, "third", replace=True)
     assert again.current
-    driver.remove_snapshot(machine.name, "first 'ü'")  # which VirtualBox itself can not, with two on it
-    assert {each.name: each.parent for each in driver.snapshots(machine.name)} == {"second": "", "third": ""}
+    driver.remove_snapshot(machine.name, machine.tag, "first 'ü'")  # which VirtualBox itself can not, with two on it
+    assert {each.name: each.parent for each in driver.snapshots(machine.name, machine.tag)} == {
+        "second": "",
+        "third": "",
+    }
     for _ in range(2):
-        driver.remove_snapshot(machine.name, "second")
-        assert [(each.name, each.current) for each in driver.snapshots(machine.name)] == [("third", True)]
+        driver.remove_snapshot(machine.name, machine.tag, "second")
+        assert [(each.name, each.current) for each in driver.snapshots(machine.name, machine.tag)] == [("third", True)]
     assert door("snapshot", identity.identifier(machine.name), "list").count("UUID") == 1
     with pytest.raises(WrongState, match="no snapshot"):
-        driver.restore_snapshot(machine.name, "second")
+        driver.restore_snapshot(machine.name, machine.tag, "second")
     # The disk grows where a snapshot stands below it, too.
     spec = structs.replace(machine.spec, disk=8 * SIZE)
     driver.update(structs.replace(machine, spec=spec))
@@ -266,12 +270,12 @@ def test_a_saved_machine_is_saved_until_it_is_stopped(
     state.write_bytes(b"memory")
     door("adoptstate", identity.identifier(machine.name), state)
     assert driver.states()[machine.name].state is State.SAVED
-    driver.suspend(machine.name)
+    driver.suspend(machine.name, machine.tag)
     with pytest.raises(WrongState, match="hardware can change only when it is off"):
         driver.update(machine)
-    driver.stop(machine.name)
+    driver.stop(machine.name, machine.tag)
     assert driver.states()[machine.name].state is State.SAVED
-    driver.stop(machine.name, force=True)
+    driver.stop(machine.name, machine.tag, force=True)
     assert driver.states()[machine.name].state is State.STOPPED
 
 
@@ -279,7 +283,7 @@ def test_a_machine_that_the_gui_renamed_and_moved_goes_with_its_files_alone(
     driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk, tmp_path: Path
 ) -> None:
     driver.create(machine, disk)
-    driver.save_snapshot(machine.name, "first")
+    driver.save_snapshot(machine.name, machine.tag, "first")
     uuid = identity.identifier(machine.name)
     door("modifyvm", uuid, "--name", "by hand")
     elsewhere = tmp_path / "elsewhere"
@@ -288,7 +292,7 @@ def test_a_machine_that_the_gui_renamed_and_moved_goes_with_its_files_alone(
     precious.write_text("years")
     door("movevm", uuid, "--folder", elsewhere)
     assert driver.states()[machine.name].state is State.STOPPED
-    driver.destroy(machine.name)
+    driver.destroy(machine.name, machine.tag)
     assert sorted(path.name for path in elsewhere.rglob("*")) == ["by hand", "thesis.txt"]
 
 
@@ -300,7 +304,7 @@ def test_disks_that_the_user_attached_stay(
     door("createmedium", "disk", "--filename", own, "--size", "16")
     port = ("--storagectl", "disks", "--port", "3", "--device", "0")
     door("storageattach", identity.identifier(machine.name), *port, "--type", "hdd", "--medium", own)
-    driver.destroy(machine.name)
+    driver.destroy(machine.name, machine.tag)
     assert own.exists()
 
 
@@ -314,8 +318,8 @@ def test_an_inaccessible_machine_is_named_and_can_be_destroyed(
     observed = driver.states()[machine.name]
     assert (observed.state, observed.raw) == (State.UNKNOWN, "inaccessible")
     with pytest.raises(WrongState, match="can not read the files"):
-        driver.start(machine.name)
-    driver.destroy(machine.name)
+        driver.start(machine.name, machine.tag)
+    driver.destroy(machine.name, machine.tag)
     assert driver.states() == {}
 
 
@@ -326,10 +330,10 @@ def test_a_foreign_machine_is_never_touched(
     door("createvm", "--name", machine.name, "--basefolder", tmp_path, "--uuid", uuid, "--register")
     try:
         assert driver.states() == {}
-        with pytest.raises(VmctlError, match="carries no tag"):
+        with pytest.raises(VmctlError, match="was not made by vmctl"):
             driver.create(machine, disk)
-        with pytest.raises(VmctlError, match="tag"):
-            driver.destroy(machine.name)
+        with pytest.raises(VmctlError, match="does not touch it"):
+            driver.destroy(machine.name, machine.tag)
         assert uuid in door("list", "vms")
     finally:
         door("unregistervm", uuid, "--delete")
@@ -396,11 +400,11 @@ def test_every_call_may_find_the_machine_busy_for_a_while(
     interfere.write_text(BUSY.format(flag=interfere.with_name("asked"), real=installation.bin / "VBoxManage"))
     interfere.chmod(0o755)
     driver.create(machine, disk)
-    driver.save_snapshot(machine.name, "first")
-    driver.restore_snapshot(machine.name, "first")
+    driver.save_snapshot(machine.name, machine.tag, "first")
+    driver.restore_snapshot(machine.name, machine.tag, "first")
     driver.update(structs.replace(machine, shares=()))
-    driver.remove_snapshot(machine.name, "first")
-    driver.destroy(machine.name)
+    driver.remove_snapshot(machine.name, machine.tag, "first")
+    driver.destroy(machine.name, machine.tag)
     asked = {path.name.removeprefix("asked-") for path in interfere.parent.glob("asked-*")}
     assert asked >= {*WORDS, "showvminfo", "snapshot", "list", "getextradata", "unregistervm", "closemedium"}
 
@@ -411,11 +415,11 @@ def test_a_destroy_that_fails_anywhere_is_finished_by_the_next(
     installation: Installation, interfere: Path, word: str,
 ) -> None:  # fmt: skip
     driver.create(machine, disk)
-    driver.save_snapshot(machine.name, "first")
+    driver.save_snapshot(machine.name, machine.tag, "first")
     set_trap(interfere, installation, word, "echo 'VBoxManage: error: out of order' >&2; exit 1")
     with pytest.raises(VmctlError, match="out of order"):
-        driver.destroy(machine.name)
-    driver.destroy(machine.name)
+        driver.destroy(machine.name, machine.tag)
+    driver.destroy(machine.name, machine.tag)
     assert_nothing_is_left(door, home)
 
 
@@ -423,17 +427,17 @@ def test_a_snapshot_that_fails_leaves_the_older_one_of_its_name(
     driver: VirtualBoxDriver, machine: Definition, disk: Disk, installation: Installation, interfere: Path
 ) -> None:
     driver.create(machine, disk)
-    driver.save_snapshot(machine.name, "first", note="older")
+    driver.save_snapshot(machine.name, machine.tag, "first", note="older")
     set_trap(interfere, installation, "snapshot", "echo 'VBoxManage: error: disk full' >&2; exit 1")
     with pytest.raises(VmctlError, match="disk full"):
-        driver.save_snapshot(machine.name, "first", replace=True, note="newer")
-    assert [each.note for each in driver.snapshots(machine.name)] == ["older"]
+        driver.save_snapshot(machine.name, machine.tag, "first", replace=True, note="newer")
+    assert [each.note for each in driver.snapshots(machine.name, machine.tag)] == ["older"]
     # Killed between the two halves of a replacement: the newer one counts, and the next command puts the rest away.
     door = VBoxManage()
     door("snapshot", identity.identifier(machine.name), "take", "first", "--description", "newer")
-    assert [each.note for each in driver.snapshots(machine.name)] == ["newer"]
-    driver.save_snapshot(machine.name, "first", replace=True, note="newest")
-    assert [each.note for each in driver.snapshots(machine.name)] == ["newest"]
+    assert [each.note for each in driver.snapshots(machine.name, machine.tag)] == ["newer"]
+    driver.save_snapshot(machine.name, machine.tag, "first", replace=True, note="newest")
+    assert [each.note for each in driver.snapshots(machine.name, machine.tag)] == ["newest"]
     assert door("snapshot", identity.identifier(machine.name), "list").count("first") == 1
 
 
@@ -453,7 +457,7 @@ def test_a_killed_create_is_made_good_by_the_next_command(
         driver.create(machine, disk)
         assert driver.states()[machine.name].state is State.STOPPED
     else:
-        driver.destroy(machine.name)
+        driver.destroy(machine.name, machine.tag)
 
 
 CREATE = """
@@ -488,7 +492,7 @@ def test_machines_made_at_the_same_time_do_not_meet(driver: VirtualBoxDriver, ma
     with ThreadPoolExecutor(len(many)) as pool:
         list(pool.map(lambda each: driver.create(each, disk), many))
         assert len(driver.states()) == len(many)
-        list(pool.map(lambda each: driver.destroy(each.name), many))
+        list(pool.map(lambda each: driver.destroy(each.name, each.tag), many))
 
 
 def test_states_takes_two_calls_for_any_number_of_machines(
@@ -519,19 +523,19 @@ def test_a_machine_becomes_a_box_by_way_of_a_copy(
     driver.create(machine, disk)
     before = settled(door, machine.name)
     copy = structs.replace(machine, name=f"{machine.name}.package", console=tmp_path / "copy.log", nics=(), shares=())
-    driver.clone(copy, machine.name)
+    driver.clone(copy, machine.name, machine.tag)
     assert shown(door, copy.name)["storagecontrollertype0"] == "VirtioSCSI"
     assert settled(door, machine.name) == before
 
     target = tmp_path / "exported"
     target.mkdir()
-    exported = driver.export(copy.name, target)
+    exported = driver.export(copy.name, copy.tag, target)
     assert exported.descriptor == target / "box.ovf"
     assert [path.suffix for path in exported.disks] == [".vmdk"]
     text = (target / "box.ovf").read_text()
     assert str(tmp_path) not in text
     assert "127.0.0.1" not in text
-    driver.destroy(copy.name)
+    driver.destroy(copy.name, copy.tag)
     assert settled(door, machine.name) == before
     door("import", exported.descriptor, "--vsys", "0", "--vmname", "imported")  # as Vagrant does
     imported = answers.properties(door("showvminfo", "imported", "--machinereadable"))
@@ -552,6 +556,6 @@ def test_a_machine_becomes_a_box_by_way_of_a_copy(
 def test_an_enlarged_linked_disk_can_not_be_packaged(driver: VirtualBoxDriver, machine: Definition, disk: Disk) -> None:
     driver.create(machine, disk)
     with pytest.raises(UsageError, match="larger than the box it stands on") as caught:
-        driver.clone(structs.replace(machine, name=f"{machine.name}.package"), machine.name)
+        driver.clone(structs.replace(machine, name=f"{machine.name}.package"), machine.name, machine.tag)
     assert "linked_clone: false" in caught.value.hint
     assert list(driver.states()) == [machine.name]

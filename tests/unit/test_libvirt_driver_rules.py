@@ -13,7 +13,7 @@ from msgspec import structs
 from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.spec import GIB, MIB, BoxRef, MachineSpec, Place
-from vmctl_libvirt import LibvirtDriver, connection, host_routes, missing
+from vmctl_libvirt import LibvirtDriver, connection, host_routes, machines, missing
 from vmctl_libvirt.connection import Connection
 from vmctl_libvirt.domain_edit import disks
 from vmctl_libvirt.storage import backing
@@ -23,6 +23,7 @@ NODE = """<node><cpu><mhz>3000</mhz><model>x86_64</model><active>4</active><node
 FOREIGN = """<domain type='test'><name>{name}</name>{metadata}<memory unit='MiB'>64</memory><os><type>hvm</type></os>
 </domain>"""
 HALF = "<metadata><v:machine xmlns:v='urn:x-vmctl:machine:1' project='' machine='web'/></metadata>"
+TAG = Tag(project="a" * 32, machine="web", version="0.1.0")
 SSH = Forward(name="ssh", guest=22, host=2222, host_ip="127.0.0.1", protocol="tcp")
 
 
@@ -51,7 +52,7 @@ def disk(tmp_path: Path) -> Disk:
 def define(tmp_path: Path, *, name: str = "shop-web", knobs: dict[str, Any] | None = None, **spec: Any) -> Definition:
     return Definition(
         name=name,
-        tag=Tag(project="a" * 32, machine="web", version="0.1.0"),
+        tag=TAG,
         spec=MachineSpec(
             name="web", box=BoxRef(address="box"), memory=64 * MIB, options={"libvirt": knobs or {}}, **spec
         ),
@@ -72,13 +73,13 @@ def test_machines_of_others_are_not_touched(driver: LibvirtDriver, tmp_path: Pat
     acts: tuple[Callable[[], None], ...] = (
         lambda: driver.create(definition, disk),
         lambda: driver.update(definition),
-        lambda: driver.start(name),
-        lambda: driver.stop(name, force=True),
-        lambda: driver.suspend(name),
-        lambda: driver.destroy(name),
+        lambda: driver.start(name, TAG),
+        lambda: driver.stop(name, TAG, force=True),
+        lambda: driver.suspend(name, TAG),
+        lambda: driver.destroy(name, TAG),
     )
     for act in acts:
-        with pytest.raises(VmctlError, match="vmctl did not make"):
+        with pytest.raises(VmctlError, match="was not made by vmctl, so vmctl does not touch it"):
             act()
 
 
@@ -167,10 +168,10 @@ def test_an_address_on_a_network_is_that_of_nic_1(tmp_path: Path, disk: Disk) ->
     driver = LibvirtDriver(Host(home=tmp_path, options={"uri": "test:///default"}))
     definition = define(tmp_path, knobs={"management_network": "default"})
     driver.create(definition, disk)
-    assert driver.address("shop-web") is None
-    driver.start("shop-web")
-    found = driver.address("shop-web")
-    driver.destroy("shop-web")
+    assert driver.address("shop-web", TAG) is None
+    driver.start("shop-web", TAG)
+    found = driver.address("shop-web", TAG)
+    driver.destroy("shop-web", TAG)
     driver.close()
     assert found is not None
     assert ipaddress.ip_address(found.host) in ipaddress.ip_network("192.168.122.0/24")
@@ -238,7 +239,7 @@ def test_the_console_is_emptied_at_each_start(driver: LibvirtDriver, tmp_path: P
     definition = define(tmp_path)
     definition.console.write_text("an older boot\n")
     driver.create(definition, disk)
-    driver.start(definition.name)
+    driver.start(definition.name, TAG)
     assert definition.console.read_text() == ""
     assert driver.states()[definition.name].state is State.RUNNING
 
@@ -265,10 +266,10 @@ def test_a_box_with_several_disks(driver: LibvirtDriver, tmp_path: Path, disk: D
     driver.update(define(tmp_path))
     domain = driver._connection.run(lambda opened: opened.lookupByName("shop-web"), "look")
     assert [Path(path).name for path in disks(domain)] == ["shop-web.qcow2", "shop-web-disk2.qcow2"]
-    driver.clone(define(tmp_path, name="copy"), "shop-web")
+    driver.clone(define(tmp_path, name="copy"), "shop-web", TAG)
     assert {"copy.qcow2", "copy-disk2.qcow2"} <= set(pool.listVolumes())
-    driver.destroy("copy")
-    driver.destroy("shop-web")
+    driver.destroy("copy", TAG)
+    driver.destroy("shop-web", TAG)
     names = [name for name in pool.listVolumes() if not name.startswith("base-")]
     assert names == ["shop-web-disk.qcow2"]
 
@@ -279,17 +280,17 @@ def test_snapshots_hold_all_disks(driver: LibvirtDriver, tmp_path: Path, disk: D
     domain = driver._connection.run(lambda opened: opened.lookupByName("shop-web"), "look")
     pool = driver._connection.run(lambda opened: opened.storagePoolLookupByName("vmctl"), "look")
     first = disks(domain)
-    driver.save_snapshot("shop-web", "one")
+    driver.save_snapshot("shop-web", TAG, "one")
     second = disks(domain)
     assert [backing(pool.storageVolLookupByName(Path(path).name)) for path in second] == list(first)
     assert pool.storageVolLookupByName(Path(second[1]).name).info()[1] == 3 * GIB
-    driver.restore_snapshot("shop-web", "one")
+    driver.restore_snapshot("shop-web", TAG, "one")
     third = disks(domain)
     assert not set(third) & {*first, *second}
     assert [backing(pool.storageVolLookupByName(Path(path).name)) for path in third] == list(first)
     names = {name for name in pool.listVolumes() if not name.startswith("base-")}
     assert names == {Path(path).name for path in (*first, *third)}
-    driver.destroy("shop-web")
+    driver.destroy("shop-web", TAG)
     assert {name for name in pool.listVolumes() if not name.startswith("base-")} == set()
 
 
@@ -302,9 +303,41 @@ def test_a_disk_that_is_the_users_own_is_no_part_of_a_snapshot(
     text = "<domain><devices>{}</devices></domain>"
     driver.create(define(tmp_path, knobs={"xml": text.format(added.format(""))}), disk)
     with pytest.raises(WrongState, match="a disk that vmctl did not make"):
-        driver.save_snapshot("shop-web", "one")
+        driver.save_snapshot("shop-web", TAG, "one")
     driver.update(define(tmp_path, knobs={"xml": text.format(added.format("<readonly/>"))}))
-    driver.save_snapshot("shop-web", "one")
+    driver.save_snapshot("shop-web", TAG, "one")
     driver.update(define(tmp_path, knobs={"xml": text.format(added.format(""))}))
     with pytest.raises(WrongState, match="a disk that vmctl did not make"):
-        driver.restore_snapshot("shop-web", "one")
+        driver.restore_snapshot("shop-web", TAG, "one")
+
+
+def test_what_was_checked_is_what_is_removed(
+    driver: LibvirtDriver, tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine gets the name between the look at the tag and the act."""
+    driver.create(define(tmp_path), disk)
+    find_ours = machines.find_ours
+
+    def look(connection: Any, name: str, tag: Tag) -> Any:
+        found = find_ours(connection, name, tag)
+        connection.lookupByName(name).undefine()
+        connection.defineXML(FOREIGN.format(name=name, metadata=""))
+        return found
+
+    monkeypatch.setattr(machines, "find_ours", look)
+    with pytest.raises(VmctlError):
+        driver.destroy("shop-web", TAG)
+    assert driver._connection.run(lambda open_: open_.lookupByName("shop-web").isPersistent(), "look")
+
+
+def test_a_machine_of_others_keeps_the_disk_that_a_leftover_would_be(
+    driver: LibvirtDriver, tmp_path: Path, disk: Disk
+) -> None:
+    driver.create(define(tmp_path), disk)
+    paths = driver._connection.run(lambda open_: disks(open_.lookupByName("shop-web")), "look")
+    xml = FOREIGN.format(name="theirs", metadata="").replace(
+        "</os>", f"</os><devices><disk type='file'><source file='{paths[0]}'/><target dev='vda'/></disk></devices>"
+    )
+    driver._connection.run(lambda open_: open_.defineXML(xml), "define")
+    driver.destroy("shop-web", TAG)
+    assert driver._connection.run(lambda open_: open_.storageVolLookupByPath(paths[0]).name(), "look")

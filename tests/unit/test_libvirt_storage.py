@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -74,13 +74,31 @@ def test_removing_a_machine_removes_its_volumes_alone(pool: Storage, connection:
     pool.overlay("shop-web", base, "qcow2", 2000)
     pool.overlay("shop-web-2", base, "qcow2", 2000)
     pool.seed("shop-web", disk.path)
-    pool.remove("shop-web")
+    pool.remove("shop-web", used=())
     assert [name for name in volumes(connection) if not name.startswith("base-")] == ["shop-web-2.qcow2"]
-    pool.remove("shop-web")
+    pool.remove("shop-web", used=())
+
+
+def test_what_others_use_is_no_leftover(pool: Storage, connection: Any, disk: Disk) -> None:
+    base = pool.base(disk)
+    below = pool.overlay("shop-web", base, "qcow2", 2000)
+    middle = pool.overlay("shop-web", below, "qcow2", 2000, number=2)
+    pool.overlay("other", middle, "qcow2", 2000)
+    attached = pool.overlay("shop-web", base, "qcow2", 2000, number=3)
+    pool.overlay("shop-web", base, "qcow2", 2000, number=4)
+    before = volumes(connection)
+    pool.remove("shop-web", used=[attached])
+    assert set(before) - set(volumes(connection)) == {"shop-web-disk4.qcow2"}
+
+
+def test_a_box_is_no_leftover(pool: Storage, connection: Any, disk: Disk) -> None:
+    base = pool.base(disk)
+    pool.remove(PurePosixPath(base).name.removesuffix(".qcow2"), used=())
+    assert connection.storageVolLookupByPath(base)
 
 
 def test_removing_without_a_pool_does_nothing(pool: Storage, connection: Any) -> None:
-    pool.remove("shop-web")
+    pool.remove("shop-web", used=())
     assert pool.prune_bases() == []
     assert "vmctl" not in connection.listStoragePools()
 

@@ -123,3 +123,15 @@ def test_the_child_has_its_own_process_group() -> None:
     done = process.run(python("import os; print(os.getpgrp() == os.getpid())"))
     assert done.stdout == "True\n"
     assert os.getpgrp() != 0
+
+
+def test_what_ties_git_to_the_repository_of_a_hook_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    for name in process.OF_ONE_REPOSITORY | {"GIT_AUTHOR_NAME", "GIT_SSH_COMMAND"}:
+        monkeypatch.setenv(name, "x")
+    code = python("import os; print(*sorted(name for name in os.environ if name.startswith('GIT_')))")
+    assert process.run(code, env={"GIT_DIR": "asked for"}).stdout == "GIT_AUTHOR_NAME GIT_DIR GIT_SSH_COMMAND\n"
+    lines: list[str] = []
+    process.stream(code, lines.append)
+    assert lines == ["GIT_AUTHOR_NAME GIT_SSH_COMMAND"]

@@ -63,16 +63,16 @@ def test_calls_are_recorded_in_order(driver: FakeDriver, definition: Definition,
     seen: list[str] = []
     driver.on_call = lambda method, _machine: seen.append(method)
     driver.create(definition, disk)
-    driver.start("shop-web")
+    driver.start("shop-web", definition.tag)
     assert driver.calls == [("create", "shop-web"), ("start", "shop-web")]
     assert seen == ["create", "start"]
 
 
 def test_a_guest_may_ignore_the_button(driver: FakeDriver, definition: Definition, disk: Disk) -> None:
     driver.create(definition, disk)
-    driver.start("shop-web")
+    driver.start("shop-web", definition.tag)
     driver.ignores_button = True
-    driver.stop("shop-web")
+    driver.stop("shop-web", definition.tag)
     assert driver.states()["shop-web"].state is State.RUNNING
     driver.put("shop-web", State.CRASHED)
     assert driver.machine("shop-web").state is State.CRASHED

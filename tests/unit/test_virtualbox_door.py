@@ -18,6 +18,7 @@ from tests.unit.virtualbox_transcripts import (
     NOT_FOUND,
     NOT_READY,
     PROGRESS_FAILURE,
+    VANISHED,
     VERSION_WITHOUT_DRIVER,
 )
 from vmctl import interrupt
@@ -152,7 +153,7 @@ def test_only_virtualbox_own_code_means_absent(pretender: Pretender, door: VBoxM
     assert not isinstance(caught.value, NotFound)
 
 
-@pytest.mark.parametrize("busy", [LOCKED, NOT_READY, NO_SERVER])
+@pytest.mark.parametrize("busy", [LOCKED, NOT_READY, NO_SERVER, VANISHED])
 def test_busy_is_asked_again_until_it_is_not(
     pretender: Pretender, door: VBoxManage, clock: StoppedClock, busy: str
 ) -> None:

@@ -102,6 +102,11 @@ VBoxManage: error: Code NS_ERROR_FAILURE (0x80004005) - Operation failed (extend
 VBoxManage: error: Most likely, the VirtualBox COM server is not running or failed to start.
 """
 
+VANISHED = """\
+VBoxManage: error: Code NS_ERROR_FAILURE (0x80004005) - Operation failed (extended info not available)
+VBoxManage: error: Context: "RefreshState(&enmState)" at line 1422 of file VBoxManageDisk.cpp
+"""
+
 PROGRESS_FAILURE = """\
 0%...NS_ERROR_FAILURE
 VBoxManage: error: Failed to create the host-only adapter

@@ -104,6 +104,6 @@ def _destroy_lost(app: App, seen: Seen, *, yes: bool) -> None:
     if not yes:
         _confirm(app, [name])
     with interrupt.shielded():
-        seen.driver.stop(seen.domain, force=True)
-        seen.driver.destroy(seen.domain)
+        seen.driver.stop(seen.domain, tag, force=True)
+        seen.driver.destroy(seen.domain, tag)
     app.done({"changed": True, "destroyed": [tag.machine]}, f"destroyed: {name}")

@@ -19,7 +19,7 @@ def halt(job: Job) -> bool:
         job.warn(f"it was {job.machine.state_text}; that state is dropped")
         return power_off(job)
     timeout = job.machine.spec.halt_timeout if job.machine.spec else DEFAULT_HALT_TIMEOUT
-    job.driver.stop(job.machine.domain)
+    job.driver.stop(job.machine.domain, job.tag)
     try:
         until(lambda: off(_looked(job)), Deadline.after(timeout), f"machine {job.name} to shut down")
     except TimedOut:
@@ -35,7 +35,7 @@ def _looked(job: Job) -> Job:
 
 def power_off(job: Job) -> bool:
     """Cut the power."""
-    job.driver.stop(job.machine.domain, force=True)
+    job.driver.stop(job.machine.domain, job.tag, force=True)
     job.look()
     return True
 
@@ -45,7 +45,7 @@ def suspend(job: Job) -> bool:
     driver = job.driver
     if not isinstance(driver, Suspends):
         raise WrongState(f"the provider {job.machine.provider} can not suspend machines", hint=f"vmctl halt {job.name}")
-    driver.suspend(job.machine.domain)
+    driver.suspend(job.machine.domain, job.tag)
     job.look()
     return True
 
@@ -53,7 +53,7 @@ def suspend(job: Job) -> bool:
 def destroy(job: Job) -> bool:
     """Remove the machine and what was made for it in the hypervisor, leftovers of a killed `create` as well."""
     with interrupt.shielded():
-        job.driver.destroy(job.machine.domain)
+        job.driver.destroy(job.machine.domain, job.tag)
     return True
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from vmctl import interrupt
-from vmctl.driver import Definition, Driver, Features
+from vmctl.driver import Definition, Driver, Features, Tag
 from vmctl.errors import VmctlError
 from vmctl.events import Event, Notice, StepDone, StepStarted, Warned
 from vmctl.powers import features_of
@@ -54,6 +54,11 @@ class Job(Struct):
     def spec(self) -> MachineSpec:
         """What the Vmfile wants."""
         return require_known(self.machine)
+
+    @property
+    def tag(self) -> Tag:
+        """What the machine bears in the hypervisor; no other is touched."""
+        return self.workspace.tag(self.name)
 
     @property
     def driver(self) -> Driver:

@@ -19,7 +19,7 @@ from msgspec import structs
 
 from vmctl import interrupt, keys, seed, ssh
 from vmctl.boxes.box import published_line
-from vmctl.driver import Address, Definition, Driver, Forward, State
+from vmctl.driver import Address, Definition, Driver, Forward, State, Tag
 from vmctl.errors import UsageError, WrongState
 from vmctl.events import Report, StepDone, StepStarted
 from vmctl.lifecycle import definition as definitions
@@ -53,7 +53,7 @@ def take(workspace: Workspace, name: str, directory: Path) -> tuple[Exported, Ma
             with told(report, name, "clean_copy", "cleaning a copy of it"):
                 copy.clean()
             with told(report, name, "export", "reading its disks"):
-                return copy.driver.export(copy.domain, directory), machine
+                return copy.driver.export(copy.domain, copy.tag, directory), machine
 
 
 class _ExportingDriver(Driver, Exports, Protocol):
@@ -101,6 +101,10 @@ class _Copy:
     def domain(self) -> str:
         return f"{self.original.domain}{SUFFIX}"
 
+    @property
+    def tag(self) -> Tag:
+        return self.workspace.tag(self.name)
+
     @cached_property
     def spec(self) -> MachineSpec:
         spec = require_known(self.original)
@@ -112,7 +116,7 @@ class _Copy:
         """Make it, stopped; afterwards it is gone, and so is what an earlier try left."""
         self._remove()
         try:
-            self.driver.clone(self._define(), self.original.domain)
+            self.driver.clone(self._define(), self.original.domain, self.workspace.tag(self.original.name))
             yield
         finally:
             with interrupt.shielded():
@@ -120,13 +124,13 @@ class _Copy:
 
     def clean(self) -> None:
         """Boot it, make it nobody's, and shut it down."""
-        self.driver.start(self.domain)
+        self.driver.start(self.domain, self.tag)
         own = keys.ensure(self.original.layout.key).split()[1]
         with self._connection() as connection:
             connection.run(["sh", "-c", script("leave_key"), "sh", own, published_line()])
             connection.run(["sh", "-c", script("clean"), "sh", own], sudo=True)
             connection.run(["sh", "-c", POWER_OFF], sudo=True)
-        self.driver.stop(self.domain)
+        self.driver.stop(self.domain, self.tag)
         what = f"the copy of {self.record.machine} to shut down"
         until(lambda: self._state() in OFF, Deadline.after(self.spec.halt_timeout), what)
 
@@ -154,7 +158,7 @@ class _Copy:
     def _connection(self) -> ssh.Connection:
         return ssh.await_ssh(
             machine=self.record.machine,
-            address=lambda: self.driver.address(self.domain),
+            address=lambda: self.driver.address(self.domain, self.tag),
             login=self._login,
             alive=lambda: self._state() in (State.RUNNING, State.STARTING),
             deadline=Deadline.after(self.spec.boot_timeout),
@@ -171,11 +175,11 @@ class _Copy:
         )  # fmt: skip
 
     def _state(self) -> State | None:
-        observed = self.driver.states().get(self.domain)
+        observed = self.driver.observe(self.domain)
         return observed.state if observed else None
 
     def _remove(self) -> None:
-        self.driver.destroy(self.domain)
+        self.driver.destroy(self.domain, self.tag)
         self.workspace.ports.release(self.workspace.owner(self.name))
         files.remove_tree(self.workspace.layout.machine(self.name).root)
 

@@ -107,7 +107,7 @@ def _trigger(when: When, workspace: Workspace, machine: Machine, outcome: Outcom
 
 def _login(workspace: Workspace, machine: Machine) -> Login:
     job = Job(workspace, machine)
-    address = job.driver.address(machine.domain)
+    address = job.driver.address(machine.domain, job.tag)
     if address is None:
         raise VmctlError(f"the address of machine {machine.name} is not known", hint=f"vmctl reload {machine.name}")
     return login(job, address)

@@ -43,7 +43,7 @@ def check_name(name: str) -> None:
 def listing(workspace: Workspace, names: Sequence[str]) -> dict[str, tuple[Snapshot, ...]]:
     """The snapshots of each machine that exists, parents before their children."""
     jobs = [Job(workspace, machine) for machine in workspace.survey(names) if machine.observed]
-    return {job.name: snapshots.driver_of(job).snapshots(job.machine.domain) for job in jobs}
+    return {job.name: snapshots.driver_of(job).snapshots(job.machine.domain, job.tag) for job in jobs}
 
 
 def save(workspace: Workspace, names: Sequence[str], snapshot: str, *, every: bool, replace: bool = False) -> Result:
@@ -169,7 +169,7 @@ def _check_startable(job: Job, snapshot: Snapshot) -> None:
 
 
 def _pushed(job: Job) -> list[int]:
-    names = (each.name for each in snapshots.driver_of(job).snapshots(job.machine.domain))
+    names = (each.name for each in snapshots.driver_of(job).snapshots(job.machine.domain, job.tag))
     return [int(found[1]) for name in names if (found := PUSHED.fullmatch(name))]
 
 

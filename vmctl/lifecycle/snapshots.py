@@ -86,7 +86,9 @@ def driver_of(job: Job) -> Snapshots:
 
 def find(job: Job) -> Snapshot | None:
     """The job's snapshot, as the hypervisor has it."""
-    return next((each for each in driver_of(job).snapshots(job.machine.domain) if each.name == job.snapshot), None)
+    return next(
+        (each for each in driver_of(job).snapshots(job.machine.domain, job.tag) if each.name == job.snapshot), None
+    )
 
 
 def flush(job: Job) -> bool:
@@ -104,7 +106,7 @@ def save_snapshot(job: Job) -> bool:
     before, running = job.machine.is_ready, job.machine.state is State.RUNNING
     with interrupt.shielded():
         kept = driver_of(job).save_snapshot(
-            job.machine.domain, job.snapshot, replace=job.replace, note=Kept.of(job).note()
+            job.machine.domain, job.tag, job.snapshot, replace=job.replace, note=Kept.of(job).note()
         )
         _stay_ready(job, before)
     if running and not kept.memory:
@@ -150,7 +152,7 @@ def restore_snapshot(job: Job) -> bool:
     with interrupt.shielded():
         now = provision.entries(layout)
         provision.put_back(layout, {name: entry for name, entry in now.items() if then.get(name) == entry})
-        driver_of(job).restore_snapshot(job.machine.domain, job.snapshot)
+        driver_of(job).restore_snapshot(job.machine.domain, job.tag, job.snapshot)
         provision.put_back(layout, then)
         job.save(kept.put_back(job.record, memory=snapshot.memory) if kept else job.record.but(ready_run="", names=""))
     if kept is None:
@@ -162,7 +164,7 @@ def delete_snapshot(job: Job) -> bool:
     """Forget the snapshot; the machine is as ready afterwards as it was before."""
     with interrupt.shielded():
         before = job.look().is_ready
-        driver_of(job).remove_snapshot(job.machine.domain, job.snapshot)
+        driver_of(job).remove_snapshot(job.machine.domain, job.tag, job.snapshot)
         _stay_ready(job, before)
     return True
 

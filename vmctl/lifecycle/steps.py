@@ -195,7 +195,7 @@ def update(job: Job) -> bool:
 def start(job: Job) -> bool:
     """Start the machine, or restore it."""
     job.restored = job.machine.state in (State.SAVED, State.PAUSED)
-    job.driver.start(job.machine.domain)
+    job.driver.start(job.machine.domain, job.tag)
     job.look()
     return True
 
@@ -207,7 +207,7 @@ def await_ssh(job: Job) -> bool:
         ssh.write_known_hosts(layout.known_hosts, job.name, keys.ensure(layout.host_key))
     job.connection = ssh.await_ssh(
         machine=job.name,
-        address=lambda: job.driver.address(job.machine.domain),
+        address=lambda: job.driver.address(job.machine.domain, job.tag),
         login=lambda address: login(job, address),
         alive=lambda: job.look().state in (State.RUNNING, State.STARTING),
         deadline=Deadline.after(job.spec.boot_timeout),

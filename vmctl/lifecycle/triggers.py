@@ -139,24 +139,30 @@ def _on_host(trigger: Trigger, job: Job, environment: Mapping[str, str]) -> None
 
 
 def _argv(trigger: Trigger, directory: Path) -> list[str]:
-    """What runs on the host; an inline script lies in a private directory, for what is on a command line is seen."""
+    """What runs on the host: a script where it lies, as long as it can run as it is.
+
+    An inline one lies in a private directory, for what is on a command line is seen; as does one that Windows has
+    written, with other line ends.
+    """
     if trigger.argv:
         return list(trigger.argv)
-    from vmctl.provision import scripts
+    from vmctl.provision import line_ends, scripts
 
-    path = trigger.script or directory / "script"
-    if trigger.script is None:
-        files.write(path, trigger.inline or "", mode=files.PRIVATE_FILE)
-    head = path.read_bytes()
-    if head.startswith(NATIVE) and os.access(path, os.X_OK):
-        return [str(path), *trigger.args]
-    return [*scripts.interpreter(head, inline=trigger.script is None), str(path), *trigger.args]
+    written = trigger.script.read_bytes() if trigger.script else (trigger.inline or "").encode()
+    if trigger.script and written.startswith(NATIVE) and os.access(trigger.script, os.X_OK):
+        return [str(trigger.script), *trigger.args]
+    runs = line_ends.for_unix(written, str(trigger.script or "its script"))
+    path = trigger.script
+    if path is None or runs != written:
+        path = directory / (path.name if path else "script")
+        files.write(path, runs, mode=files.PRIVATE_FILE)
+    return [*scripts.interpreter(runs, inline=trigger.script is None), str(path), *trigger.args]
 
 
 def _in_guest(trigger: Trigger, job: Job, environment: Mapping[str, str]) -> None:
     if job.look().state is not State.RUNNING:
         raise TriggerFailed(f"the guest does not run: machine {job.name} is {job.machine.state_text}")
-    address = job.driver.address(job.machine.domain)
+    address = job.driver.address(job.machine.domain, job.tag)
     if address is None:
         raise TriggerFailed(f"the address of machine {job.name} is not known")
     from vmctl.provision import shell

@@ -6,6 +6,7 @@ Each state of a requirements file (and of what it names on this host) has a dire
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from vmctl import process
 from vmctl.errors import VmctlError
 from vmctl.events import StepDone, StepStarted
-from vmctl.provision import inputs, requirements, settings
+from vmctl.provision import inputs, locales, requirements, settings
 from vmctl.provision.failure import label
 from vmctl.provision.realm import Realm
 from vmctl.provision.requirements import Requirements
@@ -74,7 +75,7 @@ def _run(kind: str, said: object, target: Path, item: Ansible, around: Surroundi
     file = target.parent.with_name(f"{kind}.yml")
     files.write_json(file, said)  # JSON is YAML
     argv = [settings.program("ansible-galaxy"), kind, "install", "-r", str(file), "-p", str(target), "--force"]
-    environment = {**item.env, "ANSIBLE_NOCOLOR": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {**locales.utf8(os.environ), **item.env, "ANSIBLE_NOCOLOR": "1", "PYTHONWARNINGS": "ignore"}
     if item.config_file:
         environment["ANSIBLE_CONFIG"] = str(item.config_file)
     done = process.run(argv, cwd=around.realm.root, env=environment, check=False)

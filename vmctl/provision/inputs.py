@@ -23,9 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vmctl.errors import UsageError
+from vmctl.errors import UsageError, VmctlError
 from vmctl.layout import PROJECT_DIRECTORY, VMFILE
-from vmctl.provision import requirements
+from vmctl.provision import copied, requirements
 from vmctl.spec import Ansible, File, Provisioner, Reboot, Shell
 
 LARGE = 1024 * 1024  # bytes
@@ -49,13 +49,20 @@ def digest(provisioner: Provisioner) -> str:
             files = [provisioner.script] if provisioner.script else []
         case File():
             said = ["file", *_file(provisioner)]
-            files = list(everything_below(provisioner.source))
+            files = _put(provisioner.source)
         case Reboot():
             said, files = ["reboot"], []
         case Ansible():
             said = ["ansible", *_options(provisioner)]
             files = list(ansible_files(provisioner))
     return _total(said, files)
+
+
+def _put(source: Path) -> list[Path]:
+    try:
+        return copied.contents(source).files
+    except VmctlError:
+        return []  # told when it is to be put
 
 
 def _total(said: list[Any], files: list[Path]) -> str:
@@ -176,7 +183,7 @@ def _tree(path: Path, seen: set[str], ignored: frozenset[str] = IGNORED) -> Iter
     if path.name in ignored or (ignored and path.suffix == ".pyc"):
         return
     if not path.is_dir():
-        if path.is_file() or path.is_symlink():
+        if path.is_file():  # a link that leads nowhere is some editor's lock: it comes and goes
             yield path
         return
     real = os.path.realpath(path)

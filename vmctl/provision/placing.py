@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vmctl.errors import Unreachable, UsageError, VmctlError
-from vmctl.events import Output, Report
+from vmctl.events import Output, Report, Warned
 from vmctl.process import CommandFailed
-from vmctl.provision import inputs
+from vmctl.provision import copied, line_ends
 from vmctl.provision.failure import Failure, label
 from vmctl.provision.parallel import each
 from vmctl.provision.target import Counts, Target
@@ -27,6 +27,7 @@ SOURCE = "file"
 TEMPLATE_SUFFIX = ".j2"
 SCRIPT = "place.sh"
 CONTENT = "content"
+LONGEST_START = 256  # bytes of a first line; the kernel reads no more
 # Standard input is the archive; the arguments go to the script, which gets the files' names from find.
 UNPACK = f"""\
 set -eu
@@ -55,6 +56,8 @@ def check(item: File) -> None:
     """
     if not item.source.exists():
         raise UsageError(f"provisioner {label(item)}: there is no {item.source}", hint="vmctl validate")
+    if not (item.source.is_dir() or item.source.is_file()):
+        raise UsageError(f"provisioner {label(item)}: {item.source} is {copied.NO_FILE}", hint="vmctl validate")
 
 
 def provision(item: File, targets: Sequence[Target], root: Path, report: Report) -> list[Outcome]:
@@ -62,7 +65,12 @@ def provision(item: File, targets: Sequence[Target], root: Path, report: Report)
 
     Raises:
         Interrupted: the user asked to stop; each file is whole, the old one or the new one.
+        VmctlError: the source can not be read.
     """
+    for path, why in copied.contents(item.source).skipped.items():
+        report(Warned(text=f"{item.name}: {path} is left out: {why}"))
+    for path in _unstartable(item):
+        report(Warned(text=f"{item.name}: {path} starts with #! and has CRLF line ends, with which it cannot start"))
     return each(targets, lambda target: _provision(item, target, root, report))
 
 
@@ -82,6 +90,22 @@ def _provision(item: File, target: Target, root: Path, report: Report) -> Outcom
     for path in changed:
         report(Output(machine=target.name, line=f"changed: {path}", source=SOURCE))
     return Outcome(machine=target.name, counts=Counts(ok=1, changed=int(bool(changed))))
+
+
+def _unstartable(item: File) -> list[Path]:
+    """Scripts that Windows has written: a file is put as it is."""
+    if item.template:  # which ends its lines in LF
+        return []
+    return [path for path in copied.contents(item.source).files if line_ends.is_of_windows(_start(path))]
+
+
+def _start(path: Path) -> bytes:
+    """The first line of a script; "" of anything else."""
+    try:
+        with path.open("rb") as stream:
+            return stream.readline(LONGEST_START) if stream.read(2) == b"#!" else b""
+    except OSError:
+        return b""  # told when it is read as a whole
 
 
 def _put(item: File, archive: bytes, connection: Link) -> list[str]:
@@ -130,7 +154,7 @@ def _add(archive: tarfile.TarFile, new: _New) -> None:
 
 def _files(item: File, target: Target, root: Path) -> Iterator[_New]:
     is_directory = item.source.is_dir()
-    for path in inputs.everything_below(item.source):
+    for path in copied.contents(item.source).files:
         name = str(path.relative_to(item.source)) if is_directory else PurePosixPath(_target(item)).name
         data, mode = _read(path)
         if item.template and (not is_directory or name.endswith(TEMPLATE_SUFFIX)):

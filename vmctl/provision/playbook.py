@@ -157,6 +157,8 @@ def _runner(run: Run, bench: Workbench, private: Path, listener: _Listener, secr
         cancel_callback=listener.stop,
         status_handler=listener.status,
     )
+    for name in process.OF_ONE_REPOSITORY - run.environment.keys():  # it has copied all of ours
+        runner.config.env.pop(name, None)
     runner.config.command[0] = program
     runner.config.command += [str(path) for path in run.playbooks[1:]]
     return runner

@@ -6,21 +6,33 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from vmctl.errors import UsageError, VmctlError
-from vmctl.events import Report
+from vmctl.events import Report, Warned
 from vmctl.layout import HomeLayout, home
+from vmctl.provision import line_ends
 from vmctl.provision.failure import label
 from vmctl.spec import Shell
 from vmctl.store import locks
 
+SHOWN = 5  # line numbers in a warning
+
 
 def content(item: Shell, report: Report) -> bytes:
-    """The script's bytes; those of a URL are what its checksum promises.
+    """The script's bytes as they are to run; those of a URL are what its checksum promises.
 
     Raises:
-        UsageError: the file can not be read.
+        UsageError: the file can not be read, or is UTF-16.
         VmctlError: it can not be downloaded, or is another one than promised.
         Interrupted: the user asked to stop.
     """
+    script = line_ends.for_unix(_raw(item, report), f"the script{name_of(item)}")
+    if lines := line_ends.mixed(script):
+        some = ", ".join(map(str, lines[:SHOWN])) + (" and others" if len(lines) > SHOWN else "")
+        text = f"the script{name_of(item)} (provisioner {label(item)}) has CRLF line ends on some lines: {some}"
+        report(Warned(text=text))
+    return script
+
+
+def _raw(item: Shell, report: Report) -> bytes:
     if item.url is not None:
         return _downloaded(item, item.url, report)
     if item.script is None:

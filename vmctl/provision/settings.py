@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from vmctl import process
-from vmctl.provision import configuration
+from vmctl.provision import configuration, locales
 from vmctl.ssh import options
 
 CONNECT_TIMEOUT = 30  # seconds; an emulated guest under load is slow to answer
@@ -95,4 +95,5 @@ def environment(
     }
     if content:
         rules |= configuration.paths_before(content, said, surroundings)
-    return {name: value for name, value in defaults.items() if name not in surroundings} | dict(own) | rules
+    defaults = {name: value for name, value in defaults.items() if name not in surroundings}
+    return defaults | locales.utf8(os.environ) | dict(own) | rules

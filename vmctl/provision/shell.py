@@ -95,7 +95,8 @@ def _run(item: Shell, script: bytes, target: Target, connection: Link, report: R
         report(Output(machine=target.name, line=line, source=SOURCE))
 
     with private_directory(connection, sudo=item.become) as directory:
-        connection.put(environment(item.env).encode(), f"{directory}/env", mode=0o600)
+        told = environment({**item.env, "VMCTL_MACHINE": target.name})
+        connection.put(told.encode(), f"{directory}/env", mode=0o600)
         connection.put(script, f"{directory}/script", mode=0o700)
         argv = [*scripts.interpreter(script, inline=item.inline is not None), f"{directory}/script", *item.args]
         done = connection.run(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
-from vmctl.driver import Definition, Disk, Driver, State
+from vmctl.driver import Definition, Disk, Driver, NotOurs, State
 from vmctl.errors import VmctlError
 from vmctl.powers import Exports, Snapshots, Suspends
 from vmctl.testing.contract_snapshots import SnapshotContract
@@ -52,7 +53,7 @@ class DriverContract:
 
     def test_create_again_changes_nothing(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         driver.create(definition, disk)
-        driver.start(definition.name)
+        driver.start(definition.name, definition.tag)
         before = driver.states()[definition.name]
         driver.create(definition, disk)
         assert driver.states()[definition.name] == before
@@ -74,64 +75,103 @@ class DriverContract:
             driver.create(foreign, disk)
         assert driver.states()[definition.name].tag == definition.tag
 
+    def test_the_machine_of_another_is_not_touched(
+        self, driver: Driver, definition: Definition, disk: Disk, tmp_path: Path
+    ) -> None:
+        driver.create(definition, disk)
+        before = driver.states()[definition.name]
+        for changes in ({"project": "0" * 32}, {"machine": "other"}):
+            tag = structs.replace(definition.tag, **changes)
+            for act in _acts(driver, structs.replace(definition, tag=tag), tmp_path):
+                with pytest.raises(NotOurs):
+                    act()
+        assert driver.states()[definition.name] == before
+        driver.start(definition.name, definition.tag)
+        for changes in ({"project": "0" * 32}, {"machine": "other"}):
+            tag = structs.replace(definition.tag, **changes)
+            for force in (False, True):
+                with pytest.raises(NotOurs):
+                    driver.stop(definition.name, tag, force=force)
+        assert driver.states()[definition.name].state in (State.RUNNING, State.STARTING)
+
+    def test_a_machine_is_known_whoever_made_it_and_wherever(
+        self, driver: Driver, definition: Definition, disk: Disk
+    ) -> None:
+        driver.create(definition, disk)
+        driver.start(definition.name, structs.replace(definition.tag, version="99", root="/moved"))
+        assert driver.states()[definition.name].run
+
+    def test_one_machine_is_observed_as_all_are(self, driver: Driver, definition: Definition, disk: Disk) -> None:
+        name = definition.name
+        assert driver.observe(name) is None
+        driver.create(definition, disk)
+        assert driver.observe(name) == driver.states()[name]
+        driver.start(name, definition.tag)
+        assert driver.observe(name) == driver.states()[name]
+        if isinstance(driver, Suspends):
+            driver.suspend(name, definition.tag)
+            assert driver.observe(name) == driver.states()[name]
+        driver.destroy(name, definition.tag)
+        assert driver.observe(name) is None
+
     def test_start_runs_the_machine(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         driver.create(definition, disk)
-        driver.start(definition.name)
+        driver.start(definition.name, definition.tag)
         observed = driver.states()[definition.name]
         assert observed.state in (State.RUNNING, State.STARTING)
         assert observed.run
 
     def test_start_again_changes_nothing(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         driver.create(definition, disk)
-        driver.start(definition.name)
+        driver.start(definition.name, definition.tag)
         run = driver.states()[definition.name].run
-        driver.start(definition.name)
+        driver.start(definition.name, definition.tag)
         assert driver.states()[definition.name].run == run
 
     def test_each_start_is_another_run(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         driver.create(definition, disk)
         runs = set()
         for _ in range(3):
-            driver.start(definition.name)
+            driver.start(definition.name, definition.tag)
             runs.add(driver.states()[definition.name].run)
-            driver.stop(definition.name, force=True)
+            driver.stop(definition.name, definition.tag, force=True)
         assert len(runs) == 3  # noqa: PLR2004  as many as starts
 
     def test_start_of_an_absent_machine_is_an_error(self, driver: Driver, definition: Definition) -> None:
         with pytest.raises(VmctlError):
-            driver.start(definition.name)
+            driver.start(definition.name, definition.tag)
 
     def test_stop_by_force_is_immediate_and_repeatable(
         self, driver: Driver, definition: Definition, disk: Disk
     ) -> None:
         driver.create(definition, disk)
-        driver.start(definition.name)
+        driver.start(definition.name, definition.tag)
         for _ in range(2):
-            driver.stop(definition.name, force=True)
+            driver.stop(definition.name, definition.tag, force=True)
             assert driver.states()[definition.name].state is State.STOPPED
 
     def test_stop_presses_the_button_and_returns(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         driver.create(definition, disk)
-        driver.stop(definition.name)
+        driver.stop(definition.name, definition.tag)
         assert driver.states()[definition.name].state is State.STOPPED
-        driver.start(definition.name)
-        driver.stop(definition.name)
+        driver.start(definition.name, definition.tag)
+        driver.stop(definition.name, definition.tag)
         assert driver.states()[definition.name].state in (State.RUNNING, State.STOPPING, State.STOPPED)
 
     def test_stop_of_an_absent_machine_does_nothing(self, driver: Driver, definition: Definition) -> None:
-        driver.stop(definition.name)
-        driver.stop(definition.name, force=True)
+        driver.stop(definition.name, definition.tag)
+        driver.stop(definition.name, definition.tag, force=True)
 
     def test_update_keeps_the_machine(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         driver.create(definition, disk)
         spec = structs.replace(definition.spec, cpus=definition.spec.cpus + 1, disk=disk.virtual_size * 2)
         driver.update(structs.replace(definition, spec=spec))
-        driver.start(definition.name)
+        driver.start(definition.name, definition.tag)
         assert driver.states()[definition.name].tag == definition.tag
 
     def test_update_of_a_running_machine_is_an_error(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         driver.create(definition, disk)
-        driver.start(definition.name)
+        driver.start(definition.name, definition.tag)
         with pytest.raises(VmctlError):
             driver.update(definition)
 
@@ -141,16 +181,16 @@ class DriverContract:
         for start in (False, True):
             driver.create(definition, disk)
             if start:
-                driver.start(definition.name)
+                driver.start(definition.name, definition.tag)
             for _ in range(2):
-                driver.destroy(definition.name)
+                driver.destroy(definition.name, definition.tag)
                 assert definition.name not in driver.states()
 
     def test_address_is_where_ssh_is_forwarded_from(self, driver: Driver, definition: Definition, disk: Disk) -> None:
-        assert driver.address(definition.name) is None
+        assert driver.address(definition.name, definition.tag) is None
         driver.create(definition, disk)
-        driver.start(definition.name)
-        address = driver.address(definition.name)
+        driver.start(definition.name, definition.tag)
+        address = driver.address(definition.name, definition.tag)
         if driver.features.user_network:
             ssh = next(forward for forward in definition.forwards if forward.name == "ssh")
             assert address is not None
@@ -168,31 +208,31 @@ class DriverContract:
         if not isinstance(driver, Suspends):
             return  # an optional power
         driver.create(definition, disk)
-        driver.start(definition.name)
+        driver.start(definition.name, definition.tag)
         for _ in range(2):
-            driver.suspend(definition.name)
+            driver.suspend(definition.name, definition.tag)
             assert driver.states()[definition.name].state in (State.SAVED, State.PAUSED)
-        driver.start(definition.name)
+        driver.start(definition.name, definition.tag)
         assert driver.states()[definition.name].state is State.RUNNING
 
     def test_restoring_is_another_run(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         if not isinstance(driver, Suspends):
             return  # an optional power
         driver.create(definition, disk)
-        driver.start(definition.name)
+        driver.start(definition.name, definition.tag)
         before = driver.states()[definition.name].run
-        driver.suspend(definition.name)
+        driver.suspend(definition.name, definition.tag)
         if driver.states()[definition.name].state is State.SAVED:
-            driver.start(definition.name)
+            driver.start(definition.name, definition.tag)
             assert driver.states()[definition.name].run not in ("", before)
 
     def test_stop_by_force_drops_a_saved_state(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         if not isinstance(driver, Suspends):
             return  # an optional power
         driver.create(definition, disk)
-        driver.start(definition.name)
-        driver.suspend(definition.name)
-        driver.stop(definition.name, force=True)
+        driver.start(definition.name, definition.tag)
+        driver.suspend(definition.name, definition.tag)
+        driver.stop(definition.name, definition.tag, force=True)
         assert driver.states()[definition.name].state is State.STOPPED
 
     def test_a_clone_is_a_machine_of_its_own(self, driver: Driver, definition: Definition, disk: Disk) -> None:
@@ -200,21 +240,21 @@ class DriverContract:
             return  # an optional power
         copy = _variant(definition, 0)
         with pytest.raises(VmctlError):
-            driver.clone(copy, definition.name)
+            driver.clone(copy, definition.name, definition.tag)
         driver.create(definition, disk)
         before = driver.states()[definition.name]
         try:
             for _ in range(2):
-                driver.clone(copy, definition.name)
+                driver.clone(copy, definition.name, definition.tag)
                 assert driver.states()[copy.name].state is State.STOPPED
                 assert driver.states()[copy.name].tag == copy.tag
-            driver.start(copy.name)
+            driver.start(copy.name, copy.tag)
             assert driver.states()[definition.name] == before
         finally:
-            driver.destroy(copy.name)
-        driver.start(definition.name)
+            driver.destroy(copy.name, copy.tag)
+        driver.start(definition.name, definition.tag)
         with pytest.raises(VmctlError):
-            driver.clone(copy, definition.name)
+            driver.clone(copy, definition.name, definition.tag)
 
     def test_a_machine_is_exported_as_files_that_stand_alone(
         self, driver: Driver, definition: Definition, disk: Disk, tmp_path: Path
@@ -222,7 +262,7 @@ class DriverContract:
         if not isinstance(driver, Exports):
             return  # an optional power
         driver.create(definition, disk)
-        exported = driver.export(definition.name, tmp_path)
+        exported = driver.export(definition.name, definition.tag, tmp_path)
         assert exported.disks
         assert all(path.is_file() and path.parent == tmp_path for path in exported.disks)
         assert driver.states()[definition.name].state is State.STOPPED
@@ -234,11 +274,31 @@ class DriverContract:
         try:
             with ThreadPoolExecutor(len(many)) as pool:
                 list(pool.map(lambda each: driver.create(each, disk), many))
-                list(pool.map(lambda each: driver.start(each.name), many))
+                list(pool.map(lambda each: driver.start(each.name, each.tag), many))
             until(lambda: _all_run(driver, many), Deadline.after(PATIENCE), "all machines to run")
         finally:
             for each in many:
-                driver.destroy(each.name)
+                driver.destroy(each.name, each.tag)
+
+
+def _acts(driver: Driver, definition: Definition, directory: Path) -> Iterator[Callable[[], object]]:
+    """All that can be done with a machine that is off, but for creating it."""
+    name, tag = definition.name, definition.tag
+    yield lambda: driver.update(definition)
+    yield lambda: driver.start(name, tag)
+    yield lambda: driver.stop(name, tag)
+    yield lambda: driver.destroy(name, tag)
+    yield lambda: driver.address(name, tag)
+    if isinstance(driver, Suspends):
+        yield lambda: driver.suspend(name, tag)
+    if isinstance(driver, Snapshots):
+        yield lambda: driver.snapshots(name, tag)
+        yield lambda: driver.save_snapshot(name, tag, "theirs")
+        yield lambda: driver.restore_snapshot(name, tag, "theirs")
+        yield lambda: driver.remove_snapshot(name, tag, "theirs")
+    if isinstance(driver, Exports):
+        yield lambda: driver.export(name, tag, directory)
+        yield lambda: driver.clone(_variant(definition, 0), name, tag)
 
 
 def _variant(definition: Definition, number: int) -> Definition:

@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 from msgspec import structs
 
-from vmctl.driver import Definition, Disk, Driver, State
+from vmctl.driver import Definition, Disk, Driver, State, Tag
 from vmctl.errors import VmctlError, WrongState
 from vmctl.powers import Snapshots
 
@@ -27,17 +27,17 @@ class SnapshotContract:
     ) -> None:
         name = definition.name
         driver.create(definition, disk)
-        assert driver.snapshots(name) == ()
-        first = driver.save_snapshot(name, FIRST, note=NOTE)
+        assert driver.snapshots(name, definition.tag) == ()
+        first = driver.save_snapshot(name, definition.tag, FIRST, note=NOTE)
         assert (first.name, first.parent, first.memory, first.current, first.note) == (FIRST, "", False, True, NOTE)
-        driver.save_snapshot(name, "second")
-        driver.restore_snapshot(name, FIRST)
+        driver.save_snapshot(name, definition.tag, "second")
+        driver.restore_snapshot(name, definition.tag, FIRST)
         assert driver.states()[name].state is State.STOPPED
-        driver.save_snapshot(name, "third")
-        assert _tree(driver, name) == {FIRST: "", "second": FIRST, "third": FIRST}
-        assert [each.name for each in driver.snapshots(name) if each.current] == ["third"]
-        assert driver.snapshots(name)[0].note == NOTE
-        driver.start(name)
+        driver.save_snapshot(name, definition.tag, "third")
+        assert _tree(driver, name, definition.tag) == {FIRST: "", "second": FIRST, "third": FIRST}
+        assert [each.name for each in driver.snapshots(name, definition.tag) if each.current] == ["third"]
+        assert driver.snapshots(name, definition.tag)[0].note == NOTE
+        driver.start(name, definition.tag)
         assert driver.states()[name].state is State.RUNNING
 
     def test_a_snapshot_is_never_overwritten_unless_told(
@@ -45,16 +45,16 @@ class SnapshotContract:
     ) -> None:
         name = definition.name
         driver.create(definition, disk)
-        driver.save_snapshot(name, FIRST, note="old")
-        driver.save_snapshot(name, "second")
+        driver.save_snapshot(name, definition.tag, FIRST, note="old")
+        driver.save_snapshot(name, definition.tag, "second")
         with pytest.raises(WrongState):
-            driver.save_snapshot(name, FIRST, note="new")
-        assert driver.snapshots(name)[0].note == "old"
-        driver.save_snapshot(name, FIRST, replace=True, note="new")
-        assert _tree(driver, name) == {"second": "", FIRST: "second"}
-        assert [each.note for each in driver.snapshots(name)] == ["", "new"]
+            driver.save_snapshot(name, definition.tag, FIRST, note="new")
+        assert driver.snapshots(name, definition.tag)[0].note == "old"
+        driver.save_snapshot(name, definition.tag, FIRST, replace=True, note="new")
+        assert _tree(driver, name, definition.tag) == {"second": "", FIRST: "second"}
+        assert [each.note for each in driver.snapshots(name, definition.tag)] == ["", "new"]
         with pytest.raises(WrongState):
-            driver.restore_snapshot(name, "no such snapshot")
+            driver.restore_snapshot(name, definition.tag, "no such snapshot")
 
     def test_a_removed_snapshot_leaves_what_builds_on_it(
         self, driver: SnapshotDriver, definition: Definition, disk: Disk
@@ -62,19 +62,19 @@ class SnapshotContract:
         name = definition.name
         driver.create(definition, disk)
         for snapshot in (FIRST, "second", "third"):
-            driver.save_snapshot(name, snapshot)
+            driver.save_snapshot(name, definition.tag, snapshot)
         for _ in range(2):
-            driver.remove_snapshot(name, "second")
-            assert _tree(driver, name) == {FIRST: "", "third": FIRST}
-        driver.restore_snapshot(name, FIRST)
-        driver.save_snapshot(name, "other way")
-        driver.remove_snapshot(name, FIRST)  # with two on it
-        assert _tree(driver, name) == {"third": "", "other way": ""}
-        driver.remove_snapshot(name, "other way")
-        driver.restore_snapshot(name, "third")
-        driver.remove_snapshot(name, "third")
-        assert driver.snapshots(name) == ()
-        driver.start(name)
+            driver.remove_snapshot(name, definition.tag, "second")
+            assert _tree(driver, name, definition.tag) == {FIRST: "", "third": FIRST}
+        driver.restore_snapshot(name, definition.tag, FIRST)
+        driver.save_snapshot(name, definition.tag, "other way")
+        driver.remove_snapshot(name, definition.tag, FIRST)  # with two on it
+        assert _tree(driver, name, definition.tag) == {"third": "", "other way": ""}
+        driver.remove_snapshot(name, definition.tag, "other way")
+        driver.restore_snapshot(name, definition.tag, "third")
+        driver.remove_snapshot(name, definition.tag, "third")
+        assert driver.snapshots(name, definition.tag) == ()
+        driver.start(name, definition.tag)
         assert driver.states()[name].state is State.RUNNING
 
     def test_a_running_machine_goes_on_after_a_snapshot_and_back_to_it(
@@ -82,42 +82,42 @@ class SnapshotContract:
     ) -> None:
         name = definition.name
         driver.create(definition, disk)
-        driver.start(name)
-        kept = driver.save_snapshot(name, FIRST)
+        driver.start(name, definition.tag)
+        kept = driver.save_snapshot(name, definition.tag, FIRST)
         assert driver.states()[name].state is State.RUNNING
         for _ in range(2):
             before = driver.states()[name].run
-            driver.restore_snapshot(name, FIRST)
+            driver.restore_snapshot(name, definition.tag, FIRST)
             assert driver.states()[name].state is (State.SAVED if kept.memory else State.STOPPED)
             if kept.memory:
                 with pytest.raises(VmctlError):
                     driver.update(definition)
-            driver.start(name)
+            driver.start(name, definition.tag)
             assert driver.states()[name].state is State.RUNNING
             assert driver.states()[name].run != before
-        assert [each.memory for each in driver.snapshots(name)] == [kept.memory]
-        driver.restore_snapshot(name, FIRST)
-        driver.stop(name, force=True)
+        assert [each.memory for each in driver.snapshots(name, definition.tag)] == [kept.memory]
+        driver.restore_snapshot(name, definition.tag, FIRST)
+        driver.stop(name, definition.tag, force=True)
         assert driver.states()[name].state is State.STOPPED
-        driver.remove_snapshot(name, FIRST)
+        driver.remove_snapshot(name, definition.tag, FIRST)
 
     def test_snapshots_of_a_running_machine_can_be_removed(
         self, driver: SnapshotDriver, definition: Definition, disk: Disk
     ) -> None:
         name = definition.name
         driver.create(definition, disk)
-        driver.start(name)
+        driver.start(name, definition.tag)
         for snapshot in (FIRST, "second", "third"):
-            driver.save_snapshot(name, snapshot)
-        driver.restore_snapshot(name, "second")
-        driver.start(name)
+            driver.save_snapshot(name, definition.tag, snapshot)
+        driver.restore_snapshot(name, definition.tag, "second")
+        driver.start(name, definition.tag)
         for snapshot in (FIRST, "second", "third"):
-            driver.remove_snapshot(name, snapshot)
-            assert snapshot not in _tree(driver, name)
+            driver.remove_snapshot(name, definition.tag, snapshot)
+            assert snapshot not in _tree(driver, name, definition.tag)
             assert driver.states()[name].state is State.RUNNING
-        driver.stop(name, force=True)
+        driver.stop(name, definition.tag, force=True)
         driver.update(definition)
-        driver.start(name)
+        driver.start(name, definition.tag)
         assert driver.states()[name].state is State.RUNNING
 
     def test_snapshots_cover_several_disks(self, driver: SnapshotDriver, definition: Definition, disk: Disk) -> None:
@@ -125,32 +125,32 @@ class SnapshotContract:
             return  # an optional power
         name = definition.name
         driver.create(definition, structs.replace(disk, further=(disk, disk)))
-        driver.save_snapshot(name, FIRST)
-        driver.start(name)
-        driver.save_snapshot(name, "second")
-        driver.restore_snapshot(name, FIRST)
-        driver.start(name)
-        driver.remove_snapshot(name, "second")
-        driver.remove_snapshot(name, FIRST)
-        assert driver.snapshots(name) == ()
-        driver.stop(name, force=True)
+        driver.save_snapshot(name, definition.tag, FIRST)
+        driver.start(name, definition.tag)
+        driver.save_snapshot(name, definition.tag, "second")
+        driver.restore_snapshot(name, definition.tag, FIRST)
+        driver.start(name, definition.tag)
+        driver.remove_snapshot(name, definition.tag, "second")
+        driver.remove_snapshot(name, definition.tag, FIRST)
+        assert driver.snapshots(name, definition.tag) == ()
+        driver.stop(name, definition.tag, force=True)
         driver.update(definition)
-        driver.start(name)
+        driver.start(name, definition.tag)
         assert driver.states()[name].state is State.RUNNING
 
     def test_a_disk_with_snapshots_grows(self, driver: SnapshotDriver, definition: Definition, disk: Disk) -> None:
         name = definition.name
         driver.create(definition, disk)
-        driver.save_snapshot(name, FIRST)
+        driver.save_snapshot(name, definition.tag, FIRST)
         spec = structs.replace(definition.spec, disk=disk.virtual_size * 2)
         driver.update(structs.replace(definition, spec=spec))
-        assert _tree(driver, name) == {FIRST: ""}
-        driver.save_snapshot(name, "larger")
-        driver.restore_snapshot(name, FIRST)
+        assert _tree(driver, name, definition.tag) == {FIRST: ""}
+        driver.save_snapshot(name, definition.tag, "larger")
+        driver.restore_snapshot(name, definition.tag, FIRST)
         driver.update(structs.replace(definition, spec=spec))
-        driver.start(name)
+        driver.start(name, definition.tag)
         assert driver.states()[name].tag == definition.tag
 
 
-def _tree(driver: Snapshots, name: str) -> dict[str, str]:
-    return {each.name: each.parent for each in driver.snapshots(name)}
+def _tree(driver: Snapshots, name: str, tag: Tag) -> dict[str, str]:
+    return {each.name: each.parent for each in driver.snapshots(name, tag)}

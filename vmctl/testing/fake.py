@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, State
+from vmctl.driver import Address, Definition, Disk, Features, Host, NotOurs, Observed, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.powers import Exported, Snapshot
 from vmctl.spec import FolderKind
@@ -111,70 +111,71 @@ class FakeDriver:
             if present is None:
                 size = definition.spec.disk or base.virtual_size
                 content.machines[definition.name] = _made(definition, size, str(base.path))
-            elif (present.tag.project, present.tag.machine) != (definition.tag.project, definition.tag.machine):
-                raise VmctlError(f"the machine {definition.name!r} belongs to another project", hint="vmctl list")
+            else:
+                _require(definition.name, present, definition.tag)
 
     def update(self, definition: Definition) -> None:
         """Write down other hardware for a stopped machine."""
         self._begin("update", definition.name)
         with self._shelf.open() as content:
-            machine = _existing(content, definition.name)
+            machine = _existing(content, definition.name, definition.tag)
             if machine.state in (*RUNNING, State.PAUSED, State.SAVED):
                 raise WrongState(f"the machine {definition.name!r} is {machine.state.value}", hint="vmctl reload")
             machine.tag, machine.address = definition.tag, _ssh(definition)
             machine.hardware = _hardware(definition)
             machine.disk = max(machine.disk, definition.spec.disk or 0)
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, tag: Tag) -> None:
         """Running, from whatever it was."""
         self._begin("start", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name)
+            machine = _existing(content, name, tag)
             if machine.state not in (*RUNNING, State.PAUSED):
                 machine.starts += 1
             machine.state = State.RUNNING
 
-    def stop(self, name: str, *, force: bool = False) -> None:
+    def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
         """Off at once, unless ``ignores_button``."""
         self._begin("stop", name)
         with self._shelf.open() as content:
-            machine = content.machines.get(name)
+            machine = _found(content, name, tag)
             if machine is not None and (force or (machine.state is not State.SAVED and not self.ignores_button)):
                 machine.state = State.STOPPED
 
-    def suspend(self, name: str) -> None:
+    def suspend(self, name: str, tag: Tag) -> None:
         """Saved."""
         self._begin("suspend", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name)
+            machine = _existing(content, name, tag)
             if machine.state not in (*RUNNING, State.PAUSED, State.SAVED):
                 raise WrongState(f"the machine {name!r} is not running", hint="vmctl up")
             machine.state = State.SAVED
 
-    def clone(self, definition: Definition, source: str) -> None:
+    def clone(self, definition: Definition, source: str, tag: Tag) -> None:
         """Another machine, with the image of ``source``."""
         self._begin("clone", definition.name)
         with self._shelf.open() as content:
-            machine = _existing(content, source)
+            machine = _existing(content, source, tag)
             if machine.state is not State.STOPPED:
                 raise WrongState(f"the machine {source!r} is {machine.state.value}", hint="vmctl halt")
-            if definition.name not in content.machines:
+            if _found(content, definition.name, definition.tag) is None:
                 content.machines[definition.name] = _made(definition, machine.disk, machine.image)
 
-    def export(self, name: str, directory: Path) -> Exported:
+    def export(self, name: str, tag: Tag, directory: Path) -> Exported:
         """A copy of the image that the machine was made from."""
         self._begin("export", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name)
+            machine = _existing(content, name, tag)
         target = directory / "disk.qcow2"
         target.write_bytes(Path(machine.image).read_bytes())
         return Exported(disks=(target,))
 
-    def destroy(self, name: str) -> None:
+    def destroy(self, name: str, tag: Tag) -> None:
         """Forgotten."""
         self._begin("destroy", name)
         with self._shelf.open() as content:
-            content.machines.pop(name, None)
+            if _found(content, name, tag):
+                del content.machines[name]
 
     def states(self) -> Mapping[str, Observed]:
         """All machines."""
@@ -182,25 +183,31 @@ class FakeDriver:
         with self._shelf.open() as content:
             return {name: _observed(machine) for name, machine in content.machines.items()}
 
-    def address(self, name: str) -> Address | None:
+    def observe(self, name: str) -> Observed | None:
+        """One machine."""
+        self._begin("observe", name)
+        with self._shelf.open() as content:
+            return _observed(content.machines[name]) if name in content.machines else None
+
+    def address(self, name: str, tag: Tag) -> Address | None:
         """Where the machine's SSH forward is, while it runs."""
         self._begin("address", name)
         with self._shelf.open() as content:
-            machine = content.machines.get(name)
+            machine = _found(content, name, tag)
             return machine.address if machine is not None and machine.state in RUNNING else None
 
-    def snapshots(self, name: str) -> tuple[Snapshot, ...]:
+    def snapshots(self, name: str, tag: Tag) -> tuple[Snapshot, ...]:
         """As they were made."""
         self._begin("snapshots", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name)
+            machine = _existing(content, name, tag)
             return tuple(machine.told(kept) for kept in machine.snapshots)
 
-    def save_snapshot(self, name: str, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
+    def save_snapshot(self, name: str, tag: Tag, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
         """Written down."""
         self._begin("save_snapshot", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name)
+            machine = _existing(content, name, tag)
             older = machine.kept(snapshot)
             if older and not replace:
                 raise WrongState(f"{name!r} has a snapshot {snapshot!r} already", hint="use another name")
@@ -222,11 +229,11 @@ class FakeDriver:
             machine.current = snapshot
             return machine.told(made)
 
-    def restore_snapshot(self, name: str, snapshot: str) -> None:
+    def restore_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Saved or stopped, with the hardware of then."""
         self._begin("restore_snapshot", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name)
+            machine = _existing(content, name, tag)
             kept = machine.kept(snapshot)
             if kept is None:
                 raise WrongState(f"{name!r} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
@@ -234,11 +241,11 @@ class FakeDriver:
             machine.current = snapshot
             machine.state = State.SAVED if kept.memory else State.STOPPED
 
-    def remove_snapshot(self, name: str, snapshot: str) -> None:
+    def remove_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Forgotten."""
         self._begin("remove_snapshot", name)
         with self._shelf.open() as content:
-            machine = _existing(content, name)
+            machine = _existing(content, name, tag)
             if kept := machine.kept(snapshot):
                 machine.drop(kept)
 
@@ -265,10 +272,23 @@ def _made(definition: Definition, size: int, image: str) -> FakeMachine:
     )
 
 
-def _existing(content: Content, name: str) -> FakeMachine:
-    if name not in content.machines:
+def _found(content: Content, name: str, tag: Tag) -> FakeMachine | None:
+    machine = content.machines.get(name)
+    if machine is not None:
+        _require(name, machine, tag)
+    return machine
+
+
+def _existing(content: Content, name: str, tag: Tag) -> FakeMachine:
+    machine = _found(content, name, tag)
+    if machine is None:
         raise WrongState(f"there is no machine {name!r}", hint="vmctl up")
-    return content.machines[name]
+    return machine
+
+
+def _require(name: str, machine: FakeMachine, tag: Tag) -> None:
+    if not machine.tag.is_same(tag):
+        raise NotOurs("fake", name, machine.tag)
 
 
 def _observed(machine: FakeMachine) -> Observed:

@@ -1,0 +1,53 @@
+"""What of a directory can be put elsewhere: its files, wherever links lead; and what can not, with the reason.
+
+Editors, agents and servers leave dangling links (Emacs' locks), sockets and pipes beside the files that are meant.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vmctl.errors import VmctlError
+
+NOWHERE = "a link that leads nowhere"
+CIRCLE = "a link to a directory that it is in"
+NO_FILE = "neither a file nor a directory"
+
+
+@dataclass
+class Contents:
+    """The files below a directory in a fixed order, and what was left out."""
+
+    files: list[Path] = field(default_factory=list)
+    skipped: dict[Path, str] = field(default_factory=dict)
+    """Path → why."""
+
+
+def contents(source: Path) -> Contents:
+    """All that is below a directory, or the file itself; links are followed.
+
+    Raises:
+        VmctlError: a directory can not be read.
+    """
+    found = Contents()
+    try:
+        _add(source, (), found)
+    except OSError as error:
+        raise VmctlError(f"{error.filename or source} can not be read", details=str(error)) from error
+    return found
+
+
+def _add(path: Path, above: tuple[str, ...], found: Contents) -> None:
+    if path.is_dir():
+        real = os.path.realpath(path)
+        if real in above:
+            found.skipped[path] = CIRCLE
+            return
+        for entry in sorted(path / entry.name for entry in os.scandir(path)):
+            _add(entry, (*above, real), found)
+    elif path.is_file():
+        found.files.append(path)
+    else:
+        found.skipped[path] = NO_FILE if path.exists() else NOWHERE
