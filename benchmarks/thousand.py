@@ -13,7 +13,7 @@ from vmctl.driver import State, Tag
 from vmctl.layout import HomeLayout
 from vmctl.lifecycle import plan
 from vmctl.spec import GIB, MachineSpec
-from vmctl.store import identity, records
+from vmctl.store import records
 from vmctl.store.records import BoxUsed, Record
 from vmctl.testing.shelf import FakeMachine, Shelf
 from vmctl.workspace import Workspace
@@ -52,11 +52,12 @@ def _project(place: Path) -> Project:
 def _populate(project: Project, home: Path) -> None:
     """What `up` would leave behind, without its waiting for guests that the fake driver does not have."""
     wanted = vmfile.load(project.root / "Vmfile")
-    owner = Workspace(wanted, home=HomeLayout(home)).ensure_id()
+    workspace = Workspace(wanted, home=HomeLayout(home))
+    owner = workspace.ensure_id()
     with Shelf(home.parent / HYPERVISOR / "machines.json").open() as content:
         for spec in wanted.machines:
             record = _record(spec, owner)
-            layout = identity.project_layout(project.root).machine(spec.name)
+            layout = workspace.layout.machine(spec.name)
             layout.root.mkdir(parents=True)
             records.save(layout, record)
             tag = Tag(project=owner, machine=spec.name, version=record.version, root=str(project.root))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from vmctl.errors import VmctlError
@@ -9,6 +10,7 @@ from vmctl.store import files
 
 COMMENT = "vmctl"
 PUBLIC_MODE = 0o644
+PUBLIC_LINE = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{60,120}={0,2}( [^\n]*)?")
 
 
 def ensure(path: Path) -> str:
@@ -21,11 +23,21 @@ def ensure(path: Path) -> str:
         VmctlError: the private key is there but can not be read as one.
     """
     public = public_path(path)
-    if path.exists() and public.exists():
-        return public.read_text(encoding="ascii").strip()
-    line = _public_of(path) if path.exists() else _make(path)
+    there = files.exists(path)
+    if there and (known := _written(public)):
+        return known
+    line = _public_of(path) if there else _make(path)
     files.write(public, line + "\n", mode=PUBLIC_MODE)
     return line
+
+
+def _written(public: Path) -> str:
+    """The public key that is written there; "" = none, or what no public key can be."""
+    try:
+        line = files.read(public).decode("ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ""
+    return line if PUBLIC_LINE.fullmatch(line) else ""
 
 
 def public_path(path: Path) -> Path:
@@ -54,12 +66,12 @@ def _public_of(path: Path) -> str:
     from cryptography.hazmat.primitives import serialization
 
     try:
-        key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
+        key = serialization.load_ssh_private_key(files.read(path), password=None)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise VmctlError(
             f"{path} is damaged: it holds no private SSH key",
             details=str(error),
-            hint=f"mv '{path}' '{path}.damaged', then vmctl destroy and vmctl up: the machine knows the old key only",
+            hint=f"mv -- '{path}' '{path}.damaged'    # put back a copy of it: the machine knows that key only",
         ) from error
     return _line(key)
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from msgspec import Struct
 
+from vmctl.errors import VmctlError
+
 VMFILE = "Vmfile"
 PROJECT_DIRECTORY = ".vmctl"
+MACHINE = re.compile(r"[a-z0-9][a-z0-9-]{0,30}(\.package)?")
+"""A machine's name, wherever it comes from: a Vmfile, a directory, a hypervisor. The ending is `vmctl package`'s."""
 
 
 def home() -> Path:
@@ -49,7 +54,16 @@ class HomeLayout(Struct, frozen=True):
 
     @property
     def projects(self) -> Path:
-        """Index of known projects: id → last known directory."""
+        """What vmctl keeps of each project, a directory named by the project's id."""
+        return self.root / "projects"
+
+    def project(self, project: str, root: Path) -> ProjectLayout:
+        """Where the project with this id, whose directory is ``root``, has what."""
+        return ProjectLayout(self.projects / project, root / PROJECT_DIRECTORY)
+
+    @property
+    def old_index(self) -> Path:
+        """Of vmctl 0.1 before state left the projects' directories: id → last known directory."""
         return self.root / "projects.json"
 
     @property
@@ -63,15 +77,15 @@ class HomeLayout(Struct, frozen=True):
         return self.root / "vmctl.log"
 
 
-class ProjectLayout(Struct, frozen=True):
-    """What lies in a project's ``.vmctl``."""
+class TreeLayout(Struct, frozen=True):
+    """What lies in a project's own ``.vmctl``, which its guests can change: vmctl believes nothing of it."""
 
     root: Path
     """``PROJECT/.vmctl``."""
 
     @property
-    def id_file(self) -> Path:
-        """The project's identity."""
+    def claim(self) -> Path:
+        """Which project this directory says it is."""
         return self.root / "project.json"
 
     @property
@@ -86,8 +100,27 @@ class ProjectLayout(Struct, frozen=True):
 
     @property
     def inventory(self) -> Path:
-        """Directory of the generated Ansible inventory."""
+        """Directory of the Ansible inventory for people; vmctl's own runs never read it."""
         return self.root / "inventory"
+
+
+class ProjectLayout(Struct, frozen=True):
+    """What vmctl keeps of a project, where no guest can reach it."""
+
+    root: Path
+    """``$VMCTL_HOME/projects/ID``."""
+    directory: Path
+    """``PROJECT/.vmctl``."""
+
+    @property
+    def tree(self) -> TreeLayout:
+        """What lies in the project's directory."""
+        return TreeLayout(self.directory)
+
+    @property
+    def place(self) -> Path:
+        """Which directory the project is, by path, device and inode."""
+        return self.root / "place.json"
 
     @property
     def runner(self) -> Path:
@@ -101,7 +134,7 @@ class ProjectLayout(Struct, frozen=True):
 
     @property
     def trials(self) -> Path:
-        """Directories of `vmctl test`, each a project with a ``.vmctl`` of its own while it has machines."""
+        """Directories of `vmctl test`, each a project of its own while it has machines."""
         return self.root / "test"
 
     @property
@@ -118,11 +151,6 @@ class ProjectLayout(Struct, frozen=True):
         """Held by the one vmctl of this project that provisions a target of servers."""
         return self.root / "locks" / f"{name}.target"
 
-    @property
-    def lock(self) -> Path:
-        """Held while the project's identity or its shared files are made."""
-        return self.root / "lock"
-
     def machine_lock(self, name: str) -> Path:
         """Held by the one vmctl that changes this machine; outlives the machine, so that removal can not race."""
         return self.root / "locks" / name
@@ -133,7 +161,13 @@ class ProjectLayout(Struct, frozen=True):
         return self.root / "machines"
 
     def machine(self, name: str) -> MachineLayout:
-        """The directory of one machine."""
+        """The directory of one machine.
+
+        Raises:
+            VmctlError: nothing of vmctl's is called so.
+        """
+        if not MACHINE.fullmatch(name):
+            raise VmctlError(f"{name!r} can not name a machine", hint="vmctl list")
         return MachineLayout(self.machines / name)
 
 

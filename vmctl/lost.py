@@ -1,16 +1,16 @@
-"""Machines that vmctl has no record of (``.vmctl`` was removed), found by their tags under whichever provider."""
+"""Machines that vmctl has no record of in this directory, found by their tags under whichever provider."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 from vmctl import registry
 from vmctl.driver import Driver, Observed
 from vmctl.errors import VmctlError, WrongState
 from vmctl.events import Report, Warned
-from vmctl.layout import HomeLayout, ProjectLayout
-from vmctl.machines import short_id
+from vmctl.layout import HomeLayout
 from vmctl.store import identity
 
 logger = logging.getLogger(__name__)
@@ -18,13 +18,12 @@ logger = logging.getLogger(__name__)
 States = Mapping[str, Observed]
 
 
-def identities(layout: ProjectLayout, home: HomeLayout) -> frozenset[str]:
-    """Project ids that the project's directory had before its ``.vmctl`` was removed, as far as the index knows.
+def identities(root: Path, present: str | None, home: HomeLayout) -> frozenset[str]:
+    """Ids of other projects that were last seen where this one is: their directory was removed and made again.
 
-    Not those of projects that were moved away and have been used since: the index has them where they are now.
+    Not those of projects that were moved away and have been used since: they are known to be where they are now.
     """
-    root, present = str(layout.root.parent), identity.read(layout)
-    return frozenset(project for project, at in identity.index(home).items() if at == root and project != present)
+    return frozenset(place.id for place in identity.at(root, home) if place.id != present)
 
 
 def ask_others(told: dict[str, States], driver: Callable[[str], Driver], report: Report) -> None:
@@ -61,8 +60,8 @@ def refuse(machine: str, former: Collection[str], told: Mapping[str, States]) ->
         for name, seen in states.items():
             if seen.tag.project in former and seen.tag.machine == machine:
                 raise WrongState(
-                    f"machine {machine} was made in this directory before, and vmctl has lost its records of it",
-                    details=f"{provider} has it as {name} ({seen.state.value}); .vmctl was removed, and its keys with"
-                    " it.\nIf the project was moved, run `vmctl up` in its new directory first.",
-                    hint=f"vmctl destroy {short_id(seen.tag.project, machine)}    # removes it and its disks",
+                    f"machine {machine} exists already: it belongs to a project that was in this directory before",
+                    details=f"{provider} has it as {name} ({seen.state.value}), and vmctl has its keys.\n"
+                    "If that project was moved, run `vmctl up` in its new directory first.",
+                    hint="vmctl adopt    # this directory is that project: it was restored, or cloned again",
                 )

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vmctl.errors import UsageError, VmctlError, suggest
+from vmctl.errors import UsageError, suggest
 from vmctl.events import Report, Warned, ignore
-from vmctl.layout import HomeLayout
-from vmctl.store import identity
+from vmctl.layout import MACHINE, HomeLayout, ProjectLayout
+from vmctl.store import files, identity
 
 ID_LENGTH = 7
 ID_PATTERN = re.compile(r"[0-9a-f]{4,40}")
@@ -55,27 +55,25 @@ def select(known: Sequence[str], wanted: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
 
 
-def recorded(root: Path) -> tuple[str, ...]:
+def recorded(layout: ProjectLayout) -> tuple[str, ...]:
     """Names of the machines that a project has directories for."""
-    directory = identity.project_layout(root).machines
-    return tuple(sorted(entry.name for entry in directory.iterdir())) if directory.is_dir() else ()
+    return tuple(name for name in files.names(layout.machines) if MACHINE.fullmatch(name))
 
 
 def everywhere(home: HomeLayout, report: Report = ignore) -> Iterator[tuple[str, Path, str]]:
-    """All recorded machines of all known projects: project id, project directory, machine.
+    """All recorded machines of all known projects whose directories are there: project id, directory, machine.
 
     A project that can not be read is told of and passed over: it must not hide the others.
     """
-    for project, directory in identity.index(home).items():
-        root = Path(directory)
+    for place in identity.known(home, report=report):
         try:
-            present = identity.read(identity.project_layout(root)) == project
-        except (VmctlError, OSError) as error:
-            report(Warned(text=f"the project {root} can not be read: {error}"))
+            present = place.is_there
+        except OSError as error:
+            report(Warned(text=f"the project {place.root} can not be read: {error}"))
             continue
         if present:
-            for machine in recorded(root):
-                yield project, root, machine
+            for machine in recorded(place.layout(home)):
+                yield place.id, Path(place.root), machine
 
 
 def find_by_id(home: HomeLayout, wanted: str) -> tuple[Path, str] | None:

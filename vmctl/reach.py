@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vmctl.driver import Address, State
 from vmctl.errors import Unreachable, WrongState
 from vmctl.login import Login
-from vmctl.store import records
+from vmctl.store import files, records
 
 if TYPE_CHECKING:
     from vmctl.ssh import Connection
@@ -41,7 +41,7 @@ def login(workspace: Workspace, name: str) -> Login:
         known_hosts=layout.known_hosts,
         config=layout.ssh_config,
     )
-    if not found.known_hosts.exists():
+    if not files.exists(found.known_hosts):
         check_running(workspace, name)
         raise Unreachable(f"machine {name} has not come up yet", hint=f"vmctl up {name}")
     ssh.write_config(found)
@@ -54,7 +54,7 @@ def known_logins(workspace: Workspace) -> list[Login]:
     for spec in workspace.project.machines if workspace.id else ():
         layout = workspace.layout.machine(spec.name)
         record = records.load(layout)
-        if record and _forwarded(record) and layout.known_hosts.exists():
+        if record and _forwarded(record) and files.exists(layout.known_hosts):
             found.append(login(workspace, spec.name))
     return found
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout, MachineLayout, ProjectLayout
 from vmctl.spec import BoxRef, MachineSpec, Project
 from vmctl.store import identity, locks, records
+from vmctl.store.places import Place
 from vmctl.store.ports import Owner, Ports
 from vmctl.store.records import Record
 
@@ -67,28 +70,54 @@ class Workspace(Struct):
     report: Report = ignore
     lock_timeout: float | None = None
     state: Path | None = None
-    """The directory whose ``.vmctl`` keeps the machines; None = the project's own (`vmctl test` has another)."""
+    """The directory that the machines belong to; None = the project's own (`vmctl test` has another)."""
+    _place: Place | None = None
+    _new_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """The project's id, should it get one."""
+    _ensured: bool = False
     _drivers: dict[str, Driver] = field(default_factory=dict)
     _guard: threading.RLock = field(default_factory=threading.RLock)
 
     @property
     def layout(self) -> ProjectLayout:
-        """Where the project keeps its state."""
-        return identity.project_layout(self.root)
+        """Where vmctl keeps what it knows of the project; nothing is there before its first `up`."""
+        return self.home.project(self.id or self._new_id, self.root)
 
     @property
     def root(self) -> Path:
-        """The directory by which the machines are known: the project's own, unless ``state`` says otherwise."""
+        """The directory by which the machines are known, in the spelling that vmctl has recorded."""
+        here = Path(os.path.realpath(self._directory))
+        place = self._found()
+        return Path(place.root) if place and place.root != str(here) and place.is_there else here
+
+    @property
+    def _directory(self) -> Path:
         return self.state or self.project.root
+
+    def _found(self) -> Place | None:
+        if self._place is None:
+            self._place = identity.find(self._directory, self.home, report=self.report)
+        return self._place
 
     @property
     def id(self) -> str | None:
         """The project's id; None before its first `up`."""
-        return identity.read(self.layout)
+        place = self._found()
+        return place.id if place else None
 
     def ensure_id(self) -> str:
         """The project's id, made now if there is none."""
-        return identity.ensure(self.layout, self.home, report=self.report)
+        if not self._ensured:
+            self._place = identity.ensure(self._directory, self.home, wanted=self._new_id, report=self.report)
+            self._ensured = True
+        assert self._place is not None  # noqa: S101  for the type checker
+        return self._place.id
+
+    def forget(self) -> None:
+        """Remove all that vmctl keeps of the project; its machines are gone."""
+        if project := self.id:
+            identity.forget(project, self.home)
+        self._place, self._ensured = None, False
 
     def owner(self, machine: str) -> Owner:
         """The machine, as owner of port leases."""
@@ -118,7 +147,7 @@ class Workspace(Struct):
 
     def _where(self, provider: str) -> str:
         """Where the project's machines are, if it has any under this provider."""
-        for name in naming.recorded(self.root):
+        for name in naming.recorded(self.layout):
             record = records.load(self.layout.machine(name))
             if record is not None and record.provider == provider:
                 return record.where
@@ -138,7 +167,7 @@ class Workspace(Struct):
     def all_names(self, wanted: Sequence[str] = ()) -> tuple[str, ...]:
         """As ``names``, and also machines that have left the Vmfile but still exist."""
         in_file = [spec.name for spec in self.project.machines]
-        recorded = [name for name in naming.recorded(self.root) if name not in in_file]
+        recorded = [name for name in naming.recorded(self.layout) if name not in in_file]
         return naming.select([*in_file, *recorded], wanted)
 
     def survey(
@@ -173,7 +202,7 @@ class Workspace(Struct):
         ]
         if not (choose or seek):
             return machines
-        former = lost.identities(self.layout, self.home)
+        former = lost.identities(self.root, project, self.home)
         return [
             machine
             if machine.observed or machine.record or not (project or former)
@@ -270,11 +299,14 @@ def _find(states: Mapping[str, Observed], project: str, machine: str, recorded: 
     return recorded, None
 
 
-def from_records(file: Path) -> Project:
+def from_records(file: Path, home: HomeLayout) -> Project:
     """The machines that vmctl has records of, as far as those tell, for commands that can do without the Vmfile."""
     root = file.absolute().parent
-    layout, specs = identity.project_layout(root), []
-    for name in naming.recorded(root):
+    place, specs = identity.find(root, home), []
+    if place is None:
+        return Project(root=root, file=file, machines=())
+    layout = place.layout(home)
+    for name in naming.recorded(layout):
         if record := records.load(layout.machine(name)):
             box = BoxRef(address=record.box.name)
             specs.append(MachineSpec(name=name, box=box, provider=record.provider, user=record.user))

@@ -27,7 +27,7 @@ def export(connection: Any, abilities: Abilities, domain: Any, directory: Path) 
         target = directory / f"disk-{number}.qcow2"
         if abilities.writes_pool:
             qemu_img = process.find("qemu-img", package="qemu-utils")
-            process.run([qemu_img, "convert", "-f", "qcow2", "-O", "qcow2", path, target])
+            process.run([qemu_img, "convert", "-f", "qcow2", "-O", "qcow2", "--", path, target])
         else:
             _through_libvirt(connection, abilities, path, target)
         targets.append(target)

@@ -229,7 +229,7 @@ def _prepare_console(domain: Any, *, keep: bool) -> None:
     root = ET.fromstring(domain.XMLDesc(0))  # noqa: S314  libvirt made this text
     source = root.find("devices/serial[@type='file']/source")
     if source is not None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if keep else os.O_TRUNC)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (0 if keep else os.O_TRUNC)
         with suppress(OSError):  # the file belongs to somebody else, or its directory went; libvirt says if it minds
             os.close(os.open(Path(source.get("path", "")), flags, 0o600))
 

@@ -108,10 +108,10 @@ class Chain:
             qemu_img = process.find("qemu-img", package="qemu-utils")
         except ProgramMissing:
             return False
-        process.run([qemu_img, "commit", "-q", upper], deadline=COPYING)
+        process.run([qemu_img, "commit", "-q", "--", upper], deadline=COPYING)
         for each in self.storage.overlays(self.name).values():
             if each.below == upper:
-                process.run([qemu_img, "rebase", "-u", "-b", lower, "-F", "qcow2", each.path], deadline=COPYING)
+                process.run([qemu_img, "rebase", "-u", "-b", lower, "-F", "qcow2", "--", each.path], deadline=COPYING)
         return True
 
 

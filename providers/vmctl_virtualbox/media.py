@@ -135,7 +135,7 @@ class Media:
             self._convert_without_qemu(disk, target)
             return
         convert = ("convert", "-f", disk.format, "-O", "vdi")
-        process.run([qemu_img, *convert, disk.path, target], deadline=COPY_DEADLINE)
+        process.run([qemu_img, *convert, "--", disk.path, target], deadline=COPY_DEADLINE)
 
     def _convert_without_qemu(self, disk: Disk, target: Path) -> None:
         """With VirtualBox's own means, which do not read every qcow2 file."""

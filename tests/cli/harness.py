@@ -13,7 +13,8 @@ from typing import Any
 from vmctl.boxes.box import Box
 from vmctl.cli.root import cli
 from vmctl.cli.running import run
-from vmctl.layout import HomeLayout
+from vmctl.layout import HomeLayout, ProjectLayout
+from vmctl.store import identity
 
 
 @dataclass
@@ -41,6 +42,13 @@ class Project:
 
     root: Path
     home: Path
+
+    @property
+    def layout(self) -> ProjectLayout:
+        """Where vmctl keeps what it knows of the project."""
+        place = identity.find(self.root, HomeLayout(self.home))
+        assert place is not None, "the project has not been up yet"
+        return place.layout(HomeLayout(self.home))
 
     def vmfile(self, text: str) -> None:
         """Write the Vmfile; machines share nothing unless told."""

@@ -31,13 +31,13 @@ def jammy(tmp_path: Path) -> Path:
 def use(shop: Project, digest: str) -> None:
     """Record a machine that needs a box."""
     home = HomeLayout(shop.home)
-    layout = identity.project_layout(shop.root)
+    place = identity.ensure(shop.root, home)
     used = records.BoxUsed(name="jammy", version="1.0", digest=digest, user="vmctl")
     record = records.Record(
-        name="x-web", project=identity.ensure(layout, home), machine="web", provider="fake", box=used, version="0",
+        name="x-web", project=place.id, machine="web", provider="fake", box=used, version="0",
         user="vmctl",
     )  # fmt: skip
-    records.save(layout.machine("web"), record)
+    records.save(place.layout(home).machine("web"), record)
 
 
 def test_add_list_remove(shop: Project, jammy: Path) -> None:

@@ -63,8 +63,9 @@ def test_what_the_system_refuses_is_an_error(project: Project) -> None:
 
 def test_a_machine_that_the_system_refuses_fails_alone(project: Project) -> None:
     project.vmfile("machines: {web: {}, db: {}}\n")
-    machines = project.root / ".vmctl" / "machines"
-    machines.mkdir(parents=True)
+    project.vmctl("up")
+    project.vmctl("destroy", "--yes")
+    machines = project.layout.machines
     (machines / "db" / "journal").mkdir(parents=True)
     ran = project.vmctl("up", status=1)
     assert f"{machines}/db/journal: Is a directory" in ran.err
@@ -102,10 +103,15 @@ def test_one_damaged_project_does_not_hide_the_others(project: Project, tmp_path
     other.root.mkdir()
     other.vmfile("")
     other.vmctl("up")
-    (other.root / ".vmctl" / "project.json").write_text("{")
-    (project.root / ".vmctl" / "machines" / "default" / "machine.json").write_text("{")
+    third = Project(tmp_path / "third", project.home)
+    third.root.mkdir()
+    third.vmfile("")
+    third.vmctl("up")
+    other.layout.place.write_text("{")
+    third.layout.machine("default").record.write_text("{")
     ran = project.vmctl("list", "--json")
-    assert f"the project {other.root} can not be read" in ran.err
+    assert f"{project.home}/projects/" in ran.err
+    assert "place.json is damaged" in ran.err
     assert "machine.json is damaged" in ran.err
     assert {row["project"]: row["state"] for row in ran.answer["machines"]}[str(project.root)] == "running"
 

@@ -18,7 +18,7 @@ from vmctl.cli import running
 from vmctl.cli.root import cli
 from vmctl.driver import Host
 from vmctl.layout import ProjectLayout
-from vmctl.store import identity, records
+from vmctl.store import records
 from vmctl.testing import FakeDriver
 
 Run = Callable[..., tuple[int, str, str]]
@@ -46,7 +46,7 @@ def answer(ran: tuple[int, str, str]) -> Any:
 
 
 def layout(project: Project) -> ProjectLayout:
-    return identity.project_layout(project.root)
+    return project.layout
 
 
 def close_the_way_in(project: Project, name: str) -> None:

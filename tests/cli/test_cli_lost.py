@@ -31,7 +31,7 @@ def vmfile(project: Project, provider: str) -> None:
 
 
 def lose_records(project: Project) -> None:
-    shutil.rmtree(project.root / ".vmctl" / "machines")
+    shutil.rmtree(project.layout.machines)
 
 
 def machines(project: Project) -> list[list[str]]:
@@ -65,21 +65,47 @@ def test_nor_is_it_made_under_the_provider_that_is_asked_for(two: Project, comma
     assert machines(two) == [[], []]
 
 
-@pytest.mark.parametrize("provider", ["fakeguests", "otherguests"])
-def test_a_project_that_lost_its_identity_does_not_make_it_again(two: Project, provider: str) -> None:
+def make_again(project: Project) -> None:
+    """As `rm -r` of the project, and a clone of it to the same place."""
+    project.root.rename(project.root.with_name("aside"))
+    project.root.mkdir()
+    shutil.copy(project.root.with_name("aside") / "Vmfile", project.root)
+    shutil.rmtree(project.root.with_name("aside"))
+
+
+def test_a_project_keeps_its_machines_whatever_becomes_of_its_own_directory_of_state(two: Project) -> None:
     shutil.rmtree(two.root / ".vmctl")
     before = machines(two)
+    assert two.states() == {"default": "running"}
+    assert "nothing to do" in two.vmctl("up").out
+    assert machines(two) == before
+    assert (two.root / ".vmctl" / "project.json").exists()
+
+
+@pytest.mark.parametrize("provider", ["fakeguests", "otherguests"])
+def test_a_project_that_was_cloned_again_does_not_make_its_machines_again(two: Project, provider: str) -> None:
+    make_again(two)
+    before = machines(two)
     ran = two.vmctl("up", "--provider", provider, status=3)
-    assert "default was made in this directory before, and vmctl has lost its records of it" in ran.err
+    assert "machine default exists already: it belongs to a project that was in this directory before" in ran.err
     assert f"otherguests has it as {before[1][0]} (running)" in ran.err
+    assert "hint: vmctl adopt " in ran.err
     assert machines(two) == before
+    assert two.vmctl("adopt", "--json").answer["machines"] == ["default"]
+    assert "nothing to do" in two.vmctl("up").out
+    assert machines(two) == before
+
+
+def test_a_lost_machine_is_removed_by_its_id_and_nothing_is_kept_of_it(two: Project) -> None:
+    state = two.layout.machine("default").root
+    make_again(two)
     (row,) = [row for row in two.vmctl("list", "--json").answer["machines"] if row["lost"]]
-    assert f"hint: vmctl destroy {row['id']} " in ran.err
+    before = machines(two)
     assert "made in" in two.vmctl("destroy", row["id"], status=2).err  # nobody to ask
-    assert machines(two) == before
+    assert (machines(two), state.exists()) == (before, True)
     assert f"destroyed: default ({before[1][0]}" in two.vmctl("destroy", "--yes", row["id"]).out
-    assert machines(two) == [[], []]
-    two.vmctl("up", "--provider", provider)
+    assert (machines(two), state.exists()) == ([[], []], False)
+    two.vmctl("up")
 
 
 def test_a_project_that_was_moved_leaves_its_old_place_free(two: Project, tmp_path: Path) -> None:
@@ -95,8 +121,7 @@ def test_a_project_that_was_moved_leaves_its_old_place_free(two: Project, tmp_pa
 
 def test_another_users_machine_is_not_lost(two: Project) -> None:
     (row,) = two.vmctl("list", "--json").answer["machines"]
-    shutil.rmtree(two.root / ".vmctl")
-    (two.home / "projects.json").unlink()
+    shutil.rmtree(two.home / "projects")
     ran = two.vmctl("destroy", "--yes", row["id"], status=2)
     assert "belongs to a project that vmctl does not know here" in ran.err
     assert machines(two)[1] != []

@@ -17,7 +17,7 @@ def hosts(project: Project) -> list[str]:
 
 def told(project: Project) -> dict[str, str]:
     """Digest of what each machine was told, by name."""
-    found = (project.root / ".vmctl" / "machines").glob("*/machine.json")
+    found = project.layout.machines.glob("*/machine.json")
     return {path.parent.name: json.loads(path.read_text())["names"] for path in found}
 
 

@@ -20,7 +20,6 @@ from vmctl.boxes.vagrant_box import LIBVIRT_DISK
 from vmctl.driver import Host, State
 from vmctl.errors import VmctlError
 from vmctl.ssh import waiting
-from vmctl.store import identity
 from vmctl.testing import FakeDriver
 
 SIZE = 64 * 1024**2
@@ -50,7 +49,7 @@ def test_a_machine_becomes_a_box_and_stays_as_it_is(shop: Project, tmp_path: Pat
     written = shop.root / "shop-web.box"
     assert ran.answer == {"event": "result", "changed": True, "machine": "web", "path": str(written)}
     assert fake(shop).states() == before
-    assert not list((shop.root / ".vmctl" / "machines").glob("*.package"))
+    assert not list(shop.layout.machines.glob("*.package"))
     assert not [path for path in shop.root.iterdir() if path.name.startswith(".shop-web.box")]
 
     with tarfile.open(written) as archive:
@@ -66,7 +65,7 @@ def test_a_machine_becomes_a_box_and_stays_as_it_is(shop: Project, tmp_path: Pat
 
 
 def test_a_box_of_vmctls_own_stays_one(shop: Project) -> None:
-    record = identity.project_layout(shop.root).machine("web").record
+    record = shop.layout.machine("web").record
     known = json.loads(record.read_text())
     record.write_text(json.dumps({**known, "box": {**known["box"], "seeding": "vmctl"}}))
     shop.vmctl("package", "web")
@@ -129,7 +128,7 @@ def unseeded(project: Project) -> Path:
 def test_a_guest_without_a_seed_gets_a_key_of_its_own_at_once(project: Project, unseeded: Path) -> None:
     (project.root / "Vmfile").write_text("box: old\nprovider: fakeguests\nsynced_folders: []\n")
     project.vmctl("up")
-    machine = identity.project_layout(project.root).machine("default")
+    machine = project.layout.machine("default")
     own = keys.ensure(machine.key)
     assert (unseeded / ".ssh" / "authorized_keys").read_text() == f"ssh-ed25519 AAAA the user's own\n{own}\n"
     assert not machine.first_key.exists()
@@ -166,7 +165,7 @@ def test_a_guest_with_a_password_gets_a_key_at_once(project: Project, with_passw
     assert "is in the store already" in project.vmctl("box", "add", "elder.qcow2", "--no-cloud-init").out
     (project.root / "Vmfile").write_text("box: elder\nprovider: fakeguests\nsynced_folders: []\nssh_port: 2222\n")
     up = project.vmctl("up", "-vv")
-    machine = identity.project_layout(project.root).machine("default")
+    machine = project.layout.machine("default")
     own = keys.ensure(machine.key)
     assert (with_password / ".ssh" / "authorized_keys").read_text() == f"ssh-ed25519 AAAA the user's own\n{own}\n"
     assert not machine.first_password.exists()
@@ -182,7 +181,7 @@ def test_a_guest_with_a_password_gets_a_key_at_once(project: Project, with_passw
     written = [path for path in project.home.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
     assert {path.relative_to(project.home).parts[:2] for path in written} == {("boxes", "elder"), ("boxes", "again")}
     assert {(path.name, path.stat().st_mode & 0o777) for path in written} == {("first_password", 0o600)}
-    state = [path for path in (project.root / ".vmctl").rglob("*") if path.is_file()]
+    state = [path for path in project.layout.root.rglob("*") if path.is_file()]
     assert not [path for path in state if PASSWORD.encode() in path.read_bytes()]
     for said in (added, listed, up):
         assert PASSWORD not in said.out + said.err
@@ -210,8 +209,8 @@ def test_a_box_that_takes_neither_key(project: Project, unseeded: Path, monkeypa
 def test_a_vagrant_box_that_takes_the_seed(project: Project) -> None:
     make_box(project.home, "modern", first_key=box.PUBLISHED)
     (project.root / "Vmfile").write_text("box: modern\nprovider: fakeguests\nsynced_folders: []\n")
-    machine = identity.project_layout(project.root).machine("default")
     project.vmctl("up")
+    machine = project.layout.machine("default")
     assert json.loads(machine.record.read_text())["box"]["cloud_init"] is True
     assert machine.known_hosts.read_text().split()[1:] == keys.ensure(machine.host_key).split()[:2]
 

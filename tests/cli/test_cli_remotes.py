@@ -70,7 +70,7 @@ def test_servers_are_provisioned_without_a_hypervisor(project: Project, servers:
     assert sorted((place / "note").read_text().splitlines()) == ["db-a a b it's", "web-a a b it's"]
     (run,) = project.vmctl("history", "--target", "staging", "--json").answer["runs"]
     assert (run["result"], run["hosts"], run["provisioners"]) == ("done", ["web-a", "db-a"], ["site", "note"])
-    assert "it's" not in (project.root / ".vmctl" / "history").read_text()
+    assert "it's" not in project.layout.history.read_text()
 
 
 def test_a_check_tells_what_differs_and_changes_nothing(project: Project, servers: SshServers, place: Path) -> None:

@@ -192,7 +192,7 @@ def test_kill_9_in_other_commands_leaves_what_was_there(project: Project, comman
     fake(project).mend()
     assert [row["name"] for row in listed(project)] == ["kept"]
     project.vmctl("snapshot", *command)
-    journal = (project.root / ".vmctl/machines/web/journal").read_text().splitlines()
+    journal = project.layout.machine("web").journal.read_text().splitlines()
     assert json.loads(journal[-1])["phase"] == "done"
 
 

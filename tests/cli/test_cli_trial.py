@@ -35,7 +35,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def left(project: Project) -> list[str]:
     """Machines of all projects, and directories of tests."""
     rows = project.vmctl("list", "--json").answer["machines"]
-    trials = project.root / ".vmctl" / "test"
+    trials = project.layout.trials
     found = [f"{row['name']} in {Path(row['project']).name}" for row in rows]
     return found + [entry.name for entry in trials.iterdir() if entry.is_dir()] if trials.exists() else found
 
@@ -130,7 +130,7 @@ def test_kept_machines_can_be_looked_at_and_the_next_test_is_fresh(project: Proj
     assert results(ran.answer) == {
         "tiny": {"up": "passed", "idempotence": "passed", "reboot": "skipped", "verify test_it": "failed"}
     }
-    place = project.root / ".vmctl" / "test" / "shop-tiny"
+    place = project.layout.trials / "shop-tiny"
     assert left(project) == ["default in shop-tiny", "shop-tiny"]
     kept = Project(place, project.home)
     assert kept.states() == {"default": "running"}
@@ -154,7 +154,7 @@ def test_several_boxes_one_after_the_other(project: Project) -> None:
 
 def test_another_box_brings_its_own_defaults_below_the_vmfile(project: Project) -> None:
     make_box(project.home, "other", defaults={"cpus": 3, "memory": "3GiB"})
-    shell = "{on: host, inline: 'cat .vmctl/test/shop-other/Vmfile > seen'}"
+    shell = "{on: host, inline: 'cat $VMCTL_HOME/projects/*/test/shop-other/Vmfile > seen'}"
     project.vmfile(f"cpus: 2\nnetworks: [lan]\nprovision: [{{shell: {shell}}}]\n")
     project.vmctl("test", "--box", "other")
     seen = (project.root / "seen").read_text().splitlines()

@@ -51,7 +51,7 @@ def test_every_command_tells_its_triggers_and_only_where_it_has_work(project: Pr
     assert log(project) == ["before halt default running", "after halt default stopped"]
     project.vmctl("destroy", "--yes")
     assert [line.rpartition(" ")[0] for line in log(project)] == ["before destroy default", "after destroy default"]
-    assert list((project.root / ".vmctl" / "machines").iterdir()) == []
+    assert list(project.layout.machines.iterdir()) == []
     project.vmctl("destroy", "--yes")
     assert log(project) == []
 

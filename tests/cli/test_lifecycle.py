@@ -70,7 +70,7 @@ def test_the_whole_life(project: Project) -> None:
     project.vmctl("destroy", "--yes")
     assert project.states() == {"default": "not created"}
     assert json.loads((project.home / "ports.json").read_text()) == []
-    assert list((project.root / ".vmctl" / "machines").iterdir()) == []
+    assert list(project.layout.machines.iterdir()) == []
     assert project.vmctl("destroy", "--yes").out == "nothing to destroy\n"
 
 
@@ -91,7 +91,7 @@ def test_destroy_without_a_terminal_names_the_flag(project: Project) -> None:
 def test_secrets_are_private(project: Project) -> None:
     project.vmfile("")
     project.vmctl("up")
-    state = project.root / ".vmctl"
+    state = project.layout.root
     assert state.stat().st_mode & 0o777 == 0o700
     for name in ("id_ed25519", "host_ed25519", "seed.iso"):
         assert (state / "machines" / "default" / name).stat().st_mode & 0o777 == 0o600
@@ -99,7 +99,7 @@ def test_secrets_are_private(project: Project) -> None:
 
 def instance(project: Project) -> str:
     """What cloud-init is told to tell a new instance by."""
-    content = seed.read(project.root / ".vmctl" / "machines" / "default" / "seed.iso")
+    content = seed.read(project.layout.machine("default").seed)
     return str(json.loads(content["meta-data"])["instance-id"])
 
 
@@ -167,7 +167,7 @@ def test_a_hypervisor_that_can_not_be_asked_is_an_error(project: Project) -> Non
     project.vmfile("fakeguests: {fail: {states: told to fail, observe: told to fail}}\n")
     for words in (["status"], ["up"], ["destroy", "--yes"], ["halt"]):
         assert "told to fail" in project.vmctl(*words, status=1).err
-    assert (project.root / ".vmctl" / "machines" / "default" / "machine.json").exists()
+    assert project.layout.machine("default").record.exists()
 
 
 def test_a_port_collision_is_found_before_anything_starts(project: Project, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_kill_9_at_any_call_then_up_finishes_or_destroy_leaves_nothing(project: 
     project.vmctl(then, *(["--yes"] if then == "destroy" else []))
     assert project.states() == {"default": "running" if then == "up" else "not created"}
     if then == "destroy":
-        assert list((project.root / ".vmctl" / "machines").glob("*")) == []
+        assert list(project.layout.machines.glob("*")) == []
 
 
 @pytest.mark.parametrize(

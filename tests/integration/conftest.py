@@ -62,6 +62,12 @@ class ProjectDirectory:
     provider: str = "libvirt"
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
+    @property
+    def state(self) -> Path:
+        """Where vmctl keeps what it knows of the project."""
+        claim = json.loads((self.root / ".vmctl" / "project.json").read_text())
+        return Path(self.environment["VMCTL_HOME"], "projects", claim["id"])
+
     def write(self, name: str, text: str) -> Path:
         """Write a file of the project."""
         path = self.root / name

@@ -34,7 +34,7 @@ class Bench:
     @property
     def layout(self) -> ProjectLayout:
         """Where the project keeps its state."""
-        return ProjectLayout(self.root / ".vmctl")
+        return ProjectLayout(self.root / ".state", self.root / ".vmctl")
 
     @property
     def project(self) -> Project:

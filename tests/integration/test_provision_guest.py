@@ -154,11 +154,11 @@ class TestADayInTheLifeOfAProvisionedGuest:
         project.ssh("touch /tmp/go")
         answer = project.vmctl("up", "--json").answer
         assert answer["provisioned"]["machines"]["default"]["ran"] == ["long"]
-        assert list((project.root / ".vmctl" / "runner").glob("*/*")) == []
+        assert list((project.state / "runner").glob("*/*")) == []
 
     def test_a_guest_that_is_not_reached_any_more_is_told_as_such(self, project: ProjectDirectory) -> None:
         project.write("long.yml", LONG.replace("name: sit", "name: sit still"))
         project.ssh("sudo systemctl stop ssh.service")  # this session goes on, the next one finds nobody
         ran = project.vmctl("up", "--json", status=5)
         assert ran.answer["provisioned"]["machines"]["default"]["status"] == "unreachable"
-        assert {path.name for path in (project.root / ".vmctl" / "runner").iterdir()} == {"lock", "lock.holder"}
+        assert {path.name for path in (project.state / "runner").iterdir()} == {"lock", "lock.holder"}

@@ -88,4 +88,4 @@ test: {verify: [verify.yml, page.sh, test_page.py]}
     assert "default: seen by vmctl" in report
     assert len([name for name in domains() if "project-is" in name]) == 1
     assert project.ssh("cat /srv/boots; ip -4 -br addr | grep -c 192.168.56.20/24; sudo ls /srv") == "boot\n1\nboots\n"
-    assert not [entry for entry in (project.root / ".vmctl" / "test").iterdir() if entry.is_dir()]
+    assert not [entry for entry in (project.state / "test").iterdir() if entry.is_dir()]

@@ -72,7 +72,7 @@ def nothing_is_left(project: ProjectDirectory, uri: str) -> None:
     assert not [volume for volume in volumes(uri) if name[:20].replace("_", "-") in volume]
     leases = json.loads((Path(project.environment["VMCTL_HOME"]) / "ports.json").read_text())
     assert not [lease for lease in leases if lease["owner"]["root"] == str(project.root)]
-    assert list((project.root / ".vmctl" / "machines").iterdir()) == []
+    assert list((project.state / "machines").iterdir()) == []
     listed = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
     assert not [line for line in listed.splitlines() if str(project.root) in line and "pytest" not in line]
 
@@ -148,7 +148,7 @@ class TestADayInSystemMode:
         argv = ["ssh", "-F", str(config), "default", "cat", "/etc/hostname"]
         done = subprocess.run(argv, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         assert done.stdout == "default\n"
-        known = project.root / ".vmctl" / "machines" / "default" / "known_hosts"
+        known = project.state / "machines" / "default" / "known_hosts"
         assert len(known.read_text().splitlines()) == 1
 
     def test_a_file_goes_in(self, project: ProjectDirectory) -> None:

@@ -115,7 +115,7 @@ class TestADayWithVirtualBox:
     def test_destroyed_it_is_gone_with_all_that_it_had(
         self, virtualbox: Installation, project: ProjectDirectory
     ) -> None:
-        shutil.copy(project.root / ".vmctl" / "machines" / "default" / "host_ed25519.pub", project.root / "was.pub")
+        shutil.copy(project.state / "machines" / "default" / "host_ed25519.pub", project.root / "was.pub")
         project.vmctl("destroy", "--yes")
         nothing_is_left(virtualbox)
 
@@ -193,4 +193,4 @@ def test_kill_9_during_up_then_destroy_leaves_nothing(
         assert "default" in project.vmctl("plan").out
     project.vmctl("destroy", "--yes")
     nothing_is_left(virtualbox)
-    assert list((project.root / ".vmctl" / "machines").iterdir()) == []
+    assert list((project.state / "machines").iterdir()) == []

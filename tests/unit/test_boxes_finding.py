@@ -80,13 +80,13 @@ def test_machines_of_all_projects_use_boxes(home: HomeLayout, tmp_path: Path) ->
     box = put(home, tmp_path)
     used = records.BoxUsed(name=box.name, version=box.version, digest=box.digest, user="vmctl")
     for project, machine in (("one", "web"), ("two", "db"), ("gone", "x")):
-        layout = identity.project_layout(tmp_path / project)
-        number = identity.ensure(layout, home)
+        (tmp_path / project).mkdir()
+        place = identity.ensure(tmp_path / project, home)
         record = records.Record(
-            name=f"{project}-{machine}", project=number, machine=machine, provider="fake", box=used, version="0",
+            name=f"{project}-{machine}", project=place.id, machine=machine, provider="fake", box=used, version="0",
             user="vmctl",
         )  # fmt: skip
-        records.save(layout.machine(machine), record)
+        records.save(place.layout(home).machine(machine), record)
     (tmp_path / "gone").rename(tmp_path / "moved")
     events: list[Event] = []
     found = users(home, report=events.append)

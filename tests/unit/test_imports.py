@@ -47,6 +47,7 @@ LAYERS = (
         "templates",
         "terminal",
         "flock",
+        "iso",
         "json_text",
     },
     {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},

@@ -42,9 +42,9 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
 
 def test_ids_find_machines_of_any_project(tmp_path: Path) -> None:
     home, root = HomeLayout(tmp_path / "data"), tmp_path / "p"
-    layout = identity.project_layout(root)
     root.mkdir()
-    project = identity.ensure(layout, home)
+    place = identity.ensure(root, home)
+    project, layout = place.id, place.layout(home)
     layout.machine("web").root.mkdir(parents=True)
     wanted = machines.short_id(project, "web")
     assert machines.find_by_id(home, wanted) == (root, "web")

@@ -69,7 +69,7 @@ def test_the_groups_of_all_provisioners_come_together(tmp_path: Path) -> None:
 
 
 def login(root: Path, name: str) -> Login:
-    layout = ProjectLayout(root / ".vmctl").machine(name)
+    layout = ProjectLayout(root / "state", root / ".vmctl").machine(name)
     return Login(
         machine=name, address=Address(host="127.0.0.1", port=2222), user="me",
         key=layout.key, known_hosts=layout.known_hosts, config=layout.ssh_config,
@@ -77,7 +77,7 @@ def login(root: Path, name: str) -> Login:
 
 
 def test_machines_that_exist_are_listed_whether_they_run_or_not(tmp_path: Path) -> None:
-    layout = ProjectLayout(tmp_path / ".vmctl")
+    layout = ProjectLayout(tmp_path / "state", tmp_path / ".vmctl")
     halted = layout.machine("db").ssh_config
     halted.parent.mkdir(parents=True)
     halted.touch()
@@ -92,7 +92,7 @@ def test_machines_that_exist_are_listed_whether_they_run_or_not(tmp_path: Path) 
 
 def test_host_keys_are_checked_strictly_and_the_users_ssh_config_stays_out(tmp_path: Path) -> None:
     known = login(tmp_path, "web-1")
-    told = inventory.hosts(project(tmp_path), [known], ProjectLayout(tmp_path / ".vmctl"))["web-1"]
+    told = inventory.hosts(project(tmp_path), [known], ProjectLayout(tmp_path / "state", tmp_path / ".vmctl"))["web-1"]
     assert (told["ansible_host"], told["ansible_port"], told["ansible_user"]) == ("127.0.0.1", 2222, "me")
     words = told["ansible_ssh_common_args"]
     assert words.startswith(f"-F {known.config} ")

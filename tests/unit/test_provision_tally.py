@@ -15,7 +15,8 @@ from vmctl.spec import Ansible, Project
 
 ITEM = Ansible(name="site", playbook=Path("site.yml"))
 ROOT = Path("/p")
-REALM = Machines(Project(root=ROOT, file=ROOT / "Vmfile", machines=()), (), ProjectLayout(ROOT / ".vmctl"))
+LAYOUT = ProjectLayout(ROOT / "state", ROOT / ".vmctl")
+REALM = Machines(Project(root=ROOT, file=ROOT / "Vmfile", machines=()), (), LAYOUT)
 
 
 def event(kind: str, host: str = "", play: str = "1", **data: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from vmctl.provision import leftovers, workbench
 
 @pytest.fixture
 def layout(tmp_path: Path) -> ProjectLayout:
-    return ProjectLayout(tmp_path / ".vmctl")
+    return ProjectLayout(tmp_path / "state", tmp_path / ".vmctl")
 
 
 def directories(layout: ProjectLayout) -> list[str]:

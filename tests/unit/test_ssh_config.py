@@ -69,8 +69,8 @@ def test_the_command_line_of_a_session(tmp_path: Path) -> None:
     login = login_in(tmp_path)
     program, *words = ssh.session_argv(login, "echo $HOME", tty=True, options=["-L", "80:localhost:80"])
     assert program.endswith("/ssh")
-    assert words == ["-F", str(login.config), "-t", "-L", "80:localhost:80", "web", "--", "echo $HOME"]
-    assert ssh.session_argv(login, tty=False)[1:] == ["-F", str(login.config), "-T", "web"]
+    assert words == ["-F", str(login.config), "-t", "-L", "80:localhost:80", "--", "web", "echo $HOME"]
+    assert ssh.session_argv(login, tty=False)[1:] == ["-F", str(login.config), "-T", "--", "web"]
 
 
 def test_a_session_hands_streams_and_status_through(sshd: Sshd, capfd: pytest.CaptureFixture[str]) -> None:

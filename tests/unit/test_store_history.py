@@ -18,7 +18,7 @@ from vmctl.store import history
 
 @pytest.fixture
 def layout(tmp_path: Path) -> ProjectLayout:
-    return ProjectLayout(tmp_path / ".vmctl")
+    return ProjectLayout(tmp_path / "state", tmp_path / ".vmctl")
 
 
 def test_a_run_is_kept_with_its_end_and_one_that_was_killed_without(layout: ProjectLayout) -> None:
@@ -50,7 +50,7 @@ def test_it_is_pruned(layout: ProjectLayout, monkeypatch: pytest.MonkeyPatch) ->
 
 def kept(root: Path, run: object) -> dict[str, object]:
     """The record of one run, whatever it raises."""
-    layout = ProjectLayout(root / ".vmctl")
+    layout = ProjectLayout(root / "state", root / ".vmctl")
     realm = Machines(Project(root=root, file=root / "Vmfile", machines=()), (), layout)
     with contextlib.suppress(ProvisionFailed, Unreachable, Interrupted):
         record.kept(layout, realm, {"a": ["site"], "b": ["site", "note"]}, Mode(), run)  # type: ignore[arg-type]
@@ -83,7 +83,7 @@ def test_how_a_run_ended(tmp_path: Path) -> None:
     assert failed["machines"]["a"]["failure"] == {"brief": "a: task failed", "task": "task", "place": None}  # type: ignore[index]
     assert kept(tmp_path, unreachable)["result"] == "unreachable"
     assert kept(tmp_path, interrupted)["result"] == "interrupted"
-    assert "hunter2" not in (tmp_path / ".vmctl" / "history").read_text()
+    assert "hunter2" not in (tmp_path / "state" / "history").read_text()
 
 
 def test_the_commit_and_whether_files_differ_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import shutil
 import socket
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def home(tmp_path: Path) -> HomeLayout:
 
 def owner(home: HomeLayout, root: Path, machine: str = "web") -> Owner:
     root.mkdir(exist_ok=True)
-    project = identity.ensure(identity.project_layout(root), home)
+    project = identity.ensure(root, home).id
     return Owner(project=project, root=str(root), machine=machine)
 
 
@@ -102,8 +103,15 @@ def test_the_leases_of_a_deleted_project_are_free_again(home: HomeLayout, tmp_pa
     number = free_port()
     gone = owner(home, tmp_path / "a")
     Ports(home).lease(gone, [Port(guest=80, host=number)], ssh=22, running=False)
-    (tmp_path / "a" / ".vmctl" / "project.json").unlink()
+    shutil.rmtree(tmp_path / "a")
     Ports(home).lease(owner(home, tmp_path / "b"), [Port(guest=80, host=number)], ssh=22, running=False)
+
+
+def test_a_moved_project_has_its_ports_still(home: HomeLayout, tmp_path: Path) -> None:
+    (before,) = Ports(home).lease(owner(home, tmp_path / "a"), [], ssh=22, running=False)
+    (tmp_path / "a").rename(tmp_path / "b")
+    with socket.create_server(("127.0.0.1", before.host)):
+        assert Ports(home).lease(owner(home, tmp_path / "b"), [], ssh=22, running=True) == (before,)
 
 
 @pytest.mark.parametrize("content", ["[3]", '{"a": 1}', '"x"', '[{"owner": {}, "forward": {}}]'])
@@ -117,6 +125,6 @@ def test_damaged_leases_are_an_error(home: HomeLayout, tmp_path: Path, content: 
 def test_a_project_whose_identity_can_not_be_read_keeps_its_ports(home: HomeLayout, tmp_path: Path) -> None:
     web = owner(home, tmp_path / "a")
     (ssh,) = Ports(home).lease(web, [], ssh=22, running=False)
-    identity.project_layout(tmp_path / "a").id_file.write_text("{")
+    (home.projects / web.project / "place.json").write_text("{")
     other = Ports(home).lease(owner(home, tmp_path / "b"), [], ssh=22, running=False)
     assert other[0].host != ssh.host

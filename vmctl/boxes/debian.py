@@ -76,6 +76,7 @@ class Debian:
             f"--customize-hook=tar-in {shlex.quote(str(overlay))} /",
             f'--customize-hook=chroot "$1" {CUSTOMIZE}',
             f'--customize-hook=rm "$1{CUSTOMIZE}"',
+            "--",
             str(self.recipe.data["suite"]),
             str(archive),
             *apt["sources"],

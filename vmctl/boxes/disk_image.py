@@ -57,7 +57,7 @@ class DiskImage:
             grub = tree / "boot/grub/i386-pc"
             install_grub(stream, (grub / "boot.img").read_bytes(), (grub / "core.img").read_bytes())
         self._fill_esp(raw, tree / "boot/grub/x86_64-efi/core.efi")
-        process.run([process.find("qemu-img"), "convert", "-f", "raw", "-O", "qcow2", str(raw), str(target)])
+        process.run([process.find("qemu-img"), "convert", "-f", "raw", "-O", "qcow2", "--", str(raw), str(target)])
         raw.unlink()
 
     @property
@@ -71,7 +71,7 @@ class DiskImage:
             _row(15, ESP_START, ESP_SIZE, f"{ESP_TYPE}, uuid={self.recipe.id('esp')}, name=esp"),
         ]
         script = "\n".join(("label: gpt", f"label-id: {self.recipe.id('disk')}", *rows, ""))
-        process.run([process.find("sfdisk"), "--quiet", str(raw)], input=script)
+        process.run([process.find("sfdisk"), "--quiet", "--", str(raw)], input=script)
 
     def _fill_esp(self, raw: Path, loader: Path) -> None:
         """Make the FAT that UEFI looks into, with the loader that it falls back to."""
@@ -80,9 +80,9 @@ class DiskImage:
         serial = self.recipe.id("esp")[:8]
         sectors, hidden = ESP_SIZE // SECTOR, ESP_START // SECTOR
         geometry = ("-T", str(sectors), "-h", "16", "-s", "32", "-H", str(hidden))
-        process.run([process.find("mformat"), *fat, "-N", serial, *geometry, "::"], env=env)
-        process.run([process.find("mmd"), *fat, "::EFI", "::EFI/BOOT"], env=env)
-        process.run([process.find("mcopy"), *fat, str(loader), f"::{FALLBACK}"], env=env)
+        process.run([process.find("mformat"), *fat, "-N", serial, *geometry, "--", "::"], env=env)
+        process.run([process.find("mmd"), *fat, "--", "::EFI", "::EFI/BOOT"], env=env)
+        process.run([process.find("mcopy"), *fat, "--", str(loader), f"::{FALLBACK}"], env=env)
 
     def _fill(self, raw: Path, tree: Path) -> None:
         """Make the root file system in its partition, from the tree."""
@@ -90,7 +90,8 @@ class DiskImage:
         process.run(
             as_root(
                 process.find("mke2fs"), "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "1", "-L", "root",
-                "-U", self.recipe.id("root"), "-E", options, "-d", str(tree), str(raw), f"{self._root_size // 1024}k",
+                "-U", self.recipe.id("root"), "-E", options, "-d", str(tree),
+                "--", str(raw), f"{self._root_size // 1024}k",
             ),
             env={"E2FSPROGS_FAKE_TIME": str(self.epoch)},
         )  # fmt: skip

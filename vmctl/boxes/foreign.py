@@ -62,13 +62,13 @@ def to_qcow2(source: Path, target: Path, *, name: str) -> None:
     qemu_img = process.find("qemu-img", package="qemu-utils")
     try:
         done = process.run(
-            [qemu_img, "info", "--output=json", "-f", kind, source.absolute()], deadline=INFO_DEADLINE
+            [qemu_img, "info", "--output=json", "-f", kind, "--", source.absolute()], deadline=INFO_DEADLINE
         )  # fmt: skip
         if any("backing" in key for key in json_text.loads(done.stdout)):
             raise NotAnImage(name, "It is an overlay: it refers to a parent image.")
-        if process.run([qemu_img, "check", "-q", "-f", kind, source.absolute()], check=False).status == CORRUPT:
+        if process.run([qemu_img, "check", "-q", "-f", kind, "--", source.absolute()], check=False).status == CORRUPT:
             raise NotAnImage(name, f"It is a damaged or truncated {kind.upper()} image.")
-        process.run([qemu_img, "convert", "-f", kind, "-O", "qcow2", source.absolute(), target.absolute()])
+        process.run([qemu_img, "convert", "-f", kind, "-O", "qcow2", "--", source.absolute(), target.absolute()])
     except process.CommandFailed as error:
         said = error.completed.stderr.strip()
         if "No space left" in said:

@@ -94,7 +94,9 @@ def _as_qcow2(path: Path, form: str, target: Path, stack: ExitStack) -> Path:
         return path
     converted = target.with_name(f".{target.name}.{path.stem[:16]}.qcow2")
     stack.callback(converted.unlink, missing_ok=True)
-    process.run([process.find("qemu-img", package="qemu-utils"), "convert", "-f", form, "-O", "qcow2", path, converted])
+    process.run(
+        [process.find("qemu-img", package="qemu-utils"), "convert", "-f", form, "-O", "qcow2", "--", path, converted]
+    )
     return converted
 
 

@@ -48,12 +48,13 @@ def verify(
         directory = Path(name)
         content, plain = directory / "document", directory / "plain"
         content.write_bytes(document)
-        argv: list[str | Path] = [gpgv, "--status-fd", "1", "--keyring", keys.absolute()]
+        operands: list[str | Path]
         if signature is None:
-            argv += ["--output", plain, content]
+            operands = ["--output", plain, "--", content]
         else:
             (directory / "signature").write_bytes(signature)
-            argv += [directory / "signature", content]
+            operands = ["--", directory / "signature", content]
+        argv = [gpgv, "--status-fd", "1", "--keyring", keys.absolute(), *operands]
         done = process.run(argv, check=False, env={"GNUPGHOME": name, "LC_ALL": "C"}, deadline=DEADLINE)
         if done.status != 0 or signer.upper() not in _signers(done.stdout):
             raise BadSignature(

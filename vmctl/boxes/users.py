@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from vmctl.events import Report, Warned, ignore
-from vmctl.layout import HomeLayout
-from vmctl.store import identity, records
+from vmctl.layout import MACHINE, HomeLayout
+from vmctl.store import files, identity, records
 
 
 def users(home: HomeLayout, *, report: Report = ignore) -> Mapping[str, list[str]]:
@@ -17,18 +16,14 @@ def users(home: HomeLayout, *, report: Report = ignore) -> Mapping[str, list[str
         VmctlError: a machine's record can not be read, so nobody knows what it needs.
     """
     found: dict[str, list[str]] = {}
-    for root in sorted(identity.index(home).values()):
-        layout = identity.project_layout(Path(root))
-        if not Path(root).is_dir():
-            report(
-                Warned(
-                    text=f"the project {root} is gone; its machines, if any are left, are not counted",
-                    hint="vmctl list",
-                )
-            )
+    for place in sorted(identity.known(home, report=report), key=lambda place: place.root):
+        if not place.is_there:
+            text = f"the project {place.root} is gone; its machines, if any are left, are not counted"
+            report(Warned(text=text, hint="vmctl list"))
             continue
-        for directory in sorted(layout.machines.glob("*")):
-            record = records.load(layout.machine(directory.name))
+        layout = place.layout(home)
+        for name in files.names(layout.machines):
+            record = records.load(layout.machine(name)) if MACHINE.fullmatch(name) else None
             if record and record.box.digest:
-                found.setdefault(record.box.digest, []).append(f"machine {record.machine} of {root}")
+                found.setdefault(record.box.digest, []).append(f"machine {record.machine} of {place.root}")
     return found

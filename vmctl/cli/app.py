@@ -172,10 +172,11 @@ class App:
         return self.project
 
     def vmfile_path(self) -> Path:
-        """The Vmfile in force: the option, else searched upward from the directory."""
+        """The Vmfile in force: the option, else searched upward from the directory. One directory has one spelling."""
         from vmctl import vmfile
 
-        return self.vmfile or vmfile.find(self.directory)
+        path = self.vmfile or vmfile.find(self.directory)
+        return path.parent.resolve() / path.name
 
     @functools.cached_property
     def project(self) -> Project:
@@ -196,7 +197,7 @@ class App:
         from vmctl.vmfile.variables import OPTION
         from vmctl.workspace import from_records
 
-        project = from_records(path)
+        project = from_records(path, self.home)
         if not project.machines or any(fault.place.file.startswith(OPTION) for fault in error.faults):
             return None
         text = f"{error.brief}; going on with the machines that were created"

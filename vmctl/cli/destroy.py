@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -41,13 +40,14 @@ def _destroy(app: App, workspace: Workspace, *, yes: bool, parallel: int | None)
     from vmctl.lifecycle import fleet, triggers, verbs
     from vmctl.lifecycle import names as naming
     from vmctl.lifecycle.job import Job
+    from vmctl.store import files
 
     if workspace.id is None:
         app.done({"changed": False, "destroyed": []}, "nothing to destroy")
         return
     with workspace.locked(app.names):
         jobs = [Job(workspace, machine) for machine in workspace.survey(app.names, seek=True)]
-        doomed = [job for job in jobs if job.machine.observed or job.machine.layout.root.exists()]
+        doomed = [job for job in jobs if job.machine.observed or files.exists(job.machine.layout.root)]
         if doomed and not yes:
             _confirm(app, [job.name for job in doomed])
         steps = triggers.around(workspace.project, "destroy", verbs.DESTROY)
@@ -84,16 +84,27 @@ def _lost(app: App, names: Sequence[str]) -> Seen | None:
 
 def _require_lost(app: App, seen: Seen) -> None:
     """Refuse a machine whose project is alive, here or with somebody else."""
-    from vmctl.store import identity
+    from vmctl.store import places
 
-    tag, root = seen.observed.tag, Path(seen.observed.tag.root)
-    if tag.project not in identity.index(app.home):
+    tag = seen.observed.tag
+    place = places.load(app.home, tag.project)
+    if place is None:
         raise UsageError(
             f"{seen.domain} belongs to a project that vmctl does not know here, so vmctl does not touch it",
             details=f"made in {tag.root or '?'}, by another user or from another host",
         )
-    if tag.root and identity.read(identity.project_layout(root)) == tag.project:
-        raise UsageError(f"{seen.domain} belongs to {root}", hint=f"vmctl -C '{root}' destroy {tag.machine}")
+    if place.is_there:
+        raise UsageError(f"{seen.domain} belongs to {place.root}", hint=f"vmctl -C '{place.root}' status {tag.machine}")
+
+
+def _forget_lost(app: App, project: str, machine: str) -> None:
+    """Remove what vmctl still keeps of a machine that is gone."""
+    from vmctl.store import files, places
+    from vmctl.store.ports import Owner, Ports
+
+    if place := places.load(app.home, project):
+        Ports(app.home, app.report).release(Owner(project=project, root=place.root, machine=machine))
+        files.remove_tree(place.layout(app.home).machine(machine).root)
 
 
 def _destroy_lost(app: App, seen: Seen, *, yes: bool) -> None:
@@ -106,4 +117,5 @@ def _destroy_lost(app: App, seen: Seen, *, yes: bool) -> None:
     with interrupt.shielded():
         seen.driver.stop(seen.domain, tag, force=True)
         seen.driver.destroy(seen.domain, tag)
+        _forget_lost(app, tag.project, tag.machine)
     app.done({"changed": True, "destroyed": [tag.machine]}, f"destroyed: {name}")

@@ -26,10 +26,10 @@ def history(app: App, hosts: tuple[str, ...], *, target: str | None, lines: int)
     from vmctl.store import history as kept
     from vmctl.store import identity
 
-    layout = identity.project_layout(app.vmfile_path().absolute().parent)
+    place = identity.find(app.vmfile_path().parent, app.home, report=app.report)
     runs = [
         run
-        for run in kept.read(layout)
+        for run in (kept.read(place.layout(app.home)) if place else ())
         if (target is None or run.get("target") == target) and (not hosts or set(hosts) & set(run.get("hosts", ())))
     ][-lines:]
     rows = [_row(run) for run in runs]

@@ -93,8 +93,8 @@ def _install(app: App, target: str, output: str | None) -> Path:
         roster.find(project, target)
     app.workspace.ensure_id()
     name = f"ansible-inventory-{target}" if target else "ansible-inventory"
-    path = app.directory / output if output else app.workspace.layout.root / name
-    if path.exists() and "vmctl inventory" not in path.read_text(errors="replace"):
+    path = app.directory / output if output else app.workspace.layout.directory / name
+    if files.exists(path) and b"vmctl inventory" not in files.read(path):
         raise UsageError(f"{path} is there, and is not of vmctl's making", hint="name another place with --output")
     text = SHIM.format(
         program=shlex.quote(_program()),

@@ -13,6 +13,7 @@ from vmctl.events import Warned
 if TYPE_CHECKING:
     from vmctl.census import Census
     from vmctl.events import Report
+    from vmctl.layout import ProjectLayout
     from vmctl.store.records import Record
 
 
@@ -23,7 +24,7 @@ def list_(app: App) -> None:
     from vmctl.census import Census
 
     recorded = {
-        (project, name): (root, _record(root, name, app.report))
+        (project, name): (root, _record(app.home.project(project, root), name, app.report))
         for project, root, name in naming.everywhere(app.home, app.report)
     }
     census = Census(app.home, app.report)
@@ -41,11 +42,11 @@ def list_(app: App) -> None:
     app.result({"machines": rows}, text if rows else "no machines")
 
 
-def _record(root: Path, name: str, report: Report) -> Record | None:
-    from vmctl.store import identity, records
+def _record(layout: ProjectLayout, name: str, report: Report) -> Record | None:
+    from vmctl.store import records
 
     try:
-        return records.load(identity.project_layout(root).machine(name))
+        return records.load(layout.machine(name))
     except (VmctlError, OSError) as error:
         report(Warned(machine=name, text=str(error)))
         return None

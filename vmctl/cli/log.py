@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from vmctl import terminal
+from vmctl.errors import VmctlError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ class LogFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record with one call, so that several vmctl do not mix theirs."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, VmctlError):
             if self._descriptor is None:
                 self._descriptor = _opened(self.path())
                 self.emit(logging.makeLogRecord({"name": LOGGER, "msg": self.headline}))
@@ -49,13 +50,11 @@ class LogFile(logging.Handler):
 
 
 def _opened(path: Path) -> int:
-    from vmctl.store import files
+    from vmctl.store import door, files
 
-    files.make_directory(path.parent)
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > LONGEST:
-            path.replace(path.with_name(path.name + ".1"))
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE_FILE)
+    if files.size(path) > LONGEST:
+        files.rename(path, path.name + ".1")
+    return door.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, make=True)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from vmctl.cli.app import App, command
 from vmctl.cli.guest import only_machine
 from vmctl.errors import VmctlError, WrongState
 from vmctl.events import Output
+from vmctl.store import files
 
 POLL = 0.2  # seconds between looks at a console that is followed
 
@@ -41,7 +42,7 @@ def logs(app: App, name: str | None, *, follow: bool, lines: int | None) -> None
 
 def _read(path: Path, name: str) -> tuple[str, int]:
     try:
-        data = path.read_bytes()
+        data = files.read(path)
     except FileNotFoundError:
         raise WrongState(f"machine {name} has no console output yet", hint=f"vmctl up {name}") from None
     except OSError as error:
@@ -55,12 +56,12 @@ def _follow(path: Path, position: int) -> Iterator[str]:
 
     decoder, rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
     while True:
-        size = path.stat().st_size if path.exists() else 0
+        size = files.size(path)
         if size < position:
             position, rest = 0, ""
             decoder.reset()
         if size > position:
-            with path.open("rb") as stream:
+            with files.open_to_read(path) as stream:
                 stream.seek(position)
                 data = stream.read()
             position += len(data)

@@ -36,6 +36,7 @@ SUMMARIES: dict[str, tuple[str, str, str]] = {
     "inventory": ("inventory", "inventory", "Show the Ansible inventory, or install it as a script."),
     "box": ("box", "box", "Manage base boxes."),
     "package": ("package", "package", "Make a box of a halted machine."),
+    "adopt": ("adopt", "adopt", "Make this directory the project that it was before it was restored or cloned again."),
     "validate": ("vmfile_commands", "validate", "Check the Vmfile."),
     "config": ("vmfile_commands", "config", "Show the effective configuration."),
     "completion": ("completion", "completion", "Print the script by which a shell completes vmctl's words."),

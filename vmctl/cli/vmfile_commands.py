@@ -10,7 +10,7 @@ import click
 
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
-from vmctl.layout import PROJECT_DIRECTORY, VMFILE, ProjectLayout
+from vmctl.layout import PROJECT_DIRECTORY, VMFILE
 
 
 @command()
@@ -80,13 +80,10 @@ def schema(app: App, *, write: bool) -> None:
 
 
 def _write_schema(root: Path) -> Path:
-    """Put the schema into the project's directory of state, which keeps itself out of version control."""
-    from vmctl.store import files
+    """Put the schema where editors of the Vmfile look for it, out of version control."""
+    from vmctl.store import claims, files
     from vmctl.vmfile import schema as made
 
-    layout = ProjectLayout(root / PROJECT_DIRECTORY)
-    files.make_directory(layout.root)
-    if not layout.gitignore.exists():
-        files.write(layout.gitignore, "*\n", mode=0o644)
-    files.write(layout.schema, json.dumps(made(), indent=2) + "\n", mode=0o644)
-    return layout.schema
+    tree = claims.prepare(root)
+    files.write(tree.schema, json.dumps(made(), indent=2) + "\n", mode=0o644)
+    return tree.schema

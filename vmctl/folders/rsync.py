@@ -4,7 +4,7 @@ What the host has, replaces what the guest has under the same name. Nothing else
 what an earlier copy sent and the host has since lost is removed: each folder's list of what was sent says what that
 is. So what the guest builds inside the folder stays.
 
-Left out: ``.vmctl/`` (it holds keys), and the folder's ``exclude:``. Sent as the login user's own files; symbolic
+Left out: ``.vmctl/`` (it is this host's), and the folder's ``exclude:``. Sent as the login user's own files; symbolic
 links stay links; devices, pipes and sockets are not sent, which is told.
 """
 
@@ -98,7 +98,7 @@ def send(connection: Connection, folder: Folder, login: Login, *, owner: tuple[i
     """
     items, skipped = _run(folder, login, owner)
     manifest = _manifest(login, folder)
-    old = set(manifest.read_bytes().split(b"\0")) - {b""} if manifest.exists() else set()
+    old = set(files.read(manifest).split(b"\0")) - {b""} if files.exists(manifest) else set()
     new = {item.name for item in items}
     gone = sorted((name for name in old - new if not _on_host(folder, name)), reverse=True)
     if gone:

@@ -9,7 +9,7 @@ from vmctl.lifecycle.conditions import off
 from vmctl.lifecycle.job import Job
 from vmctl.powers import Suspends
 from vmctl.spec import DEFAULT_HALT_TIMEOUT
-from vmctl.store import files
+from vmctl.store import carry, files
 from vmctl.wait import Deadline, TimedOut, until
 
 
@@ -62,4 +62,5 @@ def forget(job: Job) -> bool:
     with interrupt.shielded():
         job.workspace.ports.release(job.workspace.owner(job.name))
         files.remove_tree(job.machine.layout.root)
+        carry.forget_media(job.workspace.layout.directory, job.name)
     return True

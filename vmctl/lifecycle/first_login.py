@@ -63,12 +63,12 @@ def prepare(job: Job) -> None:
     layout = job.machine.layout
     key = job.box.first_login_key() if job.box else None
     password = job.box.first_login_password() if job.box else None
-    layout.first_key.unlink(missing_ok=True)
-    layout.first_password.unlink(missing_ok=True)
+    files.remove(layout.first_key)
+    files.remove(layout.first_password)
     if password is not None:
         files.write(layout.first_password, password)
     if key is not None:
-        layout.known_hosts.unlink(missing_ok=True)
+        files.remove(layout.known_hosts)
         files.write(layout.first_key, key)
 
 
@@ -89,8 +89,8 @@ def replace_key(job: Job) -> None:
     job.connection = ssh.Connection.connect(structs.replace(connection.login, first_key=None, first_password=None))
     took_seed = ssh.shown_key(job.connection) == tuple(keys.ensure(layout.host_key).split()[:2])
     box = structs.replace(job.record.box, cloud_init=took_seed)
-    layout.first_password.unlink(missing_ok=True)
-    layout.first_key.unlink()
+    files.remove(layout.first_password)
+    files.remove(layout.first_key)
     job.save(job.record.but(box=box))
 
 

@@ -17,7 +17,7 @@ from vmctl.lifecycle.job import Job
 from vmctl.login import Login
 from vmctl.process import CommandFailed
 from vmctl.spec import DEFAULT_USER
-from vmctl.store import files, ports
+from vmctl.store import carry, files, ports
 from vmctl.store.records import BoxUsed, Record
 from vmctl.wait import Deadline
 
@@ -92,7 +92,7 @@ def fetch_box(job: Job) -> bool:
 def make_keys(job: Job) -> bool:
     """Have the machine's own user and host keys."""
     files.make_directory(job.machine.layout.root)
-    made = not job.machine.layout.key.exists()
+    made = not files.exists(job.machine.layout.key)
     keys.ensure(job.machine.layout.key)
     keys.ensure(job.machine.layout.host_key)
     first_login.prepare(job)
@@ -187,6 +187,7 @@ def update(job: Job) -> bool:
     """Give the stopped machine the hardware that the Vmfile wants now."""
     assert job.definition is not None  # noqa: S101  `define` ran
     job.driver.update(job.definition)
+    carry.forget_media(job.workspace.layout.directory, job.name)  # it has those in its own place now
     kept = {field: job.record.applied[field] for field in plan.RECREATING if field in job.record.applied}
     job.save(job.record.but(applied={**plan.hardware(job.spec), **kept}))
     return True
@@ -203,7 +204,7 @@ def start(job: Job) -> bool:
 def await_ssh(job: Job) -> bool:
     """Wait until SSH answers and lets us in; say why when it does not."""
     layout = job.machine.layout
-    if job.record.box.cloud_init and not layout.first_key.exists():
+    if job.record.box.cloud_init and not files.exists(layout.first_key):
         ssh.write_known_hosts(layout.known_hosts, job.name, keys.ensure(layout.host_key))
     job.connection = ssh.await_ssh(
         machine=job.name,
@@ -214,7 +215,7 @@ def await_ssh(job: Job) -> bool:
         console=layout.console,
         report=job.report,
     )
-    if layout.first_key.exists():
+    if files.exists(layout.first_key):
         first_login.replace_key(job)
     ssh.write_config(job.connection.login)
     return True
@@ -230,8 +231,8 @@ def login(job: Job, address: Address) -> Login:
         key=layout.key,
         known_hosts=layout.known_hosts,
         config=layout.ssh_config,
-        first_key=layout.first_key if layout.first_key.exists() else None,
-        first_password=layout.first_password if layout.first_password.exists() else None,
+        first_key=layout.first_key if files.exists(layout.first_key) else None,
+        first_password=layout.first_password if files.exists(layout.first_password) else None,
     )
 
 

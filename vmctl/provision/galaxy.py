@@ -1,13 +1,13 @@
 """Roles and collections that a provisioner requires, installed for the project by ansible-galaxy.
 
-Each state of a requirements file (and of what it names on this host) has a directory of its own below
-`.vmctl/galaxy`, which appears when it is whole; a changed file is therefore installed anew, beside the old state.
+Each state of a requirements file (and of what it names on this host) has a directory of its own in the project's
+`galaxy`, which appears when it is whole; a changed file is therefore installed anew, beside the old state.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -39,11 +39,11 @@ def installed(item: Ansible, around: Surroundings) -> Path | None:
     wanted = requirements.read(item.requirements)
     parent = around.layout.galaxy
     place = parent / _name(item.requirements)
-    if place.is_dir():
+    if files.exists(place):
         return place
     files.make_directory(parent)
     with locks.hold(parent / "lock", "installing roles and collections"):
-        if not place.is_dir():
+        if not files.exists(place):
             _install(item, wanted, place, around)
         _prune(parent, around.realm)
     return place
@@ -74,7 +74,7 @@ def _install(item: Ansible, wanted: Requirements, place: Path, around: Surroundi
 def _run(kind: str, said: object, target: Path, item: Ansible, around: Surroundings) -> None:
     file = target.parent.with_name(f"{kind}.yml")
     files.write_json(file, said)  # JSON is YAML
-    argv = [settings.program("ansible-galaxy"), kind, "install", "-r", str(file), "-p", str(target), "--force"]
+    argv = [settings.program("ansible-galaxy"), *(kind, "install"), "-r", str(file), "-p", str(target), "--force"]
     environment = {**locales.utf8(os.environ), **item.env, "ANSIBLE_NOCOLOR": "1", "PYTHONWARNINGS": "ignore"}
     if item.config_file:
         environment["ANSIBLE_CONFIG"] = str(item.config_file)
@@ -92,6 +92,7 @@ def _prune(parent: Path, realm: Realm) -> None:
     """Remove states that no provisioner of the project names any more."""
     items = [item for item in realm.provisioners if isinstance(item, Ansible)]
     used = {_name(item.requirements) for item in items if item.requirements}
-    for entry in parent.iterdir():
-        if entry.is_dir() and not entry.is_symlink() and entry.name not in used:
-            shutil.rmtree(entry, ignore_errors=True)
+    for name in files.names(parent):
+        if name not in used:
+            with contextlib.suppress(OSError):
+                files.remove_tree(parent / name)

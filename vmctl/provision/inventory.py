@@ -1,7 +1,7 @@
 """The Ansible inventory of a project: every machine that exists, halted ones too, with the groups of the Vmfile.
 
 ``.vmctl/inventory/hosts.yml`` is for people (``ansible-playbook -i .vmctl/inventory site.yml``); each run of vmctl's
-own gets one with exactly its provisioner's groups.
+own gets one with exactly its provisioner's groups, and never reads that one: guests of the project can change it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vmctl.provision import groups as grouping
 from vmctl.provision.groups import Group
 from vmctl.spec import Project
 from vmctl.ssh import config
-from vmctl.store import files
+from vmctl.store import claims, files
 
 FILE = "hosts.yml"
 HEADER = "# Written by vmctl at each provisioning; changes made here are lost.\n"
@@ -36,7 +36,8 @@ def write(project: Project, logins: Iterable[Login], layout: ProjectLayout) -> P
         logins: how to get into the machines that run; the others are listed by their last known ssh_config.
         layout: where it goes.
     """
-    path = layout.inventory / FILE
+    claims.prepare(layout.directory.parent)
+    path = layout.tree.inventory / FILE
     variables = with_variables(hosts(project, logins, layout), grouping.host_variables(project))
     files.write(path, HEADER + render(project, variables, grouping.all_of(project)))
     return path
@@ -56,7 +57,7 @@ def hosts(project: Project, logins: Iterable[Login], layout: ProjectLayout) -> d
     for spec in project.machines:
         if spec.name in known:
             found[spec.name] = _variables(known[spec.name])
-        elif (last := layout.machine(spec.name).ssh_config).is_file():
+        elif files.exists(last := layout.machine(spec.name).ssh_config):
             # The machine's name is the alias in there: ssh finds the rest itself.
             found[spec.name] = {"ansible_ssh_common_args": shlex.join(["-F", str(last)])}
     return found

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from vmctl.errors import UsageError, VmctlError, suggest
+from vmctl.errors import UsageError, suggest
 from vmctl.layout import MachineLayout
 from vmctl.provision import inputs
 from vmctl.spec import Provisioner
@@ -103,9 +103,7 @@ def _load(layout: MachineLayout) -> dict[str, dict[str, Any]]:
             return entries
     except (TypeError, KeyError, AttributeError):
         pass
-    raise VmctlError(
-        f"{layout.provisioned} is damaged", hint=f"rm '{layout.provisioned}', then `vmctl up` provisions again"
-    )
+    raise files.damaged(layout.provisioned, "`vmctl up` provisions again when it is gone")
 
 
 def mark(layout: MachineLayout, provisioner: Provisioner, digest: str) -> None:
@@ -120,4 +118,4 @@ def mark(layout: MachineLayout, provisioner: Provisioner, digest: str) -> None:
 
 def forget(layout: MachineLayout) -> None:
     """Drop the record: the machine's disk is new (or about to be)."""
-    layout.provisioned.unlink(missing_ok=True)
+    files.remove(layout.provisioned)

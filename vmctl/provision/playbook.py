@@ -203,7 +203,7 @@ def matches_any(run: Run, bench: Workbench, limit: str = "") -> bool:
         inventories = [f"--inventory={path}" for path in _inventories(run, bench.root / run.name)]
         words = [*inventories, *run.words, *secret_words, "--list-hosts"]
         words += [f"--limit={limit}"] if limit else []
-        argv = [program, *words, *(str(path) for path in run.playbooks)]
+        argv = [program, *words, "--", *(str(path) for path in run.playbooks)]
         done = process.run(argv, check=False, cwd=run.directory, env=_environment(run, bench))
     counts = [line.partition("hosts (")[2].partition(")")[0] for line in done.stdout.splitlines()]
     return any(count.isdigit() and int(count) for count in counts)

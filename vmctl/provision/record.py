@@ -81,10 +81,11 @@ def commit(root: Path) -> dict[str, Any]:
     """The git commit that a directory is at, and whether its files differ from it; None: there is none, or no git."""
     told: dict[str, Any] = {"commit": None, "dirty": None}
     with contextlib.suppress(VmctlError):
-        git = process.find("git")
-        head = process.run([git, "-C", str(root), "rev-parse", "HEAD"], check=False, deadline=GIT_TIME)
+        # A repository's own settings may name a program for `status` to run (core.fsmonitor).
+        git = [process.find("git"), "-c", "core.fsmonitor=false", "-C", str(root)]
+        head = process.run([*git, "rev-parse", "HEAD"], check=False, deadline=GIT_TIME)
         if head.status == 0:
             told["commit"] = head.stdout.strip()
-            words = [git, "-C", str(root), "status", "--porcelain", "--untracked-files=normal", "--", "."]
+            words = [*git, "status", "--porcelain", "--untracked-files=normal", "--", "."]
             told["dirty"] = bool(process.run(words, check=False, deadline=GIT_TIME).stdout.strip())
     return told

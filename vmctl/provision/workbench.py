@@ -60,13 +60,14 @@ def opened(layout: ProjectLayout) -> Iterator[Workbench]:
     finally:
         leftovers.end(run)
         shutil.rmtree(sockets, ignore_errors=True)
-        shutil.rmtree(root, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            files.remove_tree(root)
         os.close(handle)
 
 
 def _claim(directory: Path) -> int:
     """Hold the directory as long as this process lives."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException:
@@ -77,13 +78,14 @@ def _claim(directory: Path) -> int:
 
 def _prune(parent: Path) -> None:
     """Remove directories (and end processes) of runs whose vmctl was killed."""
-    for directory in [entry for entry in parent.iterdir() if entry.is_dir() and not entry.is_symlink()]:
+    for name in files.names(parent):
         try:
-            handle = _claim(directory)
+            handle = _claim(parent / name)
         except OSError:
-            continue  # its vmctl is at work
-        leftovers.end(directory.name)
-        shutil.rmtree(directory, ignore_errors=True)
+            continue  # its vmctl is at work, or it is no directory
+        leftovers.end(name)
+        with contextlib.suppress(OSError):
+            files.remove_tree(parent / name)
         os.close(handle)
 
 

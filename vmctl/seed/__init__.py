@@ -62,7 +62,7 @@ def write(
     )  # fmt: skip
     wishes.check()
     content = contents(wishes)
-    if path.exists() and _lasting(iso.read(path)) == _lasting(content):
+    if files.exists(path) and _lasting(iso.read(path)) == _lasting(content):
         return False
     files.write(path, iso.image(LABEL, content))
     return True

@@ -15,6 +15,7 @@ from typing import Any
 
 from vmctl.keys import public_path
 from vmctl.seed.wishes import Wishes
+from vmctl.store.files import read
 
 # Run by sh with the gid as $1 and the user's name as $2.
 MAKE_GROUP = 'getent group "$1" >/dev/null || groupadd --gid "$1" "$2"'
@@ -31,7 +32,7 @@ def files(wishes: Wishes) -> dict[str, bytes]:
 
 def user_data(wishes: Wishes) -> dict[str, Any]:
     """The cloud-config: who may log in, which host key proves the machine, what it is called."""
-    host_public = public_path(wishes.host_key).read_text(encoding="ascii").strip()
+    host_public = read(public_path(wishes.host_key)).decode("ascii").strip()
     uid, gid = wishes.uid, wishes.gid
     other_group = None if gid == uid else gid
     make_group = {} if other_group is None else {"bootcmd": [["sh", "-c", MAKE_GROUP, "sh", str(gid), wishes.user]]}
@@ -41,7 +42,7 @@ def user_data(wishes: Wishes) -> dict[str, Any]:
         "disable_root": True,
         "ssh_deletekeys": True,
         "ssh_genkeytypes": ["ed25519"],  # none is generated beside a given one; the list must not be empty
-        "ssh_keys": {"ed25519_private": wishes.host_key.read_text(encoding="ascii"), "ed25519_public": host_public},
+        "ssh_keys": {"ed25519_private": read(wishes.host_key).decode("ascii"), "ed25519_public": host_public},
         "preserve_hostname": False,
         "hostname": wishes.short_name,
         "fqdn": wishes.hostname,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from vmctl.keys import public_path
 from vmctl.seed.wishes import Wishes
+from vmctl.store.files import read
 
 DIRECTORY = "vmctl"
 RANDOM = f"{DIRECTORY}/random-seed"
@@ -41,8 +42,8 @@ def _per_instance(wishes: Wishes) -> dict[str, str]:
         "user": f"{wishes.user}\n",
         **{name: f"{number}\n" for name, number in numbers.items() if number is not None},
         "authorized_keys": f"{wishes.public_key}\n",
-        "ssh_host_ed25519_key": wishes.host_key.read_text(encoding="ascii"),
-        "ssh_host_ed25519_key.pub": public_path(wishes.host_key).read_text(encoding="ascii"),
+        "ssh_host_ed25519_key": read(wishes.host_key).decode("ascii"),
+        "ssh_host_ed25519_key.pub": read(public_path(wishes.host_key)).decode("ascii"),
     }
 
 

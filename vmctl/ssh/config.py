@@ -52,7 +52,7 @@ def public_part(key: Path) -> str:
 
 
 def _write_changed(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not files.exists(path) or files.read(path) != text.encode():
         files.write(path, text)
 
 

@@ -13,6 +13,7 @@ from vmctl import interrupt
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.login import Login
 from vmctl.ssh import password
+from vmctl.store import files
 from vmctl.wait import Deadline
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def authenticated(login: Login, sock: socket.socket, deadline: Deadline) -> Tran
     import paramiko
 
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it logs tracebacks of what is told as errors here
-    known = paramiko.HostKeys(str(login.known_hosts) if login.known_hosts.exists() else None)
+    known = paramiko.HostKeys(str(login.known_hosts) if files.exists(login.known_hosts) else None)
     transport = None
     try:
         transport = paramiko.Transport(sock)
@@ -73,7 +74,7 @@ def _authenticate(transport: Transport, login: Login, known: HostKeys, deadline:
     negotiated = threading.Event()
     transport.start_client(event=negotiated)
     _await(negotiated, transport, deadline)
-    if login.first_key is None or login.known_hosts.exists():
+    if login.first_key is None or files.exists(login.known_hosts):
         _check_host_key(transport.get_remote_server_key(), login, known)
     keys = [key for key in (login.key, login.first_key) if key]
     if any(_takes(transport, login, key, deadline) for key in keys):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmctl.store import files
+
 if TYPE_CHECKING:
     from paramiko import Transport
 
@@ -27,7 +29,7 @@ def lets_in(transport: Transport, user: str, secret: Path, wait: Wait) -> bool:
     """
     import paramiko
 
-    password, answered = secret.read_text(encoding="utf-8"), threading.Event()
+    password, answered = files.read(secret).decode(), threading.Event()
     transport.auth_password(user, password, event=answered, fallback=False)
     try:
         wait(answered)

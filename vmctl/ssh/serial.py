@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmctl.store import files
+from vmctl.store.door import NotOurs
+
 KEPT = 64 * 1024  # characters at the end that are looked at
 TAIL = 20  # lines shown in errors
 
@@ -57,13 +60,13 @@ class SerialConsole:
     def read(self) -> None:
         """Look at the file, if it changed."""
         try:
-            with self.path.open("rb") as stream:
+            with files.open_to_read(self.path) as stream:
                 size = stream.seek(0, 2)
                 if size == self._size:
                     return
                 stream.seek(max(0, size - KEPT))
                 raw = stream.read(KEPT)
-        except OSError:
+        except (OSError, NotOurs):
             return
         self._size = size
         self.text = clean(raw.decode(errors="replace"))

@@ -25,7 +25,7 @@ def argv(
     """
     terminal = [] if tty is None else ["-t" if tty else "-T"]
     words = [process.find("ssh", package="openssh-client"), "-F", str(login.config), *terminal, *options]
-    return [*words, login.machine, *([] if command is None else ["--", command])]
+    return [*words, "--", login.machine, *([] if command is None else [command])]  # ssh takes no option behind `--`
 
 
 def run(login: Login, command: str, *, tty: bool | None = None, options: Sequence[str] = ()) -> int:

@@ -1,28 +1,30 @@
-"""Atomic writes: a reader (or the next vmctl after a kill -9) sees the old content or the new, never a part."""
+"""vmctl's own files, through ``vmctl.store.door``; writes are atomic.
+
+A reader (or the next vmctl after a kill -9) sees the old content or the new, never a part.
+"""
 
 from __future__ import annotations
 
-import errno
-import itertools
+import contextlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from vmctl import json_text
 from vmctl.errors import VmctlError
+from vmctl.store import door, trees
+from vmctl.store.door import PRIVATE_DIRECTORY, PRIVATE_FILE
 
-PRIVATE_FILE = 0o600
-PRIVATE_DIRECTORY = 0o700
+__all__ = ["PRIVATE_DIRECTORY", "PRIVATE_FILE"]
 
 
 def make_directory(path: Path) -> Path:
     """Make a private directory (0700) and its parents; an existing one is left as it is."""
-    path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-    return path
+    with door.directory(path, make=True):
+        return path
 
 
 def write(path: Path, data: bytes | str, *, mode: int = PRIVATE_FILE) -> None:
@@ -33,30 +35,100 @@ def write(path: Path, data: bytes | str, *, mode: int = PRIVATE_FILE) -> None:
 
 def write_with(path: Path, fill: Callable[[BinaryIO], object], *, mode: int = PRIVATE_FILE) -> None:
     """As ``write``; ``fill`` writes the content to the stream that it is given."""
-    make_directory(path.parent)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with door.directory(path.parent, make=True) as parent:
+        temporary = f".{path.name}.{secrets.token_hex(4)}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            with os.fdopen(os.open(temporary, flags, PRIVATE_FILE, dir_fd=parent), "w+b") as stream:
+                fill(stream)
+                stream.flush()
+                os.fchmod(stream.fileno(), mode)
+                os.fsync(stream.fileno())
+            os.replace(temporary, path.name, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException as error:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=parent)
+            if isinstance(error, OSError) and error.filename in (None, temporary):
+                error.filename, error.filename2 = str(path), None  # a full disk: the system does not say whose
+            raise
+        os.fsync(parent)
+
+
+def replace_content(path: Path, text: str) -> None:
+    """Write a file in place: for what is of use for a moment alone, and may be cut."""
+    handle = door.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, make=True)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def append(path: Path, text: str, *, sync: bool = False) -> None:
+    """Add to a file's end, which is made where it is absent; ``sync``: it is on disk when this returns."""
+    handle = door.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, make=True)
+    with os.fdopen(handle, "a", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        if sync:
+            os.fsync(handle)
+
+
+def read(path: Path) -> bytes:
+    """The file's content.
+
+    Raises:
+        FileNotFoundError: there is none.
+        door.NotOurs: something else is in its place.
+    """
+    with open_to_read(path) as stream:
+        return stream.read()
+
+
+def open_to_read(path: Path) -> BinaryIO:
+    """The file, open for reading; errors as of ``read``."""
+    return os.fdopen(door.open_file(path, os.O_RDONLY), "rb")
+
+
+def exists(path: Path) -> bool:
+    """Whether the file (or directory) is there; a link in its place is none of ours."""
+    return door.exists(path)
+
+
+def names(path: Path) -> list[str]:
+    """The names in a directory, sorted; none when it is not there."""
+    return door.names(path)
+
+
+def size(path: Path) -> int:
+    """The file's size in bytes; 0 when it is not there."""
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            fill(stream)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk: the system does not say whose
-        raise
-    sync_directory(path.parent)
+        with open_to_read(path) as stream:
+            return os.fstat(stream.fileno()).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def rename(path: Path, name: str) -> None:
+    """Give a file another name in its directory; one of that name is replaced."""
+    with door.directory(path.parent) as parent:
+        os.replace(path.name, name, src_dir_fd=parent, dst_dir_fd=parent)
+        os.fsync(parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a link; nothing there is fine."""
+    with contextlib.suppress(FileNotFoundError), door.directory(path.parent) as parent:
+        os.unlink(path.name, dir_fd=parent)
+
+
+def remove_empty(path: Path) -> None:
+    """Remove a directory that is empty; any other stays."""
+    with contextlib.suppress(OSError), door.directory(path.parent) as parent:
+        os.rmdir(path.name, dir_fd=parent)
 
 
 def sync_directory(path: Path) -> None:
     """Make renames and removals in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with door.directory(path) as handle:
+        os.fsync(handle)
 
 
 def write_json(path: Path, value: Any, *, mode: int = PRIVATE_FILE) -> None:
@@ -71,7 +143,7 @@ def read_json(path: Path) -> Any | None:
         VmctlError: the file is there but holds no JSON: somebody edited it, or the disk is damaged.
     """
     try:
-        raw = path.read_bytes()
+        raw = read(path)
     except FileNotFoundError:
         return None
     try:
@@ -85,72 +157,22 @@ def read_json(path: Path) -> Any | None:
 
 def damaged(path: Path, why: str) -> VmctlError:
     """The error for a file of ours that does not say what it should; vmctl itself never removes it."""
-    return VmctlError(f"{path} is damaged", details=why, hint=f"mv '{path}' '{path}.damaged'")
+    return VmctlError(f"{path} is damaged", details=why, hint=f"mv -- '{path}' '{path}.damaged'")
 
 
 def remove_tree(path: Path) -> None:
     """Remove a directory and all in it, however deep; nothing there is fine. Links are removed, never followed.
 
-    What is further down is first moved up: no call of its own for each level, no long path, and never more than two
-    open directories. A tree that is left half removed can be removed by another call.
-
     Raises:
         OSError: something in it may not be removed.
     """
-    try:
-        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return
-    except NotADirectoryError:  # a file or a link: not ours to remove
-        return
-    try:
-        _empty(top)
-    finally:
-        os.close(top)
-    with suppress(FileNotFoundError):
-        path.rmdir()
-
-
-def _empty(top: int) -> None:
-    """Remove everything in the directory that ``top`` is open on."""
-    mark = os.urandom(8).hex()
-    fresh = (f".{mark}-{number}" for number in itertools.count())
-    waiting = _unlinked(top)
-    while waiting:
-        name = waiting.pop()
-        if _gone(top, name):
-            continue
-        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+    with contextlib.suppress(FileNotFoundError), door.directory(path.parent) as parent:
         try:
-            for child in _unlinked(inner):
-                if not _gone(inner, child):
-                    up = next(fresh)
-                    os.rename(child, up, src_dir_fd=inner, dst_dir_fd=top)
-                    waiting.append(up)
+            top = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        except NotADirectoryError:  # a file or a link: not ours to remove
+            return
+        try:
+            trees.empty(top)
         finally:
-            os.close(inner)
-        os.rmdir(name, dir_fd=top)
-
-
-def _unlinked(directory: int) -> list[str]:
-    """Remove what is no directory; the names of the directories."""
-    with os.scandir(directory) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_directory in found:
-        if not is_directory:
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)
-    return [name for name, is_directory in found if is_directory]
-
-
-def _gone(directory: int, name: str) -> bool:
-    """Whether the directory ``name`` is not there any more; an empty one is removed."""
-    try:
-        os.rmdir(name, dir_fd=directory)
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    return True
+            os.close(top)
+        os.rmdir(path.name, dir_fd=parent)

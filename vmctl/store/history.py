@@ -1,4 +1,4 @@
-"""What provisioning ran where, when, from which commit, with what result: ``.vmctl/history``, a JSON object a line.
+"""What provisioning ran where, when, from which commit, with what result: one JSON object a line.
 
 A run writes one line before it begins and one after it has ended, so that one that was killed shows as such. It holds
 names of hosts, provisioners and tasks, and no values: neither variables, nor arguments, nor output.
@@ -47,7 +47,7 @@ def read(layout: ProjectLayout) -> list[dict[str, Any]]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return files.read(path).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return []
 
@@ -60,10 +60,7 @@ def _append(layout: ProjectLayout, row: Mapping[str, Any]) -> None:
             kept = [json.dumps(run, ensure_ascii=False) for run in read(layout)]
             files.write(layout.history, "\n".join([*kept, line]) + "\n")
             return
-        files.make_directory(layout.history.parent)
-        layout.history.touch(mode=files.PRIVATE_FILE)
-        with layout.history.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        files.append(layout.history, line + "\n")
 
 
 def _now() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ from msgspec import Struct
 
 from vmctl import json_text
 from vmctl.store import files
+from vmctl.store.door import NotOurs
+
+logger = logging.getLogger(__name__)
 
 LONGEST = 256 * 1024
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -30,31 +34,30 @@ class Journal(Struct, frozen=True):
     def write(self, step: str, phase: str, **facts: Any) -> None:
         """Add an entry; it is on disk when this returns. ``phase``: begin, done, failed.
 
-        On a full disk there is no entry: `destroy`, which makes room, has to go on.
+        On a full disk there is no entry: `destroy`, which makes room, has to go on. Nor is there one in a file that
+        is not ours.
         """
         try:
             self._append(step, phase, facts)
+        except NotOurs as error:
+            logger.debug("%s", error)
         except OSError as error:
             if error.errno not in FULL:
                 raise
 
     def _append(self, step: str, phase: str, facts: Mapping[str, Any]) -> None:
-        files.make_directory(self.path.parent)
         entry = {"time": round(time.time(), 3), "pid": os.getpid(), "step": step, "phase": phase, **facts}
         self._rotate()
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        files.append(self.path, json.dumps(entry, ensure_ascii=False, default=str) + "\n", sync=True)
 
     def _rotate(self) -> None:
-        if self.path.exists() and self.path.stat().st_size > LONGEST:
-            self.path.replace(self.path.with_name(self.path.name + ".1"))
+        if files.size(self.path) > LONGEST:
+            files.rename(self.path, self.path.name + ".1")
 
     def entries(self) -> list[Mapping[str, Any]]:
         """All whole entries; a line cut by a crash is left out."""
         found = []
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
+        for line in files.read(self.path).decode(errors="replace").splitlines() if files.exists(self.path) else ():
             try:
                 found.append(json_text.loads(line))
             except ValueError:

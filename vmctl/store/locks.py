@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -12,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vmctl import interrupt, json_text
-from vmctl.errors import LockTimeout
+from vmctl.errors import LockTimeout, VmctlError
 from vmctl.events import Notice, Report, ignore
-from vmctl.store import files
+from vmctl.store import door, files
 
 VALUE = re.compile(r"(?s)^((?:--set=)?[\w.]+)=.*")
 """What follows `--set`: its value may be a secret."""
@@ -39,32 +40,33 @@ def hold(
         LockTimeout: another process kept the lock for longer than ``timeout``.
         Interrupted: the user asked to stop while waiting.
     """
-    from filelock import FileLock, Timeout
-
-    files.make_directory(path.parent)
-    lock = FileLock(path, thread_local=False)
-    started = time.monotonic()
-    told = False
-    while True:
-        try:
-            lock.acquire(timeout=0)
-            break
-        except Timeout:
+    handle = door.open_file(path, os.O_RDWR | os.O_CREAT, make=True)
+    try:
+        started = time.monotonic()
+        told = False
+        while not _taken(handle):
             waited = time.monotonic() - started
             if timeout is not None and waited >= timeout:
                 raise LockTimeout(
                     f"{what} is locked by {holder(path)}",
                     hint="wait for it to end, or give more time with --lock-timeout",
-                ) from None
+                )
             if waited > PATIENCE and not told:
                 report(Notice(machine=machine, text=f"waiting for {what}, locked by {holder(path)}"))
                 told = True
             interrupt.sleep(PAUSE)
-    try:
         _announce(path)
         yield
     finally:
-        lock.release()
+        os.close(handle)
+
+
+def _taken(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _holder_file(path: Path) -> Path:
@@ -73,15 +75,17 @@ def _holder_file(path: Path) -> Path:
 
 def _announce(path: Path) -> None:
     command = " ".join(["vmctl", *(VALUE.sub(r"\1=…", word) for word in sys.argv[1:])])
-    with contextlib.suppress(OSError):  # for messages only; a full disk must not keep `destroy` from making room
-        _holder_file(path).write_text(json.dumps({"pid": os.getpid(), "command": command, "since": time.time()}))
+    now = time.time()
+    # For messages only: a full disk must not keep `destroy` from making room.
+    with contextlib.suppress(OSError, door.NotOurs):
+        files.replace_content(_holder_file(path), json.dumps({"pid": os.getpid(), "command": command, "since": now}))
 
 
 def holder(path: Path) -> str:
     """Who holds (or last held) a lock, for people."""
     try:
-        known = json_text.loads(_holder_file(path).read_text())
+        known = json_text.loads(files.read(_holder_file(path)).decode())
         since = time.strftime("%H:%M:%S", time.localtime(known["since"]))
         return f"`{known['command']}` (process {known['pid']}, since {since})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, VmctlError):
         return "another vmctl"

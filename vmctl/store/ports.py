@@ -7,9 +7,8 @@ it, just before the machine starts.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, structs, to_builtins
@@ -17,9 +16,9 @@ from msgspec import Struct, structs, to_builtins
 from vmctl.driver import Forward
 from vmctl.errors import VmctlError
 from vmctl.events import Report, ignore
-from vmctl.layout import PROJECT_DIRECTORY, HomeLayout, ProjectLayout
+from vmctl.layout import HomeLayout
 from vmctl.spec import LOOPBACK, Port
-from vmctl.store import files, locks
+from vmctl.store import carry, files, locks, places
 from vmctl.store.listeners import listener
 
 SSH_RANGE = range(22000, 23000)
@@ -33,6 +32,10 @@ class Owner(Struct, frozen=True, kw_only=True):
     project: str
     root: str
     machine: str
+
+    def is_same(self, other: Owner) -> bool:
+        """Whether both are one machine; its project may have been moved in the meantime."""
+        return (self.project, self.machine) == (other.project, other.machine)
 
     def __str__(self) -> str:
         return f"machine {self.machine} of {self.root}"
@@ -77,8 +80,8 @@ class Ports(Struct, frozen=True):
         """
         with locks.hold(self.home.locks / "ports", "the port leases", report=self.report):
             leases = self._read()
-            others = [lease for lease in leases if lease.owner != owner]
-            mine = [lease.forward for lease in leases if lease.owner == owner]
+            others = [lease for lease in leases if not lease.owner.is_same(owner)]
+            mine = [lease.forward for lease in leases if lease.owner.is_same(owner)]
             forwards = _Allocation(owner, others, mine, running=running).allocate(wanted, ssh=ssh)
             self._write([*others, *(Lease(owner=owner, forward=forward) for forward in forwards)])
             return forwards
@@ -96,8 +99,8 @@ class Ports(Struct, frozen=True):
         """
         with locks.hold(self.home.locks / "ports", "the port leases", report=self.report):
             leases = self._read()
-            others = [lease for lease in leases if lease.owner != owner]
-            mine = [lease.forward for lease in leases if lease.owner == owner]
+            others = [lease for lease in leases if not lease.owner.is_same(owner)]
+            mine = [lease.forward for lease in leases if lease.owner.is_same(owner)]
             if problems := _Allocation(owner, others, mine, running=running).problems(forwards):
                 raise PortTaken(
                     f"host ports that machine {owner.machine} had then are taken",
@@ -108,10 +111,10 @@ class Ports(Struct, frozen=True):
 
     def release(self, owner: Owner) -> None:
         """Give up all that a machine holds."""
-        if not self.home.ports.exists():
+        if not files.exists(self.home.ports):
             return
         with locks.hold(self.home.locks / "ports", "the port leases", report=self.report):
-            self._write([lease for lease in self._read() if lease.owner != owner])
+            self._write([lease for lease in self._read() if not lease.owner.is_same(owner)])
 
     def _read(self) -> list[Lease]:
         rows = files.read_json(self.home.ports) or []
@@ -119,22 +122,21 @@ class Ports(Struct, frozen=True):
             leases = [Lease(owner=Owner(**row["owner"]), forward=Forward(**row["forward"])) for row in rows]
         except (TypeError, KeyError) as error:
             raise files.damaged(self.home.ports, f"{type(error).__name__}: {error}") from error
-        return [lease for lease in leases if _exists(lease.owner)]
+        return [lease for lease in leases if self._exists(lease.owner)]
+
+    def _exists(self, owner: Owner) -> bool:
+        """Whether the owner's project is still where it was; the leases of a deleted project are free again.
+
+        One that can not be asked (its record is damaged, its directory is out of reach) keeps what it has.
+        """
+        try:
+            place = places.load(self.home, owner.project)
+            return carry.waits(owner.project, owner.root, self.home) if place is None else place.is_there
+        except (VmctlError, OSError):
+            return True
 
     def _write(self, leases: Iterable[Lease]) -> None:
         files.write_json(self.home.ports, to_builtins(list(leases)))
-
-
-def _exists(owner: Owner) -> bool:
-    """Whether the owner's project is still where it was; the leases of a deleted project are free again.
-
-    One that can not be asked (its file is damaged, its directory is out of reach) keeps what it has.
-    """
-    try:
-        identity = files.read_json(ProjectLayout(Path(owner.root) / PROJECT_DIRECTORY).id_file)
-    except (VmctlError, OSError):
-        return True
-    return isinstance(identity, Mapping) and identity.get("id") == owner.project
 
 
 class _Allocation(Struct):

@@ -17,6 +17,7 @@ from vmctl.lifecycle.up import Options, up
 from vmctl.lifecycle.wish import Wish
 from vmctl.provision import Passwords
 from vmctl.spec import Ansible, File, Project, Verifier
+from vmctl.store import files
 from vmctl.trial.place import Place, write_vmfile
 from vmctl.trial.result import Phase, Suite
 from vmctl.trial.verify import verify
@@ -153,7 +154,7 @@ class Course:
         if names:
             with self._workspace.locked(names):
                 jobs = [Job(self._workspace, machine) for machine in self._workspace.survey(names)]
-                doomed = [job for job in jobs if job.machine.observed or job.machine.layout.root.exists()]
+                doomed = [job for job in jobs if job.machine.observed or files.exists(job.machine.layout.root)]
                 fleet.run(doomed, verbs.DESTROY, reverse=True).raise_failure()
         self.place.remove()
 

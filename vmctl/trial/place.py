@@ -41,11 +41,8 @@ class Place:
 
     def remove(self) -> None:
         """Forget all of it; its machines are gone."""
-        layout = identity.project_layout(self.root)
-        project = identity.read(layout)
+        self.workspace.forget()
         files.remove_tree(self.root)
-        if project is not None:
-            identity.forget(project, self.workspace.home)
 
 
 def prepare(read: Callable[[], Project], *, home: HomeLayout, report: Report, lock_timeout: float | None) -> Place:
@@ -62,7 +59,8 @@ def prepare(read: Callable[[], Project], *, home: HomeLayout, report: Report, lo
     project = read_apart()
     boxes = {str(spec.box) for spec in project.machines}
     name = boxes.pop() if len(boxes) == 1 else AS_WRITTEN
-    directory = identity.project_layout(project.root).trials / f"{slug(project.root)}-{slug(Path(name))}"
+    parent = identity.ensure(project.root, home, report=report).layout(home)
+    directory = files.make_directory(parent.trials / f"{slug(project.root)}-{slug(Path(name))}")
     workspace = Workspace(project, home=home, report=report, lock_timeout=lock_timeout, state=directory)
     return Place(name, directory, workspace, read_apart)
 

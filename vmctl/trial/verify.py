@@ -68,14 +68,14 @@ def _pytest(workspace: Workspace, logins: Sequence[Login], path: Path) -> None:
         "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), own_programs]),
         "PYTHONPATH": os.pathsep.join([str(plugin), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "VMCTL_SSH_CONFIG": str(config),
-        "VMCTL_INVENTORY": str(workspace.layout.inventory),
+        "VMCTL_INVENTORY": str(workspace.layout.tree.inventory),
         "VMCTL_MACHINES": " ".join(login.machine for login in logins),
     }
 
     def on_line(line: str) -> None:
         workspace.report(Output(line=line, source="pytest"))
 
-    argv = [*_program(), "-p", PLUGIN, "-p", "no:cacheprovider", str(path)]
+    argv = [*_program(), "-p", PLUGIN, "-p", "no:cacheprovider", "--", str(path)]
     status = process.stream(argv, on_line, cwd=workspace.project.root, env=environment)
     if status != 0:
         why = "found no test" if status == NOTHING_COLLECTED else f"ended with status {status}"

@@ -27,7 +27,7 @@ class Machine:
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command by the login user's shell; ``returncode``, ``stdout`` and ``stderr`` say how it went."""
-        argv = ["ssh", "-F", os.environ["VMCTL_SSH_CONFIG"], self.name, "--", command]
+        argv = ["ssh", "-F", os.environ["VMCTL_SSH_CONFIG"], "--", self.name, command]
         return subprocess.run(argv, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
