@@ -19,7 +19,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vmctl import interrupt
+from vmctl import interrupt, redaction
 from vmctl.errors import VmctlError
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,9 @@ class CommandFailed(VmctlError):
         name = Path(completed.argv[0]).name
         brief = f"{name} {reason or f'ended with status {completed.status}'}"
         output = (completed.stderr.strip() or completed.stdout.strip()).splitlines()[-DETAIL_LINES:]
-        super().__init__(brief, details="\n".join([f"$ {quoted(completed.argv)}", *output]), hint=hint)
+        super().__init__(
+            brief, details="\n".join([f"$ {quoted(redaction.program(completed.argv))}", *output]), hint=hint
+        )
         self.completed = completed
 
 
@@ -126,7 +128,7 @@ def run(
     with _ended(child):
         out, err = _communicate(child, words, data, started, deadline)
     completed = Completed(words, child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
-    logger.debug("%s -> %d in %.2f s", quoted(words), completed.status, time.monotonic() - started)
+    logger.debug("%s -> %d in %.2f s", quoted(redaction.program(words)), completed.status, time.monotonic() - started)
     if check and completed.status != 0:
         raise CommandFailed(completed, hint=hint)
     return completed
@@ -169,7 +171,7 @@ def foreground(argv: Argv) -> int:
         ProgramMissing, Interrupted: as for ``run``.
     """
     words = tuple(os.fspath(word) for word in argv)
-    logger.debug("run %s", quoted(words))
+    logger.debug("run %s", quoted(redaction.program(words)))
     interrupt.check()
     try:
         child = subprocess.Popen(words)
@@ -215,7 +217,7 @@ def _spawn(
     stdin: int,
     merge: bool = False,
 ) -> subprocess.Popen[bytes]:
-    logger.debug("run %s", quoted(argv))
+    logger.debug("run %s", quoted(redaction.program(argv)))
     interrupt.check()
     try:
         return subprocess.Popen(

@@ -41,7 +41,20 @@ def test_the_log_tells_of_failures_without_arguments_of_the_guests_programs(proj
     assert "vmctl 0." in text
     assert " up\n" in text
     assert "default: ['sh'] -> 1" in text
+    assert "s3cr3t" not in text
     assert "Traceback" in text
+
+
+def test_a_reader_that_has_gone_is_no_failure_of_ours(project: Project) -> None:
+    done = subprocess.run(
+        ["bash", "-c", '"$0" schema | true; echo ${PIPESTATUS[0]}', VMCTL], check=True, capture_output=True, text=True
+    )
+    assert done.stdout in {"141\n", "0\n"}
+    read, write = os.pipe()
+    os.close(read)
+    gone = subprocess.run([VMCTL, "schema"], check=False, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (gone.returncode, gone.stderr) == (141, b"")
 
 
 def test_the_log_is_turned_over(project: Project) -> None:

@@ -48,6 +48,7 @@ LAYERS = (
         "terminal",
         "flock",
         "iso",
+        "redaction",
         "json_text",
     },
     {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from vmctl import terminal
+from vmctl import redaction, terminal
 from vmctl.errors import VmctlError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class LogFile(logging.Handler):
             if self._descriptor is None:
                 self._descriptor = _opened(self.path())
                 self.emit(logging.makeLogRecord({"name": LOGGER, "msg": self.headline}))
-            text = terminal.harmless(self.format(record))  # people read it with cat
+            text = terminal.harmless(redaction.text(self.format(record)))  # people read it with cat
             os.write(self._descriptor, (text + "\n").encode())
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vmctl import __version__, interrupt
+from vmctl import __version__, interrupt, redaction
 from vmctl.cli import log
 from vmctl.errors import Interrupted, UsageError, VmctlError, from_os
 
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 def run(cli: click.Command, argv: Sequence[str]) -> int:
     """Run the command line and return the exit code of DESIGN §8; prints every error exactly once."""
     interrupt.install()
+    redaction.learn(argv)
     _have_streams()
     command_name = next((word for word in argv if word.isalpha()), "")
     with log.kept(_log_path, f"vmctl {__version__} {command_name}"):
@@ -37,9 +38,8 @@ def run(cli: click.Command, argv: Sequence[str]) -> int:
         except click.exceptions.NoArgsIsHelpError as error:
             error.show(sys.stderr)
             return error.exit_code
-        except BrokenPipeError:
-            _drop_stdout()
-            return 128 + signal.SIGPIPE
+        except (BrokenPipeError, SystemExit) as error:
+            return _without_reader(error)
         except Exception as error:  # noqa: BLE001  the one place where everything ends
             return _end(error, argv)
         except KeyboardInterrupt as error:
@@ -102,6 +102,14 @@ def _meant(error: BaseException) -> VmctlError:
         details=f"The traceback is in {kept}; please report it.",
         hint=f"tail -n 50 '{kept}'",
     )
+
+
+def _without_reader(error: BaseException) -> int:
+    """The status of a program that writes to nobody; click makes an exit with 1 of that, and marks the streams."""
+    if not isinstance(error, BrokenPipeError) and not type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
+        raise error
+    _drop_stdout()
+    return 128 + signal.SIGPIPE
 
 
 def _drop_stdout() -> None:

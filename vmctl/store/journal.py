@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from vmctl import json_text
+from vmctl import json_text, redaction
 from vmctl.store import files
 from vmctl.store.door import NotOurs
 
@@ -48,7 +48,7 @@ class Journal(Struct, frozen=True):
     def _append(self, step: str, phase: str, facts: Mapping[str, Any]) -> None:
         entry = {"time": round(time.time(), 3), "pid": os.getpid(), "step": step, "phase": phase, **facts}
         self._rotate()
-        files.append(self.path, json.dumps(entry, ensure_ascii=False, default=str) + "\n", sync=True)
+        files.append(self.path, redaction.text(json.dumps(entry, ensure_ascii=False, default=str)) + "\n", sync=True)
 
     def _rotate(self) -> None:
         if files.size(self.path) > LONGEST:

@@ -6,19 +6,16 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vmctl import interrupt, json_text
+from vmctl import interrupt, json_text, redaction
 from vmctl.errors import LockTimeout, VmctlError
 from vmctl.events import Notice, Report, ignore
 from vmctl.store import door, files
 
-VALUE = re.compile(r"(?s)^((?:--set=)?[\w.]+)=.*")
-"""What follows `--set`: its value may be a secret."""
 PAUSE = 0.1
 PATIENCE = 0.3  # seconds of silent waiting: most locks are held for less
 
@@ -74,7 +71,7 @@ def _holder_file(path: Path) -> Path:
 
 
 def _announce(path: Path) -> None:
-    command = " ".join(["vmctl", *(VALUE.sub(r"\1=…", word) for word in sys.argv[1:])])
+    command = redaction.command(sys.argv[1:])
     now = time.time()
     # For messages only: a full disk must not keep `destroy` from making room.
     with contextlib.suppress(OSError, door.NotOurs):
