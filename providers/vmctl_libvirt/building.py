@@ -116,9 +116,7 @@ class Builder:
         self._prune_networks()
 
     def _shared_folders(self, definition: Definition) -> tuple[SharedFolder, ...]:
-        for text in shares.unmappable(definition.shares):
-            self.host.warn(text, "use `type: rsync` for it")
-        return shares.shared_folders(definition.shares, self.host.home / "libvirt")
+        return shares.shared_folders(definition.shares, shares.program_directory(self.host.home))
 
     def _define(self, definition: Definition, mark: Mark, parts: Parts) -> None:
         text = domain_xml(definition, self._platform(mark.arch), mark, parts)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vmctl import process
-from vmctl.driver import Definition
+from vmctl.driver import Definition, Features
 from vmctl.errors import UsageError
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import domain_edit, firmware, host_routes, knobs, machines, networks, shares
@@ -41,14 +41,16 @@ def offline(definition: Definition, uri: str) -> Iterator[Fault]:
         yield from _forwards(definition, knobs.read(spec))
 
 
-def faults(definition: Definition, connection: Any, door: Connection, storage: Storage) -> Iterator[Fault]:
+def faults(
+    definition: Definition, connection: Any, door: Connection, storage: Storage, features: Features
+) -> Iterator[Fault]:
     """The faults that libvirt, or this host, must be asked about."""
     if not any(knobs.faults(definition.spec)):
         chosen = knobs.read(definition.spec)
         yield from _first_nic(chosen, connection, door)
         if chosen.firmware == firmware.UEFI and door.abilities.runs_guests:
             yield from _firmware(chosen, connection)
-    yield from _shares(definition, door)
+    yield from _shares(definition, door, features)
     yield from _disk(definition, connection, storage)
     if door.abilities.is_session:
         yield from _multicast(definition)
@@ -109,16 +111,21 @@ def _firmware(chosen: knobs.Knobs, connection: Any) -> Iterator[Fault]:
         yield Fault("libvirt.firmware", f"{firmware.MISSING} ({firmware.INSTALL})")
 
 
-def _shares(definition: Definition, door: Connection) -> Iterator[Fault]:
-    possible = shares.kinds(door.abilities)
+def _shares(definition: Definition, door: Connection, features: Features) -> Iterator[Fault]:
     for share in definition.shares:
-        if share.kind not in possible:
+        if share.kind not in features.folders:
             yield Fault(
                 "synced_folders",
                 f"{share.host}: {share.kind} is not possible with {door.abilities.uri} here; use `type: rsync`",
             )
         elif not share.host.is_dir():
             yield Fault("synced_folders", f"{share.host}: no such directory")
+        elif (owner := shares.foreign_owner(share.host)) is not None:
+            yield Fault(
+                "synced_folders",
+                f"{share.host} belongs to uid {owner}, not to you, and a live folder gives the guest its owner's"
+                " rights; use `type: rsync`, which has yours",
+            )
 
 
 def _disk(definition: Definition, connection: Any, storage: Storage) -> Iterator[Fault]:

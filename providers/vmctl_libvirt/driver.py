@@ -46,7 +46,7 @@ class LibvirtDriver:
         """What this connection can do."""
         from vmctl_libvirt import shares
 
-        folders = shares.kinds(self._connection.abilities)
+        folders = shares.kinds(self._connection.abilities, shares.program_directory(self._host.home))
         return Features(formats=FORMATS, folders=folders, several_disks=True)
 
     @property
@@ -80,7 +80,7 @@ class LibvirtDriver:
 
         def look(connection: Any) -> list[Fault]:
             storage = Storage(connection, self._connection.abilities)
-            return list(checks.faults(definition, connection, self._connection, storage))
+            return list(checks.faults(definition, connection, self._connection, storage, self.features))
 
         found = list(checks.offline(definition, self._connection.wanted))
         found += self._connection.run(look, f"check {definition.name}")

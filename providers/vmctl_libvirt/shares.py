@@ -1,4 +1,4 @@
-"""virtiofs shares: whether this connection can do them, and how host and guest owners map."""
+"""virtiofs shares: whether this connection can do them safely, and the programs that see to it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from pathlib import Path
 from vmctl.driver import Share
 from vmctl.errors import VmctlError
 from vmctl.spec import FolderKind
-from vmctl_libvirt import mapped_virtiofsd
+from vmctl_libvirt import confined_virtiofsd
 from vmctl_libvirt.connection import Abilities
 
 VIRTIOFSD = (Path("/usr/libexec/virtiofsd"), Path("/usr/lib/virtiofsd"), Path("/usr/lib/qemu/virtiofsd"))
 """Where distributions put it, best first; libvirt itself finds it by its own description files."""
 APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
-UNMAPPABLE = "{host}: its files belong to uid {owner} on this host, so the guest's user {user} may not write to them"
+PROFILES = (Path("/etc/apparmor.d/local/usr.sbin.libvirtd"), Path("/etc/apparmor.d/local/usr.sbin.virtqemud"))
+"""Where an administrator adds to what libvirt's daemons may do."""
+DEFAULT_USER = 1000
+"""Who shall own root's folder in a guest whose login user's number is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +30,8 @@ class SharedFolder:
 
     tag: str
     host: str
-    binary: str = ""
-    """The program to run in place of virtiofsd; "" = the virtiofsd that libvirt finds."""
+    binary: str
+    """The program to run in place of virtiofsd."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,23 +53,24 @@ class Owners:
         except OSError as error:
             raise VmctlError(f"can not share {share.host}", details=str(error), hint=f"ls -ld {share.host}") from error
         host = (status.st_uid, status.st_gid)
-        return cls(host=host, guest=share.owner or host)
-
-    @property
-    def differ(self) -> bool:
-        """Whether the user in the guest would not own the files."""
-        return self.host[0] != self.guest[0]
+        unknown = (DEFAULT_USER, DEFAULT_USER) if status.st_uid == 0 else host
+        return cls(host=host, guest=share.owner or unknown)
 
 
-def kinds(abilities: Abilities, programs: Sequence[Path] = VIRTIOFSD) -> tuple[FolderKind, ...]:
-    """What a share may be on this connection.
+def program_directory(home: Path) -> Path:
+    """Where the small programs are that libvirt runs in place of virtiofsd."""
+    return home / "libvirt"
+
+
+def kinds(abilities: Abilities, directory: Path, programs: Sequence[Path] = VIRTIOFSD) -> tuple[FolderKind, ...]:
+    """What a share may be on this connection, with programs of ours in ``directory``.
 
     A remote host can not see the project's folder, and in session mode virtiofsd runs as the user alone, to whom
-    the files of nobody but the guest's root would belong.
+    the files of nobody but the guest's root would belong. Without our program a guest's root would be the host's.
     """
     if not abilities.runs_guests or not abilities.is_local or abilities.is_session:
         return ()
-    return ("virtiofs",) if find(programs) else ()
+    return ("virtiofs",) if find(programs) and may_run(directory) else ()
 
 
 def find(programs: Sequence[Path] = VIRTIOFSD) -> Path | None:
@@ -74,24 +78,29 @@ def find(programs: Sequence[Path] = VIRTIOFSD) -> Path | None:
     return next((program for program in programs if program.exists()), None)
 
 
-def can_map(apparmor: Path = APPARMOR) -> bool:
-    """Whether libvirtd may run a program of ours: AppArmor's profile for it allows only the usual places."""
+def may_run(directory: Path, apparmor: Path = APPARMOR, profiles: Sequence[Path] = PROFILES) -> bool:
+    """Whether libvirtd may run programs in there: AppArmor's profile allows the usual places, and what is added."""
     try:
-        return apparmor.read_text(encoding="ascii").strip() != "Y"
+        confined = apparmor.read_text(encoding="ascii").strip() == "Y"
     except OSError:
         return True
+    return not confined or any(f"{directory}/" in _text(profile) for profile in profiles)
 
 
-def unmappable(shares: Sequence[Share]) -> list[str]:
-    """What to tell the user of shares whose owners can not be mapped here."""
-    if can_map():
-        return []
-    pairs = [(share, Owners.of(share)) for share in shares if not share.read_only]
-    return [
-        UNMAPPABLE.format(host=share.host, owner=owners.host[0], user=owners.guest[0])
-        for share, owners in pairs
-        if owners.differ
-    ]
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def foreign_owner(folder: Path) -> int | None:
+    """Whose a folder is, where that is neither the user who runs vmctl nor anybody, for root runs it; else None.
+
+    virtiofsd is root's, and acts for the folder's owner: it would give the guest more than its user has here.
+    """
+    owner, user = folder.stat().st_uid, os.geteuid()
+    return None if user in (0, owner) else owner
 
 
 def shared_folders(shares: Sequence[Share], programs: Path) -> tuple[SharedFolder, ...]:
@@ -99,21 +108,22 @@ def shared_folders(shares: Sequence[Share], programs: Path) -> tuple[SharedFolde
 
     Args:
         shares: as the core wants them.
-        programs: directory for the small programs that run virtiofsd with other owners.
+        programs: ``program_directory``.
     """
     return tuple(
-        SharedFolder(tag=share.tag, host=str(share.host), binary=_binary(Owners.of(share), programs))
+        SharedFolder(tag=share.tag, host=str(share.host), binary=_binary(share, Owners.of(share), programs))
         for share in shares
     )
 
 
-def _binary(owners: Owners, programs: Path) -> str:
+def _binary(share: Share, owners: Owners, programs: Path) -> str:
     virtiofsd = find()
-    if not owners.differ or virtiofsd is None or not can_map():
-        return ""
+    if virtiofsd is None:
+        raise VmctlError(f"can not share {share.host}: there is no virtiofsd", hint="use `type: rsync`")
     users, groups = (f"{guest}:{host}" for guest, host in zip(owners.guest, owners.host, strict=True))
-    path = programs / f"virtiofsd-{users}-{groups}".replace(":", "-")
-    argv = [sys.executable, "-IS", mapped_virtiofsd.__file__, users, groups, str(virtiofsd)]
+    mode = "ro" if share.read_only else "rw"
+    path = programs / f"virtiofsd-{users}-{groups}-{mode}".replace(":", "-")
+    argv = [sys.executable, "-IS", confined_virtiofsd.__file__, users, groups, mode, str(virtiofsd)]
     _write_program(path, f'#!/bin/sh\nexec {shlex.join(argv)} "$@"\n')
     return str(path)
 

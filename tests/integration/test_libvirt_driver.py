@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from vmctl.layout import HomeLayout
 from vmctl.spec import GIB, MIB, BoxRef, MachineSpec
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import LibvirtDriver
+from vmctl_libvirt.confined_virtiofsd import NOBODY
 from vmctl_libvirt.storage import SYSTEM_DIRECTORY
 
 BOOT = 300.0
@@ -48,7 +50,10 @@ class Guest:
                     network="backend", mac=f"52:54:00:01:00:{port % 100:02d}", ip=f"192.168.56.{port % 100}", prefix=24
                 ),
             ),
-            shares=(Share(tag="vmctl0", host=self.shared, kind="virtiofs", owner=(GUEST_USER, GUEST_USER)),),
+            shares=tuple(
+                Share(tag=tag, host=self.shared, kind="virtiofs", owner=(GUEST_USER,) * 2, read_only=tag == "vmctl1")
+                for tag in ("vmctl0", "vmctl1")
+            ),
             network_prefix="driver-0a1b2c3d-",
         )
 
@@ -159,6 +164,8 @@ def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_t
     (web.shared / "from-host").write_text("edited\n")
     assert web.ssh("cat /project/from-host") == "edited\n"
 
+    _has_the_owners_rights_and_no_more(web)
+
     # Without a live folder the memory goes to disk; with one it is frozen. Both go on where they were.
     web.ssh("echo here > /dev/shm/mark")
     driver.suspend(web.name, web.definition.tag)
@@ -190,6 +197,30 @@ def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_t
         guest.await_state(State.STOPPED)
     driver.start(web.name, web.definition.tag)
     assert driver.states()[web.name].run != run
+
+
+def _has_the_owners_rights_and_no_more(web: Guest) -> None:
+    """A hostile root in the guest, in a folder that root owns on this host, and one that is read-only."""
+    web.ssh("sudo mkdir /project/made && sudo touch /project/made/by-root && sudo chmod 755 /project/made/by-root")
+    assert (web.shared / "made" / "by-root").stat().st_uid == NOBODY
+    refused = (
+        "cp /bin/true /project/tool && chmod u+s /project/tool",
+        "sudo chmod u+s /project/tool",
+        "sudo chmod 2755 /project/tool",
+        "sudo install -m 4755 /bin/true /project/made/tool",
+        "sudo mknod /project/disk b 254 0",
+        "mkdir -p /tmp/ro && sudo mount -t virtiofs vmctl1 /tmp/ro && sudo touch /tmp/ro/x",
+        "sudo mount -o remount,rw /tmp/ro && sudo touch /tmp/ro/x",
+        "sudo rm /tmp/ro/from-host",
+    )
+    for command in refused:
+        assert web.try_ssh(command).returncode != 0, command
+    found = {path.name: path.lstat() for path in (*web.shared.iterdir(), *(web.shared / "made").iterdir())}
+    assert {"disk", "x"} & found.keys() == set()
+    assert "from-host" in found
+    assert not any(status.st_mode & (stat.S_ISUID | stat.S_ISGID) for status in found.values())
+    assert web.ssh("cat /tmp/ro/from-host") == (web.shared / "from-host").read_text()
+    web.ssh("sudo rm -r /project/made /project/tool && sudo umount /tmp/ro")
 
 
 def test_snapshots_keep_disk_and_memory_with_uefi(guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> None:

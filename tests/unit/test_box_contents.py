@@ -124,6 +124,27 @@ def test_a_virtualbox_box_and_an_ova(tmp_path: Path, home: HomeLayout) -> None:
     assert content(ova) == CONTENT
 
 
+def test_a_config_drive_is_left_out_and_told_of(tmp_path: Path, home: HomeLayout) -> None:
+    text = OVF.replace('ovf:diskId="d2"', 'ovf:capacity="10" ovf:capacityAllocationUnits="byte * 2^20" ovf:diskId="d2"')
+    vmdk = disk(tmp_path / "b-disk001.vmdk", "vmdk", "-o", "subformat=streamOptimized").read_bytes()
+    for descriptor, file, mode in (("box.ovf", "distro.box", "w:gz"), ("appliance.ovf", "app.ova", "w")):
+        members = {descriptor: text.encode(), "b-disk001.vmdk": vmdk, "b-disk002.vmdk": b"no disk at all"}
+        box, events = add(written(tmp_path / file, tarred(members, mode=mode)), home)
+        warned = [event.text for event in events if isinstance(event, Warned)]
+        assert any("its config drive b-disk002.vmdk is left out" in one for one in warned)
+        assert box.provenance["config drives left out"] == ["b-disk002.vmdk"]
+        assert (content(box), box.further) == (CONTENT, ())
+
+
+def test_a_virtualbox_box_with_data_disks_says_what_it_is_of_use_for(tmp_path: Path, home: HomeLayout) -> None:
+    vmdk = disk(tmp_path / "b-disk001.vmdk", "vmdk", "-o", "subformat=streamOptimized").read_bytes()
+    members = {"box.ovf": OVF.encode(), "b-disk001.vmdk": vmdk, "b-disk002.vmdk": vmdk}
+    box, events = add(written(tmp_path / "two.box", tarred(members)), home)
+    (warned,) = [event for event in events if isinstance(event, Warned)]
+    assert "it has 2 disks, so it is of use to the provider libvirt only" in warned.text
+    assert len(box.images) == 2
+
+
 def test_an_image_alone_in_a_zip(tmp_path: Path, home: HomeLayout) -> None:
     with zipfile.ZipFile(tmp_path / "image.zip", "w") as made:
         made.write(disk(tmp_path / "box.img", "qcow2"), "sub/disk.qcow2")

@@ -44,6 +44,9 @@ def plain() -> str:
     return domain_xml(definition(), KVM, MARK, Parts(disk=DISK, seed=SEED))
 
 
+PROGRAMS = "/home/me/.local/share/vmctl/libvirt"
+
+
 def emulated() -> str:
     return domain_xml(definition(), TCG, MARK, Parts(disk=DISK, uuid="0e2d6b1a-52b8-4a1c-9a6f-3c8d54c8b7aa"))
 
@@ -52,10 +55,8 @@ def forwards_networks_shares() -> str:
     forwards = (SSH, Forward(name="", guest=53, host=5353, host_ip="0.0.0.0", protocol="udp"))  # noqa: S104  a case
     nics = (Nic(network="backend", mac="52:54:00:0a:1b:2d", ip="192.168.56.10", prefix=24),)
     shares = (
-        SharedFolder(tag="vmctl0", host="/home/me/shop & co"),
-        SharedFolder(
-            tag="vmctl1", host="/srv/<data>", binary="/root/.local/share/vmctl/libvirt/virtiofsd-1000-0-1000-0"
-        ),
+        SharedFolder(tag="vmctl0", host="/home/me/shop & co", binary=f"{PROGRAMS}/virtiofsd-1000-1000-1000-1000-rw"),
+        SharedFolder(tag="vmctl1", host="/srv/<data>", binary=f"{PROGRAMS}/virtiofsd-1000-0-1000-0-ro"),
     )
     return domain_xml(definition(forwards=forwards, nics=nics), KVM, MARK, Parts(disk=DISK, seed=SEED, shares=shares))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -341,3 +342,15 @@ def test_a_machine_of_others_keeps_the_disk_that_a_leftover_would_be(
     driver._connection.run(lambda open_: open_.defineXML(xml), "define")
     driver.destroy("shop-web", TAG)
     assert driver._connection.run(lambda open_: open_.storageVolLookupByPath(paths[0]).name(), "look")
+
+
+def test_a_folder_of_somebody_else_is_refused_with_what_to_do(
+    driver: LibvirtDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmctl_libvirt.shares.kinds", lambda *_given: ("virtiofs",))
+    monkeypatch.setattr("vmctl_libvirt.shares.os.geteuid", lambda: os.getuid() + 1)
+    share = Share(tag="t", host=tmp_path, kind="virtiofs")
+    definition = structs.replace(define(tmp_path), shares=(share,))
+    with pytest.raises(UsageError, match=f"belongs to uid {os.getuid()}, not to you") as caught:
+        driver.check(definition)
+    assert "`type: rsync`" in caught.value.brief

@@ -233,6 +233,67 @@ def test_a_booted_guest_without_an_ssh_server_is_told_early(
     assert "serial console" in caught.value.details
 
 
+CI_INFO = """\
+[   21.5] cloud-init[401]: ci-info: ++++Net device info++++
+[   21.5] cloud-init[401]: ci-info: | Device |   Up  |  Address  |    Mask   | Scope  | Hw-Address |
+[   21.5] cloud-init[401]: ci-info: |  eth0  | {up} | {address} | {mask} | global | 52:54:00:12:34:56 |
+[   21.5] cloud-init[401]: ci-info: |   lo   |  True | 127.0.0.1 | 255.0.0.0 |  host  |     .      |
+"""
+DOWN = CI_INFO.format(up="False", address=".", mask=".")
+LINK_ONLY = CI_INFO.format(up="True", address="fe80::5054:ff:fe12:3456/64", mask=".")
+UP = CI_INFO.format(up="True", address="10.0.2.15", mask="255.255.255.0")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (
+            DOWN,
+            "{down}eth0 has no address (link down)",
+        ),
+        (
+            LINK_ONLY,
+            "{down}eth0 has no address (link up)",
+        ),
+        (UP, "no SSH server answers on {}; on its console: eth0 has 10.0.2.15 (link up)"),
+        (DOWN + UP, "no SSH server answers on {}; on its console: eth0 has 10.0.2.15 (link up)"),
+        (
+            "[FAILED] Failed to start networking.service - Raise network interfaces.\n",
+            "{down}it says 'Failed to start networking.service - Raise network interfaces.'",
+        ),
+        (
+            "[ *** ] A start job is running for Wait for Network to be Configured (3s / no limit)\n" * 2,
+            "{down}it says 'A start job is running for Wait for Network to be Configured (3s / no limit)'",
+        ),
+        (
+            "[ 3.1] e1000: ens3 NIC Link is Down\n",
+            "{down}ens3 (link down)",
+        ),
+        (
+            "[ 3.1] IPv6: ADDRCONF(NETDEV_CHANGE): eth0: link becomes ready\n",
+            "no SSH server answers on {}; on its console: eth0 (link up)",
+        ),
+        (DOWN + "[    0.0] Linux version 6.1\n", "no SSH server answers on {}"),
+        ("[FAILED] Failed to start cups.service - CUPS Scheduler.\n", "no SSH server answers on {}"),
+    ],
+)
+def test_what_the_console_tells_of_the_network_is_named(
+    sshd: Sshd, console: Path, clock: FastClock, text: str, what: str
+) -> None:
+    console.write_text(text)
+    with server(silence) as address, pytest.raises(Unreachable) as caught:
+        wait_for(sshd.but(address=address), console=console, clock=clock, timeout=20)
+    place = f"{address.host}:{address.port}"
+    down = f"its network has not come up, so nothing answers on {place}; on its console: "
+    assert caught.value.brief == f"web: no SSH within 20 s: {what.format(place, down=down)}"
+
+
+def test_a_network_that_fails_is_named_when_the_guest_has_booted(sshd: Sshd, console: Path, clock: FastClock) -> None:
+    console.write_text(DOWN + FINISHED)
+    with server(silence) as address, pytest.raises(Unreachable, match="has booted, but its network has not come up"):
+        wait_for(sshd.but(address=address), console=console, clock=clock)
+
+
 def wait_for_a_slow_guest(sshd: Sshd, console: Path, clock: FastClock, *, ssh_after: float) -> ssh.Connection:
     """Wait for a guest whose console says after 200 s that it has booted, and that has SSH ``ssh_after`` s later."""
     closed = Address(host="127.0.0.1", port=free_port())

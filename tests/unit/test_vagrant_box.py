@@ -29,6 +29,9 @@ OVF = """<?xml version="1.0"?>
   </VirtualHardwareSection><vbox:Machine><vbox:Hardware><vbox:Firmware type="EFI"/></vbox:Hardware></vbox:Machine>
   </VirtualSystem>
 </Envelope>"""
+SIZED = """<Envelope xmlns:ovf="o"><References>
+  <File ovf:href="one" ovf:id="f1"/><File ovf:href="two" ovf:id="f2"/></References><DiskSection>
+  <Disk ovf:diskId="d1" ovf:fileRef="f1" {}/><Disk ovf:diskId="d2" ovf:fileRef="f2" {}/></DiskSection></Envelope>"""
 LIBVIRT = {"provider": "libvirt", "format": "qcow2", "virtual_size": 10}
 
 
@@ -172,3 +175,26 @@ def test_what_the_boot_disk_hangs_on(tmp_path: Path, subtype: str, controller: s
     )
     path.write_text(OVF.replace("<Item><rasd:HostResource>/disk/d1</rasd:HostResource>", item))
     assert ovf.read(path).controller == controller
+
+
+MIB_UNIT = 'ovf:capacityAllocationUnits="byte * 2^20"'
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "disks", "drives"),
+    [
+        (f'ovf:capacity="{10 * GIB}"', f'ovf:capacity="{10 * MIB}"', ("one",), ("two",)),
+        (f'ovf:capacity="10" {MIB_UNIT}', f'ovf:capacity="10240" {MIB_UNIT}', ("two",), ("one",)),
+        (f'ovf:capacity="{10 * GIB}"', f'ovf:capacity="{33 * MIB}"', ("one", "two"), ()),
+        (f'ovf:capacity="{MIB}"', f'ovf:capacity="{MIB}"', ("one", "two"), ()),
+        (f'ovf:capacity="{GIB}"', "", ("one", "two"), ()),
+        (f'ovf:capacity="{GIB}"', 'ovf:capacity="${size}"', ("one", "two"), ()),
+    ],
+)
+def test_config_drives_are_the_tiny_disks_among_others(
+    tmp_path: Path, first: str, second: str, disks: tuple[str, ...], drives: tuple[str, ...]
+) -> None:
+    path = tmp_path / "box.ovf"
+    path.write_text(SIZED.replace("{}", first, 1).replace("{}", second, 1))
+    read = ovf.read(path)
+    assert (read.disks, read.config_drives) == (disks, drives)

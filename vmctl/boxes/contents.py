@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from vmctl.store import files
 
 CHUNK = 1024**2
 UNREAD_SHOWN = 5
+VIRTUALBOX = "virtualbox"
+CONFIG_DRIVES = "config drives left out"
+"""What `vmctl box list -i` calls them."""
 LONGEST_KEY = 64 * 1024
 PRIVATE_KEY = b"PRIVATE KEY-----"
 
@@ -54,9 +57,11 @@ def unpack(packed: Path, draft: Path, *, name: str, report: Report) -> Said:
         box = vagrant_box.read(root, name=name)
         further = _disks(box.disks, draft, name)
         _tell_unused(box, name, report)
+        _tell_disks(box, name, report)
         said = replace(_vagrant(box), first_key=_first_key(box, draft, name), further=further)
     else:
         disk, said = _other(content, found, name)
+        _tell_config_drives(said.provenance.get(CONFIG_DRIVES, ()), name, report)
         plain(disk, draft / "image", name=name)
     files.remove_tree(content)
     return said
@@ -123,6 +128,19 @@ def _tell_unused(box: VagrantBox, name: str, report: Report) -> None:
         report(Warned(text=f"{name}: its Vagrantfile is not run, and this in it has no effect: {shown}{more}"))
 
 
+def _tell_disks(box: VagrantBox, name: str, report: Report) -> None:
+    """Say which disks of the box its machines do not get, or not from the provider that it was made for."""
+    _tell_config_drives(box.config_drives, name, report)
+    if box.provider == VIRTUALBOX and len(box.disks) > 1:
+        text = f"{name}: it has {len(box.disks)} disks, so it is of use to the provider libvirt only"
+        report(Warned(text=text, hint="vmctl up --provider libvirt"))
+
+
+def _tell_config_drives(drives: Sequence[str], name: str, report: Report) -> None:
+    for drive in drives:
+        report(Warned(text=f"{name}: its config drive {drive} is left out: machines have a seed of their own"))
+
+
 def _vagrant(box: VagrantBox) -> Said:
     facts = {"provider": box.provider, "mac": box.mac, "info": dict(box.info)}
     return Said(
@@ -134,8 +152,12 @@ def _vagrant(box: VagrantBox) -> Said:
         defaults=_defaults(box.cpus, box.memory, box.controller)
         | ({} if box.share_project else {"synced_folders": []})
         | ({"ssh_port": box.ssh_port} if box.ssh_port else {}),
-        provenance={"vagrant": {key: value for key, value in facts.items() if value}},
+        provenance={"vagrant": {key: value for key, value in facts.items() if value}, **_left_out(box.config_drives)},
     )
+
+
+def _left_out(drives: Sequence[str]) -> dict[str, Any]:
+    return {CONFIG_DRIVES: list(drives)} if drives else {}
 
 
 def _defaults(cpus: int | None, memory: int | None, controller: str) -> dict[str, Any]:
@@ -165,4 +187,5 @@ def _appliance(root: Path, descriptor: Path, found: tuple[Path, ...], name: str)
         raise BadBox(name, f"its descriptor names the disk {str(absent[0])!r}, which is not in it")
     disk = _only(tuple(root / disk for disk in disks), name)
     defaults = _defaults(described.cpus, described.memory, described.controller)
-    return disk, Said(firmware=described.firmware, defaults=defaults)
+    provenance = _left_out(described.config_drives)
+    return disk, Said(firmware=described.firmware, defaults=defaults, provenance=provenance)

@@ -12,6 +12,8 @@ CPU, MEMORY, DISK_DRIVE = "3", "4", "17"
 SATA, VIRTIO = "sata", "virtio"
 """CIM resource types, as OVF numbers the rows of its hardware table."""
 POWER = re.compile(r"byte\s*\*\s*2\^(\d+)")
+LARGEST_CONFIG_DRIVE = 32 * 1024**2
+"""Bytes. Distributions' VirtualBox boxes have one of 10 MiB or less; no data disk is so small."""
 OLD_UNITS = {"byte": 1, "bytes": 1, "kilobytes": 1024, "megabytes": 1024**2, "gigabytes": 1024**3}
 
 
@@ -25,6 +27,8 @@ class Ovf:
 
     disks: tuple[str, ...]
     """Names of the disk files, relative to the descriptor; the first is the one to boot from."""
+    config_drives: tuple[str, ...] = ()
+    """Those left out of them: too small for more than what cloud-init reads, which a machine's own seed tells it."""
     cpus: int | None = None
     memory: int | None = None
     firmware: str = "bios"
@@ -45,10 +49,16 @@ def read(path: Path) -> Ovf:
     except (ET.ParseError, ValueError, LookupError) as error:
         raise BadOvf(f"{path.name} is no OVF descriptor: {error}") from error
     disks = _disks(tree)
+    drives = _config_drives(tree, disks)
     if not disks:
         raise BadOvf(f"{path.name} names no disks")
     return Ovf(
-        disks=disks, cpus=_cpus(tree), memory=_memory(tree), firmware=_firmware(tree), controller=_controller(tree)
+        disks=tuple(disk for disk in disks if disk not in drives),
+        config_drives=drives,
+        cpus=_cpus(tree),
+        memory=_memory(tree),
+        firmware=_firmware(tree),
+        controller=_controller(tree),
     )
 
 
@@ -65,18 +75,33 @@ def _disks(tree: ET.Element) -> tuple[str, ...]:
     return tuple(disks[one] for one in order if disks[one])
 
 
+def _config_drives(tree: ET.Element, disks: tuple[str, ...]) -> tuple[str, ...]:
+    """The tiny ones among several disks, where another is not."""
+    sources = {_get(one, "id"): _get(one, "href") for one in _all(tree, "File")}
+    sizes = {sources.get(_get(one, "fileRef"), ""): _capacity(one) for one in _all(tree, "Disk")}
+    tiny = tuple(disk for disk in disks if (size := sizes.get(disk)) is not None and size <= LARGEST_CONFIG_DRIVE)
+    return tiny if len(tiny) < len(disks) else ()
+
+
+def _capacity(disk: ET.Element) -> int | None:
+    return _bytes(_get(disk, "capacity"), _get(disk, "capacityAllocationUnits") or "byte")
+
+
 def _cpus(tree: ET.Element) -> int | None:
     return next((_number(_text(item, "VirtualQuantity")) for item in _items(tree, CPU)), None)
 
 
 def _memory(tree: ET.Element) -> int | None:
     for item in _items(tree, MEMORY):
-        quantity = _number(_text(item, "VirtualQuantity"))
-        unit = _text(item, "AllocationUnits").strip().lower()
-        power = POWER.fullmatch(unit)
-        factor = 1 << min(int(power[1]), 40) if power else OLD_UNITS.get(unit)
-        return quantity * factor if quantity and factor else None
+        return _bytes(_text(item, "VirtualQuantity"), _text(item, "AllocationUnits"))
     return None
+
+
+def _bytes(quantity: str, unit: str) -> int | None:
+    number, unit = _number(quantity), unit.strip().lower()
+    power = POWER.fullmatch(unit)
+    factor = 1 << min(int(power[1]), 40) if power and len(power[1]) < 3 else OLD_UNITS.get(unit)  # noqa: PLR2004
+    return number * factor if number and factor else None
 
 
 def _firmware(tree: ET.Element) -> str:

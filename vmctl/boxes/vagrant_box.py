@@ -49,6 +49,8 @@ class VagrantBox:
     provider: str
     disks: tuple[Path, ...]
     """The disk images, the one to boot from first; all are files below the box's directory."""
+    config_drives: tuple[str, ...] = ()
+    """As ``Ovf.config_drives``."""
     arch: str | None = None
     user: str = DEFAULT_USER
     password: str | None = field(default=None, repr=False)
@@ -96,6 +98,7 @@ def read(root: Path, *, name: str) -> VagrantBox:
     return VagrantBox(
         provider=provider,
         disks=tuple(_file(root, disk, name) for disk in disks),
+        config_drives=described.config_drives if described else (),
         arch=_arch(metadata, name),
         user=_user(settings, name),
         password=settings.text("ssh.password"),

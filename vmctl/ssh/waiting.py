@@ -18,6 +18,7 @@ from vmctl.events import Progress, Report
 from vmctl.login import Login
 from vmctl.ssh import handshake
 from vmctl.ssh.connection import Connection
+from vmctl.ssh.guest_network import GuestNetwork
 from vmctl.ssh.probe import SLICE, Prober, Stage
 from vmctl.ssh.serial import SerialConsole
 from vmctl.wait import Deadline
@@ -151,15 +152,19 @@ class _Waiter:
 
     def _state(self) -> str:
         """How far it got, as a clause."""
+        network = GuestNetwork.read(self.console.boot)
+        told = f"; on its console: {network}" if str(network) else ""
         if self.known is None:
-            return "it has no address"
+            return f"it has no address{told}"
         where = f"{self.known.host}:{self.known.port}"
         if self.error is not None:
             return self.error.brief.removeprefix(f"{self.machine}: ")
         if self.prober.stranger:
             return f"something else than SSH answers on {where} ({self.prober.stranger[:60]!r})"
         booted = "the guest has booted, but " if self.console.booted or self.console.prompts else ""
-        return f"{booted}no SSH server answers on {where}"
+        if network.is_down:
+            return f"{booted}its network has not come up, so nothing answers on {where}{told}"
+        return f"{booted}no SSH server answers on {where}{told}"
 
     def _unreachable(self, what: str) -> Unreachable:
         self.console.read()

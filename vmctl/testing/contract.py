@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from vmctl.driver import Definition, Disk, Driver, NotOurs, State
+from vmctl.driver import Definition, Disk, Driver, NotOurs, Observed, State
 from vmctl.errors import VmctlError
 from vmctl.powers import Exports, Snapshots, Suspends
 from vmctl.testing.contract_snapshots import SnapshotContract
@@ -105,12 +105,12 @@ class DriverContract:
         name = definition.name
         assert driver.observe(name) is None
         driver.create(definition, disk)
-        assert driver.observe(name) == driver.states()[name]
+        assert _observed(driver, name) == _told(driver, name)
         driver.start(name, definition.tag)
-        assert driver.observe(name) == driver.states()[name]
+        assert _observed(driver, name) == _told(driver, name)
         if isinstance(driver, Suspends):
             driver.suspend(name, definition.tag)
-            assert driver.observe(name) == driver.states()[name]
+            assert _observed(driver, name) == _told(driver, name)
         driver.destroy(name, definition.tag)
         assert driver.observe(name) is None
 
@@ -279,6 +279,16 @@ class DriverContract:
         finally:
             for each in many:
                 driver.destroy(each.name, each.tag)
+
+
+def _observed(driver: Driver, name: str) -> Observed | None:
+    """``Driver.observe``, without the hypervisor's own word, of which it may have several."""
+    observed = driver.observe(name)
+    return structs.replace(observed, raw="") if observed else None
+
+
+def _told(driver: Driver, name: str) -> Observed:
+    return structs.replace(driver.states()[name], raw="")
 
 
 def _acts(driver: Driver, definition: Definition, directory: Path) -> Iterator[Callable[[], object]]:
