@@ -157,12 +157,29 @@ def test_boxes_of_an_older_vmctl_are_what_they_were(home: HomeLayout, tmp_path: 
         aged(box)
     found = {box.directory: box for box in Shelf(home).boxes()}
     assert [(found[box.directory].origin, found[box.directory].named) for box in (plain, named, listed)] == [
-        ("", True), ("", True), (str(tmp_path / "cat" / "metadata.json"), True)
+        (str(tmp_path / "jammy.qcow2"), True), ("", True), (str(tmp_path / "cat" / "metadata.json"), True)
     ]  # fmt: skip
     newest = find(BoxRef(address="jammy"), home)
     assert newest is not None
     assert newest.directory == named.directory
     assert obtain(home, tmp_path / "cat" / "metadata.json")[0].directory == listed.directory
+
+
+def test_a_file_that_an_older_vmctl_took_in_is_followed_by_its_next_version(home: HomeLayout, tmp_path: Path) -> None:
+    path = write(tmp_path / "jammy.qcow2", qcow2())
+    aged(obtain(home, path)[0])
+    write(path, qcow2(payload=b"rebuilt"))
+    newer, warned = obtain(home, path)
+    assert find(BoxRef(address="jammy"), home) == newer
+    assert warned == []
+
+
+def test_who_adds_what_its_name_does_not_mean_is_told(home: HomeLayout, tmp_path: Path) -> None:
+    mine, _ = obtain(home, write(tmp_path / "x.qcow2", qcow2()), name="jammy")
+    other, warned = obtain(home, write(tmp_path / "jammy.qcow2", qcow2(payload=b"other")))
+    assert other.directory != mine.directory
+    assert find(BoxRef(address="jammy"), home) == mine
+    assert any(f"the name jammy means {mine}" in text for text in warned)
 
 
 def test_a_strangers_debian_in_an_older_store_is_not_debian(home: HomeLayout, tmp_path: Path) -> None:

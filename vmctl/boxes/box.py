@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from msgspec import Struct, convert, field, structs
 
+from vmctl.boxes import names
 from vmctl.boxes.versions import Version
 from vmctl.driver import Disk
 from vmctl.errors import VmctlError
@@ -190,11 +191,12 @@ def _check_images(info: BoxInfo) -> None:
 
 
 def _carried_over(data: Any) -> Any:
-    """What an older vmctl wrote, who did not tell the origin; nothing is written."""
+    """What an older vmctl wrote, who did not tell the origin, as adding it now would tell; nothing is written."""
     if not isinstance(data, Mapping) or "origin" in data or not isinstance(data.get("provenance", {}), Mapping):
         return data
     source = str(data.get("source", ""))
-    origin = source if source.startswith(RECIPE) else data.get("provenance", {}).get("origin", "")
+    called_after = source.startswith(RECIPE) or data.get("name") == names.of_address(source)
+    origin = data.get("provenance", {}).get("origin") or (source if called_after else "")
     return {**data, "origin": origin}
 
 

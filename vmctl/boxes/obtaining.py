@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from vmctl.boxes.download import DownloadFailed, Patience
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.resolving import Choice
 from vmctl.boxes.shelf import Shelf
+from vmctl.errors import VmctlError
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout
 
@@ -40,12 +41,35 @@ def obtain(
     if request.checksum and request.checksum.algorithm in WEAK:
         kind = request.checksum.algorithm
         report(Warned(text=f"{order.address}: only a {kind} checksum; others can make files that match it"))
-    for source in choice.sources[:-1]:
+    box, new = _added(request, choice.sources, home, report, patience)
+    _tell_shadowed(box, Shelf(home), report)
+    return box, new
+
+
+def _added(
+    request: Request, sources: Sequence[str], home: HomeLayout, report: Report, patience: Patience | None
+) -> tuple[Box, bool]:
+    """Add the file from the first source that has it."""
+    for source in sources[:-1]:
         try:
             return adding.add(replace(request, address=source), home, report=report, patience=patience)
         except DownloadFailed as error:
             report(Warned(text=f"{error.brief}: {error.details}; trying the next source"))
-    return adding.add(replace(request, address=choice.sources[-1]), home, report=report, patience=patience)
+    return adding.add(replace(request, address=sources[-1]), home, report=report, patience=patience)
+
+
+def _tell_shadowed(box: Box, shelf: Shelf, report: Report) -> None:
+    """Say so where the box's name means another one, or none any more."""
+    if not box.named:
+        return
+    try:
+        meant = shelf.find(box.name, arch=box.arch)
+    except VmctlError as error:
+        report(Warned(text=error.brief, hint=error.hint))
+        return
+    if meant and meant.origin != box.origin:
+        text = f"the name {box.name} means {meant} from {meant.origin or meant.source}; this one by its address"
+        report(Warned(text=text, hint="vmctl box add … --name OTHER"))
 
 
 def _there(request: Request, shelf: Shelf) -> Box | None:
