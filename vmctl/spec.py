@@ -51,6 +51,10 @@ class BoxRef(Struct, frozen=True, kw_only=True):
     constraint: str = ""
     digest: str = ""
     """The very image that ``Vmfile.lock`` names; "" = the newest that fits. Not part of how it is written."""
+    further: tuple[str, ...] | None = None
+    """Digests of the other disks that the lock names; None = it does not say."""
+    settings: str = ""
+    """Digest of what the locked box says of its machines; "" = the lock does not say."""
 
     @property
     def is_url(self) -> bool:

@@ -126,3 +126,51 @@ def test_what_is_said_of_a_box_that_is_there_counts(shop: Project, jammy: Path) 
 def test_what_can_not_be_a_box_is_refused(shop: Project, jammy: Path, words: list[str], said: str) -> None:
     assert said in shop.vmctl("box", "add", *words, status=2).err
     assert not (shop.home / "boxes").exists()
+
+
+def test_boxes_of_one_name_are_told_apart_by_their_source(shop: Project, tmp_path: Path) -> None:
+    places = [tmp_path / name / "disk.qcow2" for name in ("one", "other")]
+    for place in places:
+        place.parent.mkdir()
+        shop.vmctl("box", "add", str(write(place, qcow2(payload=place.parent.name.encode()))), "--version", "1")
+    listed = shop.vmctl("box", "list").out
+    assert all(str(place) in listed for place in places)
+    told = shop.vmctl("box", "remove", "disk", status=2).err
+    assert "disk means several boxes" in told
+    assert f"--source '{places[1]}'" in told
+    target = tmp_path / "x.box"
+    assert "--source" in shop.vmctl("box", "repackage", "disk", "--output", str(target), status=2).err
+    for words in (["verify", "disk"], ["remove", "disk@1"]):
+        answer = shop.vmctl("box", *words, "--source", str(places[1]), "--json").answer
+        (only,) = answer["boxes" if words[0] == "verify" else "removed"]
+        assert (only["origin"], only["named"]) == (str(places[1]), True)
+    (left,) = shop.vmctl("box", "list", "--json").answer["boxes"]
+    assert left["origin"] == str(places[0])
+    absent = shop.vmctl("box", "remove", "disk", "--source", "/nowhere", status=1).err
+    assert "there is no box disk from /nowhere" in absent
+    assert "there is no box" in shop.vmctl("box", "outdated", "--source", "/nowhere", status=1).err
+
+
+def test_a_box_that_a_vmfile_names_by_its_address_is_listed_by_a_label(shop: Project, jammy: Path) -> None:
+    (shop.root / "Vmfile").write_text(f"box: {jammy}\n")
+    shop.vmctl("box", "lock")
+    assert "(jammy)" in shop.vmctl("box", "list").out
+    assert "a label only" in shop.vmctl("box", "list", "-i").out
+    (shop.root / "Vmfile").write_text("box: jammy\n")
+    assert "there is no box 'jammy'" in shop.vmctl("box", "lock", status=1).err
+    shop.vmctl("box", "remove", "jammy")
+    assert shop.vmctl("box", "list", "--json").answer["boxes"] == []
+
+
+def test_a_damaged_box_hides_no_other_and_verify_tells(shop: Project, jammy: Path) -> None:
+    shop.vmctl("box", "add", str(jammy))
+    answer = shop.vmctl("box", "add", str(jammy), "--name", "broken", "--json").answer
+    directory = Path(answer["box"]["path"]).parent
+    (directory / "box.json").write_bytes(b"")
+    ran = shop.vmctl("box", "list")
+    assert "jammy" in ran.out
+    assert str(directory) in ran.err
+    assert str(directory) in shop.vmctl("box", "verify", status=1).out
+    assert "sound" in shop.vmctl("box", "verify", "jammy").out
+    shop.vmctl("box", "add", str(jammy), "--name", "broken")
+    assert "sound" in shop.vmctl("box", "verify", "broken", status=1).out

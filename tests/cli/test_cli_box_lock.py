@@ -5,11 +5,13 @@ from __future__ import annotations
 import getpass
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.harness import Project, make_box
-from vmctl import process
+from vmctl import boxes, process
+from vmctl.boxes.box import Box
 from vmctl.boxes.shelf import Shelf
 from vmctl.layout import HomeLayout
 
@@ -89,6 +91,26 @@ def test_the_lock_of_another_architecture_is_kept(project: Project, private_home
     (project.root / "Vmfile.lock").write_text(json.dumps(document))
     project.vmctl("box", "lock")
     assert set(lock_of(project)["tiny"]) == {box.arch, "s390x"}
+
+
+def test_a_box_that_is_removed_while_up_takes_it_is_told(
+    project: Project, private_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure = boxes.ensure
+
+    def and_gone(*args: Any, **more: Any) -> Box:
+        box = ensure(*args, **more)
+        Shelf(HomeLayout(private_home)).remove(box, {})
+        return box
+
+    project.vmfile("")
+    with monkeypatch.context() as patch:
+        patch.setattr(boxes, "ensure", and_gone)
+        assert "was removed while" in project.vmctl("up", status=1).err
+    make_box(private_home)
+    project.vmctl("up")
+    assert "is in use" in project.vmctl("box", "remove", "tiny", status=None).err
+    project.vmctl("destroy", "--yes")
 
 
 def test_make_box_is_what_this_file_relies_on(private_home: Path) -> None:

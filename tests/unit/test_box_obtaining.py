@@ -67,6 +67,18 @@ def test_org_and_name_on_a_catalogue_server(web: Web, home: HomeLayout, tmp_path
     assert [path for path, _ in web.asked].count("/files/a.box") == 1
 
 
+def test_a_server_that_answers_with_another_boxs_catalogue(web: Web, home: HomeLayout, tmp_path: Path) -> None:
+    data = libvirt_box(tmp_path).read_bytes()
+    file = web.put("/files/a.box", data)
+    for name in ("debian-12", "org/other", "an odd name"):
+        web.put("/api/v2/vagrant/org/box", catalogue(file, data, "1.0.0", name=name))
+        with pytest.raises(UsageError, match="the catalogue of org/box is that of another box") as caught:
+            obtain(home, "org/box", Access(servers=(web.url,)), arch="x86_64")
+        assert "--name" in caught.value.hint
+    web.put("/api/v2/vagrant/org/box", catalogue(file, data, "1.0.0", name="Org/Box"))
+    assert obtain(home, "org/box", Access(servers=(web.url,)), arch="x86_64")[0].name == "org/box"
+
+
 def test_servers_are_asked_in_order(web: Web, home: HomeLayout, tmp_path: Path) -> None:
     data = libvirt_box(tmp_path).read_bytes()
     web.put("/org/box", catalogue(web.put("/a.box", data), data, "2.0"))

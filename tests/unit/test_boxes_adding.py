@@ -12,8 +12,10 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,11 +25,11 @@ from tests.unit.box_archives import tarred
 from tests.unit.box_images import MIB, qcow2, raw, write
 from tests.unit.faulty_server import FaultyServer, faulty_server
 from vmctl import boxes, interrupt
-from vmctl.boxes import adding, verifying
+from vmctl.boxes import adding, sparse, verifying
 from vmctl.boxes.adding import add
 from vmctl.boxes.archive import BadArchive
 from vmctl.boxes.box import Box
-from vmctl.boxes.checksum import Checksum, ChecksumMismatch
+from vmctl.boxes.checksum import Checksum, ChecksumMismatch, Hashing
 from vmctl.boxes.download import DownloadFailed, Patience
 from vmctl.boxes.image import NotAnImage
 from vmctl.boxes.request import Request
@@ -378,6 +380,96 @@ def test_a_kill_at_any_step_of_adding_leaves_the_old_state_or_the_new_one(home: 
     else:
         pytest.fail("it never came to its end")
     assert seen == {0, 1}
+
+
+def test_many_who_add_at_once_all_succeed(home: HomeLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Different images of one name, in one second: each gets a version of its own. Equal ones become one box."""
+    monkeypatch.setattr(time, "strftime", lambda *_: "0.20260101.000000")
+    places = [tmp_path / f"{number}" for number in range(16)]
+    for number, place in enumerate(places):
+        place.mkdir()
+        write(place / "disk.qcow2", qcow2(payload=f"{number // 2}".encode()))
+    children = []
+    for place in places:
+        if not (child := os.fork()):
+            try:
+                add(Request(address=str(place / "disk.qcow2")), home)
+            except BaseException:  # noqa: BLE001  the child must not go on
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * len(places)
+    boxes = Shelf(home).boxes("disk")
+    assert len({box.version for box in boxes}) == len({box.digest for box in boxes}) == len(boxes) == 8
+    assert [len(box.provenance["stamps"]) for box in boxes] == [2] * 8
+    assert list(home.boxes.glob(".new-*")) == []
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_the_bytes_that_are_unpacked_are_those_that_were_hashed(
+    home: HomeLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    good = tarred({"box.img": qcow2(payload=b"good")}, mode=mode)
+    evil = tarred({"box.img": qcow2(payload=b"evil")}, mode=mode)
+    size = max(len(good), len(evil)) + 512
+    good, evil = good.ljust(size, b"\0"), evil.ljust(size, b"\0")
+    path = write(tmp_path / "my.box", good)
+    before = path.stat()
+    verify = Hashing.verify
+
+    def swapped(hashing: Hashing, name: str) -> None:
+        verify(hashing, name)
+        write(path, evil)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    monkeypatch.setattr(Hashing, "verify", swapped)
+    box, _ = add(Request(address=str(path), checksum=Checksum("sha256", sha256(good))), home)
+    assert box.digest == sha256(qcow2(payload=b"good"))
+    with pytest.raises(ChecksumMismatch):
+        add(Request(address=str(path), name="again", checksum=Checksum("sha256", sha256(good))), home)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(
+    home: HomeLayout, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = sparse.copy
+
+    def replaced(read: Callable[[int], bytes], target: BinaryIO) -> int:
+        write(image.with_name("other"), qcow2(payload=b"other")).replace(image)
+        return copy(read, target)
+
+    monkeypatch.setattr(sparse, "copy", replaced)
+    with pytest.raises(VmctlError, match="changed while it was read"):
+        add(Request(address=str(image)), home)
+    assert unchanged(home)
+
+
+def test_a_box_that_is_removed_while_it_is_added_again_comes_back_whole(
+    home: HomeLayout, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = add(Request(address=str(image)), home)
+    annotate = Shelf.annotate
+
+    def late(shelf: Shelf, box: Box, **more: Any) -> Box | None:
+        shelf.remove(box, {})
+        return annotate(shelf, box, **more)
+
+    monkeypatch.setattr(Shelf, "annotate", late)
+    again, new = add(Request(address=str(image)), home)
+    assert (again.digest, new) == (first.digest, True)
+    assert again.path.read_bytes() == qcow2()
+    assert Shelf(home).boxes() == [again]
+
+
+def test_a_box_with_another_second_disk_is_another_box(home: HomeLayout, tmp_path: Path) -> None:
+    metadata = b'{"provider": "libvirt", "disks": [{"path": "a"}, {"path": "b"}]}'
+    digests = []
+    for text in (b"one", b"two"):
+        members = {"metadata.json": metadata, "a": qcow2(), "b": qcow2(payload=text)}
+        box, new = add(Request(address=str(write(tmp_path / "my.box", tarred(members)))), home)
+        assert new
+        digests.append(box.further[0].digest)
+    assert digests == [sha256(qcow2(payload=b"one")), sha256(qcow2(payload=b"two"))]
 
 
 JSON = st.recursive(

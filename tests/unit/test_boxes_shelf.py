@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vmctl.boxes.box import Box, BoxInfo
-from vmctl.boxes.shelf import Shelf
-from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.boxes.shelf import Shelf, lock_path
+from vmctl.errors import LockTimeout, UsageError, VmctlError, WrongState
 from vmctl.layout import HomeLayout
+from vmctl.store import files, locks
 
 
 @pytest.fixture
@@ -207,3 +210,142 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(shelf: Shelf) ->
         pytest.fail("it never came to its end")
     assert seen == {("1.0",), ("2", "1.0")}
     assert shelf.boxes() == [old]
+
+
+def warned(shelf: Shelf) -> list[str]:
+    """What listing the store tells of."""
+    told: list[str] = []
+    Shelf(shelf.home, lambda event: told.append(getattr(event, "text", ""))).boxes()
+    return told
+
+
+def break_json(box: Box) -> None:
+    (box.directory / "box.json").write_bytes(b"")
+
+
+def break_image(box: Box) -> None:
+    box.path.unlink()
+
+
+def break_kind(box: Box) -> None:
+    (box.directory / "box.json").unlink()
+    (box.directory / "box.json").mkdir()
+
+
+def break_link(box: Box) -> None:
+    aside = box.directory.with_name("aside")
+    box.path.rename(aside)
+    box.path.symlink_to(aside)
+
+
+def break_name(box: Box) -> None:
+    path = box.directory / "box.json"
+    path.write_text(path.read_text().replace('"name": "bad"', '"name": "debian"'))
+
+
+def break_digest(box: Box) -> None:
+    path = box.directory / "box.json"
+    path.write_text(path.read_text().replace("e" * 64, "../../../../etc/passwd"))
+
+
+BREAKS = [break_json, break_image, break_kind, break_link, break_name, break_digest]
+
+
+@pytest.mark.parametrize("damage", BREAKS)
+def test_a_damaged_box_hides_no_other_and_is_in_nobodys_way(shelf: Shelf, damage: Callable[[Box], None]) -> None:
+    good, bad = put(shelf, info()), put(shelf, info("bad", digest="e" * 64))
+    damage(bad)
+    assert shelf.boxes() == [good]
+    assert shelf.find("debian") == good
+    assert [str(bad.directory) in text for text in warned(shelf)] == [True]
+    assert [one.directory for one in shelf.damaged()] == [bad.directory]
+    with pytest.raises(VmctlError) as caught:
+        shelf.find("bad")
+    assert not caught.value.hint.startswith("rm")
+    again = put(shelf, info("bad", digest="e" * 64))
+    assert again.directory != bad.directory
+    assert again in shelf.boxes()
+    shelf.remove(again, {})
+    assert bad.directory.is_dir()  # it may be the only copy of something
+
+
+def test_an_older_box_is_not_taken_where_a_damaged_one_may_be_the_newest(shelf: Shelf) -> None:
+    old, new = put(shelf, info()), put(shelf, info(version="2"))
+    break_json(new)
+    assert shelf.find("debian", "<2") == old
+    with pytest.raises(VmctlError, match="is damaged"):
+        shelf.find("debian")
+    newest = put(shelf, info(version="3"))
+    assert shelf.find("debian") == newest
+
+
+def test_what_is_foreign_in_the_store_is_no_box_and_links_lead_nowhere(shelf: Shelf, tmp_path: Path) -> None:
+    elsewhere = Shelf(HomeLayout(tmp_path / "elsewhere"))
+    put(elsewhere, info("planted"))
+    box = put(shelf, info())
+    (shelf.home.boxes / "planted").symlink_to(elsewhere.home.boxes / "planted")
+    (shelf.home.boxes / "debian" / "9").symlink_to(elsewhere.home.boxes / "planted" / "1.0")
+    (shelf.home.boxes / "file").write_text("x")
+    (shelf.home.boxes / "dangling").symlink_to("nowhere")
+    (shelf.home.boxes / "empty" / "1" / "x86_64").mkdir(parents=True)
+    assert shelf.boxes() == [box]
+    assert warned(shelf) == []
+    assert put(shelf, info("empty", "1")).directory.name == "x86_64.2"
+
+
+def test_a_box_that_was_removed_is_not_annotated_back(shelf: Shelf) -> None:
+    box = put(shelf, info())
+    shelf.remove(box, {})
+    assert shelf.annotate(box, stamps={"/x": "1"}) is None
+    assert list(shelf.home.boxes.iterdir()) == []
+
+
+def test_annotations_of_two_are_both_kept(shelf: Shelf) -> None:
+    box = put(shelf, info())
+    shelf.annotate(box, stamps={"/x": "1"})
+    shelf.annotate(box, stamps={"/y": "2"})
+    assert shelf.boxes()[0].provenance["stamps"] == {"/x": "1", "/y": "2"}
+
+
+@pytest.mark.parametrize(
+    "name", ["drafts", "drafts.holder", "build-debian-12", "x.holder", "locks", "name", "org/drafts"]
+)
+def test_no_name_of_a_box_is_that_of_a_lock(shelf: Shelf, name: str) -> None:
+    done: list[bool] = []
+
+    def work() -> None:
+        box = put(shelf, info(name))
+        with locks.hold(lock_path(shelf.home, "name", "x"), "another box"):
+            shelf.remove(box, {})
+        done.append(shelf.boxes() == [])
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(20)
+    assert done == [True]
+
+
+def test_who_uses_a_box_is_asked_when_nobody_can_take_it_any_more(shelf: Shelf) -> None:
+    box = put(shelf, info())
+
+    def users() -> dict[str, list[str]]:
+        with pytest.raises(LockTimeout), locks.hold(lock_path(shelf.home, "name", "debian"), "it", timeout=0):
+            pass
+        return {box.digest: ["machine web of /p"]}
+
+    with pytest.raises(WrongState, match="in use"):
+        shelf.remove(box, users)
+    assert shelf.has(box)
+    shelf.remove(box, dict)
+    assert not shelf.has(box)
+
+
+def test_a_store_that_can_not_be_written_is_one_clear_error_and_can_be_read(shelf: Shelf) -> None:
+    box = put(shelf, info())
+    files.remove_tree(shelf.home.locks)
+    shelf.home.locks.write_text("in the way")
+    assert shelf.find("debian") == box
+    with pytest.raises(VmctlError, match="the store of boxes can not be written") as caught:
+        shelf.remove(box, {})
+    assert str(shelf.home.locks) in caught.value.details
+    assert shelf.boxes() == [box]

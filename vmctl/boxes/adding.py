@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from vmctl.boxes.contents import Said
 from vmctl.boxes.download import Patience, fetch, without_password
 from vmctl.boxes.metering import Meter, hashed
 from vmctl.boxes.request import Request
-from vmctl.boxes.shelf import Shelf
+from vmctl.boxes.shelf import Shelf, lock_path
 from vmctl.boxes.vagrant_box import DEFAULT_USER as VAGRANT_USER
 from vmctl.boxes.versions import Version
 from vmctl.errors import UsageError, VmctlError
@@ -48,7 +48,7 @@ def add(
     source = plain_source(request.address)
     started, before = time.monotonic(), _added(shelf.from_source(source))
     report(StepStarted(step=STEP, text=f"adding box from {source}"))
-    with _told(source, home), locks.hold(home.locks / f"box-source-{_key(source)}", source, report=report):
+    with _told(source, home), locks.hold(lock_path(home, "source", source), source, report=report):
         adding = _Adding(request, shelf, source, patience)
         box, new = (there, False) if (there := adding.already(before)) else adding.run()
     report(StepDone(step=STEP, seconds=time.monotonic() - started, changed=new, text=str(box)))
@@ -75,9 +75,9 @@ def plain_source(address: str) -> str:
     return without_password(address) if "://" in address else address
 
 
-def stamp(path: Path) -> str:
-    """Changes when the file changes, and is quickly had."""
-    status = path.stat()
+def stamp(file: Path | BinaryIO) -> str:
+    """Changes when the file (by its path, or open) changes, and is quickly had."""
+    status = file.stat() if isinstance(file, Path) else os.fstat(file.fileno())
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
@@ -98,10 +98,6 @@ def _check(request: Request) -> None:
         raise UsageError(f"boxes come from files and http(s) URLs, not from {source}", hint="vmctl box add --help")
 
 
-def _key(source: str) -> str:
-    return hashlib.sha256(source.encode()).hexdigest()[:32]
-
-
 @dataclass
 class _Adding:
     """One image on its way into the store."""
@@ -110,8 +106,11 @@ class _Adding:
     shelf: Shelf
     source: str
     patience: Patience | None
-    stamps: dict[str, str] = field(default_factory=dict)
+    stamps: dict[str, str] = field(init=False)
     said: Said = field(default_factory=Said)
+
+    def __post_init__(self) -> None:
+        self.stamps = dict(self.request.stamps)
 
     def already(self, before: float | None) -> Box | None:
         """The box, where nothing is to be done: an unchanged file, or a URL that another process just fetched.
@@ -125,9 +124,13 @@ class _Adding:
             box = self.shelf.from_file(self.source, stamp(Path(self.source)))
         if box is None or self.request.checksum is not None or not self.request.agrees(box):
             return None
-        said = (self.request.name, self.request.version, names.architecture(self.request.arch))
-        known = (box.name, box.version, box.arch)
-        return box if all(one in ("", other) for one, other in zip(said, known, strict=True)) else None
+        said = (self.request.name, self.request.version, names.architecture(self.request.arch), self.request.origin)
+        known = (box.name, box.version, box.arch, box.origin)
+        if not all(one in ("", other) for one, other in zip(said, known, strict=True)):
+            return None
+        if self.request.named and not box.named and box.provenance.get("origin", "") != self.request.origin:
+            return None  # its label is a catalogue's word, which nobody asked for
+        return self.shelf.annotate(box, stamps=self.stamps, named=self.request.named)
 
     def run(self) -> tuple[Box, bool]:
         """Take it in."""
@@ -136,29 +139,36 @@ class _Adding:
         return self._from_file(Path(self.source))
 
     def _from_file(self, path: Path) -> tuple[Box, bool]:
-        self.stamps[str(path)] = stamp(path)
-        with self._draft() as draft:
-            digest = self._unpack(path, draft) if archive.is_archive(path) else self._take(path, draft)
-            if stamp(path) != self.stamps[str(path)]:
+        with self._draft() as draft, path.open("rb") as stream:
+            before = stamp(stream)
+            packed = archive.is_archive(stream)
+            digest = self._unpack_verified(stream, draft) if packed else self._take(stream, draft)
+            if not before == stamp(stream) == stamp(path):
                 raise VmctlError(f"{path} changed while it was read", hint=f"vmctl box add '{path}'")
+            self.stamps[str(path)] = before
             return self._publish(draft, digest)
 
-    def _take(self, path: Path, draft: Path) -> str:
+    def _take(self, stream: BinaryIO, draft: Path) -> str:
         """Copy an image into the draft, decompressed; its digest."""
-        with path.open("rb") as stream:
-            hashing, digest = self._copy(stream, draft / "image")
-        hashing.verify(str(path))
+        hashing, digest = self._copy(stream, draft / "image")
+        hashing.verify(self.source)
         return self._converted(draft, digest)
 
-    def _unpack(self, path: Path, draft: Path) -> str:
+    def _unpack_verified(self, stream: BinaryIO, draft: Path) -> str:
+        """Unpack a local archive. What must match a checksum is hashed on its way into a file that nobody changes."""
+        if self.request.checksum is None:
+            return self._unpack(stream, draft)
+        hashing = Hashing(self.request.checksum)
+        meter = Meter(stream, hashing, self.shelf.report, step=STEP)
+        with tempfile.TemporaryFile(dir=draft) as own:
+            sparse.copy(meter.read, own)
+            hashing.verify(self.source)
+            own.seek(0)
+            return self._unpack(own, draft)
+
+    def _unpack(self, stream: BinaryIO, draft: Path) -> str:
         """Unpack an archive into the draft; the digest of the image in it."""
-        if self.request.checksum is not None and "://" not in self.source:
-            hashing = Hashing(self.request.checksum)
-            with path.open("rb") as stream:
-                meter = Meter(stream, hashing, self.shelf.report, step=STEP)
-                meter.drain()
-            hashing.verify(str(path))
-        self.said = contents.unpack(path, draft, name=self.source, report=self.shelf.report)
+        self.said = contents.unpack(stream, draft, name=self.source, report=self.shelf.report)
         return contents.digest(draft / "image")
 
     def _converted(self, draft: Path, digest: str) -> str:
@@ -190,9 +200,9 @@ class _Adding:
 
     def _settle(self, part: Path, draft: Path, hashing: Hashing) -> str:
         """Move a download into the draft, or unpack it there; the digest of the image."""
-        if archive.is_archive(part):
-            return self._unpack(part, draft)
         with part.open("rb") as stream:
+            if archive.is_archive(stream):
+                return self._unpack(stream, draft)
             if compression.sniff(stream.read(compression.SNIFFED)) is None:
                 part.rename(draft / "image")
                 return self._converted(draft, hashing.sha256)
@@ -225,12 +235,10 @@ class _Adding:
         found = image.inspect(draft / "image", self.source)
         name = self.request.name or names.of_address(self.source)
         arch = names.architecture(self.request.arch or self.said.arch) or names.host_architecture()
-        if there := self._there(name, arch, digest):
-            return self.shelf.annotate(there, stamps=self.stamps), False
         further = tuple(_further(path, self.source) for path in self.said.further)
         info = BoxInfo(
             name=name,
-            version=self.request.version or self.shelf.free_version(name, time.strftime(UNNUMBERED, time.gmtime())),
+            version=self.request.version or time.strftime(UNNUMBERED, time.gmtime()),
             arch=arch,
             digest=digest,
             format=found.format,
@@ -246,8 +254,14 @@ class _Adding:
             further=further,
             defaults=self.said.defaults,
             provenance=self._provenance(),
+            origin=self.request.origin or ("" if self.request.name and self.request.named else self.source),
+            named=self.request.named,
         )
-        return self.shelf.publish(self._arranged(draft, info), info), True
+        # A version of a label is nobody's word either.
+        numbered = bool(self.request.version) and (self.request.named or bool(self.request.origin))
+        return self.shelf.take_in(
+            self._arranged(draft, info), info, same=lambda box: self._is(box, info), numbered=numbered
+        )
 
     def _arranged(self, draft: Path, info: BoxInfo) -> Path:
         """A directory in the draft with all that makes the box, under its names."""
@@ -268,11 +282,17 @@ class _Adding:
     def _default_user(self) -> str:
         return DEFAULT_USER if self.request.cloud_init else VAGRANT_USER
 
-    def _there(self, name: str, arch: str, digest: str) -> Box | None:
-        """The same image under the same name (and version, where one is asked for), with what the user says of it."""
-        boxes = (box for box in self.shelf.boxes(name) if (box.digest, box.arch) == (digest, arch))
-        return next(
-            (box for box in boxes if self.request.version in ("", box.version) and self.request.agrees(box)), None
+    def _is(self, box: Box, info: BoxInfo) -> bool:
+        """Whether a box of that name has the same disks (and version, where one is asked for), and is what is said.
+
+        Files and URLs that hold the same are one box; what catalogues offer is one only with its own catalogue's.
+        """
+        origin = self.request.origin
+        return (
+            (box.images, box.arch, box.defaults) == (info.images, info.arch, info.defaults)
+            and self.request.version in ("", box.version)
+            and self.request.agrees(box)
+            and (box.origin == origin if origin else not box.provenance.get("origin"))
         )
 
     def _provenance(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -50,18 +50,24 @@ class BadArchive(VmctlError):
         )
 
 
-def is_archive(path: Path) -> bool:
-    """Whether the file's content (never mind its name) is a tar, compressed tar or zip."""
-    with path.open("rb") as source:
-        head = source.read(BLOCK)
-        if head.startswith(ZIP_MAGIC):
-            return True
-        if found := compression.sniff(head):
+def is_archive(file: Path | BinaryIO) -> bool:
+    """Whether the file's content (never mind its name) is a tar, compressed tar or zip; an open one is rewound."""
+    with _opened(file) as source:
+        return _is_archive(source)
+
+
+def _is_archive(source: BinaryIO) -> bool:
+    head = source.read(BLOCK)
+    source.seek(0)
+    if head.startswith(ZIP_MAGIC):
+        return True
+    if found := compression.sniff(head):
+        try:
+            head = compression.opened(source, found).read(BLOCK)
+        except Damaged:
+            return False
+        finally:
             source.seek(0)
-            try:
-                head = compression.opened(source, found).read(BLOCK)
-            except Damaged:
-                return False
     return is_tar(head)
 
 
@@ -79,11 +85,11 @@ def is_tar(head: bytes) -> bool:
     return True
 
 
-def unpack(archive: Path, into: Path, *, name: str, limits: Limits | None = None) -> tuple[Path, ...]:
+def unpack(archive: Path | BinaryIO, into: Path, *, name: str, limits: Limits | None = None) -> tuple[Path, ...]:
     """Unpack into the new directory ``into``, zeros as holes, and return the files, relative to it.
 
     Args:
-        archive: a tar (also gzip, xz, zstd, bzip2) or zip, told by its content.
+        archive: a tar (also gzip, xz, zstd, bzip2) or zip, told by its content; it may be open, at its start.
         into: must not exist yet; on failure, it does not exist afterwards.
         name: what the user calls the archive, for errors.
         limits: how much may come out.
@@ -96,11 +102,15 @@ def unpack(archive: Path, into: Path, *, name: str, limits: Limits | None = None
     files.make_directory(into.parent)
     into.mkdir(mode=files.PRIVATE_DIRECTORY)
     try:
-        with _told(name, into):
-            return _fill(archive, Intake(into, limits or Limits()))
+        with _told(name, into), _opened(archive) as source:
+            return _fill(source, Intake(into, limits or Limits()))
     except BaseException:
         files.remove_tree(into)
         raise
+
+
+def _opened(file: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    return file.open("rb") if isinstance(file, Path) else nullcontext(file)
 
 
 @contextmanager
@@ -115,18 +125,17 @@ def _told(name: str, into: Path) -> Iterator[None]:
         raise VmctlError(f"{name} could not be unpacked", details=str(error), hint=f"ls -ld '{into.parent}'") from error
 
 
-def _fill(archive: Path, intake: Intake) -> tuple[Path, ...]:
+def _fill(source: BinaryIO, intake: Intake) -> tuple[Path, ...]:
     from vmctl.boxes import tar_members, zip_members
 
-    with archive.open("rb") as source:
-        head = source.read(BLOCK)
-        source.seek(0)
-        if head.startswith(ZIP_MAGIC):
-            zip_members.unpack(source, intake)
-        elif found := compression.sniff(head):
-            tar_members.unpack(compression.opened(source, found), intake)
-        else:
-            tar_members.unpack(source, intake)
+    head = source.read(BLOCK)
+    source.seek(0)
+    if head.startswith(ZIP_MAGIC):
+        zip_members.unpack(source, intake)
+    elif found := compression.sniff(head):
+        tar_members.unpack(compression.opened(source, found), intake)
+    else:
+        tar_members.unpack(source, intake)
     return intake.finish()
 
 

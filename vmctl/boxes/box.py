@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from msgspec import Struct, field, structs
+from msgspec import Struct, convert, field, structs
 
+from vmctl.boxes import names
 from vmctl.boxes.versions import Version
 from vmctl.driver import Disk
 from vmctl.errors import VmctlError
 from vmctl.spec import DEFAULT_USER
+from vmctl.store import files
 
 SCHEMA = 1
 """Of ``box.json``; a vmctl that finds a higher number leaves the box alone."""
+RECIPE = "recipe:"
+"""What the source of a built box begins with."""
+DIGEST = re.compile(r"[0-9a-f]{64}")
+FORMAT = re.compile(r"[a-z0-9]+")
 
 
 OWN, PUBLISHED = "own", "published"
@@ -72,6 +81,23 @@ class BoxInfo(Struct, frozen=True, kw_only=True):
     """Keys of a Vmfile's machine that lie below what the Vmfile says: memory, cpus…"""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """How it came to be: checksums that were verified, the file's stamp, recipe digest, packages…"""
+    origin: str = ""
+    """Whose name it is, for two boxes of one name are one only where they have one origin: a catalogue's address, a
+    name that catalogues know, "recipe:NAME", the file or URL that it was called after; "" = the user's, who chose it
+    (or an older vmctl's, which did not say)."""
+    named: bool = True
+    """Whether ``name`` is a name that a Vmfile may use; else it is a label, and the box is found by its source."""
+
+    @property
+    def line(self) -> tuple[str, str, bool, str]:
+        """What its older and newer versions share."""
+        return self.name, self.origin, self.named, self.arch
+
+    @property
+    def settings(self) -> str:
+        """Digest of what it says of its machines, besides the disks."""
+        said = [self.user, self.firmware, self.cloud_init, self.defaults]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def __post_init__(self) -> None:
         if not self.seeding or not self.cloud_init:
@@ -149,15 +175,29 @@ class Box(BoxInfo, frozen=True, kw_only=True):
         if isinstance(data, Mapping) and isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
             raise VmctlError(f"{directory} was written by a newer vmctl", hint="pip install --upgrade vmctl")
         try:
-            known = {name: data[name] for name in BoxInfo.__struct_fields__ if name in data}
-            known["further"] = tuple(FurtherDisk(**disk) for disk in known.get("further", ()))
-            box = cls(directory=directory, **known)
-            Version(box.version)
-        except (TypeError, KeyError, VmctlError) as error:
-            raise VmctlError(
-                f"{directory / 'box.json'} is damaged", details=str(error), hint=f"rm -r '{directory}'"
-            ) from error
-        return box
+            info = convert(_carried_over(data), BoxInfo)
+            Version(info.version)
+            _check_images(info)
+        except (ValueError, VmctlError) as error:  # msgspec's are ValueErrors
+            raise files.damaged(directory / "box.json", str(error)) from error
+        return cls(directory=directory, **{name: getattr(info, name) for name in BoxInfo.__struct_fields__})
+
+
+def _check_images(info: BoxInfo) -> None:
+    """See that images are named by digests: a box's files lie in its directory."""
+    for image in info.images:
+        if not DIGEST.fullmatch(image.digest) or not FORMAT.fullmatch(image.format):
+            raise ValueError(f"{image.image_name!r} is no image of a box")
+
+
+def _carried_over(data: Any) -> Any:
+    """What an older vmctl wrote, who did not tell the origin, as adding it now would tell; nothing is written."""
+    if not isinstance(data, Mapping) or "origin" in data or not isinstance(data.get("provenance", {}), Mapping):
+        return data
+    source = str(data.get("source", ""))
+    called_after = source.startswith(RECIPE) or data.get("name") == names.of_address(source)
+    origin = data.get("provenance", {}).get("origin") or (source if called_after else "")
+    return {**data, "origin": origin}
 
 
 def published_key() -> bytes:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from vmctl import process
-from vmctl.boxes import debian, disk_image, image, names, rootless, space
-from vmctl.boxes.box import Box, BoxInfo
+from vmctl.boxes import debian, disk_image, image, rootless, space
+from vmctl.boxes.box import RECIPE, Box, BoxInfo
 from vmctl.boxes.recipe import Recipe, load
-from vmctl.boxes.shelf import Shelf
+from vmctl.boxes.shelf import Shelf, lock_path
 from vmctl.boxes.versions import Constraint, Version
 from vmctl.errors import VmctlError
 from vmctl.events import Report, StepDone, StepStarted, ignore
@@ -45,7 +45,7 @@ def build(name: str, home: HomeLayout, *, constraint: str = "", report: Report =
     recipe = load(name)
     if not (box := _built(recipe, home, constraint)) or again:
         check_programs()
-        with locks.hold(home.locks / f"box-build-{names.to_path(name)}", f"the build of box {name}", report=report):
+        with locks.hold(lock_path(home, "build", name), f"the build of box {name}", report=report):
             known, box = box, _built(recipe, home, constraint)
             if box is None or box == known:  # nobody built it while this process waited
                 box = _Build(recipe, Shelf(home, report), report, _epoch()).run(Constraint.parse(constraint))
@@ -115,7 +115,7 @@ class _Build:
         directory = draft / "box"
         directory.mkdir(mode=0o755)
         target.rename(directory / info.image_name)
-        return self.shelf.publish(directory, info)
+        return self.shelf.take_in(directory, info, numbered=False)[0]
 
     def _info(self, target: Path, version: str, packages: list[str]) -> BoxInfo:
         found = image.inspect(target, str(target))
@@ -128,7 +128,8 @@ class _Build:
             format=found.format,
             virtual_size=found.virtual_size,
             size=target.stat().st_size,
-            source=f"recipe:{self.recipe.name}",
+            source=RECIPE + self.recipe.name,
+            origin=RECIPE + self.recipe.name,
             user=str(data["user"]),
             seeding=str(data["seeding"]),
             provenance={
@@ -141,9 +142,8 @@ class _Build:
         )
 
     def _version(self) -> str:
-        """The day of the build; a second one on that day gets a further number."""
-        day = time.strftime(f"{self.recipe.data['version']}.%Y%m%d", time.gmtime(self.epoch))
-        return self.shelf.free_version(self.recipe.name, day)
+        """The day of the build; a second one on that day gets a further number from the store."""
+        return time.strftime(f"{self.recipe.data['version']}.%Y%m%d", time.gmtime(self.epoch))
 
 
 def _digest(path: Path) -> str:

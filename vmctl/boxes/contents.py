@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vmctl.boxes import archive, foreign, image, ovf, vagrant_box
 from vmctl.boxes.box import OWN, OWN_KEY, PUBLISHED
@@ -43,7 +43,7 @@ class Said:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def unpack(packed: Path, draft: Path, *, name: str, report: Report) -> Said:
+def unpack(packed: Path | BinaryIO, draft: Path, *, name: str, report: Report) -> Said:
     """Unpack an archive in ``draft``, make its disks plain (the first is ``draft / "image"``), tell what it says.
 
     Raises:

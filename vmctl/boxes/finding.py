@@ -14,15 +14,17 @@ from vmctl.layout import HomeLayout
 from vmctl.spec import BoxRef
 
 
-def find(ref: BoxRef, home: HomeLayout) -> Box | None:
+def find(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box | None:
     """The box in the store that ``ref`` means; None when it must be fetched or built first. Quick, no network.
 
     Raises:
-        UsageError: the constraint makes no sense, or the file that ``ref`` names is not there.
+        UsageError: the constraint makes no sense, the file that ``ref`` names is not there, or the name means boxes of
+            several origins.
+        VmctlError: a box that may be the one is damaged.
     """
-    shelf = Shelf(home)
+    shelf = Shelf(home, report)
     if ref.digest:
-        return shelf.by_digest(ref.digest)
+        return shelf.locked(ref)
     if not (ref.is_path or ref.is_url):
         return shelf.find(ref.address, ref.constraint)
     from vmctl.boxes.adding import plain_source, stamp
@@ -41,7 +43,7 @@ def ensure(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box:
     Raises:
         VmctlError: there is no such box, or it could not be fetched or built.
     """
-    if box := find(ref, home):
+    if box := find(ref, home, report=report):
         return box
     if ref.digest:  # never another image instead of the locked one
         raise VmctlError(f"the locked image of box {ref} is not in the store", hint="vmctl up --locked")
@@ -51,7 +53,7 @@ def ensure(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box:
 
     access = Access.from_environment()
     if ref.is_path or ref.is_url:
-        return obtaining.obtain(Order(address=ref.address, access=access), home, report=report)[0]
+        return obtaining.obtain(Order(address=ref.address, named=False, access=access), home, report=report)[0]
 
     if ref.address in recipe.names():
         from vmctl.boxes.building import build
@@ -67,7 +69,7 @@ def unknown(ref: BoxRef, shelf: Shelf) -> VmctlError:
     """The error for a name that means nothing here, with near names."""
     from vmctl.boxes import builtin, recipe
 
-    if versions := [box.version for box in shelf.boxes(ref.address)]:
+    if versions := [box.version for box in shelf.boxes(ref.address) if box.named]:
         return VmctlError(
             f"no version of box {ref.address} satisfies {ref.constraint or 'this architecture'}",
             details=f"in the store: {', '.join(versions)}",

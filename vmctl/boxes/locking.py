@@ -1,4 +1,7 @@
-"""``Vmfile.lock``: which image exactly a Vmfile's boxes mean, per architecture; `vmctl box lock` and `up --locked`."""
+"""``Vmfile.lock``: which images exactly a Vmfile's boxes mean, per architecture; `vmctl box lock` and `up --locked`.
+
+What it has fetched is found by its digests only: a lock gives no box a name.
+"""
 
 from __future__ import annotations
 
@@ -11,37 +14,60 @@ from typing import Any, Self
 from msgspec import structs
 
 from vmctl.boxes import names
-from vmctl.boxes.box import Box
-from vmctl.boxes.shelf import Shelf
+from vmctl.boxes.box import RECIPE, Box
+from vmctl.boxes.shelf import Shelf, is_locked
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Report, ignore
 from vmctl.layout import HomeLayout
 from vmctl.spec import BoxRef, Project
 from vmctl.store import files
+from vmctl.store.records import BoxUsed
 
 SUFFIX = ".lock"
-SCHEMA = 1
+SCHEMA = 2
+"""2: all disks and settings of a box; what 1 does not tell may be anything."""
 MODE = 0o644
 HINT = "vmctl box lock"
-RECIPE = "recipe:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Locked:
-    """One image."""
+    """One box: its images, and what it says of its machines."""
 
     name: str
     version: str
     digest: str
+    """Of the disk to boot from."""
     source: str
     user: str
     firmware: str
     cloud_init: bool
+    further: tuple[str, ...] | None = None
+    """Digests of its other disks; None: an older vmctl wrote this, who did not say."""
+    settings: str = ""
+    """As ``BoxInfo.settings``; "" as above."""
 
     @classmethod
     def of(cls, box: Box) -> Self:
         """A box of the store, as the lock remembers it; what the user said of it when adding it counts too."""
-        return cls(**{one.name: getattr(box, one.name) for one in dataclasses.fields(cls)})
+        known = {one.name: getattr(box, one.name) for one in dataclasses.fields(cls)}
+        return cls(**known | {"further": tuple(disk.digest for disk in box.further)})
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> Self:
+        """What the file says.
+
+        Raises:
+            TypeError: it says something else.
+        """
+        locked = cls(**entry)
+        if not isinstance(locked.further, list | None):
+            raise TypeError("a list is expected")
+        further = None if locked.further is None else tuple(locked.further)
+        texts = (locked.name, locked.version, locked.digest, locked.source, locked.user, locked.firmware)
+        if not all(isinstance(text, str) for text in (*texts, locked.settings, *(further or ()))):
+            raise TypeError("a text is expected")
+        return dataclasses.replace(locked, further=further)
 
 
 Lock = Mapping[str, Mapping[str, Locked]]
@@ -66,7 +92,7 @@ def read(path: Path) -> Lock:
         if data["schema"] > SCHEMA:
             raise UsageError(f"{path} was written by a newer vmctl", hint="pip install --upgrade vmctl")
         return {
-            box: {arch: Locked(**entry) for arch, entry in entries.items()} for box, entries in data["boxes"].items()
+            box: {arch: Locked.read(entry) for arch, entry in entries.items()} for box, entries in data["boxes"].items()
         }
     except (TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{path} is damaged", details=str(error), hint=HINT) from error
@@ -77,8 +103,8 @@ def write(path: Path, boxes: Mapping[str, Box]) -> bool:
     old = read(path) if path.exists() else {}
     new: dict[str, dict[str, Any]] = {}
     for ref, box in sorted(boxes.items()):
-        kept = {arch: dataclasses.asdict(entry) for arch, entry in old.get(ref, {}).items()}
-        new[ref] = kept | {box.arch: dataclasses.asdict(Locked.of(box))}
+        entries = {**old.get(ref, {}), box.arch: Locked.of(box)}
+        new[ref] = {arch: _plain(entry) for arch, entry in entries.items()}
     document = {"schema": SCHEMA, "boxes": new}
     if path.exists() and files.read_json(path) == document:
         return False
@@ -102,7 +128,13 @@ def pinned(ref: BoxRef, lock: Lock) -> BoxRef:
     Raises:
         UsageError: it is not in the lock (for this host's architecture).
     """
-    return structs.replace(ref, digest=_entry(lock, ref).digest)
+    entry = _entry(lock, ref)
+    return structs.replace(ref, digest=entry.digest, further=entry.further, settings=entry.settings)
+
+
+def has_images(used: BoxUsed, ref: BoxRef) -> bool:
+    """Whether a machine's disks lie on the very images that a lock names; what either does not tell may be anything."""
+    return used.digest == ref.digest and (None in (used.further, ref.further) or used.further == ref.further)
 
 
 def provide(refs: Iterable[BoxRef], project: Project, home: HomeLayout, *, report: Report = ignore) -> None:
@@ -113,8 +145,16 @@ def provide(refs: Iterable[BoxRef], project: Project, home: HomeLayout, *, repor
     """
     lock = read(path_for(project.file))
     for ref in dict.fromkeys(refs):
-        if Shelf(home).by_digest(ref.digest) is None:
+        if Shelf(home).locked(ref) is None:
             _fetch(ref, _entry(lock, ref), home, report)
+
+
+def _plain(entry: Locked) -> dict[str, Any]:
+    """For the file; an entry of another architecture may be an older vmctl's, and stays as it is."""
+    known = dataclasses.asdict(entry)
+    if entry.further is None:
+        return {name: value for name, value in known.items() if name not in ("further", "settings")}
+    return known | {"further": list(entry.further)}
 
 
 def _entry(lock: Lock, ref: BoxRef) -> Locked:
@@ -138,6 +178,7 @@ def _fetch(ref: BoxRef, entry: Locked, home: HomeLayout, report: Report) -> None
     order = Order(
         address=entry.source,
         name=entry.name,
+        named=False,
         version=entry.version,
         arch=names.host_architecture(),
         user=entry.user,
@@ -146,9 +187,17 @@ def _fetch(ref: BoxRef, entry: Locked, home: HomeLayout, report: Report) -> None
         access=Access.from_environment(),
     )
     box, _ = obtain(order, home, report=report)
-    if box.digest != entry.digest:
+    if not is_locked(ref, box):
         raise VmctlError(
             f"the box {ref} is not what the lock says",
-            details=f"{entry.source}\nlocked {entry.digest}\n   got {box.digest}",
+            details="\n".join([entry.source, *_differences(entry, Locked.of(box))]),
             hint=f"{HINT}   # if the change is wanted",
         )
+
+
+def _differences(locked: Locked, got: Locked) -> list[str]:
+    """What the lock says otherwise, for people."""
+    facts = ("digest", "further", "user", "firmware", "cloud_init")
+    pairs = [(name, getattr(locked, name), getattr(got, name)) for name in facts]
+    rows = [f"{name}: locked {old}, got {new}" for name, old, new in pairs if old not in (None, new)]
+    return rows or ["the defaults of its machines (memory, cpus…) are others"]

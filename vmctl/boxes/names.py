@@ -40,7 +40,7 @@ def check(name: str) -> str:
     Raises:
         UsageError: it is not.
     """
-    if not NAME.fullmatch(name) or len(name) > LONGEST:
+    if not is_name(name):
         raise UsageError(
             f"{name!r} is no name for a box",
             details="Letters, digits and ._- are; one / may stand between.",
@@ -65,8 +65,17 @@ def of_address(address: str) -> str:
     base = posixpath.basename(urlsplit(address).path if "://" in address else address)
     while base.lower().endswith(SUFFIXES):
         base = base[: base.rindex(".")]
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", unquote(base)).strip("-._")[:LONGEST]
-    return name or "box"
+    return label(unquote(base))
+
+
+def label(text: str) -> str:
+    """What to call a box whose own name is none that a box may have. No name: two texts may get one label."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:LONGEST].rstrip("-._") or "box"
+
+
+def is_name(text: str) -> bool:
+    """Whether a box may have this name."""
+    return NAME.fullmatch(text) is not None and len(text) <= LONGEST
 
 
 def check_architecture(name: str) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from vmctl.boxes import adding, names, resolving
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vmctl.boxes import adding, names, reserved, resolving
+from vmctl.boxes.adding import plain_source, stamp
 from vmctl.boxes.box import Box
 from vmctl.boxes.catalogue import Wanted
 from vmctl.boxes.checksum import WEAK
@@ -10,6 +15,7 @@ from vmctl.boxes.download import DownloadFailed, Patience
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.resolving import Choice
 from vmctl.boxes.shelf import Shelf
+from vmctl.errors import VmctlError
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout
 
@@ -20,49 +26,90 @@ def obtain(
     """Have the box in the store; the box, and whether it was not there before.
 
     Raises:
-        UsageError: the address means nothing, or nothing that it offers fits.
+        UsageError: the address means nothing, nothing that it offers fits, or the box may not have its name.
         VmctlError: as ``adding.add``; the last source's failure, when all failed.
         Interrupted: the user asked to stop; a download can go on later.
     """
     wanted = Wanted(
         constraint=order.version, provider=order.provider, arch=order.arch, host=names.host_architecture()
     )  # fmt: skip
+    stamps = _stamps(order)
     choice = resolving.resolve(order.address, wanted, order.access, report=report)
-    if there := _there(choice, order, home):
+    request = _named(_request(choice, order, stamps if choice.origin else {}), choice, report)
+    if there := _there(request, Shelf(home, report)):
         return there, False
-    checksum = order.checksum or choice.checksum
-    if checksum and checksum.algorithm in WEAK:
-        report(
-            Warned(text=f"{order.address}: only a {checksum.algorithm} checksum; others can make files that match it")
-        )
-    for source in choice.sources[:-1]:
+    if request.checksum and request.checksum.algorithm in WEAK:
+        kind = request.checksum.algorithm
+        report(Warned(text=f"{order.address}: only a {kind} checksum; others can make files that match it"))
+    box, new = _added(request, choice.sources, home, report, patience)
+    _tell_shadowed(box, Shelf(home), report)
+    return box, new
+
+
+def _added(
+    request: Request, sources: Sequence[str], home: HomeLayout, report: Report, patience: Patience | None
+) -> tuple[Box, bool]:
+    """Add the file from the first source that has it."""
+    for source in sources[:-1]:
         try:
-            return _add(source, choice, order, home, report=report, patience=patience)
+            return adding.add(replace(request, address=source), home, report=report, patience=patience)
         except DownloadFailed as error:
             report(Warned(text=f"{error.brief}: {error.details}; trying the next source"))
-    return _add(choice.sources[-1], choice, order, home, report=report, patience=patience)
+    return adding.add(replace(request, address=sources[-1]), home, report=report, patience=patience)
 
 
-def _there(choice: Choice, order: Order, home: HomeLayout) -> Box | None:
+def _tell_shadowed(box: Box, shelf: Shelf, report: Report) -> None:
+    """Say so where the box's name means another one, or none any more."""
+    if not box.named:
+        return
+    try:
+        meant = shelf.find(box.name, arch=box.arch)
+    except VmctlError as error:
+        report(Warned(text=error.brief, hint=error.hint))
+        return
+    if meant and meant.origin != box.origin:
+        text = f"the name {box.name} means {meant} from {meant.origin or meant.source}; this one by its address"
+        report(Warned(text=text, hint="vmctl box add … --name OTHER"))
+
+
+def _there(request: Request, shelf: Shelf) -> Box | None:
     """The very version that a catalogue offers, if it is in the store as the user says it is."""
-    if not (choice.origin and choice.version) or order.checksum:
+    if not (request.origin and request.version):
         return None
-    arch = names.architecture(order.arch or choice.arch) or names.host_architecture()
-    boxes = Shelf(home).boxes(order.name or choice.name)
-    same = (box for box in boxes if (box.version, box.arch) == (choice.version, arch))
-    return next((box for box in same if _request("", choice, order).agrees(box)), None)
+    arch = names.architecture(request.arch) or names.host_architecture()
+    wanted = (request.version, arch, request.origin)
+    for box in shelf.boxes(request.name):
+        known = box.provenance.get("checksum")
+        vouched = request.checksum is None or known == str(request.checksum)
+        if (box.version, box.arch, box.origin) == wanted and vouched and request.agrees(box):
+            return shelf.annotate(box, stamps=request.stamps, named=request.named)
+    return None
 
 
-def _add(
-    source: str, choice: Choice, order: Order, home: HomeLayout, *, report: Report, patience: Patience | None
-) -> tuple[Box, bool]:
-    return adding.add(_request(source, choice, order), home, report=report, patience=patience)
+def _named(request: Request, choice: Choice, report: Report) -> Request:
+    """The request with a name that it may have, or a label."""
+    if choice.label and not request.name:
+        if request.named:
+            text = f"its catalogue calls it by no name that a box may have; only {choice.origin} means it"
+            report(Warned(text=text, hint=f"vmctl box add '{choice.origin}' --name NAME"))
+        return replace(request, name=choice.label, named=False)
+    if request.named:
+        reserved.check(request.name or names.of_address(request.address), choice.origin)
+    return request
 
 
-def _request(source: str, choice: Choice, order: Order) -> Request:
+def _stamps(order: Order) -> Mapping[str, str]:
+    """The stamp of a catalogue on this host, from before it is read, where its newest box is asked for."""
+    source = plain_source(order.address)
+    chosen = order.version or order.provider or order.arch
+    return {source: stamp(Path(source))} if source.startswith("/") and Path(source).is_file() and not chosen else {}
+
+
+def _request(choice: Choice, order: Order, stamps: Mapping[str, str]) -> Request:
     return Request(
-        address=source,
+        address=choice.sources[0],
         name=order.name or choice.name,
+        named=order.named,
         version=choice.version,
         arch=order.arch or choice.arch,
         checksum=order.checksum or choice.checksum,
@@ -71,5 +118,6 @@ def _request(source: str, choice: Choice, order: Order) -> Request:
         cloud_init=order.cloud_init,
         password=order.password,
         origin=choice.origin,
+        stamps=stamps,
         access=order.access,
     )

@@ -16,7 +16,7 @@ BLOCK = 512
 
 
 def superfluous(boxes: Sequence[Box], users: Mapping[str, Sequence[str]]) -> list[Box]:
-    """Boxes that have a newer version of the same name and architecture, and that no machine needs."""
+    """Boxes that have a newer version of the same name, origin and architecture, and that no machine needs."""
     kept = {id(box) for box in newest(boxes)}
     return [box for box in boxes if id(box) not in kept and not users.get(box.digest)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vmctl.boxes.box import Box
@@ -15,6 +16,8 @@ class Description:
 
     name: str = ""
     """"" = from the address."""
+    named: bool = True
+    """Whether Vmfiles may use the name: somebody asked for this box, not for something at an address."""
     arch: str = ""
     """"" = what the box says, else this host's."""
     checksum: Checksum | None = None
@@ -57,4 +60,6 @@ class Request(Description):
     version: str = ""
     """"" = numbered by the time of adding; the same image is not added twice."""
     origin: str = ""
-    """What to ask for newer versions; see ``resolving.Choice``."""
+    """What to ask for newer versions, and whose name it is; see ``resolving.Choice``."""
+    stamps: Mapping[str, str] = field(default_factory=dict)
+    """The stamps of files besides the box's own that lead to it: a catalogue's."""

@@ -7,11 +7,12 @@ ORG/NAME, which catalogue servers know.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from vmctl.boxes import builtin, catalogue, names
+from vmctl.boxes.adding import plain_source
 from vmctl.boxes.address import is_local, local_path
 from vmctl.boxes.catalogue import Wanted
 from vmctl.boxes.checksum import Checksum
@@ -31,6 +32,8 @@ class Choice:
     sources: tuple[str, ...]
     """Absolute paths or URLs of the same file, to be tried in order."""
     name: str = ""
+    label: str = ""
+    """What to call it where the catalogue's word for it is no name that a box may have."""
     version: str = ""
     arch: str = ""
     checksum: Checksum | None = None
@@ -57,7 +60,7 @@ def resolve(address: str, wanted: Wanted, access: Access, *, report: Report = ig
         document = _document(address, access, report)
         if document is None:
             return _plain(address, wanted)
-        return _chosen(document, address, wanted, origin=address, report=report)
+        return _chosen(document, address, wanted, origin=plain_source(address), report=report)
     arch = names.architecture(wanted.arch or wanted.host)
     if entry := builtin.find(address, arch):
         if wanted.constraint or wanted.provider:
@@ -70,7 +73,14 @@ def resolve(address: str, wanted: Wanted, access: Access, *, report: Report = ig
     if "/" not in names.check(address):
         raise unknown(address)
     document, where = _from_servers(address, access, report)
-    return _chosen(document, where, wanted, origin=address, report=report)
+    choice = _chosen(document, where, wanted, origin=address, report=report)
+    if choice.name.lower() != address.lower():
+        raise UsageError(
+            f"the catalogue of {address} is that of another box: {choice.name or choice.label}",
+            details=where,
+            hint=f"vmctl box add '{where}' --name NAME   # if it is the one that you want",
+        )
+    return replace(choice, name=address)
 
 
 def is_known(name: str) -> bool:
@@ -96,10 +106,10 @@ def _plain(address: str, wanted: Wanted) -> Choice:
 def _chosen(document: bytes, where: str, wanted: Wanted, *, origin: str, report: Report) -> Choice:
     offers = catalogue.read(document, where=where, report=report)
     offer = catalogue.choose(offers, wanted, where=where, report=report)
-    name = offer.name if names.NAME.fullmatch(offer.name) else names.of_address(where)
+    said = {"name": offer.name} if names.is_name(offer.name) else {"label": names.label(offer.name)}
     return Choice(
-        sources=(offer.url,), name=name, version=offer.version, arch=offer.arch or wanted.arch,
-        checksum=offer.checksum, origin=origin,
+        sources=(offer.url,), version=offer.version, arch=offer.arch or wanted.arch, checksum=offer.checksum,
+        origin=origin, **said,
     )  # fmt: skip
 
 

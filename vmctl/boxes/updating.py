@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmctl.boxes import obtaining, resolving
-from vmctl.boxes.box import Box
+from vmctl.boxes.box import RECIPE, Box
 from vmctl.boxes.catalogue import Wanted
 from vmctl.boxes.request import Order
 from vmctl.boxes.versions import Version
@@ -15,7 +15,6 @@ from vmctl.events import Report, ignore
 from vmctl.layout import HomeLayout
 
 UNTOLD = "its source tells no versions"
-RECIPE = "recipe:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,12 +29,11 @@ class Finding:
 
 
 def newest(boxes: Sequence[Box]) -> list[Box]:
-    """The newest box of each name and architecture; only those can be out of date."""
-    best: dict[tuple[str, str], Box] = {}
+    """The newest box of each name, origin and architecture; only those can be out of date."""
+    best: dict[object, Box] = {}
     for box in boxes:
-        key = (box.name, box.arch)
-        if key not in best or best[key].order < box.order:
-            best[key] = box
+        if box.line not in best or best[box.line].order < box.order:
+            best[box.line] = box
     return list(best.values())
 
 
@@ -66,7 +64,8 @@ def update(finding: Finding, access: Access, home: HomeLayout, *, report: Report
     """
     old = finding.box
     order = Order(
-        address=old.provenance["origin"], name=old.name, arch=old.arch, user=old.user, cloud_init=old.cloud_init,
+        address=old.provenance["origin"], name=old.name, named=old.named, arch=old.arch, user=old.user,
+        cloud_init=old.cloud_init,
         provider=old.provenance.get("vagrant", {}).get("provider", "") if "/" in old.provenance["origin"] else "",
         firmware=old.firmware, access=access,
     )  # fmt: skip

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmctl.cli import box_upkeep, completion
+from vmctl.cli import box_refs, box_upkeep, completion
 from vmctl.cli.app import App, command
+from vmctl.cli.box_refs import SOURCE
 from vmctl.cli.host_paths import FromDirectory, require_text
 
 if TYPE_CHECKING:
@@ -112,32 +113,41 @@ def list_(app: App, *, info: bool) -> None:
 @command("remove")
 @click.argument("ref", metavar="NAME[@VERSION]", shell_complete=completion.boxes)
 @click.option("--all", "every", is_flag=True, help="Remove all versions that match.")
-def remove(app: App, ref: str, *, every: bool) -> None:
+@SOURCE
+def remove(app: App, ref: str, *, every: bool, source: str | None) -> None:
     """Remove a box from the store; refuses while a machine uses it."""
     from vmctl.boxes.shelf import Shelf
     from vmctl.boxes.users import users
 
     shelf = Shelf(app.home, app.report)
-    chosen = _chosen(shelf.boxes(ref.partition("@")[0]), ref, every=every)
-    by = users(app.home, report=app.report)
+    chosen = box_refs.chosen(shelf.boxes(), ref, source)
+    if not every:
+        chosen = [box_refs.only(chosen, ref, command="vmctl box remove")]
+    users(app.home, report=app.report)  # tells, once, of projects that are gone
     for one in chosen:
-        shelf.remove(one, by)
+        shelf.remove(one, lambda: users(app.home))
     app.done({"removed": [_object(one) for one in chosen]}, "\n".join(f"removed {one}" for one in chosen))
 
 
 @command("verify")
 @click.argument("ref", metavar="[NAME[@VERSION]]", required=False, shell_complete=completion.boxes)
-def verify(app: App, ref: str | None) -> int:
+@SOURCE
+def verify(app: App, ref: str | None, *, source: str | None) -> int:
     """Read the images again and compare them with their digests; exit 1 when one is damaged."""
     from vmctl.boxes.shelf import Shelf
     from vmctl.boxes.verifying import damage
 
-    boxes = Shelf(app.home, app.report).boxes(ref.partition("@")[0] if ref else None)
-    chosen = _chosen(boxes, ref, every=True) if ref else boxes
+    shelf = Shelf(app.home)
+    broken = [] if source is not None else shelf.damaged(ref.partition("@")[0] if ref else None)
+    chosen = box_refs.matching(shelf.boxes(), ref, source)
+    if ref and not (chosen or broken):
+        raise box_refs.absent(ref, source)
     rows = [(one, damage(one, report=app.report)) for one in chosen]
     data = [{**_object(one), "damage": problem} for one, problem in rows]
-    app.result({"boxes": data}, "\n".join(f"{one}: {problem or 'sound'}" for one, problem in rows))
-    return 1 if any(problem for _, problem in rows) else 0
+    data += [{"name": one.name, "path": str(one.directory), "damage": one.problem} for one in broken]
+    lines = [f"{one}: {problem or 'sound'}" for one, problem in rows] + [one.problem for one in broken]
+    app.result({"boxes": data}, "\n".join(lines))
+    return 1 if broken or any(problem for _, problem in rows) else 0
 
 
 for _command in (add, build, list_, remove, verify, *box_upkeep.COMMANDS):
@@ -168,30 +178,10 @@ def _password(path: Path) -> str:
     return lines[0]
 
 
-def _chosen(boxes: Sequence[Box], ref: str, *, every: bool) -> list[Box]:
-    from vmctl.boxes.versions import Constraint
-    from vmctl.errors import UsageError, VmctlError
-
-    name, _, constraint = ref.partition("@")
-    allowed = Constraint.parse(constraint)
-    chosen = [one for one in boxes if allowed.allows(one.order)]
-    if not chosen:
-        raise VmctlError(f"there is no box {ref} in the store", hint="vmctl box list")
-    if len(chosen) > 1 and not every:
-        raise UsageError(
-            f"{ref} means several boxes: {', '.join(map(str, chosen))}",
-            hint=f"vmctl box remove {name}@{chosen[-1].version}, or --all",
-        )
-    return chosen
-
-
 def _object(one: Box) -> dict[str, Any]:
     keys = ("name", "version", "arch", "digest", "format", "size", "virtual_size", "source", "user", "firmware")
-    return {key: getattr(one, key) for key in keys} | {
-        "cloud_init": one.cloud_init,
-        "seeding": one.seeding,
-        "path": str(one.path),
-    }
+    more = {"named": one.named, "origin": one.origin or None, "cloud_init": one.cloud_init, "seeding": one.seeding}
+    return {key: getattr(one, key) for key in keys} | more | {"path": str(one.path)}
 
 
 def _info(one: Box) -> dict[str, Any]:
@@ -202,7 +192,10 @@ def _info(one: Box) -> dict[str, Any]:
 def _described(one: Box) -> str:
     from vmctl.boxes.box import OWN
 
-    known = {"from": one.source, "user": one.user, "firmware": one.firmware, "seeding": one.seeding}
+    known: dict[str, Any] = {"from": one.source}
+    known |= {"origin": one.origin} if one.origin not in ("", one.source) else {}
+    known |= {} if one.named else {"name": "a label only; Vmfiles name its source"}
+    known |= {"user": one.user, "firmware": one.firmware, "seeding": one.seeding}
     if one.first_key:
         key = "its own key" if one.first_key == OWN else "Vagrant's published key"
         known["first login"] = f"{key}, or a password" if one.first_password else key
@@ -215,10 +208,11 @@ def _described(one: Box) -> str:
 def _table(boxes: Sequence[Box], by: Mapping[str, Sequence[str]]) -> str:
     from vmctl.boxes.space import readable
 
-    rows = [("NAME", "VERSION", "ARCH", "SIZE", "DISK", "USED BY")]
+    rows = [("NAME", "VERSION", "ARCH", "SIZE", "DISK", "FROM", "USED BY")]
     for one in boxes:
         used = ", ".join(by.get(one.digest, ())) or "-"
-        rows.append((one.name, one.version, one.arch, readable(one.size), readable(one.virtual_size), used))
+        name, source = one.name if one.named else f"({one.name})", box_refs.shown(one)
+        rows.append((name, one.version, one.arch, readable(one.size), readable(one.virtual_size), source, used))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmctl.cli import completion
+from vmctl.cli import box_refs, completion
 from vmctl.cli.app import App, command
+from vmctl.cli.box_refs import SOURCE
 from vmctl.cli.report import table
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ NAME = click.argument("name", metavar="[NAME]", required=False, shell_complete=c
 
 @command("outdated")
 @NAME
-def outdated(app: App, name: str | None) -> int:
+@SOURCE
+def outdated(app: App, name: str | None, *, source: str | None) -> int:
     """Ask where boxes came from for newer ones; exit 1 when there are any."""
-    findings = _findings(app, name)
+    findings = _findings(app, name, source)
     rows = [(str(one.box), _told(one)) for one in findings]
     app.result({"boxes": [_object(one) for one in findings]}, table(("BOX", "NEWER"), rows) if rows else "no boxes")
     return 1 if any(one.newer for one in findings) else 0
@@ -30,13 +32,14 @@ def outdated(app: App, name: str | None) -> int:
 
 @command("update")
 @NAME
-def update(app: App, name: str | None) -> None:
+@SOURCE
+def update(app: App, name: str | None, *, source: str | None) -> None:
     """Add newer versions of boxes; machines keep the version that they were made from."""
     from vmctl.boxes import updating
     from vmctl.boxes.web import Access
 
     access = Access.from_environment()
-    behind = [one for one in _findings(app, name) if one.newer]
+    behind = [one for one in _findings(app, name, source) if one.newer]
     added = [updating.update(one, access, app.home, report=app.report) for one in behind]
     text = "\n".join(f"added {box}" for box in added) or "nothing newer"
     app.done({"changed": bool(added), "added": [_names(box) for box in added]}, text)
@@ -57,7 +60,7 @@ def prune(app: App, *, dry_run: bool) -> None:
     freed = sum(map(pruning.allocated, [*(box.directory for box in boxes), *partial]))
     if not dry_run:
         for box in boxes:
-            shelf.remove(box, by)
+            shelf.remove(box, lambda: users(app.home))
         for path in partial:
             path.unlink(missing_ok=True)
     word = "would remove" if dry_run else "removed"
@@ -85,16 +88,14 @@ def du(app: App) -> None:
 @command("repackage")
 @click.argument("ref", metavar="NAME[@VERSION]", shell_complete=completion.boxes)
 @click.option("--output", type=click.Path(path_type=Path), help="The file to write (default: NAME-VERSION.box).")
-def repackage(app: App, ref: str, output: Path | None) -> None:
+@SOURCE
+def repackage(app: App, ref: str, *, output: Path | None, source: str | None) -> None:
     """Write a box of the store as a .box file, for vmctl elsewhere and for Vagrant's libvirt provider."""
     from vmctl.boxes import packing
     from vmctl.boxes.shelf import Shelf
-    from vmctl.errors import VmctlError
 
-    name, _, constraint = ref.partition("@")
-    box = Shelf(app.home, app.report).find(name, constraint)
-    if box is None:
-        raise VmctlError(f"there is no box {ref} in the store", hint="vmctl box list")
+    found = box_refs.chosen(Shelf(app.home, app.report).boxes(), ref, source)
+    box = box_refs.newest(found, ref, command="vmctl box repackage")
     target = app.directory / (output or Path(f"{box.name.replace('/', '-')}-{box.version}.box"))
     packing.repackage(box, target)
     app.done({"box": _names(box), "path": str(target)}, f"wrote {target}")
@@ -118,17 +119,17 @@ def lock(app: App) -> None:
 COMMANDS = (lock, outdated, update, prune, du, repackage)
 
 
-def _findings(app: App, name: str | None) -> list[Finding]:
+def _findings(app: App, name: str | None, source: str | None) -> list[Finding]:
     from vmctl.boxes import updating
     from vmctl.boxes.shelf import Shelf
     from vmctl.boxes.web import Access
-    from vmctl.errors import VmctlError
 
     access = Access.from_environment()
-    boxes = updating.newest(Shelf(app.home, app.report).boxes(name))
-    if name and not boxes:
-        raise VmctlError(f"there is no box {name} in the store", hint="vmctl box list")
-    return [updating.look(box, access, report=app.report) for box in boxes]
+    boxes = Shelf(app.home, app.report).boxes()
+    chosen = [box for box in box_refs.matching(boxes, None, source) if not name or box.name == name]
+    if (name or source is not None) and not chosen:
+        raise box_refs.absent(name or "", source)
+    return [updating.look(box, access, report=app.report) for box in updating.newest(chosen)]
 
 
 def _told(finding: Finding) -> str:
@@ -140,4 +141,5 @@ def _object(finding: Finding) -> dict[str, Any]:
 
 
 def _names(box: Box) -> dict[str, Any]:
-    return {"name": box.name, "version": box.version, "arch": box.arch}
+    known = {"name": box.name, "version": box.version, "arch": box.arch}
+    return known if box.origin in ("", box.name) else known | {"origin": box.origin}

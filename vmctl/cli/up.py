@@ -68,11 +68,12 @@ def _provide_locked(app: App) -> None:
     project = app.workspace.project
     chosen = with_dependencies(project, app.names)
     for machine in app.workspace.survey(chosen):
-        used = machine.record.box.digest if machine.record and machine.observed else ""
-        if machine.spec and used and used != machine.spec.box.digest:
+        used = machine.record.box if machine.record and machine.observed else None
+        if machine.spec and used and used.digest and not locking.has_images(used, machine.spec.box):
+            locked, made = ([one.digest, *(one.further or ())] for one in (machine.spec.box, used))
             raise WrongState(
                 f"machine {machine.name} was made from another image of {machine.spec.box} than the locked one",
-                details=f"locked {machine.spec.box.digest}\n  made {used}",
+                details=f"locked {' '.join(locked)}\n  made {' '.join(made)}",
                 hint=f"vmctl destroy {machine.name} && vmctl up --locked {machine.name}",
             )
     refs = [spec.box for spec in project.machines if spec.name in chosen]

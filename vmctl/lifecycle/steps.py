@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmctl import __version__, boxes, folders, keys, provision, seed, ssh
 from vmctl.driver import Address, Forward, State
-from vmctl.errors import UsageError
+from vmctl.errors import UsageError, VmctlError
 from vmctl.lifecycle import definition, first_login, names, plan, ready
 from vmctl.lifecycle.conditions import absent, exists, off
 from vmctl.lifecycle.job import Job
@@ -122,7 +122,20 @@ def record(job: Job) -> bool:
             **_first_boot(job),
         )
     )
+    _check_box(job)
     return True
+
+
+def _check_box(job: Job) -> None:
+    """See that the box is still there, now that the record keeps `box remove` away from it.
+
+    Raises:
+        VmctlError: it was removed meanwhile.
+    """
+    from vmctl.boxes.shelf import Shelf
+
+    if job.box is not None and not Shelf(job.workspace.home, job.report).has(job.box):
+        raise VmctlError(f"the box {job.box} was removed while {job.name} was being made", hint=f"vmctl up {job.name}")
 
 
 def _first_boot(job: Job) -> dict[str, Any]:
@@ -144,7 +157,7 @@ def _box_used(job: Job) -> BoxUsed:
     return BoxUsed(
         name=box.name, version=box.version, digest=box.digest, user=box.user, firmware=box.firmware,
         cloud_init=box.cloud_init, seeding=box.seeding, virtual_size=box.virtual_size,
-        mac=box.provenance.get("vagrant", {}).get("mac", ""),
+        further=tuple(disk.digest for disk in box.further), mac=box.provenance.get("vagrant", {}).get("mac", ""),
     )  # fmt: skip
 
 

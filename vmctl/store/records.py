@@ -29,6 +29,8 @@ class BoxUsed(Struct, frozen=True, kw_only=True):
     seeding: str = ""
     """What in the box reads a seed (``BoxInfo.seeding``); "" = not known."""
     virtual_size: int = 0
+    further: tuple[str, ...] | None = None
+    """Digests of its other disks; None: an older vmctl wrote this, who did not say."""
     mac: str = ""
     """MAC address that the box's guest wants on NIC 1; "" = any."""
 
