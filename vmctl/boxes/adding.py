@@ -213,16 +213,19 @@ class _Adding:
         """Copy (decompressing) into ``target``, zeros as holes; the hashes of what was read, the digest of the copy."""
         outer, inner = Hashing(self.request.checksum), Hashing()
         meter = Meter(stream, outer, self.shelf.report, step=STEP)
+        room, most = space.Room(target.parent, f"to add {self.source}"), sparse.bound(os.fstat(stream.fileno()).st_size)
         packed = compression.sniff(meter.peek())
         with target.open("wb") as out:
             try:
                 if packed is None:
-                    sparse.copy(meter.read, out)
+                    sparse.copy(meter.read, out, room=room)
                     return outer, outer.sha256
                 data = compression.opened(meter, packed)  # type: ignore[arg-type]  # only read() is called
-                sparse.copy(hashed(data, inner), out)
+                sparse.copy(hashed(data, inner), out, limit=most, room=room)
             except compression.Damaged as error:
                 raise image.NotAnImage(self.source, f"It is damaged: {error}.") from error
+            except sparse.TooLong:
+                raise image.NotAnImage(self.source, f"It unpacks to more than {space.readable(most)}.") from None
         meter.drain()
         return outer, inner.sha256
 

@@ -16,7 +16,6 @@ from typing import BinaryIO
 from vmctl.boxes import compression, space, sparse
 from vmctl.boxes.compression import Damaged
 from vmctl.errors import VmctlError
-from vmctl.spec import GIB
 from vmctl.store import files
 
 TAR_MAGIC = (257, b"ustar")
@@ -32,8 +31,8 @@ JUNK_PREFIXES = ("._", "paxheaders.")
 class Limits:
     """How much an archive may unpack to."""
 
-    size: int = 1024 * GIB
-    """Bytes, holes included, over all members."""
+    size: int | None = None
+    """Bytes, holes included, over all members; None = ``sparse.bound`` of the archive's."""
     members: int = 1000
     depth: int = 32
     """Directories of a member's name; boxes have hardly any."""
@@ -96,7 +95,8 @@ def unpack(archive: Path | BinaryIO, into: Path, *, name: str, limits: Limits | 
 
     Raises:
         BadArchive: it is damaged or holds what no box may hold; nothing was written outside ``into``.
-        VmctlError: the disk is full or can not be written.
+        NoSpace: it would take the reserve of the disk.
+        VmctlError: the disk can not be written.
         Interrupted: the user asked to stop.
     """
     files.make_directory(into.parent)
@@ -149,10 +149,15 @@ class Intake:
 
     root: Path
     limits: Limits
+    packed: int = 0
+    """Size of the archive, which whoever reads it tells."""
     _size: int = 0
     _count: int = 0
     _files: dict[PurePosixPath, Path] = field(default_factory=dict)
     _links: dict[PurePosixPath, tuple[str, PurePosixPath]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._room = space.Room(self.root, "to unpack the archive")
 
     def directory(self, name: str) -> None:
         """Take a directory."""
@@ -166,13 +171,14 @@ class Intake:
         if is_junk(path):
             return
         self._size += size
-        if size < 0 or self._size > self.limits.size:
-            raise Refused(f"member {name!r}: it unpacks to more than {self.limits.size} bytes")
+        most = sparse.bound(self.packed) if self.limits.size is None else self.limits.size
+        if size < 0 or self._size > most:
+            raise Refused(f"member {name!r}: it unpacks to more than {most} bytes")
         self._make(path.parent)
         target = self.root / path
         with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, files.PRIVATE_FILE), "wb") as stream:
             try:
-                got = sparse.copy(data.read, stream, limit=size)
+                got = sparse.copy(data.read, stream, limit=size, room=self._room)
             except sparse.TooLong:
                 raise Refused(f"member {name!r}: it unpacks to more than the {size} bytes that it declares") from None
         if got != size:

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import io
 import lzma
+import os
 import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
+from vmctl import interrupt
+
 CHUNK = 1024**2
+READ = 64 * 1024
+"""How much is read at once: what follows a stream is copied for the next one, and a file may hold millions of them."""
 SNIFFED = 6
 """How many first bytes tell a compression."""
 XZ_MEMORY = 96 * 1024**2
@@ -111,11 +116,17 @@ def opened(source: BinaryIO, compression: Compression) -> BinaryIO:
     return io.BufferedReader(_Reader(source, compression), CHUNK)
 
 
+def file_size(source: BinaryIO) -> int:
+    """Bytes of the file that is read, as they lie on the disk, whether or not they are decompressed on the way."""
+    raw = getattr(source, "raw", None)
+    return os.fstat((raw.source if isinstance(raw, _Reader) else source).fileno()).st_size
+
+
 class _Reader(io.RawIOBase):
     """Decompresses one stream after another (``cat a.gz b.gz`` is a valid file), never more than was asked for."""
 
     def __init__(self, source: BinaryIO, compression: Compression) -> None:
-        self._source = source
+        self.source = source
         self._compression = compression
         self._stream = compression.new()
         self._pending = b""  # compressed data that was read, but belongs to the next stream
@@ -141,7 +152,8 @@ class _Reader(io.RawIOBase):
 
     def _more(self) -> bytes:
         pending, self._pending = self._pending, b""
-        return pending or self._source.read(CHUNK)
+        interrupt.check()
+        return pending or self.source.read(READ)
 
     def _decompress(self, data: bytes, size: int) -> bytes:
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vmctl import interrupt
 from vmctl.boxes import archive, foreign, image, ovf, vagrant_box
 from vmctl.boxes.box import OWN, OWN_KEY, PUBLISHED
 from vmctl.boxes.checksum import Hashing
@@ -88,10 +89,16 @@ def plain(source: Path, target: Path, *, name: str) -> None:
 
 
 def digest(path: Path) -> str:
-    """Lower-case hex SHA-256 of a file."""
+    """Lower-case hex SHA-256 of a file.
+
+    Raises:
+        Interrupted: the user asked to stop.
+    """
     hashing = Hashing()
     with path.open("rb") as stream:
-        hashing.feed(iter(lambda: stream.read(CHUNK), b""))
+        while data := stream.read(CHUNK):
+            interrupt.check()
+            hashing.update(data)
     return hashing.sha256
 
 

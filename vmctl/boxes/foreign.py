@@ -7,11 +7,13 @@ is refused before qemu-img opens it for reading.
 from __future__ import annotations
 
 import re
+import signal
 import struct
 from pathlib import Path
 
 from vmctl import json_text, process
-from vmctl.boxes.image import NotAnImage
+from vmctl.boxes import space
+from vmctl.boxes.image import LARGEST, NotAnImage
 from vmctl.errors import VmctlError
 
 VMDK, VMDK_TEXT = b"KDMV", b"# Disk DescriptorFile"
@@ -64,11 +66,14 @@ def to_qcow2(source: Path, target: Path, *, name: str) -> None:
         done = process.run(
             [qemu_img, "info", "--output=json", "-f", kind, "--", source.absolute()], deadline=INFO_DEADLINE
         )  # fmt: skip
-        if any("backing" in key for key in json_text.loads(done.stdout)):
+        told = json_text.loads(done.stdout)
+        if any("backing" in key for key in told):
             raise NotAnImage(name, "It is an overlay: it refers to a parent image.")
+        if told.get("virtual-size", 0) > LARGEST:
+            raise NotAnImage(name, f"Its virtual size is {told['virtual-size']} bytes.")
         if process.run([qemu_img, "check", "-q", "-f", kind, "--", source.absolute()], check=False).status == CORRUPT:
             raise NotAnImage(name, f"It is a damaged or truncated {kind.upper()} image.")
-        process.run([qemu_img, "convert", "-f", kind, "-O", "qcow2", "--", source.absolute(), target.absolute()])
+        _convert(qemu_img, kind, source, target, name=name)
     except process.CommandFailed as error:
         said = error.completed.stderr.strip()
         if "No space left" in said:
@@ -76,6 +81,19 @@ def to_qcow2(source: Path, target: Path, *, name: str) -> None:
                 f"no space left to convert {name}", details=said, hint=f"df -h '{target.parent}'"
             ) from error
         raise NotAnImage(name, f"It is a damaged {kind.upper()} image: {said}") from error
+
+
+def _convert(qemu_img: str, kind: str, source: Path, target: Path, *, name: str) -> None:
+    """Convert, up to the disk's reserve: a small image may say of many places that the same block is there."""
+    room = space.available(target.parent)
+    limited: list[str | Path] = [process.find("prlimit", package="util-linux"), f"--fsize={room}", "--"]
+    argv: list[str | Path] = [qemu_img, "convert", "-f", kind, "-O", "qcow2", "--", source.absolute(), target.absolute()]
+    try:
+        process.run([*limited, *argv])
+    except process.CommandFailed as error:
+        if error.completed.status == -signal.SIGXFSZ or "File too large" in error.completed.stderr:
+            space.require(target.parent, room + 1, f"to convert {name}")
+        raise
 
 
 def _check_vdi(path: Path, name: str) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from vmctl import interrupt
 from vmctl.errors import VmctlError
 
 QCOW2 = b"QFI\xfb"
@@ -24,6 +25,8 @@ DIRTY, CORRUPT, EXTERNAL_DATA = 1, 2, 4  # incompatible features; bits 3 and 4 a
 UNKNOWN_FEATURES = ~0b11111
 EXTENDED_L2 = 16
 CLUSTER_BITS = range(9, 22)
+LARGEST = 64 * 1024**4
+"""Bytes of a disk that anyone has a use for."""
 LARGEST_L1 = 32 * 1024**2
 OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
 BEYOND = OFFSET_MASK  # farther than any file goes
@@ -118,23 +121,41 @@ def _qcow2(stream: BinaryIO, head: bytes, size: int, name: str) -> Image:
         (features & UNKNOWN_FEATURES & (2**64 - 1), "It needs features that this vmctl does not know."),
         (encrypted, "It is encrypted."),
         (cluster_bits not in CLUSTER_BITS or l1_size * 8 > LARGEST_L1, "Its header is damaged."),
-        (virtual_size == 0 or virtual_size % SECTOR, f"Its virtual size is {virtual_size} bytes."),
+        (not 0 < virtual_size <= LARGEST or virtual_size % SECTOR, f"Its virtual size is {virtual_size} bytes."),
     )
     for bad, why in problems:
         if bad:
             raise NotAnImage(name, why)
-    if _furthest(stream, l1_offset, l1_size, cluster_bits, extended=bool(features & EXTENDED_L2)) >= size:
+    if l1_offset % SECTOR:
+        raise NotAnImage(name, "Its header is damaged.")
+    try:
+        furthest = _furthest(stream, l1_offset, l1_size, cluster_bits, extended=bool(features & EXTENDED_L2))
+    except _Tangled as error:
+        raise NotAnImage(name, f"It is a damaged qcow2 image: {error}.") from error
+    if furthest >= size:
         raise NotAnImage(name, f"It is a qcow2 image that is cut off after {size} bytes.")
     return Image("qcow2", virtual_size)
 
 
+class _Tangled(Exception):
+    """Tables overlap; to walk them would take time without end."""
+
+
 def _furthest(stream: BinaryIO, l1_offset: int, l1_size: int, cluster_bits: int, *, extended: bool) -> int:
-    """The highest offset in the file that the tables refer to; beyond the end when a table itself is cut off."""
+    """The highest offset in the file that the tables refer to; beyond the end when a table itself is cut off.
+
+    Each table is a cluster of its own, so all of them together are not longer than the file.
+    """
     furthest = l1_offset
+    seen: set[int] = set()
     for entry in _table(stream, l1_offset, l1_size):
         offset = entry & OFFSET_MASK
         furthest = max(furthest, offset)
         if 0 < offset < BEYOND:
+            interrupt.check()
+            if offset in seen or offset % (1 << cluster_bits):
+                raise _Tangled("two parts of the disk share a table" if offset in seen else "a table is misplaced")
+            seen.add(offset)
             entries = _table(stream, offset, (1 << cluster_bits) // 8)
             pointers = entries[::2] if extended else entries
             furthest = max(furthest, offset, *_offsets(pointers, cluster_bits))

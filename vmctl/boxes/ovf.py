@@ -11,7 +11,7 @@ LONGEST = 8 * 1024**2
 CPU, MEMORY, DISK_DRIVE = "3", "4", "17"
 SATA, VIRTIO = "sata", "virtio"
 """CIM resource types, as OVF numbers the rows of its hardware table."""
-POWER = re.compile(r"byte\s*\*\s*2\^(\d+)")
+POWER = re.compile(r"byte\s*\*\s*2\^([0-9]{1,2})")
 LARGEST_CONFIG_DRIVE = 32 * 1024**2
 """Bytes. Distributions' VirtualBox boxes have one of 10 MiB or less; no data disk is so small."""
 OLD_UNITS = {"byte": 1, "bytes": 1, "kilobytes": 1024, "megabytes": 1024**2, "gigabytes": 1024**3}

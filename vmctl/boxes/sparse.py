@@ -7,16 +7,28 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from vmctl import interrupt
+from vmctl.boxes.space import Room
+from vmctl.spec import GIB
 
 CHUNK = 256 * 1024
 ZEROS = bytes(CHUNK)
+LARGEST = 1024 * GIB
+UNQUESTIONED = 32 * GIB
+RATIO = 2000
+"""Zeros shrink a thousandfold and more, real disks do not: what claims to is a bomb, and hashing it takes minutes."""
 
 
-def copy(read: Callable[[int], bytes], target: BinaryIO, *, limit: int | None = None) -> int:
+def bound(packed: int) -> int:
+    """To how many bytes, holes included, ``packed`` bytes of a stranger's may unpack."""
+    return min(LARGEST, max(UNQUESTIONED, packed * RATIO))
+
+
+def copy(read: Callable[[int], bytes], target: BinaryIO, *, limit: int | None = None, room: Room | None = None) -> int:
     """Copy until ``read`` has no more, and return how many bytes that were; ``target`` is new and empty.
 
     Raises:
         TooLong: there is more than ``limit`` bytes.
+        NoSpace: there is no more ``room``.
         Interrupted: the user asked to stop.
     """
     total = 0
@@ -28,6 +40,8 @@ def copy(read: Callable[[int], bytes], target: BinaryIO, *, limit: int | None = 
         if block == ZEROS[: len(block)]:
             target.seek(len(block), os.SEEK_CUR)
         else:
+            if room:
+                room.take(len(block))
             target.write(block)
     target.truncate(total)
     return total

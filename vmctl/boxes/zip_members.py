@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from vmctl.boxes import compression
 from vmctl.boxes.compression import CHUNK, Damaged
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def unpack(source: BinaryIO, intake: Intake) -> None:
         Damaged: it is no zip, or it is damaged, encrypted or strangely compressed.
         Refused: a member is unsafe.
     """
+    intake.packed = compression.file_size(source)
     try:
         with zipfile.ZipFile(_Bounded(source)) as archive:
             for member in archive.infolist():
