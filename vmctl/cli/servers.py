@@ -14,10 +14,11 @@ import click
 from vmctl import terminal
 from vmctl.cli.app import App
 from vmctl.errors import UsageError, VmctlError
-from vmctl.events import Output
+from vmctl.events import Output, Warned
 
 if TYPE_CHECKING:
     from vmctl.process import Completed
+    from vmctl.provision.passwords import Passwords
     from vmctl.provision.target import Mode
     from vmctl.remotes.roster import Host, Roster
     from vmctl.spec import Remote
@@ -27,18 +28,23 @@ SSH_FAILED = 255  # ssh's own status when it could not connect; a remote command
 MANY = 8  # names that a question still holds
 
 
-def roster_of(app: App, target: str) -> Roster:
+def roster_of(app: App, target: str, passwords: Passwords | None = None) -> Roster:
     """The servers of a target."""
     from vmctl.remotes import roster
 
-    return roster.load(app.project, roster.find(app.project, target))
+    found = roster.load(app.project, roster.find(app.project, target), passwords)
+    for text in found.warnings:
+        app.report(Warned(text=f"the inventory of {target}: {text}"))
+    return found
 
 
-def chosen(app: App, target: str, patterns: Sequence[str]) -> tuple[Roster, tuple[Host, ...]]:
+def chosen(
+    app: App, target: str, patterns: Sequence[str], passwords: Passwords | None = None
+) -> tuple[Roster, tuple[Host, ...]]:
     """The servers that patterns mean, all without any."""
     from vmctl.remotes import pattern
 
-    known = roster_of(app, target)
+    known = roster_of(app, target, passwords)
     return known, pattern.select(known, patterns)
 
 
@@ -93,10 +99,12 @@ def provision(
     named: str | None = None,
 ) -> dict[str, Any]:
     """Provision servers, after asking; what became of each as an object, {} when they get nothing."""
+    from vmctl.provision.passwords import Passwords
     from vmctl.remotes import provisioning
     from vmctl.remotes.realm import Servers
 
-    roster, hosts = chosen(app, target, patterns)
+    passwords = Passwords()
+    roster, hosts = chosen(app, target, patterns, passwords)
     realm = Servers(app.project, roster)
     work = provisioning.planned(realm, hosts, only, start)
     if not work:
@@ -104,7 +112,8 @@ def provision(
     if not mode.check:
         confirm(app, roster.remote, _question(work, target), yes=yes, named=named)
     wanted = [host for host in hosts if host.name in work]
-    return provisioning.run(app.workspace, realm, wanted, only=only, mode=mode, start=start).as_object()
+    done = provisioning.run(app.workspace, realm, wanted, only=only, mode=mode, start=start, passwords=passwords)
+    return done.as_object()
 
 
 def _question(work: dict[str, list[str]], target: str) -> str:
