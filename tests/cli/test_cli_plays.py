@@ -113,3 +113,18 @@ def test_drift_tells_its_verdicts_also_where_machines_were_not_looked_at(project
     project.vmfile("machines: {web: {depends_on: {db: provisioned}}, db: {}}\nprovision: [{ansible: bad.yml}]\n")
     told = project.vmctl("drift", "--json", status=4).answer["drift"]
     assert {name: row["verdict"] for name, row in told.items()} == {"db": "failed", "web": "not attempted"}
+
+
+def test_inside_a_guest_plays_are_for_that_machine_and_for_what_it_adds(project: Project, place: Path) -> None:
+    host = "{name: 'fresh-{{ inventory_hostname }}', groups: made, ansible_connection: local}"
+    add = f"    - ansible.builtin.add_host: {host}\n"
+    (project.root / "site.yml").write_text(play(place, "first", before=add) + play(place, "second", "made"))
+    program = Path(sys.executable).with_name("ansible-playbook")
+    entry = f"{{playbook: site.yml, mode: guest, playbook_command: {program}, python_interpreter: {sys.executable}}}"
+    project.vmfile(f"machines: {{web: {{}}, db: {{}}}}\nprovision: [{{ansible: {entry}}}]\n")
+    project.vmctl("up")
+    assert ran(place) == ["first-db", "first-web", "second-fresh-db", "second-fresh-web"]
+    fail = "    - {ansible.builtin.command: 'false', any_errors_fatal: true}\n"
+    (project.root / "site.yml").write_text(play(place, "first", before=fail) + play(place, "third", "nobody"))
+    ended = project.vmctl("provision", "web", "--json", status=4)
+    assert ended.answer["provisioned"]["machines"]["web"]["failure"]["task"] == "ansible.builtin.command"
