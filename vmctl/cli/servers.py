@@ -148,6 +148,8 @@ def ssh(app: App, target: str, name: str | None, line: str | None, *, tty: bool 
 
 def execute(app: App, target: str, name: str, words: Sequence[str]) -> int:
     """Run a program on one server or on several."""
+    from vmctl.lifecycle.outcome import Outcome
+
     _, hosts = chosen(app, target, [name])
     if len(hosts) == 1 and not app.json:
         return ssh(app, target, hosts[0].name, shlex.join(words), tty=None, options=())
@@ -168,8 +170,8 @@ def execute(app: App, target: str, name: str, words: Sequence[str]) -> int:
 
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="vmctl") as pool:
         ended = dict(zip([host.name for host in hosts], pool.map(run, hosts), strict=True))
-    if failed := [error for error in ended.values() if isinstance(error, VmctlError)]:
-        raise failed[0]
+    failed = {name: end for name, end in ended.items() if isinstance(end, VmctlError)}
+    Outcome(done=[name for name in ended if name not in failed], failed=failed).raise_failure()
     statuses = {name: end.status for name, end in ended.items() if not isinstance(end, VmctlError)}
     app.done({"machines": {name: {"status": status} for name, status in statuses.items()}})
     return max(statuses.values())

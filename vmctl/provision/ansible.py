@@ -90,7 +90,8 @@ def tell_gaps(item: Ansible, names: Sequence[str], tally: Tally, report: Report)
         report(Warned(text=f"the play {play} of {item.title} ran nowhere: it matches no host of this run"))
     for name in names:
         if name not in tally.counts:
-            why = "has no play for it" if tally.tasks or tally.nowhere else "ran no task on it"
+            chosen = item.tags or item.skip_tags or item.start_at_task
+            why = "ran no task on it" if chosen and not tally.tasks else "has no play for it"
             report(Notice(machine=name, text=f"{item.title} {why}"))
         elif name in tally.ignored - tally.bad:
             report(Warned(machine=name, text=f"{item.title} could not reach it in a task, and ignores that"))
