@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,24 @@ def test_scripts_from_windows_run_as_meant_wherever_they_run(project: Project, t
     )
     project.vmctl("up")
     assert out.read_text() == "guest.sh default\nhost.sh default\ntrigger.sh default\ntrigger.sh default\n"
+
+
+def test_an_uploaded_directory_arrives_without_what_cannot_be_copied(project: Project, tmp_path: Path) -> None:
+    conf, there = tmp_path / "conf", tmp_path / "there"
+    (conf / "sub" / "empty").mkdir(parents=True)
+    there.mkdir()
+    (conf / "sub" / "job").write_text("two")
+    (conf / "sub" / "job").chmod(0o750)
+    os.utime(conf / "sub" / "job", (1_000_000_000, 1_000_000_000))
+    (conf / ".#app.conf").symlink_to("me@host.1234:5")
+    os.mkfifo(conf / "pipe")
+    project.vmfile("")
+    project.vmctl("up")
+    told = project.vmctl("upload", str(conf), str(there)).err
+    assert f"warning: {conf / '.#app.conf'} is left out: a link that leads nowhere" in told
+    assert sorted(str(path.relative_to(there)) for path in there.rglob("*")) == [
+        "conf", "conf/sub", "conf/sub/empty", "conf/sub/job",
+    ]  # fmt: skip
+    arrived = (there / "conf" / "sub" / "job").stat()
+    assert (arrived.st_mode & 0o777, arrived.st_mtime) == (0o750, 1_000_000_000)
+    assert "is neither a file nor a directory" in project.vmctl("upload", str(conf / "pipe"), status=1).err

@@ -147,3 +147,32 @@ def test_ctrl_c_ends_what_a_trigger_runs(project: Project, where: str) -> None:
     with pytest.raises(ProcessLookupError):
         os.killpg(child.pid, 0)
     assert project.states() == {"default": "running" if "guest" in where else "not created"}
+
+
+def test_a_look_that_changes_nothing_runs_no_triggers(project: Project) -> None:
+    run = note(project, "VMCTL_WHEN")
+    project.vmfile(
+        "provision: [{shell: {inline: 'true', become: false}, name: note}]\n"
+        f"triggers:\n  - {{before: provision, run: {run}}}\n  - {{after: provision, on: guest, run: {run}}}\n"
+    )
+    project.vmctl("up")
+    assert log(project) == ["before", "after"]
+    project.vmctl("provision", "--check")
+    project.vmctl("drift")
+    assert log(project) == []
+
+
+def test_a_failed_trigger_has_a_full_row(project: Project) -> None:
+    script = "provision: [{shell: {inline: 'true', become: false}, name: note}]\n"
+    project.vmfile(script)
+    project.vmctl("up")
+    for when in ("before", "after"):
+        project.vmfile(script + f"triggers: [{{{when}: provision, name: no, run: {{inline: 'echo why; exit 3'}}}}]\n")
+        row = project.vmctl("provision", "--json", status=None).answer["provisioned"]["machines"]["default"]
+        assert "trigger 'no'" in row.pop("failure")["brief"]
+        done = when == "after"
+        assert row == {
+            "status": "failed", "ok": int(done), "changed": int(done), "failed": 0, "unreachable": 0, "skipped": 0,
+            "ran": ["note"] if done else [], "failed_provisioner": None, "not_attempted": [] if done else ["note"],
+            "not_checked": [], "changed_tasks": [],
+        }  # fmt: skip

@@ -1,7 +1,7 @@
 import pytest
 
-from vmctl.errors import VmctlError
-from vmctl.lifecycle.fleet import named
+from vmctl.errors import ProvisionFailed, VmctlError
+from vmctl.lifecycle.fleet import FleetFailed, Outcome, named
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,19 @@ from vmctl.lifecycle.fleet import named
 )
 def test_an_error_names_its_machine_once(brief: str, expected: str) -> None:
     assert named(VmctlError(brief), "web").brief == expected
+
+
+def test_what_went_wrong_in_a_fleet_names_every_machine_with_its_cause() -> None:
+    common = ProvisionFailed("provisioner 'site': ansible-playbook could not run site.yml", details="no such role")
+    row = {"status": "failed", "changed": 0}
+    common.data = {"provisioned": {"changed": False, "machines": {"web": row, "db": row, "mail": {"status": "done"}}}}
+    outcome = Outcome(done=["web", "db", "mail"], failed={"cache": VmctlError("the disk is full")})
+    outcome.provisioning.append(common)
+    outcome.add_provisioned(common.data["provisioned"])
+    with pytest.raises(FleetFailed) as caught:
+        outcome.raise_failure()
+    assert caught.value.details.splitlines() == [
+        "cache: the disk is full",
+        "web, db: provisioner 'site': ansible-playbook could not run site.yml",
+        "no such role",
+    ]

@@ -122,6 +122,50 @@ def test_ansible_giving_up_is_believed() -> None:
     assert machines(found, "a", "b")["b"] == "b: provisioner 'site' did not get to its end"
 
 
+def play(pattern: str, name: str = "") -> dict[str, Any]:
+    return event("playbook_on_play_start", pattern=pattern, name=name or pattern)
+
+
+def test_a_batch_that_fails_altogether_ends_the_playbook_for_those_before_and_after_it() -> None:
+    batches = [play("all"), *begun("a"), play("all"), *begun("b"), failed("b")]
+    found = tally(*batches, stats(ok={"a": 1}, failures={"b": 1}))
+    rest = "a, c: provisioner 'site' did not get to its end"
+    assert machines(found, "a", "b", "c") == {
+        "a": rest, "b": "b: task 'install' failed at /p/site.yml:7 (provisioner 'site')", "c": rest,
+    }  # fmt: skip
+
+
+def test_a_failure_that_is_fatal_for_all_leaves_nobody_done() -> None:
+    told = failed("b")
+    told["event_data"]["fatal"] = True
+    found = tally(play("all"), *begun("a", "b"), told, stats(ok={"a": 1}, failures={"b": 1}))
+    assert machines(found, "a", "b")["a"] == "a: provisioner 'site' did not get to its end"
+    rescued = tally(play("all"), *begun("a", "b"), told, stats(ok={"a": 1, "b": 2}, rescued={"b": 1}))
+    assert machines(rescued, "a", "b") == {"a": "", "b": ""}
+
+
+def test_ansible_failing_of_no_host_is_a_failure() -> None:
+    nothing = {"event": "error", "stdout": '[ERROR]: No matching task "nope" found.'}
+    failure = judge(ITEM, ["a"], tally(play("all"), stats(), nothing), REALM)[0].failure
+    assert failure is not None
+    assert failure.details == '[ERROR]: No matching task "nope" found.'
+    broken = tally(play("all"), *begun("a"), stats(ok={"a": 1}))
+    broken.status = 4
+    assert "could not run site.yml" in machines(broken, "a")["a"]
+
+
+def test_a_host_that_was_added_and_got_no_play_is_a_failure_that_names_it() -> None:
+    added = event("runner_on_ok", "a", res={"add_host": {"host_name": "fresh", "groups": ["made"]}, "changed": True})
+    skipped = [play("made", "set it up"), event("playbook_on_no_hosts_matched")]
+    found = tally(play("all"), *begun("a"), added, *skipped, stats(ok={"a": 1}))
+    (outcome,) = judge(ITEM, ["a"], found, REALM)
+    assert outcome.failure is not None
+    assert outcome.failure.brief == "provisioner 'site': no play ran on fresh, which the playbook added (add_host)"
+    assert "'set it up' (hosts: made)" in outcome.failure.details
+    reached = tally(play("all"), *begun("a"), added, *skipped, stats(ok={"a": 1, "fresh": 1}))
+    assert machines(reached, "a") == {"a": ""}
+
+
 def test_a_failure_on_no_machine_is_everybodys() -> None:
     found = tally(failed("localhost"), stats(failures={"localhost": 1}, ok={"a": 1}))
     assert set(machines(found, "a", "b").values()) == {"provisioner 'site' failed on localhost"}
@@ -147,3 +191,11 @@ def test_what_follows_from_an_unreachable_host_is_not_worse_than_that() -> None:
     failures = [outcome.failure for outcome in outcomes if outcome.failure]
     assert [(one.unreachable, one.follows) for one in failures] == [(True, False), (False, True)]
     assert error(failures, Summary({"a": Result(), "b": Result()}), REALM).exit_code == 5
+
+
+def test_the_first_failure_is_told_beside_that_of_the_clean_up() -> None:
+    cleaning = event("runner_on_failed", "a", task="clean up", task_path="/p/site.yml:9", res={"msg": "no such file"})
+    (outcome,) = judge(ITEM, ["a"], tally(*begun("a"), failed("a"), cleaning, stats(failures={"a": 2})), REALM)
+    assert outcome.failure is not None
+    assert outcome.failure.task == "clean up"
+    assert outcome.failure.details == "no such file\nFailed first: task 'install' (/p/site.yml:7): it broke"

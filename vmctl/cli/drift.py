@@ -43,7 +43,7 @@ def drift(
     Exits with 0 when all are in sync, 1 when one has drifted, 4 when a check failed, 5 when one was unreachable.
     """
     from vmctl.cli import provision
-    from vmctl.errors import ProvisionFailed, Unreachable, VmctlError
+    from vmctl.errors import VmctlError
     from vmctl.provision import Mode
 
     mode = Mode(check=True, diff=diff)
@@ -52,9 +52,10 @@ def drift(
         done = _checked(app, [*names, *limits], target, only=only, mode=mode)
     except VmctlError as error:
         found = error.data.get("provisioned")
-        if isinstance(error, ProvisionFailed | Unreachable) and isinstance(found, Mapping):
-            error.data["drift"] = _verdicts(found)
-            error.details = "\n".join([_text(_verdicts(found)), error.details]).strip()
+        if isinstance(found, Mapping):
+            told = {**_verdicts(found), **_not_attempted(error.data.get("outcome"))}
+            error.data["drift"] = told
+            error.details = "\n".join([_text(told), error.details]).strip()
         raise
     told = _verdicts(done)
     app.done({"target": target, "changed": False, "drift": told}, _text(told) if told else "nothing to check")
@@ -81,6 +82,13 @@ def _verdicts(done: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         }
         for name, row in done.get("machines", {}).items()
     }
+
+
+def _not_attempted(outcome: object) -> dict[str, dict[str, Any]]:
+    """The machines that were not looked at, because one that they depend on failed."""
+    rows = outcome if isinstance(outcome, Mapping) else {}
+    left = [name for name, row in rows.items() if row["result"] == "not attempted"]
+    return {name: {"verdict": "not attempted", "changed_tasks": [], "not_checked": []} for name in left}
 
 
 def _text(told: Mapping[str, Mapping[str, Any]]) -> str:

@@ -167,6 +167,8 @@ def exec_(app: App, machine: str, argv: tuple[str, ...], target: str | None) -> 
 
 
 def _exec_all(app: App, workspace: Workspace, words: Sequence[str]) -> int:
+    from vmctl.lifecycle.outcome import Outcome
+
     def run(name: str) -> Completed | VmctlError:
         from vmctl import reach
 
@@ -181,8 +183,8 @@ def _exec_all(app: App, workspace: Workspace, words: Sequence[str]) -> int:
 
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="vmctl") as pool:
         ended = dict(zip(app.names, pool.map(run, app.names), strict=True))
-    if failed := [error for error in ended.values() if isinstance(error, VmctlError)]:
-        raise failed[0]
+    failed = {name: end for name, end in ended.items() if isinstance(end, VmctlError)}
+    Outcome(done=[name for name in ended if name not in failed], failed=failed).raise_failure()
     statuses = {name: end.status for name, end in ended.items() if not isinstance(end, VmctlError)}
     app.done({"machines": {name: {"status": status} for name, status in statuses.items()}})
     return max(statuses.values())

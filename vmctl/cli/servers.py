@@ -14,10 +14,11 @@ import click
 from vmctl import terminal
 from vmctl.cli.app import App
 from vmctl.errors import UsageError, VmctlError
-from vmctl.events import Output
+from vmctl.events import Output, Warned
 
 if TYPE_CHECKING:
     from vmctl.process import Completed
+    from vmctl.provision.passwords import Passwords
     from vmctl.provision.target import Mode
     from vmctl.remotes.roster import Host, Roster
     from vmctl.spec import Remote
@@ -27,18 +28,23 @@ SSH_FAILED = 255  # ssh's own status when it could not connect; a remote command
 MANY = 8  # names that a question still holds
 
 
-def roster_of(app: App, target: str) -> Roster:
+def roster_of(app: App, target: str, passwords: Passwords | None = None) -> Roster:
     """The servers of a target."""
     from vmctl.remotes import roster
 
-    return roster.load(app.project, roster.find(app.project, target))
+    found = roster.load(app.project, roster.find(app.project, target), passwords)
+    for text in found.warnings:
+        app.report(Warned(text=f"the inventory of {target}: {text}"))
+    return found
 
 
-def chosen(app: App, target: str, patterns: Sequence[str]) -> tuple[Roster, tuple[Host, ...]]:
+def chosen(
+    app: App, target: str, patterns: Sequence[str], passwords: Passwords | None = None
+) -> tuple[Roster, tuple[Host, ...]]:
     """The servers that patterns mean, all without any."""
     from vmctl.remotes import pattern
 
-    known = roster_of(app, target)
+    known = roster_of(app, target, passwords)
     return known, pattern.select(known, patterns)
 
 
@@ -93,10 +99,12 @@ def provision(
     named: str | None = None,
 ) -> dict[str, Any]:
     """Provision servers, after asking; what became of each as an object, {} when they get nothing."""
+    from vmctl.provision.passwords import Passwords
     from vmctl.remotes import provisioning
     from vmctl.remotes.realm import Servers
 
-    roster, hosts = chosen(app, target, patterns)
+    passwords = Passwords()
+    roster, hosts = chosen(app, target, patterns, passwords)
     realm = Servers(app.project, roster)
     work = provisioning.planned(realm, hosts, only, start)
     if not work:
@@ -104,7 +112,8 @@ def provision(
     if not mode.check:
         confirm(app, roster.remote, _question(work, target), yes=yes, named=named)
     wanted = [host for host in hosts if host.name in work]
-    return provisioning.run(app.workspace, realm, wanted, only=only, mode=mode, start=start).as_object()
+    done = provisioning.run(app.workspace, realm, wanted, only=only, mode=mode, start=start, passwords=passwords)
+    return done.as_object()
 
 
 def _question(work: dict[str, list[str]], target: str) -> str:
@@ -139,6 +148,8 @@ def ssh(app: App, target: str, name: str | None, line: str | None, *, tty: bool 
 
 def execute(app: App, target: str, name: str, words: Sequence[str]) -> int:
     """Run a program on one server or on several."""
+    from vmctl.lifecycle.outcome import Outcome
+
     _, hosts = chosen(app, target, [name])
     if len(hosts) == 1 and not app.json:
         return ssh(app, target, hosts[0].name, shlex.join(words), tty=None, options=())
@@ -159,8 +170,8 @@ def execute(app: App, target: str, name: str, words: Sequence[str]) -> int:
 
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="vmctl") as pool:
         ended = dict(zip([host.name for host in hosts], pool.map(run, hosts), strict=True))
-    if failed := [error for error in ended.values() if isinstance(error, VmctlError)]:
-        raise failed[0]
+    failed = {name: end for name, end in ended.items() if isinstance(end, VmctlError)}
+    Outcome(done=[name for name in ended if name not in failed], failed=failed).raise_failure()
     statuses = {name: end.status for name, end in ended.items() if not isinstance(end, VmctlError)}
     app.done({"machines": {name: {"status": status} for name, status in statuses.items()}})
     return max(statuses.values())

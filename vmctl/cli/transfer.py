@@ -31,12 +31,15 @@ SSH_FAILED = 255
 def upload(app: App, source: Path, target: str, machine: str | None) -> None:
     """Copy a file or directory into a machine; TARGET is relative to the login user's home, which is the default."""
     from vmctl import process, reach
+    from vmctl.provision import copied
 
     workspace, name = only_machine(app, machine)
-    with reach.explained(workspace, name):
+    with reach.explained(workspace, name), copied.copyable(source.absolute()) as (tree, contents):
+        for path, why in contents.skipped.items():
+            app.report(Warned(machine=name, text=f"{path} is left out: {why}"))
         login = reach.login(workspace, name)
         scp = process.find("scp", package="openssh-client")
-        words = [scp, "-F", str(login.config), "-r", "-p", "-q", "--", str(source.absolute()), f"{name}:{target}"]
+        words = [scp, "-F", str(login.config), "-r", "-p", "-q", "--", str(tree), f"{name}:{target}"]
         completed = process.run(words, check=False)
         if completed.status == SSH_FAILED:
             raise Unreachable(f"machine {name} could not be reached", details=completed.stderr.strip())

@@ -83,7 +83,7 @@ class FleetFailed(VmctlError):
 
     def __init__(self, outcome: Outcome) -> None:
         failures = [_prefixed(name, str(error)) for name, error in outcome.failed.items()]
-        failures += [str(error) for error in outcome.provisioning]
+        failures += [_of_machines(error) for error in outcome.provisioning]
         failures += [f"{name}: not attempted, {why}" for name, why in outcome.skipped.items()]
         super().__init__(_brief(outcome), details="\n".join(failures), hint="vmctl status")
         codes = {_code(error) for error in (*outcome.failed.values(), *outcome.provisioning)}
@@ -93,6 +93,15 @@ class FleetFailed(VmctlError):
 
 def _prefixed(name: str, text: str) -> str:
     return text if text.startswith(f"{name}: ") else f"{name}: {text}"
+
+
+def _of_machines(error: VmctlError) -> str:
+    """A failure of provisioning; one that names none of its machines gets their names in front."""
+    summary = error.data.get("provisioned")
+    rows = summary["machines"] if isinstance(summary, Mapping) else {}
+    names = [name for name, row in rows.items() if row["status"] != "done"]
+    said = re.findall(r"[\w-]+", error.brief)
+    return str(error) if not names or any(name in said for name in names) else f"{', '.join(names)}: {error}"
 
 
 def _brief(outcome: Outcome) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -50,13 +50,14 @@ def provision_wave(workspace: Workspace, machines: Sequence[Machine], outcome: O
     """
     provision.check_names(workspace.project.provisioners, wish.names)
     needy = [machine for machine in machines if _needs_something(machine, wish)]
-    needy = [machine for machine in needy if _trigger("before", workspace, machine, outcome)]
+    if not wish.mode.check:  # a trigger may do anything
+        needy = [machine for machine in needy if _trigger("before", workspace, machine, outcome, wish)]
     if not needy:
         return
     _provision(workspace, needy, outcome, wish)
     for machine in needy:
-        if machine.name not in outcome.unprovisioned:
-            _trigger("after", workspace, machine, outcome)
+        if machine.name not in outcome.unprovisioned and not wish.mode.check:
+            _trigger("after", workspace, machine, outcome, wish)
 
 
 def _needs_something(machine: Machine, wish: Wish) -> bool:
@@ -94,15 +95,31 @@ def _target(workspace: Workspace, machine: Machine, login: Login) -> provision.T
     return structs.replace(target, after_reboot=partial(_share_folders, workspace, machine, login))
 
 
-def _trigger(when: When, workspace: Workspace, machine: Machine, outcome: Outcome) -> bool:
+def _trigger(when: When, workspace: Workspace, machine: Machine, outcome: Outcome, wish: Wish) -> bool:
     """Run the triggers around provisioning; whether all went well. What failed is the machine's failure."""
+    pending = wish.pending(require_known(machine), machine.layout) if when == "before" else ()
     try:
         triggers.fire(Job(workspace, machine), when, "provision")
     except triggers.TriggerFailed as error:
         outcome.provisioning.append(error)
-        outcome.add_provisioned({"changed": False, "machines": {machine.name: {"status": "failed"}}})
+        failure = {"brief": error.brief, "task": None, "place": None, "message": error.details}
+        result = provision.Result(
+            status=provision.Status.FAILED, failure=failure, not_attempted=[item.name for item in pending]
+        )
+        outcome.add_provisioned(_on_top(provision.Summary({machine.name: result}).as_object(), outcome.provisioned))
         return False
     return True
+
+
+def _on_top(summary: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary of triggers that failed, with what provisioning had made of the same machines."""
+    changes = {"status", "failure"}
+    machines = {
+        name: {**row, **{key: value for key, value in before.items() if key not in changes}}
+        for name, row in summary["machines"].items()
+        for before in [earlier.get("machines", {}).get(name, {})]
+    }
+    return {**summary, "machines": machines}
 
 
 def _login(workspace: Workspace, machine: Machine) -> Login:

@@ -13,13 +13,14 @@ from vmctl.layout import ProjectLayout
 from vmctl.provision.ledger import check_names, entries, forget, pending, put_back
 from vmctl.provision.passwords import Passwords
 from vmctl.provision.realm import Realm
-from vmctl.provision.target import Counts, Mode, Status, Summary, Target
+from vmctl.provision.target import Counts, Mode, Result, Status, Summary, Target
 
 __all__ = [
     "Counts",
     "Mode",
     "Passwords",
     "Realm",
+    "Result",
     "Status",
     "Summary",
     "Target",

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from vmctl.errors import UsageError
-from vmctl.events import Notice
+from vmctl.events import Notice, Report, Warned
 from vmctl.provision import arguments, galaxy, playbook, python, settings, verdict
 from vmctl.provision.failure import label
 from vmctl.provision.realm import Realm
@@ -60,6 +60,7 @@ def provision(item: Ansible, number: int, targets: Sequence[Target], around: Sur
         inventory=realm.inventory(item),
         sources=(*realm.sources, *item.inventory),
         targets=names,
+        others=realm.others(item, names),
         limit=item.limit,
         interpreter=item.python_interpreter,
         directory=realm.root,
@@ -77,14 +78,27 @@ def provision(item: Ansible, number: int, targets: Sequence[Target], around: Sur
         tally = _limited_away(run, item, tally, around)
     elif tally.counts == {} and not playbook.matches_any(run, around.bench):
         return verdict.nothing_matches(item, names, list(realm.groups(item)), realm)
-    for name in names:
-        if tally.counts is not None and name not in tally.counts and not tally.cut_short:
-            around.report(Notice(machine=name, text=f"{item.title} has no play for it"))
+    tell_gaps(item, names, tally, around.report)
     return verdict.judge(item, names, tally, realm)
+
+
+def tell_gaps(item: Ansible, names: Sequence[str], tally: Tally, report: Report) -> None:
+    """Tell what did not run though nothing failed: plays without hosts, hosts without tasks, ignored hosts."""
+    if tally.counts is None or tally.cut_short:
+        return
+    for play in tally.nowhere:
+        report(Warned(text=f"the play {play} of {item.title} ran nowhere: it matches no host of this run"))
+    for name in names:
+        if name not in tally.counts:
+            chosen = item.tags or item.skip_tags or item.start_at_task
+            why = "ran no task on it" if chosen and not tally.tasks else "has no play for it"
+            report(Notice(machine=name, text=f"{item.title} {why}"))
+        elif name in tally.ignored - tally.bad:
+            report(Warned(machine=name, text=f"{item.title} could not reach it in a task, and ignores that"))
 
 
 def _limited_away(run: playbook.Run, item: Ansible, tally: Tally, around: Surroundings) -> Tally:
     """What it means that the entry's limit leaves none of the run's machines: nothing, if others match it."""
     if playbook.matches_any(run, around.bench, item.limit):
-        return dataclasses.replace(tally, counts={"": Counts()}, ended=len(item.playbooks))
+        return dataclasses.replace(tally, counts={"": Counts()}, ended=len(item.playbooks), status=0)
     return tally

@@ -14,7 +14,7 @@ def words(item: Ansible, *, check: bool = False, diff: bool = False) -> list[str
         diff: show what changes in files, whatever the entry says.
     """
     found = [f"--extra-vars=@{path}" for path in item.extra_vars_files]
-    found += [f"--vault-id={vault}@{path}" for vault, path in item.vault.items() if path]
+    found += vault_files(item)
     flags = {
         "--become": item.become,
         "--check": check or item.check,
@@ -30,6 +30,11 @@ def words(item: Ansible, *, check: bool = False, diff: bool = False) -> list[str
     }
     found += [f"{option}={value}" for option, value in values.items() if value]
     return [*found, *item.raw_arguments]
+
+
+def vault_files(item: Ansible) -> list[str]:
+    """Options for the vaults whose passwords are in files."""
+    return [f"--vault-id={vault}@{path}" for vault, path in item.vault.items() if path]
 
 
 def environment(item: Ansible) -> dict[str, str]:

@@ -5,7 +5,11 @@ Editors, agents and servers leave dangling links (Emacs' locks), sockets and pip
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,3 +55,36 @@ def _add(path: Path, above: tuple[str, ...], found: Contents) -> None:
         found.files.append(path)
     else:
         found.skipped[path] = NO_FILE if path.exists() else NOWHERE
+
+
+@contextlib.contextmanager
+def copyable(source: Path) -> Iterator[tuple[Path, Contents]]:
+    """A path of the same name that a program can copy as a whole, which follows links; and what it lacks.
+
+    That is the source itself, as long as all of it can be copied, else a tree of links to what can.
+
+    Raises:
+        VmctlError: a directory can not be read, or the source itself is none and no file.
+    """
+    found = contents(source)
+    if source in found.skipped:
+        raise VmctlError(f"{source} is {found.skipped[source]}")
+    if not found.skipped:
+        yield source, found
+        return
+    with tempfile.TemporaryDirectory(prefix="vmctl-") as place:
+        tree = Path(place, source.resolve().name or "root")
+        _mirror(source, tree, found.skipped.keys())
+        yield tree, found
+
+
+def _mirror(source: Path, tree: Path, without: Collection[Path]) -> None:
+    tree.mkdir()
+    for entry in (source / entry.name for entry in os.scandir(source)):
+        if entry in without:
+            continue
+        if entry.is_dir():
+            _mirror(entry, tree / entry.name, without)
+        else:
+            (tree / entry.name).symlink_to(entry.absolute())
+    shutil.copystat(source, tree)

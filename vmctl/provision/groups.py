@@ -10,6 +10,9 @@ from typing import Any
 from vmctl.errors import UsageError, suggest
 from vmctl.spec import Ansible, Project
 
+OTHERS = "vmctl_others"
+"""The group of the hosts that a run is not about, in its own inventory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:

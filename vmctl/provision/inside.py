@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from vmctl import json_text, process
 from vmctl.errors import Unreachable, VmctlError
-from vmctl.events import Notice, Output
+from vmctl.events import Output
 from vmctl.process import CommandFailed
-from vmctl.provision import arguments, galaxy, guest_ansible, playbook, python, shell, verdict
+from vmctl.provision import ansible, arguments, galaxy, guest_ansible, playbook, python, shell, verdict
 from vmctl.provision.failure import Failure, label
 from vmctl.provision.machines import Machines
 from vmctl.provision.parallel import each
@@ -65,8 +65,7 @@ def _provision(item: Ansible, stage: Stage, target: Target, around: Surroundings
         return _failed(target, f"{error.brief} (provisioner {label(item)})", error, unreachable=True)
     except (guest_ansible.NoAnsible, CommandFailed) as error:
         return _failed(target, f"{target.name}: {error.brief} (provisioner {label(item)})", error)
-    if tally.counts is not None and target.name not in tally.counts:
-        around.report(Notice(machine=target.name, text=f"{item.title} has no play for it"))
+    ansible.tell_gaps(item, [target.name], tally, around.report)
     (outcome,) = verdict.judge(item, [target.name], tally, around.realm)
     return outcome
 
@@ -86,7 +85,7 @@ def _run(stage: Stage, program: str, target: Target, connection: Link, around: S
         there = stage.translated(place)
         environment = shell.environment(_environment(there, stage, place, around))
         connection.put(environment.encode(), f"{place}/env", mode=0o600)
-        argv = ["sh", "-c", BEGIN, "sh", stage.directory(place), program, *_words(there, target, place, around)]
+        argv = ["sh", "-c", BEGIN, "sh", stage.directory(place), program, *_words(there, place, around)]
         done = connection.run(["sh", "-c", shell.START, "sh", place, *argv], check=False, on_line=on_line)
         events = connection.run(["cat", f"{place}/events"], check=False).stdout
     for line in events.splitlines():
@@ -99,16 +98,12 @@ def _run(stage: Stage, program: str, target: Target, connection: Link, around: S
     return tally
 
 
-def _words(there: Ansible, target: Target, place: str, around: Surroundings) -> list[str]:
-    words = [f"--inventory={place}/{PRIVATE}/inventory.yml", f"--limit={_limit(there, target)}"]
+def _words(there: Ansible, place: str, around: Surroundings) -> list[str]:
+    words = [f"--inventory={place}/{PRIVATE}/inventory.yml", f"--limit={playbook.but_for_others(there.limit)}"]
     words += arguments.words(there, check=around.mode.check, diff=around.mode.diff)
     words += [f"--extra-vars=@{place}/{PRIVATE}/vars.json"]
     words += [f"-{'v' * there.verbosity}"] if there.verbosity else []
     return [*words, *(str(path) for path in there.playbooks)]
-
-
-def _limit(item: Ansible, target: Target) -> str:
-    return f"{item.limit}:&{target.name}" if item.limit else f"{target.name},localhost"
 
 
 def _environment(there: Ansible, stage: Stage, place: str, around: Surroundings) -> dict[str, str]:

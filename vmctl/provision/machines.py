@@ -11,7 +11,7 @@ from typing import Any
 from vmctl.layout import ProjectLayout
 from vmctl.login import Login
 from vmctl.provision import groups, inventory
-from vmctl.provision.groups import Group
+from vmctl.provision.groups import OTHERS, Group
 from vmctl.spec import Ansible, Project, Provisioner
 
 
@@ -40,6 +40,10 @@ class Machines:
     def _hosts(self) -> dict[str, dict[str, Any]]:
         return inventory.hosts(self.project, self.logins, self.layout)
 
+    def others(self, item: Ansible | None, names: Sequence[str]) -> tuple[str, ...] | None:
+        """The other machines that exist; an inventory of the user's own may have more."""
+        return None if item and item.inventory else tuple(name for name in self._hosts if name not in names)
+
     def prepare(self) -> None:
         """Write the inventory that people use."""
         inventory.write(self.project, self.logins, self.layout)
@@ -56,12 +60,13 @@ class Machines:
         return inventory.render(self.project, hosts, self.groups(item))
 
     def inventory_inside(self, item: Ansible, name: str) -> str:
-        """The inventory for a run inside the machine ``name``: the others are known by their networks."""
+        """The inventory for a run inside the machine ``name``: the others (``OTHERS``) are known by their networks."""
         hosts: dict[str, Mapping[str, Any]] = {
             spec.name: {"ansible_host": spec.networks[0].ip} if spec.networks else {} for spec in self.project.machines
         }
         hosts[name] = {"ansible_connection": "local"}
-        return inventory.render(self.project, inventory.with_variables(hosts, item.host_vars), self.groups(item))
+        groups = {**self.groups(item), OTHERS: Group(tuple(host for host in hosts if host != name))}
+        return inventory.render(self.project, inventory.with_variables(hosts, item.host_vars), groups)
 
     def enter(self, name: str) -> str:
         """The command that goes into a machine."""

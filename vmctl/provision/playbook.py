@@ -8,21 +8,26 @@ it turns host key checking off; it puts extra variables on the command line and 
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from vmctl import interrupt, process
 from vmctl.errors import VmctlError
 from vmctl.provision import leftovers, passwords, settings
+from vmctl.provision.groups import OTHERS
 from vmctl.provision.tally import Tally
 from vmctl.provision.workbench import Workbench
 from vmctl.store import files
 
 INVENTORY, TARGETS = "inventory.yml", "targets.json"
-GROUP = "vmctl_targets"  # of the hosts that a run with a limit is about
+GROUP = "vmctl_targets"  # of the hosts that a run is about
+FATAL = "fatal"  # file that our callback writes
+PLUGINS = ("vmctl_playbooks", "host_callbacks")
 EXTRA_VARS = Path("env", "extravars")  # where ansible-runner looks for them
 ENVIRONMENT = Path("env", "envvars")  # where it keeps them
 POLL = 0.1  # seconds between looks at the interrupt flag
@@ -42,6 +47,9 @@ class Run:
     """Existing inventories that come before it."""
     targets: tuple[str, ...]
     """Hosts to work on; plays on localhost run as well, unless there is a limit."""
+    others: tuple[str, ...] | None = None
+    """The other hosts of the inventory, on which nothing may run; those that a play adds (add_host) are none of them.
+    None: they are not known, so that only the targets can be named, and plays on added hosts do not run."""
     limit: str = ""
     """Ansible's pattern; only those of the targets that match it."""
     interpreter: str = ""
@@ -91,6 +99,8 @@ def play(run: Run, bench: Workbench, on_event: OnEvent) -> Tally:
     if listener.error:
         raise listener.error
     interrupt.check()
+    listener.tally.status = runner.rc
+    listener.tally.fatal = listener.fatal
     return listener.tally
 
 
@@ -102,6 +112,12 @@ class _Listener:
         self.error: BaseException | None = None
         self._on_event = on_event
         self._private = private
+
+    @property
+    def fatal(self) -> frozenset[str]:
+        """Hosts whose failure ended the play for all of its hosts."""
+        path = self._private / FATAL
+        return frozenset(path.read_text(encoding="utf-8").splitlines() if path.exists() else ())
 
     def hear(self, event: Mapping[str, Any]) -> bool:
         """Take in an event; False tells ansible-runner not to keep it in a file."""
@@ -134,8 +150,8 @@ class _Listener:
 def _runner(run: Run, bench: Workbench, private: Path, listener: _Listener, secret_words: Sequence[str]) -> Any:
     program = settings.playbook_program(run.program, run.directory)
     files.write(private / INVENTORY, run.inventory)
-    if run.limit or run.interpreter:
-        files.write_json(private / TARGETS, _targets(run))
+    if targets := _targets(run):
+        files.write_json(private / TARGETS, targets)
     if run.extra_vars:
         # A file, for what is on a command line everybody can see.
         files.write_json(private / EXTRA_VARS, jsonable(run.extra_vars))
@@ -147,7 +163,7 @@ def _runner(run: Run, bench: Workbench, private: Path, listener: _Listener, secr
         project_dir=str(run.directory),
         playbook=str(run.playbooks[0]),
         inventory=_inventories(run, private),
-        limit=f"{run.limit}:&{GROUP}" if run.limit else ",".join([*run.targets, "localhost"]),
+        limit=_limit(run),
         cmdline=shlex.join([*run.words, *secret_words]),
         verbosity=run.verbosity,
         envvars=_environment(run, bench),
@@ -170,9 +186,32 @@ def _inventories(run: Run, private: Path) -> list[str]:
 
 
 def _targets(run: Run) -> dict[str, Any]:
-    """An inventory that says which hosts the run is about, whatever else names them."""
+    """An inventory that says which hosts the run is about, whatever else names them; {} = there is nothing to say."""
     variables = {"ansible_python_interpreter": run.interpreter} if run.interpreter else {}
-    return {GROUP: {"hosts": dict.fromkeys(run.targets, variables)}}
+    found: dict[str, Any] = {}
+    if run.interpreter or (run.limit and run.others is None):
+        found[GROUP] = {"hosts": dict.fromkeys(run.targets, variables)}
+    if run.others:
+        found[OTHERS] = {"hosts": {name: {} for name in run.others}}
+    return found
+
+
+def _limit(run: Run) -> str | None:
+    """Ansible's pattern for the hosts that the run is about.
+
+    Where the others are known, it leaves those out and nothing else: Ansible looks anew at each play who is meant, and
+    so finds hosts that an earlier play has added.
+    """
+    if run.others is None:
+        return f"{run.limit}:&{GROUP}" if run.limit else ",".join([*run.targets, "localhost"])
+    if not run.others:
+        return run.limit or None
+    return but_for_others(run.limit)
+
+
+def but_for_others(limit: str = "") -> str:
+    """Ansible's pattern for the hosts that a run is about, added ones too, where the inventory has ``OTHERS``."""
+    return f"{limit or 'all:localhost'}:!{OTHERS}"
 
 
 def _environment(run: Run, bench: Workbench) -> dict[str, str]:
@@ -184,7 +223,10 @@ def _environment(run: Run, bench: Workbench) -> dict[str, str]:
         own=run.environment,
         content=run.content,
     )
-    return {**told, leftovers.VARIABLE: bench.run}
+    plugins = str(resources.files(PLUGINS[0]) / PLUGINS[1])
+    further = told.get("ANSIBLE_CALLBACK_PLUGINS") or os.environ.get("ANSIBLE_CALLBACK_PLUGINS")
+    told["ANSIBLE_CALLBACK_PLUGINS"] = f"{further}:{plugins}" if further else plugins
+    return {**told, leftovers.VARIABLE: bench.run, "VMCTL_FATAL": str(bench.root / run.name / FATAL)}
 
 
 def jsonable(value: Any) -> Any:

@@ -48,6 +48,7 @@ def _bootstrap(targets: Sequence[Target], number: int, around: Surroundings) -> 
         playbooks=(bundled("bootstrap.yml"),),
         inventory=around.realm.inventory(None),
         targets=names,
+        others=around.realm.others(None, names),
         directory=around.realm.root,
         color=around.color,
     )

@@ -31,6 +31,9 @@ class Realm(Protocol):
     def sources(self) -> tuple[Path, ...]:
         """Existing inventories that Ansible reads before ``inventory``."""
 
+    def others(self, item: Ansible | None, names: Sequence[str]) -> tuple[str, ...] | None:
+        """The hosts of its inventory for a provisioner but for ``names``; None: others may be in there as well."""
+
     def prepare(self) -> None:
         """Called once before a run that has something to do."""
 

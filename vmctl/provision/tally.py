@@ -41,6 +41,8 @@ class Tally:
     """By host, from the statistics at the run's end; None = there were none, so nothing ran to its end."""
     failures: dict[str, TaskFailure] = field(default_factory=dict)
     """The last failed (or unreachable) task of each host, whether or not it was rescued."""
+    first: dict[str, TaskFailure] = field(default_factory=dict)
+    """The first one: what came after it may be but a clean-up (`always:`) that failed as well."""
     changes: dict[str, list[str]] = field(default_factory=dict)
     """The tasks that changed something on each host, in check mode those that would: name and place."""
     ended: int = 0
@@ -48,25 +50,40 @@ class Tally:
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     """What ansible-playbook said apart from its tasks, without warnings."""
     no_hosts_remaining: bool = False
-    _plays: dict[str, set[str]] = field(default_factory=dict)
-    _ended: dict[str, set[str]] = field(default_factory=dict)
+    fatal: frozenset[str] = frozenset()
+    """Hosts with a failure that ends the play for all (`any_errors_fatal`), rescued or not."""
+    status: int | None = None
+    """ansible-playbook's own."""
+    nowhere: list[str] = field(default_factory=list)
+    """Plays without a host to work on: name and `hosts:`."""
+    added: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Hosts that the playbook added itself (add_host), with their groups."""
+    ignored: set[str] = field(default_factory=set)
+    """Hosts that could not be reached in a task."""
+    _play: str = ""
+    _batch: int = 0
+    """Counts plays, and the batches (`serial`) of each."""
+    _plays: dict[int, set[str]] = field(default_factory=dict)
+    _ended: dict[int, set[str]] = field(default_factory=dict)
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take in one event of ansible-runner."""
         data = event.get("event_data") or {}
         host = data.get("host") or ""
-        play = data.get("play_uuid") or ""
         match event.get("event"):
+            case "playbook_on_play_start" | "playbook_on_no_hosts_matched" as what:
+                self._follow_play(data, begins=what == "playbook_on_play_start")
             case "playbook_on_task_start":
                 self.tasks += 1
             case "runner_on_start":
-                self._plays.setdefault(play, set()).add(host)
+                self._plays.setdefault(self._batch, set()).add(host)
             case "runner_on_failed" if not data.get("ignore_errors"):
-                self._fail(host, play, data)
-            case "runner_on_ok" if (data.get("res") or {}).get("changed"):
-                self.changes.setdefault(host, []).append(_named(data))
+                self._fail(host, data)
+            case "runner_on_ok":
+                self._succeed(host, data)
             case "runner_on_unreachable":
-                self._fail(host, play, data)
+                self.ignored.add(host)
+                self._fail(host, data)
             case "playbook_on_no_hosts_remaining":
                 self.no_hosts_remaining = True
             case "playbook_on_stats":
@@ -75,9 +92,32 @@ class Tally:
             case "verbose" | "error":
                 self.errors.extend(line for line in plain(event.get("stdout", "")).splitlines() if line.strip())
 
-    def _fail(self, host: str, play: str, data: Mapping[str, Any]) -> None:
-        self._ended.setdefault(play, set()).add(host)
-        self.failures[host] = TaskFailure(task=_task(data), place=data.get("task_path") or "", message=_message(data))
+    def _follow_play(self, data: Mapping[str, Any], *, begins: bool) -> None:
+        if not begins:
+            self.nowhere.append(self._play)
+            return
+        self._batch += 1
+        hosts = data.get("play_pattern") or data.get("pattern") or "?"
+        hosts = ",".join(map(str, hosts)) if isinstance(hosts, list) else str(hosts)
+        name = str(data.get("name") or hosts)
+        self._play = f"'{name}' (hosts: {hosts})" if name != hosts else f"'hosts: {hosts}'"
+
+    def _succeed(self, host: str, data: Mapping[str, Any]) -> None:
+        result = data.get("res") or {}
+        if result.get("changed"):
+            self.changes.setdefault(host, []).append(_named(data))
+        for one in (result, *(result.get("results") or ())):
+            added = one.get("add_host") if isinstance(one, Mapping) else None
+            if isinstance(added, Mapping) and added.get("host_name"):
+                self.added[str(added["host_name"])] = tuple(map(str, added.get("groups") or ()))
+
+    def _fail(self, host: str, data: Mapping[str, Any]) -> None:
+        self._ended.setdefault(self._batch, set()).add(host)
+        if data.get("fatal"):
+            self.fatal |= {host}
+        failure = TaskFailure(task=_task(data), place=data.get("task_path") or "", message=_message(data))
+        self.failures[host] = failure
+        self.first.setdefault(host, failure)
 
     @property
     def bad(self) -> frozenset[str]:
@@ -90,8 +130,10 @@ class Tally:
 
         It does so when all hosts of a play (or of its current batch) have failed, or one failure is said to be fatal.
         """
-        return self.no_hosts_remaining or any(
-            hosts and hosts <= self._ended.get(play, set()) & self.bad for play, hosts in self._plays.items()
+        return (
+            self.no_hosts_remaining
+            or bool(self.fatal & self.bad)
+            or any(hosts and hosts <= self._ended.get(batch, set()) & self.bad for batch, hosts in self._plays.items())
         )
 
 

@@ -42,7 +42,9 @@ def judge(item: Ansible, machines: Sequence[str], tally: Tally, realm: Realm) ->
         failures |= dict.fromkeys(rest, common)
     elif tally.cut_short and rest:
         failures |= dict.fromkeys(rest, _cut_short(item, rest, sorted(tally.bad), tally))
-    elif tally.ended < len(item.playbooks):  # a later one does not parse
+    elif left_out := _left_out(tally):
+        failures |= dict.fromkeys(rest, _added_in_vain(item, rest, left_out, tally))
+    elif tally.ended < len(item.playbooks) or _came_to_nothing(tally):  # a later one does not parse
         failures |= dict.fromkeys(rest, _never_ran(item, rest, tally))
     return [
         Outcome(
@@ -74,8 +76,29 @@ def _never_ran(item: Ansible, machines: Sequence[str], tally: Tally) -> Failure:
     )
 
 
+def _came_to_nothing(tally: Tally) -> bool:
+    """Whether Ansible says that it failed, and of no host: no task of that name to start at, for one."""
+    said = tally.counts == {} and any("ERROR" in line for line in tally.errors)
+    return not tally.bad and (bool(tally.status) or said)
+
+
+def _left_out(tally: Tally) -> list[str]:
+    """Hosts that the playbook added and that no task ran on, though plays after that had nobody to work on."""
+    return sorted(set(tally.added) - set(tally.counts or {})) if tally.nowhere else []
+
+
+def _added_in_vain(item: Ansible, machines: Sequence[str], added: Sequence[str], tally: Tally) -> Failure:
+    return Failure(
+        machines=tuple(machines),
+        brief=f"provisioner {label(item)}: no play ran on {', '.join(added)}, which the playbook added (add_host)",
+        details=f"Without a host to work on: {', '.join(tally.nowhere)}. Where the inventory is not vmctl's own, "
+        "a run is limited to the hosts that were asked for.",
+        hint="have the hosts in the inventory, or run the play by ansible-playbook",
+    )
+
+
 def _unfinished(item: Ansible, tally: Tally) -> str:
-    return ", ".join(path.name for path in item.playbooks[tally.ended :])
+    return ", ".join(path.name for path in item.playbooks[tally.ended :] or item.playbooks[-1:])
 
 
 def _host_failure(item: Ansible, name: str, tally: Tally, realm: Realm) -> Failure:
@@ -90,7 +113,9 @@ def _host_failure(item: Ansible, name: str, tally: Tally, realm: Realm) -> Failu
     brief = f"{name}: {what}{where} (provisioner {label(item)})"
     if task is None:
         return Failure(machines=(name,), brief=brief)
-    return Failure(machines=(name,), brief=brief, details=task.message, task=task.task, place=task.place)
+    first = tally.first.get(name, task)
+    details = task.message if first == task else f"{task.message}\nFailed first: {first}"
+    return Failure(machines=(name,), brief=brief, details=details, task=task.task, place=task.place)
 
 
 def _failed_elsewhere(item: Ansible, machines: Sequence[str], hosts: Sequence[str], tally: Tally) -> Failure:

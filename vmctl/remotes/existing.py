@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmctl import json_text, process
 from vmctl.errors import UsageError
-from vmctl.provision import settings
+from vmctl.process import Completed
+from vmctl.provision import arguments, locales, passwords, settings
 from vmctl.provision.groups import Group
+from vmctl.provision.passwords import Passwords
 from vmctl.remotes.roster import Host, Roster
-from vmctl.spec import Project, Remote
+from vmctl.spec import Ansible, Project, Remote
 from vmctl.ssh.openssh import Destination
 
 IMPLIED = ("all", "ungrouped", "_meta")
@@ -21,15 +26,23 @@ SSH = ("ssh", "smart", "ansible.builtin.ssh")
 NOT_STRICT = re.compile(r"StrictHostKeyChecking[ =\"']+(no|off|false|accept-new|ask)\b", re.IGNORECASE)
 FALSE = ("false", "no", "off", "0", "f", "n")
 TEMPLATE = ("{{", "{%")
+VAULTED = "vault"  # in Ansible's words when it lacks a password
+UNPARSED = "parse"  # in its warnings of files that it can make nothing of
 
 
-def roster(project: Project, remote: Remote, inventory: Path) -> Roster:
-    """Ask Ansible who is in the inventory.
+def roster(project: Project, remote: Remote, inventory: Path, passwords: Passwords) -> Roster:
+    """Ask Ansible who is in the inventory, with the vaults and settings of the entries that run on the target.
 
     Raises:
         UsageError: it can not be read, or turns host key checking off.
     """
-    said = _ask(project.root, inventory, remote)
+    items = [
+        entry.provisioner
+        for entry in project.for_servers
+        if isinstance(entry.provisioner, Ansible)
+        if entry.provisioner.remotes is None or remote.name in entry.provisioner.remotes
+    ]
+    said, warnings = _Question(project.root, inventory, remote, items, passwords).answer()
     variables = said["_meta"].get("hostvars", {})
     groups = {
         name: Group(tuple(group.get("hosts", ())), tuple(group.get("children", ())))
@@ -39,26 +52,71 @@ def roster(project: Project, remote: Remote, inventory: Path) -> Roster:
     names = dict.fromkeys(_names(said, "all"))
     _refuse_open(variables, remote)
     hosts = {name: _host(name, variables.get(name, {}), remote) for name in names}
-    return Roster(remote=remote, hosts=hosts, groups=groups, sources=(inventory,))
+    return Roster(remote=remote, hosts=hosts, groups=groups, sources=(inventory,), warnings=warnings)
 
 
-def _ask(root: Path, inventory: Path, remote: Remote) -> dict[str, Any]:
-    argv = [settings.program("ansible-inventory"), "-i", str(inventory), "--list"]
-    rules = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True", "ANSIBLE_NOCOLOR": "1", "PYTHONWARNINGS": "ignore"}
-    rules["ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS"] = "ignore"
-    done = process.run(argv, check=False, cwd=root, env=rules)
+@dataclass(frozen=True)
+class _Question:
+    """One inventory, as the entries of a target have it read."""
+
+    root: Path
+    inventory: Path
+    remote: Remote
+    items: Sequence[Ansible]
+    passwords: Passwords
+
+    def answer(self) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """What `ansible-inventory --list` says, and its warnings of what it could not read."""
+        done = self._asked({})
+        if done.status != 0 and VAULTED in done.stderr:  # only now is a password worth asking for
+            typed: dict[str, str] = {}
+            for item in self.items:
+                self.passwords.ask_for(item)
+                known = self.passwords.of(item)
+                typed |= {word: known[word] for word in known if word.startswith("--vault-id")}
+            done = self._asked(typed) if typed else done
+        said = _parsed(done.stdout) if done.status == 0 else None
+        if said is None:
+            raise self._unreadable(done)
+        return said, tuple(line for line in _paragraphs(done.stderr) if UNPARSED in line)
+
+    def _asked(self, typed: Mapping[str, str]) -> Completed:
+        environment = {
+            **{name: value for item in reversed(self.items) for name, value in arguments.environment(item).items()},
+            "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
+            "ANSIBLE_NOCOLOR": "1",
+            "PYTHONWARNINGS": "ignore",
+            "ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS": "ignore",
+        }
+        environment = locales.utf8(os.environ) | environment
+        with tempfile.TemporaryDirectory(prefix="vmctl-") as place, passwords.told(typed, Path(place)) as words:
+            argv = [settings.program("ansible-inventory"), *self._words(), *words, "--list"]
+            return process.run(argv, check=False, cwd=self.root, env=environment)
+
+    def _words(self) -> list[str]:
+        files = [word for item in self.items for word in arguments.vault_files(item)]
+        return [f"--inventory={self.inventory}", *dict.fromkeys(files)]
+
+    def _unreadable(self, done: Completed) -> UsageError:
+        where = f"{self.remote.place}: " if self.remote.place else ""
+        return UsageError(
+            f"{where}remotes.{self.remote.name}: Ansible can not read the inventory {self.inventory}",
+            details=done.stderr.strip() or done.stdout.strip(),
+            hint=shlex.join(["ansible-inventory", *self._words(), "--graph"]),
+        )
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
     try:
-        said: dict[str, Any] = json_text.loads(done.stdout)
-        if done.status == 0 and isinstance(said.get("_meta"), dict):
-            return said
+        said = json_text.loads(text)
     except ValueError:
-        pass
-    where = f"{remote.place}: " if remote.place else ""
-    raise UsageError(
-        f"{where}remotes.{remote.name}: Ansible can not read the inventory {inventory}",
-        details=done.stderr.strip() or done.stdout.strip(),
-        hint=f"ansible-inventory -i {shlex.quote(str(inventory))} --graph",
-    )
+        return None
+    return said if isinstance(said, dict) and isinstance(said.get("_meta"), dict) else None
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Warnings of Ansible, each as one line."""
+    return [" ".join(part.split()) for part in text.split("[WARNING]:")[1:]]
 
 
 def _names(said: Mapping[str, Any], group: str, above: tuple[str, ...] = ()) -> Iterator[str]:

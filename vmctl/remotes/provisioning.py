@@ -12,6 +12,7 @@ from vmctl.remotes.roster import Host
 from vmctl.store import locks
 
 if TYPE_CHECKING:
+    from vmctl.provision.passwords import Passwords
     from vmctl.provision.target import Mode, Summary
     from vmctl.workspace import Workspace
 
@@ -35,6 +36,7 @@ def run(
     only: Sequence[str],
     mode: Mode,
     start: str = "",
+    passwords: Passwords | None = None,
 ) -> Summary:
     """Run everything that the servers are to get, done before or not: others may have changed them meanwhile.
 
@@ -47,5 +49,6 @@ def run(
     with locks.hold(layout.target_lock(realm.target), what, timeout=workspace.lock_timeout, report=workspace.report):
         targets = realm.targets(hosts)
         return provision.run(
-            realm, targets, layout=layout, only=only, start=start, force=True, mode=mode, report=workspace.report
-        )
+            realm, targets, layout=layout, only=only, start=start, force=True, mode=mode, passwords=passwords,
+            report=workspace.report,
+        )  # fmt: skip

@@ -74,6 +74,11 @@ class Servers:
             if entry.machines is None or self._is_one_of(host, entry.machines)
         )
 
+    def others(self, item: Ansible | None, names: Sequence[str]) -> tuple[str, ...] | None:
+        """The other servers, where the Vmfile has them all."""
+        known = not self.sources and not (item and item.inventory)
+        return tuple(name for name in self.roster.hosts if name not in names) if known else None
+
     def prepare(self) -> None:
         """Nothing to do: the servers are as they are."""
 

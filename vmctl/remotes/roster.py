@@ -9,6 +9,7 @@ from typing import Any
 
 from vmctl.errors import UsageError, suggest
 from vmctl.provision.groups import Group
+from vmctl.provision.passwords import Passwords
 from vmctl.spec import Project, Remote
 from vmctl.ssh.openssh import Destination
 
@@ -48,6 +49,8 @@ class Roster:
     """Those of the group `all`, where the Vmfile has the servers."""
     sources: tuple[Path, ...] = ()
     """The user's own inventory."""
+    warnings: tuple[str, ...] = ()
+    """What Ansible says of files in it that it could not read."""
 
     def members(self, group: str) -> tuple[str, ...]:
         """The servers in a group or in one below it, in the order of the inventory."""
@@ -68,8 +71,13 @@ class Roster:
         return {group for group in self.groups if host in self.members(group)}
 
 
-def load(project: Project, remote: Remote) -> Roster:
+def load(project: Project, remote: Remote, passwords: Passwords | None = None) -> Roster:
     """Who the servers of a target are; an existing inventory is asked of Ansible.
+
+    Args:
+        project: the project.
+        remote: the target.
+        passwords: what the user has typed; a vaulted inventory may want more.
 
     Raises:
         VmctlError: the inventory can not be read, or turns host key checking off.
@@ -80,7 +88,7 @@ def load(project: Project, remote: Remote) -> Roster:
         return written.roster(remote)
     from vmctl.remotes import existing
 
-    return existing.roster(project, remote, remote.inventory)
+    return existing.roster(project, remote, remote.inventory, passwords or Passwords())
 
 
 def find(project: Project, target: str) -> Remote:

@@ -20,7 +20,7 @@ version_added: "1.0"
 description: Writes events to the file that VMCTL_EVENTS names.
 requirements: []
 """
-KEPT = ("msg", "stdout", "stderr", "module_stdout", "module_stderr", "rc", "failed", "changed", "item")
+KEPT = ("msg", "stdout", "stderr", "module_stdout", "module_stderr", "rc", "failed", "changed", "item", "add_host")
 CENSORED = {"msg": "the output has been hidden: no_log was set"}
 
 
@@ -44,6 +44,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Remember the play, which later events belong to."""
         self._play = str(play._uuid)  # noqa: SLF001  Ansible's own callbacks do the same
+        self._tell("playbook_on_play_start", play_uuid=self._play, play_pattern=play.hosts, name=play.get_name())
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:  # noqa: ARG002, FBT001  Ansible's
         """Tell of a task."""
@@ -58,8 +59,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
         self._end("runner_on_failed", result, ignore_errors=ignore_errors or None)
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """Tell of a task that changed something."""
-        if result._result.get("changed"):  # noqa: SLF001
+        """Tell of a task that changed something, or added hosts to the inventory."""
+        if result._result.get("changed") or "add_host" in result._result:  # noqa: SLF001
             self._end("runner_on_ok", result)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
@@ -69,6 +70,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
     def v2_playbook_on_no_hosts_remaining(self) -> None:
         """Tell that all hosts have failed."""
         self._tell("playbook_on_no_hosts_remaining")
+
+    def v2_playbook_on_no_hosts_matched(self) -> None:
+        """Tell that the play has no hosts."""
+        self._tell("playbook_on_no_hosts_matched", play_uuid=self._play)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Tell the statistics."""
@@ -86,6 +91,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
             role=role,
             task_path=task.get_path(),
             res=_shown(result._result),  # noqa: SLF001
+            fatal=bool(task.any_errors_fatal),
             **more,
         )
 
