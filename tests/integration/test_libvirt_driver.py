@@ -40,7 +40,7 @@ class Guest:
         self.definition = Definition(
             name=f"driver-{name}-0a1b2c3d",
             tag=Tag(project="0a1b2c3d" * 4, machine=name, version="0.1.0", root=str(directory)),
-            spec=MachineSpec(name=name, box=BoxRef(address="debian-12"), hostname=name, disk=12 * GIB),
+            spec=MachineSpec(name=name, box=BoxRef(address="debian-12"), hostname=name, disk=12 * GIB, cpus=1),
             mac=f"52:54:00:00:{port // 100:02d}:{port % 100:02d}",
             console=directory / "console.log",
             seed=directory / "seed.iso",
@@ -56,6 +56,11 @@ class Guest:
             ),
             network_prefix="driver-0a1b2c3d-",
         )
+
+    @property
+    def tag(self) -> Tag:
+        """Whose it is."""
+        return self.definition.tag
 
     @property
     def shared(self) -> Path:
@@ -124,153 +129,186 @@ def disk(debian_box: Path) -> Disk:
     return found.disk()
 
 
-@pytest.fixture
-def driver(private_host: Path, tmp_path: Path) -> Iterator[LibvirtDriver]:
-    made = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": "qemu:///system"}))
+@pytest.fixture(scope="class")
+def driver(private_host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LibvirtDriver]:
+    made = LibvirtDriver(Host(home=tmp_path_factory.mktemp("home"), options={"uri": "qemu:///system"}))
     yield made
     made.prune()
     made.close()
 
 
-@pytest.fixture
-def guests(driver: LibvirtDriver, private_host: Path, tmp_path: Path) -> Iterator[list[Guest]]:
-    place = private_host / "guests" / tmp_path.name
+@pytest.fixture(scope="class")
+def guests(driver: LibvirtDriver, private_host: Path, request: pytest.FixtureRequest) -> Iterator[list[Guest]]:
+    place = private_host / "guests" / request.node.name
     made = [Guest(driver, place / name, name, port) for name, port in (("web", 2311), ("db", 2312))]
     yield made
     for guest in made:
-        driver.destroy(guest.name, guest.definition.tag)
+        driver.destroy(guest.name, guest.tag)
 
 
-def test_two_guests_share_folders_and_a_network_and_survive_what_machines_live_through(
-    guests: list[Guest], driver: LibvirtDriver, disk: Disk
-) -> None:
-    web = guests[0]
-    for guest in guests:
+class TestTwoGuests:
+    """They share folders and a network, and survive what machines live through."""
+
+    @pytest.fixture
+    def web(self, guests: list[Guest]) -> Guest:
+        return guests[0]
+
+    def test_both_come_up_with_what_their_definitions_say(
+        self, guests: list[Guest], driver: LibvirtDriver, disk: Disk, web: Guest
+    ) -> None:
+        for guest in guests:
+            guest.create(disk)
+            driver.start(guest.name, guest.tag)
+        for guest in guests:
+            guest.await_ssh()
+        # The disk has grown, the network between the machines and to the host works.
+        assert int(web.ssh("lsblk --bytes --noheadings --nodeps --output SIZE /dev/vda")) == 12 * GIB
+        web.ssh("ping -c 1 -W 5 192.168.56.12 && ping -c 1 -W 5 192.168.56.1")
+
+    def test_the_folder_is_live_both_ways(self, web: Guest) -> None:
+        # Its files belong to the login user there and to its owner here.
+        (web.shared / "from-host").write_text("host\n")
+        assert web.ssh(f"{MOUNT} && cat /project/from-host") == "host\n"
+        web.ssh("echo guest > /project/from-guest && echo more >> /project/from-host")
+        assert (web.shared / "from-guest").read_text() == "guest\n"
+        assert (web.shared / "from-guest").stat().st_uid == os.getuid()
+        (web.shared / "from-host").write_text("edited\n")
+        assert web.ssh("cat /project/from-host") == "edited\n"
+
+    def test_it_has_the_rights_of_its_folders_owner_and_no_more(self, web: Guest) -> None:
+        """A hostile root in the guest, in a folder that root owns on this host, and one that is read-only."""
+        web.ssh("sudo mkdir /project/made && sudo touch /project/made/by-root && sudo chmod 755 /project/made/by-root")
+        assert (web.shared / "made" / "by-root").stat().st_uid == NOBODY
+        refused = (
+            "cp /bin/true /project/tool && chmod u+s /project/tool",
+            "sudo chmod u+s /project/tool",
+            "sudo chmod 2755 /project/tool",
+            "sudo install -m 4755 /bin/true /project/made/tool",
+            "sudo mknod /project/disk b 254 0",
+            "mkdir -p /tmp/ro && sudo mount -t virtiofs vmctl1 /tmp/ro && sudo touch /tmp/ro/x",
+            "sudo mount -o remount,rw /tmp/ro && sudo touch /tmp/ro/x",
+            "sudo rm /tmp/ro/from-host",
+        )
+        for command in refused:
+            assert web.try_ssh(command).returncode != 0, command
+        found = {path.name: path.lstat() for path in (*web.shared.iterdir(), *(web.shared / "made").iterdir())}
+        assert {"disk", "x"} & found.keys() == set()
+        assert "from-host" in found
+        assert not any(status.st_mode & (stat.S_ISUID | stat.S_ISGID) for status in found.values())
+        assert web.ssh("cat /tmp/ro/from-host") == (web.shared / "from-host").read_text()
+        web.ssh("sudo rm -r /project/made /project/tool && sudo umount /tmp/ro")
+
+    def test_with_a_live_folder_it_is_frozen_and_goes_on(self, driver: LibvirtDriver, web: Guest) -> None:
+        web.ssh("echo here > /dev/shm/mark")
+        driver.suspend(web.name, web.tag)
+        assert driver.states()[web.name].state is State.PAUSED
+        driver.start(web.name, web.tag)
+        assert web.ssh("cat /dev/shm/mark /project/from-host") == "here\nedited\n"
+
+    def test_beside_a_live_folder_a_snapshot_keeps_the_disk_alone(self, driver: LibvirtDriver, web: Guest) -> None:
+        web.ssh("echo before > mark && sync")
+        assert not driver.save_snapshot(web.name, web.tag, "disk").memory
+        web.ssh("echo after > mark && sync && cat /project/from-host")
+        driver.restore_snapshot(web.name, web.tag, "disk")
+        assert driver.states()[web.name].state is State.STOPPED
+        driver.start(web.name, web.tag)
+        web.await_ssh()
+        assert web.ssh("cat mark") == "before\n"
+        driver.remove_snapshot(web.name, web.tag, "disk")
+        assert web.ssh("cat mark") == "before\n"
+        assert len(overlays(web.name)) == 1
+
+    def test_a_reboot_by_the_guest_is_the_same_run(self, driver: LibvirtDriver, web: Guest) -> None:
+        run = driver.states()[web.name].run
+        web.try_ssh("sudo systemctl reboot")
+        until(lambda: web.try_ssh("true").returncode != 0, Deadline.after(BOOT), "the guest to go down")
+        web.await_ssh()
+        assert driver.states()[web.name].run == run
+
+    def test_power_off_by_the_button_and_on_is_another_run(
+        self, guests: list[Guest], driver: LibvirtDriver, web: Guest
+    ) -> None:
+        run = driver.states()[web.name].run
+        for guest in guests:
+            driver.stop(guest.name, guest.tag)
+            guest.await_state(State.STOPPED)
+        driver.start(web.name, web.tag)
+        assert driver.states()[web.name].run != run
+
+
+class TestAGuestWithUefiAndWithoutLiveFolders:
+    """Its memory can be kept: on disk while it sleeps, and in snapshots, with disk and variables of its firmware."""
+
+    @pytest.fixture(scope="class")
+    def guest(self, guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> Guest:
+        guest = guests[0]
+        spec = structs.replace(guest.definition.spec, options={"libvirt": {"firmware": "uefi"}})
+        guest.definition = structs.replace(guest.definition, shares=(), spec=spec)
         guest.create(disk)
-        driver.start(guest.name, guest.definition.tag)
-    for guest in guests:
+        driver.start(guest.name, guest.tag)
         guest.await_ssh()
+        return guest
 
-    # The disk has grown, the network between the machines and to the host works.
-    assert int(web.ssh("lsblk --bytes --noheadings --nodeps --output SIZE /dev/vda")) == 12 * GIB
-    web.ssh("ping -c 1 -W 5 192.168.56.12 && ping -c 1 -W 5 192.168.56.1")
+    def test_it_is_saved_to_disk(self, driver: LibvirtDriver, guest: Guest) -> None:
+        guest.ssh("echo here > /dev/shm/mark")
+        driver.suspend(guest.name, guest.tag)
+        assert driver.states()[guest.name].state is State.SAVED
+        driver.start(guest.name, guest.tag)
+        assert guest.ssh("cat /dev/shm/mark") == "here\n"
 
-    # The folder is live both ways, and its files belong to the login user there and to its owner here.
-    (web.shared / "from-host").write_text("host\n")
-    assert web.ssh(f"{MOUNT} && cat /project/from-host") == "host\n"
-    web.ssh("echo guest > /project/from-guest && echo more >> /project/from-host")
-    assert (web.shared / "from-guest").read_text() == "guest\n"
-    assert (web.shared / "from-guest").stat().st_uid == os.getuid()
-    (web.shared / "from-host").write_text("edited\n")
-    assert web.ssh("cat /project/from-host") == "edited\n"
+    def test_what_its_console_said_is_the_users_to_read(self, guest: Guest) -> None:
+        console = guest.definition.console
+        assert console.stat().st_uid == os.getuid()
+        assert "systemd" in console.read_text(errors="replace")
 
-    _has_the_owners_rights_and_no_more(web)
+    def test_snapshots_keep_disk_and_memory(self, driver: LibvirtDriver, guest: Guest) -> None:
+        guest.ssh(f"printf '\\7\\0\\0\\0kept' | sudo tee {VARIABLE} > /dev/null")
+        guest.ssh("echo one > mark && echo one > /dev/shm/mark && sync")
+        first = driver.save_snapshot(guest.name, guest.tag, "first")
+        assert first.memory
+        assert first.size
+        assert first.size > 50 * MIB
+        assert driver.states()[guest.name].state is State.RUNNING
+        guest.ssh("echo two > mark && echo two > /dev/shm/mark && sync")
+        driver.save_snapshot(guest.name, guest.tag, "second")
 
-    # Without a live folder the memory goes to disk; with one it is frozen. Both go on where they were.
-    web.ssh("echo here > /dev/shm/mark")
-    driver.suspend(web.name, web.definition.tag)
-    assert driver.states()[web.name].state is State.PAUSED
-    driver.start(web.name, web.definition.tag)
-    assert web.ssh("cat /dev/shm/mark /project/from-host") == "here\nedited\n"
+    def test_back_to_the_first_disk_and_memory_are_those_of_then(self, driver: LibvirtDriver, guest: Guest) -> None:
+        driver.restore_snapshot(guest.name, guest.tag, "first")
+        assert driver.states()[guest.name].state is State.SAVED
+        driver.start(guest.name, guest.tag)
+        guest.await_ssh()
+        assert guest.ssh("cat mark /dev/shm/mark") == "one\none\n"
+        guest.ssh("echo lost > mark && sync")
 
-    # A snapshot can not hold the memory beside a live folder; the disk is kept, and the machine goes on.
-    web.ssh("echo before > mark && sync")
-    assert not driver.save_snapshot(web.name, web.definition.tag, "disk").memory
-    web.ssh("echo after > mark && sync && cat /project/from-host")
-    driver.restore_snapshot(web.name, web.definition.tag, "disk")
-    assert driver.states()[web.name].state is State.STOPPED
-    driver.start(web.name, web.definition.tag)
-    web.await_ssh()
-    assert web.ssh("cat mark") == "before\n"
-    driver.remove_snapshot(web.name, web.definition.tag, "disk")
-    assert web.ssh("cat mark") == "before\n"
-    assert len(overlays(web.name)) == 1
+    def test_forwards_to_the_second_which_is_on_another_branch(self, driver: LibvirtDriver, guest: Guest) -> None:
+        driver.restore_snapshot(guest.name, guest.tag, "second")  # taken away while it runs
+        driver.start(guest.name, guest.tag)
+        guest.await_ssh()
+        assert guest.ssh("cat mark /dev/shm/mark") == "two\ntwo\n"
 
-    # A reboot by the guest is the same run; power off by the button is not.
-    run = driver.states()[web.name].run
-    web.try_ssh("sudo systemctl reboot")
-    until(lambda: web.try_ssh("true").returncode != 0, Deadline.after(BOOT), "the guest to go down")
-    web.await_ssh()
-    assert driver.states()[web.name].run == run
-    for guest in guests:
-        driver.stop(guest.name, guest.definition.tag)
+    def test_deleted_snapshots_are_joined_into_one_overlay_while_it_runs(
+        self, driver: LibvirtDriver, guest: Guest
+    ) -> None:
+        driver.remove_snapshot(guest.name, guest.tag, "first")
+        driver.remove_snapshot(guest.name, guest.tag, "second")
+        guest.ssh("echo three > mark && sync && cat /etc/hostname > /dev/null")
+        assert driver.snapshots(guest.name, guest.tag) == ()
+        assert len(overlays(guest.name)) == 1
+
+    def test_off_and_on_it_is_whole(self, driver: LibvirtDriver, guest: Guest) -> None:
+        driver.stop(guest.name, guest.tag)
         guest.await_state(State.STOPPED)
-    driver.start(web.name, web.definition.tag)
-    assert driver.states()[web.name].run != run
+        driver.update(guest.definition)
+        driver.start(guest.name, guest.tag)
+        guest.await_ssh()
+        assert guest.ssh(f"cat mark && sudo tail -c 4 {VARIABLE}") == "three\nkept"
 
-
-def _has_the_owners_rights_and_no_more(web: Guest) -> None:
-    """A hostile root in the guest, in a folder that root owns on this host, and one that is read-only."""
-    web.ssh("sudo mkdir /project/made && sudo touch /project/made/by-root && sudo chmod 755 /project/made/by-root")
-    assert (web.shared / "made" / "by-root").stat().st_uid == NOBODY
-    refused = (
-        "cp /bin/true /project/tool && chmod u+s /project/tool",
-        "sudo chmod u+s /project/tool",
-        "sudo chmod 2755 /project/tool",
-        "sudo install -m 4755 /bin/true /project/made/tool",
-        "sudo mknod /project/disk b 254 0",
-        "mkdir -p /tmp/ro && sudo mount -t virtiofs vmctl1 /tmp/ro && sudo touch /tmp/ro/x",
-        "sudo mount -o remount,rw /tmp/ro && sudo touch /tmp/ro/x",
-        "sudo rm /tmp/ro/from-host",
-    )
-    for command in refused:
-        assert web.try_ssh(command).returncode != 0, command
-    found = {path.name: path.lstat() for path in (*web.shared.iterdir(), *(web.shared / "made").iterdir())}
-    assert {"disk", "x"} & found.keys() == set()
-    assert "from-host" in found
-    assert not any(status.st_mode & (stat.S_ISUID | stat.S_ISGID) for status in found.values())
-    assert web.ssh("cat /tmp/ro/from-host") == (web.shared / "from-host").read_text()
-    web.ssh("sudo rm -r /project/made /project/tool && sudo umount /tmp/ro")
-
-
-def test_snapshots_keep_disk_and_memory_with_uefi(guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> None:
-    guest = guests[0]
-    spec = structs.replace(guest.definition.spec, options={"libvirt": {"firmware": "uefi"}})
-    guest.definition = structs.replace(guest.definition, shares=(), spec=spec)
-    guest.create(disk)
-    driver.start(guest.name, guest.definition.tag)
-    guest.await_ssh()
-    guest.ssh(f"printf '\\7\\0\\0\\0kept' | sudo tee {VARIABLE} > /dev/null")
-    guest.ssh("echo one > mark && echo one > /dev/shm/mark && sync")
-    first = driver.save_snapshot(guest.name, guest.definition.tag, "first")
-    assert first.memory
-    assert first.size
-    assert first.size > 50 * MIB
-    assert driver.states()[guest.name].state is State.RUNNING
-    guest.ssh("echo two > mark && echo two > /dev/shm/mark && sync")
-    driver.save_snapshot(guest.name, guest.definition.tag, "second")
-
-    # Back to the first: disk and memory are those of then, and a file made later is not there.
-    driver.restore_snapshot(guest.name, guest.definition.tag, "first")
-    assert driver.states()[guest.name].state is State.SAVED
-    driver.start(guest.name, guest.definition.tag)
-    guest.await_ssh()
-    assert guest.ssh("cat mark /dev/shm/mark") == "one\none\n"
-    guest.ssh("echo lost > mark && sync")
-
-    # Forwards to the second, which is on another branch now; the machine is running when it is taken away.
-    driver.restore_snapshot(guest.name, guest.definition.tag, "second")
-    driver.start(guest.name, guest.definition.tag)
-    guest.await_ssh()
-    assert guest.ssh("cat mark /dev/shm/mark") == "two\ntwo\n"
-    driver.remove_snapshot(guest.name, guest.definition.tag, "first")
-    driver.remove_snapshot(guest.name, guest.definition.tag, "second")
-    guest.ssh("echo three > mark && sync && cat /etc/hostname > /dev/null")
-    assert driver.snapshots(guest.name, guest.definition.tag) == ()
-
-    # Joined into one overlay again; off and on, it is whole.
-    assert len(overlays(guest.name)) == 1
-    driver.stop(guest.name, guest.definition.tag)
-    guest.await_state(State.STOPPED)
-    driver.update(guest.definition)
-    driver.start(guest.name, guest.definition.tag)
-    guest.await_ssh()
-    assert guest.ssh(f"cat mark && sudo tail -c 4 {VARIABLE}") == "three\nkept"
-    variables = nvram(driver, guest.name)
-    assert variables.exists()
-    driver.destroy(guest.name, guest.definition.tag)
-    assert overlays(guest.name) == []
-    assert not variables.exists()
+    def test_destroy_takes_its_disks_and_its_variables(self, driver: LibvirtDriver, guest: Guest) -> None:
+        variables = nvram(driver, guest.name)
+        assert variables.exists()
+        driver.destroy(guest.name, guest.tag)
+        assert overlays(guest.name) == []
+        assert not variables.exists()
 
 
 def nvram(driver: LibvirtDriver, name: str) -> Path:
@@ -284,20 +322,3 @@ def nvram(driver: LibvirtDriver, name: str) -> Path:
 def overlays(name: str) -> list[str]:
     """The files of a machine in the pool, but for the seed."""
     return [path.name for path in SYSTEM_DIRECTORY.iterdir() if name in path.name and not path.name.endswith(".iso")]
-
-
-def test_a_guest_without_live_folders_is_saved_to_disk(guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> None:
-    guest = guests[0]
-    guest.definition = structs.replace(guest.definition, shares=())
-    guest.create(disk)
-    driver.start(guest.name, guest.definition.tag)
-    guest.await_ssh()
-    guest.ssh("echo here > /dev/shm/mark")
-    driver.suspend(guest.name, guest.definition.tag)
-    assert driver.states()[guest.name].state is State.SAVED
-    driver.start(guest.name, guest.definition.tag)
-    assert guest.ssh("cat /dev/shm/mark") == "here\n"
-    # What the serial console said is the user's to read, and is of this boot.
-    console = guest.definition.console
-    assert console.stat().st_uid == os.getuid()
-    assert "systemd" in console.read_text(errors="replace")

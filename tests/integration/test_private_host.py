@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.host import boots
 from tests.host.ordinary_user import UID, as_user
 from tests.host.private_dev import kvm_works
+from vmctl.wait import Deadline, until
 
 pytestmark = pytest.mark.integration
 
@@ -45,3 +48,20 @@ def test_an_ordinary_user_has_a_session_and_no_more(private_host: Path) -> None:
     assert "Permission denied" in denied.stderr
     readable = subprocess.run(as_user(["test", "-r", str(Path(__file__).resolve())], {}), check=False)
     assert readable.returncode == 0
+
+
+@pytest.mark.parametrize("way", [list, lambda argv: as_user(argv, {})], ids=["root", "user"])
+def test_a_start_of_qemu_counts_as_a_boot_and_a_question_to_it_does_not(
+    private_host: Path, way: Callable[[list[str]], list[str]]
+) -> None:
+    before = boots.count(private_host)
+    assert "version" in output(*way([str(boots.QEMU), "--version"]))
+    assert boots.count(private_host) == before
+    started = subprocess.Popen(way([str(boots.QEMU), "-accel", "tcg", "-display", "none", "-nodefaults", "-S"]))
+    try:
+        until(lambda: boots.count(private_host) == before + 1, Deadline.after(30), "the boot to be counted")
+        with pytest.raises(subprocess.TimeoutExpired):  # it found its firmware
+            started.wait(2)
+    finally:
+        started.kill()
+        started.wait()

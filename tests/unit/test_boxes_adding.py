@@ -7,7 +7,6 @@ import json
 import lzma
 import os
 import resource
-import signal
 import subprocess
 import sys
 import textwrap
@@ -24,6 +23,7 @@ from hypothesis import strategies as st
 from tests.unit.box_archives import tarred
 from tests.unit.box_images import MIB, qcow2, raw, write
 from tests.unit.faulty_server import FaultyServer, faulty_server
+from tests.unit.killed_child import killed_at
 from vmctl import boxes, interrupt
 from vmctl.boxes import adding, sparse, verifying
 from vmctl.boxes.adding import add
@@ -324,29 +324,7 @@ def test_a_store_that_can_not_be_written(home: HomeLayout, server: FaultyServer,
     assert caught.value.hint == f"ls -ld '{home.boxes}'"
 
 
-def killed_at(step: int, work: Callable[[], object]) -> int:
-    """Do the work in a child that is killed at its ``step``-th change of the file system; its wait status."""
-    child = os.fork()
-    if child:
-        return os.waitpid(child, 0)[1]
-    left = step
-
-    def traced(function: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **kwargs: object) -> object:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*args, **kwargs)
-
-        return call
-
-    for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "link", "chmod"):
-        setattr(os, name, traced(getattr(os, name)))
-    try:
-        work()
-    finally:
-        os._exit(0)
+CHANGES = ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "link", "chmod")
 
 
 def test_a_kill_at_any_step_of_adding_leaves_the_old_state_or_the_new_one(home: HomeLayout, tmp_path: Path) -> None:
@@ -365,7 +343,7 @@ def test_a_kill_at_any_step_of_adding_leaves_the_old_state_or_the_new_one(home: 
         return add(Request(address=str(path)), home)
 
     for step in range(1, 500):
-        status = killed_at(step, work)
+        status = killed_at(step, work, CHANGES)
         boxes = Shelf(home).boxes()
         for box in boxes:
             assert [one.path.read_bytes() for one in (box.disk(), *box.disk().further)] == [first, second]

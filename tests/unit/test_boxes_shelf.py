@@ -1,12 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.killed_child import killed_at
 from vmctl.boxes.box import Box, BoxInfo
 from vmctl.boxes.shelf import Shelf, lock_path
 from vmctl.errors import LockTimeout, UsageError, VmctlError, WrongState
@@ -159,44 +156,17 @@ def test_a_damaged_box_is_an_error_that_names_its_directory(shelf: Shelf, conten
         shelf.find("debian")
 
 
-VICTIM = textwrap.dedent("""
-    import os, signal, sys
-    from pathlib import Path
-    from test_boxes_shelf import info, put
-    from vmctl.boxes.shelf import Shelf
-    from vmctl.layout import HomeLayout
-
-    def traced(step, function):
-        def call(*args, **kwargs):
-            global left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*args, **kwargs)
-        return call
-
-    left = int(sys.argv[2])
-    shelf = Shelf(HomeLayout(Path(sys.argv[1])))
-    for name in ("fsync", "rename", "mkdir", "open", "unlink", "rmdir", "replace"):
-        setattr(os, name, traced(name, getattr(os, name)))
-    box = put(shelf, info(version="2"))
-    print("published", flush=True)
-    shelf.remove(box, {})
-""")
+CALLS = ("fsync", "rename", "mkdir", "open", "unlink", "rmdir", "replace")
 
 
 def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(shelf: Shelf) -> None:
     old = put(shelf, info())
     seen = set()
     for step in range(1, 200):
-        argv = [sys.executable, "-c", VICTIM, str(shelf.home.root), str(step)]
-        paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-        done = subprocess.run(
-            argv, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
-        )
+        status = killed_at(step, lambda: shelf.remove(put(shelf, info(version="2")), {}), CALLS)
         boxes = [box.version for box in shelf.boxes("debian")]
         assert boxes in (["1.0"], ["2", "1.0"])
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        assert status in (0, signal.SIGKILL)
         seen.add(tuple(boxes))
         for box in shelf.boxes("debian"):
             assert box.path.read_bytes() == b"image"
@@ -204,7 +174,7 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(shelf: Shelf) ->
             assert len(leftovers(shelf)) == 1  # what was left is gone, but for this one
         if len(boxes) > 1:
             shelf.remove(shelf.boxes("debian")[0], {})
-        if done.returncode == 0:
+        if status == 0:
             break
     else:
         pytest.fail("it never came to its end")
