@@ -48,6 +48,7 @@ LAYERS = (
         "terminal",
         "flock",
         "json_text",
+        "iso",
     },
     {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},
     {"lifecycle", "workspace", "machines", "lost", "census", "reach", "remotes", "trial"},
