@@ -1,16 +1,18 @@
-"""``vmctl up`` against plain QEMU on the same disk, and the quick commands on a machine that is up."""
+"""``vmctl up`` against plain QEMU, on the same disk and on a stock Debian; quick commands on a machine that is up."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from benchmarks import yardstick
 from benchmarks.measure import VMCTL, Finding, Project, alternating, median, seconds
 from benchmarks.plain_qemu import PlainQemu, await_ssh
 
 UP = 1.10
+UP_TO_YARDSTICK = 1.0
 NO_OP_UP = 0.4
 STATUS = 0.2
 SSH = 0.15
@@ -26,7 +28,7 @@ def measure(place: Path, box_home: Path, *, rounds: int, times: int) -> Iterator
     (root / "Vmfile").write_text(VMFILE)
     project = Project(root, {"VMCTL_HOME": str(box_home)})
     try:
-        yield _up_against_qemu(project, place, rounds)
+        yield from _up_against_qemu(project, place, rounds)
         project.vmctl("up")
         yield Finding(what="up, nothing to do", value=median(lambda: project.vmctl("up"), times=times), budget=NO_OP_UP)
         yield Finding(what="status", value=median(lambda: project.vmctl("status"), times=times), budget=STATUS)
@@ -35,23 +37,27 @@ def measure(place: Path, box_home: Path, *, rounds: int, times: int) -> Iterator
         project.vmctl("destroy", "--yes")
 
 
-def _up_against_qemu(project: Project, place: Path, rounds: int) -> Finding:
+def _up_against_qemu(project: Project, place: Path, rounds: int) -> Iterator[Finding]:
+    yardstick.image()  # made now, not while the first round is timed
     project.vmctl("up")  # has the box copied into libvirt's pool, once for all machines
     project.vmctl("destroy", "--yes")
-    pairs = [_round(project, place) for _ in range(rounds)]
-    ours, plain = (statistics.median(times) for times in zip(*pairs, strict=True))
-    detail = (
-        f"{ours:.1f} s against {plain:.1f} s, medians of {_list(a for a, _ in pairs)} and {_list(b for _, b in pairs)}"
-    )
-    return Finding(what="up / plain QEMU until SSH", value=ours / plain, unit="x", budget=UP, detail=detail)
+    ours, plain, stock = zip(*(_round(project, place) for _ in range(rounds)), strict=True)
+    yield _ratio("up / plain QEMU until SSH", ours, plain, UP)
+    yield _ratio("up with a live folder / plain QEMU on stock Debian", ours, stock, UP_TO_YARDSTICK)
+
+
+def _ratio(what: str, ours: Sequence[float], other: Sequence[float], budget: float) -> Finding:
+    mine, theirs = statistics.median(ours), statistics.median(other)
+    detail = f"{mine:.1f} s against {theirs:.1f} s, medians of {_list(ours)} and {_list(other)}"
+    return Finding(what=what, value=mine / theirs, unit="x", budget=budget, detail=detail)
 
 
 def _list(times: Iterable[float]) -> str:
     return "/".join(f"{taken:.1f}" for taken in times)
 
 
-def _round(project: Project, place: Path) -> tuple[float, float]:
-    """Seconds of one ``vmctl up`` from nothing, and of one plain boot of the same machine."""
+def _round(project: Project, place: Path) -> tuple[float, float, float]:
+    """Seconds of one ``vmctl up`` from nothing, of one plain boot of the same machine, and of the yardstick."""
     ours = seconds(lambda: project.vmctl("up"))
     qemu = PlainQemu.like(_domain(project), place)
     config = _ssh_config(project, place)
@@ -63,7 +69,7 @@ def _round(project: Project, place: Path) -> tuple[float, float]:
 
     plain = seconds(boot)
     project.vmctl("destroy", "--yes")  # its power was cut
-    return ours, plain
+    return ours, plain, seconds(lambda: yardstick.boot(place))
 
 
 def _domain(project: Project) -> str:

@@ -25,6 +25,8 @@ GIB = 1024**3
 
 DEFAULT_MACHINE = "default"
 DEFAULT_CPUS = 2
+SEEDED_BY_VMCTL = "vmctl"
+"""What a box says that takes its seed by vmctl's own unit (``BoxInfo.seeding``)."""
 DEFAULT_MEMORY = 1 * GIB
 DEFAULT_BOOT_TIMEOUT = 300.0
 DEFAULT_HALT_TIMEOUT = 60.0

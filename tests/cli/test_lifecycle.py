@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.harness import Project
+from tests.cli.harness import Project, make_box
 from vmctl import interrupt, seed
 
 VMCTL = Path(sys.executable).with_name("vmctl")
@@ -321,3 +321,23 @@ def test_a_machine_that_waits_when_sigterm_comes_ends_with_its_status(project: P
     assert "terminated" in project.vmctl("up", status=143).err
     interrupt.clear()
     assert project.states() == {"web": "not created", "db": "not created"}
+
+
+@pytest.mark.parametrize(
+    ("seeding", "disk", "asked"),
+    [
+        ("vmctl", "disk: 20GiB\n", ["systemctl start vmctl-grow.service"]),
+        ("vmctl", "", []),
+        ("", "disk: 20GiB\n", ["sync"]),
+    ],
+)
+def test_what_a_guest_that_seeds_itself_is_asked(project: Project, seeding: str, disk: str, asked: list[str]) -> None:
+    binaries, said = project.home / "fake" / "home" / "bin", project.root / "said"
+    binaries.mkdir(parents=True, exist_ok=True)
+    for name in ("systemctl", "sync"):
+        (binaries / name).write_text(f'#!/bin/sh\necho "${{0##*/}} $*" | sed "s/ $//" >>{said}\n')
+        (binaries / name).chmod(0o755)
+    make_box(project.home, "ours", seeding=seeding)
+    (project.root / "Vmfile").write_text(f"box: ours\nprovider: fakeguests\nsynced_folders: []\n{disk}")
+    project.vmctl("up")
+    assert (said.read_text().splitlines() if said.exists() else []) == asked

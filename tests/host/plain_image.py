@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.host import cache
@@ -54,13 +55,24 @@ def _make(path: Path) -> None:
 
 
 def _build(work: Path) -> Path:
+    return assembled(work, bootstrapped(work, OPTIONS))
+
+
+def bootstrapped(work: Path, options: Sequence[str]) -> Path:
+    """A tree with Debian in it, made with these options of mmdebstrap."""
     missing = {package for program, package in PROGRAMS.items() if not shutil.which(program)}
     if missing:
         raise RuntimeError(f"programs are missing:  sudo apt-get install {' '.join(sorted(missing))}")
-    tree, disk = work / "tree", work / "disk.raw"
+    tree = work / "tree"
     _run(
-        "unshare", "--mount", "--", "mmdebstrap", *OPTIONS, SUITE, tree, MIRROR
+        "unshare", "--mount", "--", "mmdebstrap", *options, SUITE, tree, MIRROR
     )  # its mounts go with it, also when killed
+    return tree
+
+
+def assembled(work: Path, tree: Path) -> Path:
+    """A bootable qcow2 with this tree, made in ``work``."""
+    disk = work / "disk.raw"
     (tree / "etc/fstab").write_text(f"LABEL={LABEL} / ext4 defaults 0 1\n")
     kernel, initrd = (next((tree / "boot").glob(f"{name}-*")) for name in ("vmlinuz", "initrd.img"))
     with disk.open("wb") as stream:

@@ -50,6 +50,7 @@ LAYERS = (
         "iso",
         "redaction",
         "json_text",
+        "iso",
     },
     {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},
     {"lifecycle", "workspace", "machines", "lost", "census", "reach", "remotes", "trial"},

@@ -27,7 +27,7 @@ FORMAT = re.compile(r"[a-z0-9]+")
 
 
 OWN, PUBLISHED = "own", "published"
-SEEDED_BY_VMCTL, SEEDED_BY_CLOUD_INIT, NOT_SEEDED = "vmctl", "cloud-init", "none"
+SEEDED_BY_CLOUD_INIT, NOT_SEEDED = "cloud-init", "none"
 OWN_KEY = "first_key"
 PASSWORD = "first_password"  # noqa: S105  the name of a file
 

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 
 from vmctl import interrupt, process
 from vmctl.boxes import image, space
-from vmctl.boxes.box import OWN, OWN_KEY, SEEDED_BY_VMCTL, Box
+from vmctl.boxes.box import OWN, OWN_KEY, Box
 from vmctl.boxes.vagrant_box import DEFAULT_USER, KEY, LIBVIRT_DISK, METADATA, OURS, OVF_NAME
 from vmctl.errors import UsageError
-from vmctl.spec import DEFAULT_SSH_PORT, GIB
+from vmctl.spec import DEFAULT_SSH_PORT, GIB, SEEDED_BY_VMCTL
 from vmctl.store import files
 
 WORDS = {"x86_64": "amd64", "aarch64": "arm64"}

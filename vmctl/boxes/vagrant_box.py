@@ -13,10 +13,9 @@ from typing import Any
 
 from vmctl import json_text
 from vmctl.boxes import names, ovf, vagrantfile
-from vmctl.boxes.box import SEEDED_BY_VMCTL
 from vmctl.boxes.vagrantfile import Settings
 from vmctl.errors import VmctlError
-from vmctl.spec import MIB
+from vmctl.spec import MIB, SEEDED_BY_VMCTL
 
 METADATA = "metadata.json"
 OVF_NAME = "box.ovf"

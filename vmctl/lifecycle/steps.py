@@ -24,6 +24,7 @@ from vmctl.wait import Deadline
 if TYPE_CHECKING:
     from vmctl.boxes import Box
 
+GROW = "vmctl-grow.service"
 SLOW_CLOCK = 2  # seconds that a restored guest's clock may be off before it is set
 SET_CLOCK = 'off=$(($(date +%s) - $1)); [ "${off#-}" -le "$2" ] || date --utc --set "@$1"'
 
@@ -260,9 +261,17 @@ def set_clock(job: Job) -> bool:
 def settle(job: Job) -> bool:
     """Have the new guest's first writes on its disk: a power cut would leave it with empty SSH host keys."""
     assert job.connection is not None  # noqa: S101  `await_ssh` ran
-    job.connection.run(["sync"])
+    if not job.record.box.seeds_itself:  # which has them there before its SSH server starts
+        job.connection.run(["sync"])
     job.save(job.record.but(settled=True))
     return True
+
+
+def await_growth(job: Job) -> bool:
+    """Wait until the root file system has the disk that the Vmfile gives: a box of ours grows it while SSH answers."""
+    assert job.connection is not None  # noqa: S101  `await_ssh` ran
+    job.connection.run(["systemctl", "start", GROW], sudo=True, check=False)
+    return False
 
 
 def share_folders(job: Job) -> bool:

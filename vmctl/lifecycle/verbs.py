@@ -24,6 +24,7 @@ UP = (
     Step(steps.await_ssh, "waiting for SSH", when=not_ready),
     Step(steps.settle, when=lambda job: not job.record.settled),
     Step(first_login.introduce, when=lambda job: not_ready(job) and not _cloud_init(job)),
+    Step(steps.await_growth, when=lambda job: not_ready(job) and bool(job.spec.disk) and job.record.box.seeds_itself),
     Step(steps.set_clock, when=lambda job: job.restored),
     Step(steps.share_folders, "sharing folders", when=lambda job: not_ready(job) and bool(_folders(job))),
     Step(steps.write_names, when=lambda job: not_ready(job) and job.record.names != names.digest(job.names)),

@@ -13,6 +13,7 @@ from msgspec import Struct, ValidationError, convert, field, structs, to_builtin
 
 from vmctl.driver import Forward
 from vmctl.layout import MachineLayout
+from vmctl.spec import SEEDED_BY_VMCTL
 from vmctl.store import files
 
 
@@ -33,6 +34,11 @@ class BoxUsed(Struct, frozen=True, kw_only=True):
     """Digests of its other disks; None: an older vmctl wrote this, who did not say."""
     mac: str = ""
     """MAC address that the box's guest wants on NIC 1; "" = any."""
+
+    @property
+    def seeds_itself(self) -> bool:
+        """Whether the guest takes its seed by vmctl's own unit."""
+        return self.seeding == SEEDED_BY_VMCTL and self.cloud_init
 
 
 class Record(Struct, frozen=True, kw_only=True):
