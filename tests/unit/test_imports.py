@@ -47,6 +47,7 @@ LAYERS = (
         "templates",
         "terminal",
         "flock",
+        "surroundings",
         "json_text",
     },
     {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},

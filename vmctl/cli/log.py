@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from vmctl import terminal
+from vmctl.errors import VmctlError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ class LogFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record with one call, so that several vmctl do not mix theirs."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, VmctlError):  # VmctlError: nobody knows where the log belongs
             if self._descriptor is None:
                 self._descriptor = _opened(self.path())
                 self.emit(logging.makeLogRecord({"name": LOGGER, "msg": self.headline}))
