@@ -49,6 +49,7 @@ LAYERS = (
         "flock",
         "surroundings",
         "json_text",
+        "patterns",
     },
     {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},
     {"lifecycle", "workspace", "machines", "lost", "census", "reach", "remotes", "trial"},
