@@ -9,7 +9,7 @@ from tests.cli.harness import Project
 
 COMMANDS = [
     ("validate",), ("config",), ("plan",), ("up",), ("status",), ("port",), ("inventory", "--list"), ("ssh-config",),
-    ("provision",), ("history",), ("box", "lock"), ("reload",), ("resume",), ("test",), ("exec", "--", "true"),
+    ("provision",), ("box", "lock"), ("reload",), ("resume",), ("test",), ("ssh", "-c", "true"),
 ]  # fmt: skip
 CODE = "{{ (vars['nodes']['x'].source.directory.home() / 'f').write_text('x') }}"
 ENVIRONMENT = "{{ env['update']({'PATH': '/evil', 'LD_PRELOAD': '/evil.so'}) }}"
