@@ -30,15 +30,24 @@ def test_the_same_by_another_name_is_taken(line: str) -> None:
     assert vagrant_words.translated(line.split()) == SAME[line].split()
 
 
-def test_every_translation_is_a_command_line_of_ours() -> None:
+def options_of(path: str) -> set[str]:
     context = click.Context(cli)
+    command: click.Command | None = cli
+    for word in path.split():
+        assert isinstance(command, click.Group)
+        command = command.get_command(context, word)
+    assert command is not None
+    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+
+
+@pytest.mark.parametrize("path", vagrant_words.NO_OPTION)
+def test_no_option_of_ours_is_refused(path: str) -> None:
+    assert not options_of(path) & set(vagrant_words.NO_OPTION[path])
+
+
+def test_every_translation_is_a_command_line_of_ours() -> None:
     for path, options in vagrant_words.OPTIONS.items():
-        command: click.Command | None = cli
-        for word in path.split():
-            assert isinstance(command, click.Group)
-            command = command.get_command(context, word)
-        assert command is not None
-        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        known = options_of(path)
         for ours in options.values():
             assert set(ours[:1]) <= known, path
         assert not known & set(options), path

@@ -56,7 +56,6 @@ NO_OPTION: Mapping[str, Mapping[str, str]] = {
     "up": {"--install-provider": "make setup"},
     "resume": {"--provision": "vmctl up --provision", PROVISION_WITH: "vmctl up --only NAME"},
     "reload": {PROVISION_WITH: "vmctl reload && vmctl provision --only NAME"},
-    "port": {"--guest": "vmctl port --json"},
     "init": {"-m": "vmctl init", "--minimal": "vmctl init", "--box-version": "vmctl init 'NAME@VERSION'"},
     "box add": {"--box-version": "vmctl box add 'NAME@VERSION'"},
 }
