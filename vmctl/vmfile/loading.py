@@ -11,14 +11,13 @@ from typing import Any
 from msgspec import structs
 
 from vmctl import layout
-from vmctl.errors import suggest
 from vmctl.registry import BUILT_IN
 from vmctl.spec import BoxRef, File, Folder, MachineSpec, Place, Project, Provisioner, ServerProvisioner, Trial
 from vmctl.surroundings import working_directory
 from vmctl.vmfile import addresses, checks, compose, server_provision, trust, variables
 from vmctl.vmfile import remotes as remote_keys
 from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Boxes, Draft, Drafter, Layer, machine_layer, merged, places
-from vmctl.vmfile.faults import Faults, Rejected
+from vmctl.vmfile.faults import Faults, Rejected, unknown_key
 from vmctl.vmfile.folders import DEFAULT_GUEST
 from vmctl.vmfile.groups import groups, references
 from vmctl.vmfile.keys import LATER_TOP, MACHINE, TOP_ONLY, USER_ONLY_MISSES
@@ -221,7 +220,7 @@ def _check_keys(
         if key in later:
             message = "not supported yet"
         elif not message and key not in known and not is_provider(key):
-            message = f"unknown key{suggest(key, (*known, *BUILT_IN))}"
+            message = unknown_key(key, (*known, *BUILT_IN))
         if message:
             faults.add(entry.key.place, entry.key.path, message)
 
