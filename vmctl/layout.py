@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from msgspec import Struct
 
 from vmctl.errors import VmctlError
+from vmctl.surroundings import base_directory, path_from
 
 VMFILE = "Vmfile"
 PROJECT_DIRECTORY = ".vmctl"
@@ -17,19 +17,21 @@ MACHINE = re.compile(r"[a-z0-9][a-z0-9-]{0,30}(\.package)?")
 
 
 def home() -> Path:
-    """The data directory of vmctl: $VMCTL_HOME, else the XDG data directory's ``vmctl``."""
-    if configured := os.environ.get("VMCTL_HOME"):
-        return Path(configured).absolute()
-    import platformdirs
+    """The data directory of vmctl: $VMCTL_HOME, else the XDG data directory's ``vmctl``.
 
-    return platformdirs.user_data_path("vmctl")
+    Raises:
+        UsageError: it cannot be told, for want of a home directory.
+    """
+    return path_from("VMCTL_HOME") or base_directory("XDG_DATA_HOME", ".local/share") / "vmctl"
 
 
 def user_vmfile() -> Path:
-    """The user's own defaults, merged below every project's Vmfile."""
-    import platformdirs
+    """The user's own defaults, merged below every project's Vmfile.
 
-    return platformdirs.user_config_path("vmctl") / VMFILE
+    Raises:
+        UsageError: as ``home``.
+    """
+    return base_directory("XDG_CONFIG_HOME", ".config") / "vmctl" / VMFILE
 
 
 class HomeLayout(Struct, frozen=True):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from vmctl import patterns
 from vmctl.errors import UsageError, suggest
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import MACHINE, HomeLayout, ProjectLayout
@@ -45,14 +45,21 @@ def select(known: Sequence[str], wanted: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UsageError: a name or pattern matches nothing.
     """
-    patterns = tuple(wanted)
-    for pattern in patterns:
-        if not fnmatch.filter(known, pattern):
-            hint = f"machines of this project: {', '.join(known)}"
-            raise UsageError(f"no machine matches '{pattern}'{suggest(pattern, known)}", hint=hint)
-    if not patterns:
+    texts = tuple(wanted)
+    hint = f"machines of this project: {', '.join(known)}"
+    names = {name: (name,) for name in known}
+    parts = [part for text in texts for part in patterns.split(text) or [text]]
+    for part in parts:
+        try:
+            patterns.meant(part.lstrip("!&"), names)
+        except patterns.BadPattern as error:
+            advice = f" ({error})" if "[" in part or "~" in part else suggest(part, known)
+            raise UsageError(f"no machine matches '{part}'{advice}", hint=hint) from error
+    if not texts:
         return tuple(known)
-    return tuple(name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+    if not (found := patterns.select(parts, names)):
+        raise UsageError(f"'{' '.join(texts)}' leaves no machine", hint=hint)
+    return found
 
 
 def recorded(layout: ProjectLayout) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jsonschema
+import pytest
 
 from tests.cli.harness import Project
 from vmctl import vmfile
@@ -99,3 +100,33 @@ def test_schema_can_be_written_for_a_fresh_clone(project: Project) -> None:
     (project.root / "Vmfile").write_text("box: tiny\n")
     project.vmctl("schema", "--write")
     assert json.loads((project.root / ".vmctl" / "Vmfile.schema.json").read_text()) == vmfile.schema()
+
+
+@pytest.mark.parametrize("how", ["found", "above", "-f", "$VMCTL_VMFILE", "the user's own", "lock"])
+def test_a_vmfile_that_others_may_write_is_not_obeyed(
+    project: Project, how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project.vmfile("")
+    loose, words = project.root / "Vmfile", ["validate"]
+    below = project.root / "below"
+    below.mkdir()
+    if how == "above":
+        words = ["-C", str(below), *words]
+    elif how == "-f":
+        words = ["-C", str(below), "-f", str(loose), *words]
+    elif how == "$VMCTL_VMFILE":
+        monkeypatch.setenv("VMCTL_VMFILE", str(loose))
+    elif how == "the user's own":
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+        loose = tmp_path / "config" / "vmctl" / "Vmfile"
+        loose.parent.mkdir(parents=True)
+        loose.write_text("cpus: 1\n")
+    elif how == "lock":
+        loose, words = project.root / "Vmfile.lock", ["up", "--locked"]
+        loose.write_text("{}")
+    loose.chmod(0o666)
+    ran = project.vmctl(*words, status=2)
+    assert f"{loose} is not obeyed: every user may write {loose}" in ran.err
+    assert f"hint: chmod o-w {loose}" in ran.err
+    loose.chmod(0o600)
+    assert "not obeyed" not in project.vmctl(*words, status=None).err

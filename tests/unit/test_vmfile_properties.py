@@ -20,7 +20,8 @@ from vmctl.vmfile.nodes import Source, from_plain, merge, plain
 from vmctl.vmfile.ports import parse_port
 from vmctl.vmfile.quantities import UNITS, Mismatch, format_size, parse_duration, parse_size
 from vmctl.vmfile.scalars import resolve
-from vmctl.vmfile.templating import _compiled, evaluate
+from vmctl.vmfile.scope import Scope
+from vmctl.vmfile.templating import _evaluated, evaluate
 from vmctl.vmfile.writing import to_yaml
 
 SOURCE = Source("Vmfile", Path("/"))
@@ -106,13 +107,13 @@ def test_a_number_is_what_yaml_1_2_calls_one(text: str) -> None:
         assert value == (int(text, 0) if text[:2] in {"0o", "0x"} else int(text))
 
 
-SCOPE = {"vars": {"a": 1, "b": "x", "c": {"d": None}}, "env": {}}
+SCOPE = Scope({"vars": {"a": 1, "b": "x", "c": {"d": None}}, "env": {}})
 PIECES = st.sampled_from(["{{ vars.a }}", "{{vars.b}}", "{{ vars.c.d }}", "{{ vars.c }}", "t ", "}}", "{#", "%", "\n"])
 
 
 @given(st.lists(PIECES, max_size=5).map("".join).filter(lambda text: "{{" in text))
 def test_names_looked_up_without_jinja2_are_what_jinja2_gives(template: str) -> None:
-    assert evaluate(template, SCOPE) == _compiled(template)(SCOPE)
+    assert evaluate(template, SCOPE) == _evaluated(template, SCOPE)
 
 
 def attempt(root: Path, text: str) -> None:
@@ -208,3 +209,39 @@ def _outcome(text: str) -> Any:
     faults = Faults()
     node = compose.compose(text, SOURCE, faults)
     return (plain(node), [leaf.place for leaf in node.walk()]) if node else None
+
+
+BRACES = st.text("{}%#'\" .x\r\n\\-if", max_size=12) | st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+HOLDING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | BRACES,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(BRACES.filter(bool), below, max_size=3),
+)
+
+
+@ANY_TEXT
+@example(holding="{{", word="{{.Names}}")
+@example(holding=" {% \n", word="{% if x %}'{{' \\ \r\n{{")
+@example(holding={"{{key": [{"{{": "{%"}, None, True, 1.5]}, word="{#")
+@given(
+    holding=st.dictionaries(st.text("abc{", min_size=1), HOLDING, max_size=3) | HOLDING, word=BRACES.filter(str.strip)
+)
+def test_what_config_writes_is_read_back_as_it_was(root: Path, holding: Any, word: str) -> None:
+    said = {
+        "box": "debian-12",
+        "synced_folders": [{"host": "/", "guest": "/a", "type": "rsync", "exclude": [word]}],
+        "vars": {"held": holding},
+        "message": word,
+        "triggers": [{"before": "up", "run": ["echo", word], "on": "host"}],
+        "ready": [{"command": word, "hint": word}],
+        "provision": [
+            {"name": "a", "shell": {"inline": word, "args": [word], "env": {"A": word}}},
+            {"name": "b", "ansible": {"playbook": "site.yml", "extra_vars": {"b": holding}, "tags": [word]}},
+        ],
+    }
+    (root / "site.yml").touch()
+    first = load(root, to_yaml(said))
+    assert first.vars == {"held": holding}
+    assert first.message == word
+    assert vmfile.effective(first)["machines"]["default"]["provision"][0]["shell"]["inline"] == word
+    again = load(root, to_yaml(vmfile.effective(first)))
+    assert vmfile.effective(again) == vmfile.effective(first)

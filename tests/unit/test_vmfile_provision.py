@@ -88,3 +88,52 @@ machines:
     project = load(root, text)
     assert names(project, "one") == ["bootstrap", "reboot", "site"]
     assert names(project, "two") == ["bootstrap", "site"]
+
+
+FLEET = (
+    "box: debian-12\nmachines: {k8s: {count: 3}, web: {}}\n"
+    "remotes: {lab: {hosts: {k8s-1: , k8s-2: , web: {groups: [edge-nodes.2, 9lives]}}}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "members"),
+    [
+        ("['k8s-[1:3]']", ("k8s-1", "k8s-2", "k8s-3")),
+        ("['k8s[0]', web]", ("k8s-1", "web")),
+        ("['k8s:!k8s-2']", ("k8s-1", "k8s-3")),
+        ("[k8s, '!k8s-2']", ("k8s-1", "k8s-3")),
+        ("[all]", ("k8s-1", "k8s-2", "k8s-3", "web")),
+    ],
+)
+def test_patterns_mean_the_same_wherever_machines_are_named(root: Path, said: str, members: tuple[str, ...]) -> None:
+    text = (
+        f"{FLEET}triggers: [{{before: up, machines: {said}, run: ['true']}}]\nprovision:\n"
+        f"- shell: {{inline: a}}\n  machines: {said}\n- ansible: {{playbook: site.yml, groups: {{a-b.c: {said}}}, "
+        f"host_vars: {{{said[1:-1].partition(', ')[0]}: {{x: 1}}}}}}\n"
+    )
+    project = load(root, text)
+    assert project.triggers[0].machines == members
+    assert tuple(spec.name for spec in project.machines if len(spec.provision) == 2) == members
+    ansible = project.machines[0].provision[-1]
+    assert isinstance(ansible, Ansible)
+    assert ansible.groups == {"a-b.c": members}
+    assert set(members) & set(ansible.host_vars)
+    assert project.remotes[0].servers[2].groups == ("edge-nodes.2", "9lives")
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("['k8s-[1:4]']", "there is no machine 'k8s-[1:4]' (nothing is called 'k8s-4', of 'k8s-[1:4]')"),
+        ("['k8s-[3:1]']", "'[3:1]' in 'k8s-[3:1]' is no range"),
+        ("['~k8s.*']", "regular expressions are for the command line"),
+        ("[k8s, '!mail']", "there is no machine 'mail'"),
+        ("['web:!web']", "leaves no machine"),
+    ],
+)
+def test_a_pattern_that_would_lose_machines_is_a_fault_with_its_place(root: Path, said: str, fault: str) -> None:
+    with pytest.raises(vmfile.VmfileInvalid) as caught:
+        load(root, f"{FLEET}provision:\n- shell: {{inline: a}}\n  machines: {said}\n")
+    assert fault in caught.value.brief
+    assert caught.value.brief.startswith("Vmfile:6:")

@@ -16,7 +16,7 @@ from vmctl.boxes.box import RECIPE, Box, BoxInfo
 from vmctl.boxes.recipe import Recipe, load
 from vmctl.boxes.shelf import Shelf, lock_path
 from vmctl.boxes.versions import Constraint, Version
-from vmctl.errors import VmctlError
+from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Report, StepDone, StepStarted, ignore
 from vmctl.layout import HomeLayout
 from vmctl.process import ProgramMissing
@@ -25,6 +25,7 @@ from vmctl.store import locks
 
 STEP = "build_box"
 SPACE = 3 * GIB
+LONGEST_EPOCH = 12
 CHUNK = 1024**2
 
 
@@ -78,7 +79,12 @@ def _built(recipe: Recipe, home: HomeLayout, constraint: str) -> Box | None:
 
 
 def _epoch() -> int:
-    return int(os.environ.get("SOURCE_DATE_EPOCH", "") or time.time())
+    said = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not said:
+        return int(time.time())
+    if not said.isascii() or not said.isdecimal() or len(said) > LONGEST_EPOCH:
+        raise UsageError(f"SOURCE_DATE_EPOCH: {said!r} is no number of seconds", hint="unset SOURCE_DATE_EPOCH")
+    return int(said)
 
 
 @dataclass(frozen=True, slots=True)

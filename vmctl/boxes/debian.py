@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from vmctl.boxes.recipe import Recipe
 from vmctl.boxes.rootless import as_root
 from vmctl.errors import VmctlError
 from vmctl.events import Output, Report
+from vmctl.surroundings import path_from
 
 PROGRAMS = {"mmdebstrap": "mmdebstrap", "tar": "tar", "gpgv": "gpgv", "apt-get": "apt"}
 TEMPORARY = "/var/tmp"  # noqa: S108  as mktemp does; /tmp is often RAM, and a file system of 600 MB passes through
@@ -53,7 +53,8 @@ class Debian:
             lines.append(line)
             self.report(Output(line=line, source="mmdebstrap"))
 
-        env = {"SOURCE_DATE_EPOCH": str(self.epoch), "TMPDIR": os.environ.get("TMPDIR", TEMPORARY), "LC_ALL": "C.UTF-8"}
+        temporary = str(path_from("TMPDIR") or TEMPORARY)
+        env = {"SOURCE_DATE_EPOCH": str(self.epoch), "TMPDIR": temporary, "LC_ALL": "C.UTF-8"}
         status = process.stream(self._argv(archive, overlay), tell, env=env)
         if status:
             tail = "\n".join(lines[-process.DETAIL_LINES :])

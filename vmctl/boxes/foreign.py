@@ -87,7 +87,17 @@ def _convert(qemu_img: str, kind: str, source: Path, target: Path, *, name: str)
     """Convert, up to the disk's reserve: a small image may say of many places that the same block is there."""
     room = space.available(target.parent)
     limited: list[str | Path] = [process.find("prlimit", package="util-linux"), f"--fsize={room}", "--"]
-    argv: list[str | Path] = [qemu_img, "convert", "-f", kind, "-O", "qcow2", "--", source.absolute(), target.absolute()]
+    argv: list[str | Path] = [
+        qemu_img,
+        "convert",
+        "-f",
+        kind,
+        "-O",
+        "qcow2",
+        "--",
+        source.absolute(),
+        target.absolute(),
+    ]
     try:
         process.run([*limited, *argv])
     except process.CommandFailed as error:

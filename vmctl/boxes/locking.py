@@ -22,6 +22,7 @@ from vmctl.layout import HomeLayout
 from vmctl.spec import BoxRef, Project
 from vmctl.store import files
 from vmctl.store.records import BoxUsed
+from vmctl.vmfile import trust
 
 SUFFIX = ".lock"
 SCHEMA = 2
@@ -85,6 +86,7 @@ def read(path: Path) -> Lock:
     Raises:
         UsageError: there is none, it is damaged, or a newer vmctl wrote it.
     """
+    trust.require(path)
     data = files.read_json(path)
     if data is None:
         raise UsageError(f"there is no {path}", hint=HINT)

@@ -30,6 +30,7 @@ from vmctl.console import Console
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Event, Warned
 from vmctl.layout import VMFILE, HomeLayout, home
+from vmctl.surroundings import expanded, in_working_directory, working_directory
 
 if TYPE_CHECKING:
     from vmctl.spec import BoxRef, Project
@@ -44,7 +45,7 @@ class App:
     """One invocation of vmctl."""
 
     console: Console = field(default_factory=Console)
-    directory: Path = field(default_factory=Path.cwd)
+    directory: Path = field(default_factory=working_directory)
     vmfile: Path | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
     lock_timeout: float | None = None
@@ -59,7 +60,7 @@ class App:
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> App:
         """Make sense of the global options."""
-        directory = Path(options["directory"] or ".").absolute()
+        directory = in_working_directory(expanded(options["directory"] or "."))
         if not directory.is_dir():
             raise UsageError(f"there is no directory {directory}")
         vmfile = options["vmfile"]
@@ -68,7 +69,7 @@ class App:
         return cls(
             console=Console(verbosity=options["verbose"], quiet=options["quiet"], color=options["color"]),
             directory=directory,
-            vmfile=directory / vmfile if vmfile else None,
+            vmfile=directory / expanded(vmfile) if vmfile else None,
             overrides=_overrides(options["sets"]),
             lock_timeout=options["lock_timeout"],
             verbosity=options["verbose"],

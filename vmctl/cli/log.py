@@ -34,7 +34,7 @@ class LogFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record with one call, so that several vmctl do not mix theirs."""
-        with contextlib.suppress(OSError, VmctlError):
+        with contextlib.suppress(OSError, VmctlError):  # VmctlError: nobody knows where the log belongs
             if self._descriptor is None:
                 self._descriptor = _opened(self.path())
                 self.emit(logging.makeLogRecord({"name": LOGGER, "msg": self.headline}))

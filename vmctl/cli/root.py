@@ -64,9 +64,15 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, with a suggestion for a misspelt command."""
+        """As click's; Vagrant's words are taken or answered with ours, misspelt commands with a suggestion."""
+        from vmctl.cli import vagrant_words
+
+        if refused := vagrant_words.refusal(args):
+            from vmctl.errors import UsageError
+
+            raise UsageError(refused[0], hint=refused[1])
         try:
-            return super().resolve_command(ctx, args)
+            return super().resolve_command(ctx, vagrant_words.translated(args))
         except click.UsageError as error:
             from vmctl.errors import suggest
 

@@ -96,12 +96,13 @@ def _meant(error: BaseException) -> VmctlError:
             return UsageError(error.format_message(), hint=hint)
         case OSError():
             return from_os(error)
-    kept = _log_path()
-    return VmctlError(
-        f"vmctl has a fault: {type(error).__name__}: {error}",
-        details=f"The traceback is in {kept}; please report it.",
-        hint=f"tail -n 50 '{kept}'",
-    )
+    brief = f"vmctl has a fault: {type(error).__name__}: {error}"
+    try:
+        kept = _log_path()
+    except (VmctlError, OSError) as unknown:  # what has failed may be the very question where the log belongs
+        return VmctlError(brief, details=f"There is no log of it: {unknown}.", hint="export VMCTL_HOME=DIRECTORY")
+    details = f"The traceback is in {kept}; please report it."
+    return VmctlError(brief, details=details, hint=f"tail -n 50 '{kept}'")
 
 
 def _without_reader(error: BaseException) -> int:

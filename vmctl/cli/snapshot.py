@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,12 @@ import click
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.report import machine_object, table
+from vmctl.errors import UsageError
 
 if TYPE_CHECKING:
     from vmctl.lifecycle.rewind import Result
     from vmctl.powers import Snapshot
+    from vmctl.workspace import Workspace
 
 NAME = click.argument("snapshot_name", metavar="NAME", shell_complete=completion.snapshots)
 MACHINES = click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
@@ -35,7 +38,7 @@ def save(app: App, snapshot_name: str, names: tuple[str, ...], *, force: bool) -
     """Keep the present state: a running machine's memory too, where the hypervisor can."""
     from vmctl.lifecycle import rewind
 
-    workspace = app.select(names, orphans=True)
+    workspace = _select(app, "save", snapshot_name, names, orphans=True)
     result = rewind.save(workspace, app.names, snapshot_name, every=not names, replace=force)
     _tell(app, result, "saved")
 
@@ -48,7 +51,7 @@ def restore(app: App, snapshot_name: str, names: tuple[str, ...], *, start: bool
     """Go back to a snapshot; the present state is lost."""
     from vmctl.lifecycle import rewind
 
-    workspace = app.select(names)
+    workspace = _select(app, "restore", snapshot_name, names, orphans=False)
     result = rewind.restore(workspace, app.names, snapshot_name, every=not names, start=start)
     _tell(app, result, "restored")
 
@@ -72,7 +75,7 @@ def delete(app: App, snapshot_name: str, names: tuple[str, ...]) -> None:
     """Forget a snapshot; what builds on it, and the present state, stay."""
     from vmctl.lifecycle import rewind
 
-    workspace = app.select(names, orphans=True)
+    workspace = _select(app, "delete", snapshot_name, names, orphans=True)
     _tell(app, rewind.delete(workspace, app.names, snapshot_name, every=not names), "deleted")
 
 
@@ -96,6 +99,21 @@ def pop(app: App, names: tuple[str, ...], *, start: bool, drop: bool) -> None:
 
     workspace = app.select(names)
     _tell(app, rewind.pop(workspace, app.names, every=not names, start=start, delete=drop), "restored")
+
+
+def _select(app: App, verb: str, snapshot: str, names: tuple[str, ...], *, orphans: bool) -> Workspace:
+    """The machines; the order of Vagrant, MACHINE NAME, is answered with ours.
+
+    Raises:
+        UsageError: a name is no machine's.
+    """
+    try:
+        return app.select(names, orphans=orphans)
+    except UsageError as error:
+        if len(names) == 1 and snapshot in app.workspace.all_names():
+            line = f"vmctl snapshot {verb} {shlex.quote(names[0])} {shlex.quote(snapshot)}"
+            raise UsageError(f"{error.brief}: the snapshot's name comes first", hint=line) from error
+        raise
 
 
 def _tell(app: App, result: Result, past: str) -> None:

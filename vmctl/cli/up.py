@@ -108,6 +108,7 @@ def plan(app: App, names: tuple[str, ...], provider: str | None) -> None:
 
     workspace = app.select(names, rising=True)
     plans = [make_plan(machine) for machine in workspace.survey(app.names, option=provider, choose=True)]
+    told = [(item, _will(item)) for item in plans]
     rows = [
         {
             "name": item.machine.name,
@@ -116,13 +117,49 @@ def plan(app: App, names: tuple[str, ...], provider: str | None) -> None:
                 {"field": change.field, "old": change.old, "new": change.new, "needs": change.effect.value}
                 for change in item.changes
             ],
+            **will,
         }
-        for item in plans
+        for item, will in told
     ]
-    app.result({"machines": rows}, "\n".join(_lines(item) for item in plans))
+    app.result({"machines": rows}, "\n".join(_lines(item, will) for item, will in told))
 
 
-def _lines(item: Plan) -> str:
-    lines = [f"{item.machine.name}: {item.action.value}"]
+def _will(item: Plan) -> dict[str, Any]:
+    """What the machine will be and what will run in it, as JSON values."""
+    from vmctl.lifecycle.plan import hardware
+    from vmctl.provision import ledger
+
+    machine = item.machine
+    if machine.spec is None:
+        return {}
+    applied = machine.layout if machine.observed else None
+    return {
+        "provider": machine.provider,
+        "machine": hardware(machine.spec),
+        "provisioners": [one.name for one in ledger.pending(machine.spec, applied)],
+    }
+
+
+def _lines(item: Plan, will: dict[str, Any]) -> str:
+    lines = [f"{item.machine.name}: {item.action.value}", *_new(item, will)]
     lines += [f"  {change.field}: {change.old} → {change.new} (needs {change.effect.value})" for change in item.changes]
+    if will.get("provisioners"):
+        lines.append(f"  provision: {', '.join(will['provisioners'])}")
     return "\n".join(lines)
+
+
+def _new(item: Plan, will: dict[str, Any]) -> list[str]:
+    """What a machine that is made will be."""
+    from vmctl.lifecycle.plan import Action
+    from vmctl.vmfile.quantities import format_size
+
+    spec = item.machine.spec
+    if spec is None or item.action is not Action.CREATE:
+        return []
+    hardware = will["machine"]
+    disk = f", disk {format_size(spec.disk)}" if spec.disk is not None else ""
+    cpus = f"{spec.cpus} cpu{'' if spec.cpus == 1 else 's'}"
+    lines = [f"  box: {spec.box}", f"  provider: {item.machine.provider} ({cpus}, {format_size(spec.memory)}{disk})"]
+    lines += [f"  port: {port}" for port in hardware["ports"]]
+    lines += [f"  network: {network}" for network in hardware["networks"]]
+    return lines + [f"  folder: {folder}" for folder in hardware["synced_folders"]]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vmctl import patterns
 from vmctl.errors import UsageError, suggest
 from vmctl.spec import Ansible, Project
 
@@ -28,6 +28,11 @@ class _Known:
     machines: tuple[str, ...]
     counted: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """``count:`` keys: "web" → web-1, web-2."""
+
+    @property
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """What each name means, for patterns."""
+        return {**{one: (one,) for one in self.machines}, **self.counted}
 
 
 def of_project(project: Project) -> dict[str, Group]:
@@ -98,10 +103,11 @@ def _group(name: str, members: Iterable[str], item: Ansible, known: _Known) -> G
             hosts += known.counted[member]
         elif member in item.groups:
             children.append(member)
-        elif matches := [machine for machine in known.machines if fnmatch.fnmatchcase(machine, member)]:
-            hosts += matches
         else:
-            raise _means_nothing(name, member, item, known)
+            try:
+                hosts += patterns.meant(member, known.names)
+            except patterns.BadPattern as error:
+                raise _means_nothing(name, member, item, known) from error
     return Group(tuple(dict.fromkeys(hosts)), tuple(dict.fromkeys(children)), item.group_vars.get(name, {}))
 
 

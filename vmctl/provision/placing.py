@@ -15,6 +15,7 @@ from vmctl.events import Output, Report, Warned
 from vmctl.process import CommandFailed
 from vmctl.provision import copied, line_ends
 from vmctl.provision.failure import Failure, label
+from vmctl.provision.filling import filled
 from vmctl.provision.parallel import each
 from vmctl.provision.target import Counts, Target
 from vmctl.provision.verdict import Outcome
@@ -180,17 +181,11 @@ def scope(item: File, target: Target, root: Path) -> Mapping[str, Any]:
 
 
 def _rendered(path: Path, data: bytes, names: Mapping[str, Any]) -> bytes:
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(path.parent)
-    environment = jinja2.Environment(  # noqa: S701  configuration files are not HTML
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, loader=loader
-    )
     try:
-        return environment.from_string(data.decode()).render(names).encode()
-    except (jinja2.TemplateError, UnicodeDecodeError, TypeError, ArithmeticError) as error:
-        line = f":{error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-        raise VmctlError(f"the template {path}{line} has a fault", details=str(error)) from error
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise VmctlError(f"the template {path} has a fault", details=str(error)) from error
+    return filled(path, text, names).encode()
 
 
 def _failed(target: Target, brief: str, details: str, *, unreachable: bool = False, hint: str = "") -> Outcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from vmctl.layout import ProjectLayout
 from vmctl.provision.realm import Realm
 from vmctl.provision.target import Mode, Summary
 from vmctl.store import history
+from vmctl.surroundings import user_name
 
 GIT_TIME = 10.0  # seconds; a huge work tree on a slow disk must not hold provisioning up for ever
 
@@ -34,7 +34,7 @@ def kept(
     facts = {
         "target": realm.target or None,
         "check": mode.check,
-        "user": _user(),
+        "user": user_name(),
         **commit(realm.root),
         "provisioners": list(dict.fromkeys(name for names in work.values() for name in names)),
         "hosts": list(work),
@@ -68,13 +68,6 @@ def _told(summary: object) -> dict[str, Any]:
 
 def _without_output(failure: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if failure is None else {key: value for key, value in failure.items() if key != "message"}
-
-
-def _user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # an id without a name
-        return None
 
 
 def commit(root: Path) -> dict[str, Any]:

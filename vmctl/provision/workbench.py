@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmctl import surroundings
 from vmctl.layout import ProjectLayout
 from vmctl.provision import leftovers
 from vmctl.store import files, locks
@@ -19,6 +20,7 @@ from vmctl.store import files, locks
 LONGEST_SOCKET = 104  # bytes in a UNIX socket's path, the smallest limit among systems
 SOCKET_NAME = 10 + 1 + 17  # Ansible's name for it, and what ssh appends while it makes it
 PREFIX = "vmctl-"
+ROOM = LONGEST_SOCKET - SOCKET_NAME - len(f"/{PREFIX}12345678/")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def opened(layout: ProjectLayout) -> Iterator[Workbench]:
         _prune(layout.runner)
         files.make_directory(root)
         handle = _claim(root)
-    sockets = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_short_directory()))
+    sockets = Path(tempfile.mkdtemp(prefix=PREFIX, dir=surroundings.temporary_directory(ROOM)))
     try:
         yield Workbench(run, root, sockets)
     finally:
@@ -87,12 +89,3 @@ def _prune(parent: Path) -> None:
         with contextlib.suppress(OSError):
             files.remove_tree(parent / name)
         os.close(handle)
-
-
-def _short_directory() -> str:
-    """Where control sockets fit into a socket address."""
-    room = LONGEST_SOCKET - SOCKET_NAME - len(f"/{PREFIX}12345678/")
-    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108  mkdtemp is private
-    return next(
-        path for path in candidates if path and len(os.fsencode(path)) <= room and os.access(path, os.W_OK | os.X_OK)
-    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from vmctl import patterns
 from vmctl.errors import UsageError, suggest
 from vmctl.remotes.roster import Host, Roster
 
 
-def select(roster: Roster, patterns: Sequence[str]) -> tuple[Host, ...]:
+def select(roster: Roster, texts: Sequence[str]) -> tuple[Host, ...]:
     """The servers that patterns mean, in the order of the inventory; no pattern means all.
 
     ``web,db`` is either, ``!web`` is all the others, ``web,&west`` is what is in both.
@@ -17,29 +17,25 @@ def select(roster: Roster, patterns: Sequence[str]) -> tuple[Host, ...]:
     Raises:
         UsageError: a part matches nothing, or no server is left.
     """
-    parts = [part.strip() for pattern in patterns for part in pattern.split(",") if part.strip()]
-    wanted = [part for part in parts if part[0] not in "!&"]
-    chosen = set().union(*(_meant(roster, part) for part in wanted)) if wanted else set(roster.hosts)
+    names: dict[str, tuple[str, ...]] = {name: (name,) for name in roster.hosts}
+    names |= {group: tuple(roster.members(group)) for group in roster.groups if group not in names}
+    parts = [part for text in texts for part in patterns.split(text)]
     for part in parts:
-        if part[0] == "&":
-            chosen &= _meant(roster, part[1:])
-        elif part[0] == "!":
-            chosen -= _meant(roster, part[1:])
+        _require(part.lstrip("!&"), names, roster)
+    chosen = patterns.select(parts, names)
     if not chosen:
-        said = f"'{','.join(patterns)}' leaves no server of {roster.remote.name}" if patterns else "holds no server"
-        raise UsageError(said if patterns else f"{roster.remote.name} {said}", hint=_known(roster))
+        said = f"'{','.join(texts)}' leaves no server of {roster.remote.name}"
+        raise UsageError(said if texts else f"{roster.remote.name} holds no server", hint=_known(roster))
     return tuple(host for name, host in roster.hosts.items() if name in chosen)
 
 
-def _meant(roster: Roster, part: str) -> set[str]:
-    found = set(fnmatch.filter(roster.hosts, part))
-    for group in ("all", *roster.groups):
-        if fnmatch.fnmatchcase(group, part):
-            found |= set(roster.members(group))
-    if found or part in roster.groups:
-        return found
-    meant = suggest(part, [*roster.hosts, *roster.groups])
-    raise UsageError(f"no server or group of {roster.remote.name} matches '{part}'{meant}", hint=_known(roster))
+def _require(name: str, names: Mapping[str, tuple[str, ...]], roster: Roster) -> None:
+    try:
+        patterns.meant(name, names)
+    except patterns.BadPattern as error:
+        advice = f" ({error})" if "[" in name or name.startswith("~") else suggest(name, names)
+        brief = f"no server or group of {roster.remote.name} matches '{name}'{advice}"
+        raise UsageError(brief, hint=_known(roster)) from error
 
 
 def _known(roster: Roster) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shlex
 import shutil
 import tempfile
@@ -20,11 +19,13 @@ from typing import Self
 
 from msgspec import Struct
 
-from vmctl import interrupt, process
+from vmctl import interrupt, process, surroundings
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.process import CommandFailed, Completed
 from vmctl.ssh import login_shell, options
 from vmctl.ssh.connection import content, put_argv
+
+LONGEST_DIRECTORY = 59  # bytes, so that a control socket below it fits into a socket address
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,8 @@ class OpenSsh:
             Unreachable: it does not answer, shows a host key that is not known, or does not let us in.
             Interrupted: the user asked to stop.
         """
-        link = cls(destination, Path(tempfile.mkdtemp(prefix="vmctl-", dir=_short_directory())))
+        sockets = tempfile.mkdtemp(prefix="vmctl-", dir=surroundings.temporary_directory(LONGEST_DIRECTORY))
+        link = cls(destination, Path(sockets))
         try:
             link._open()
         except BaseException:
@@ -198,9 +200,3 @@ def _argv(command: str | Sequence[str], *, sudo: bool, env: Mapping[str, str] | 
 
 def _since(started: float) -> float:
     return time.monotonic() - started
-
-
-def _short_directory() -> str:
-    """Where a control socket fits into a socket address."""
-    candidates = [os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"]  # noqa: S108  mkdtemp is private
-    return next(path for path in candidates if path and len(path) < 60 and os.access(path, os.W_OK | os.X_OK))  # noqa: PLR2004

@@ -22,7 +22,7 @@ from vmctl.vmfile.ports import HIGHEST
 from vmctl.vmfile.provider_names import is_provider
 from vmctl.vmfile.provision_order import arranged
 from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.scope import machine_scope
+from vmctl.vmfile.scope import Scope, machine_scope
 from vmctl.vmfile.structures import FreeMap
 from vmctl.vmfile.templating import Templates
 
@@ -55,7 +55,7 @@ class Drafter(Struct):
     """Reads machines. A value that no expression makes differ between machines is read once for all of them."""
 
     faults: Faults
-    scope: Mapping[str, Any]
+    scope: Scope
     names: Mapping[str, tuple[str, ...]]
     outer: Layer
     """The user's Vmfile and the top level, merged."""
@@ -107,7 +107,9 @@ class Drafter(Struct):
         if box is None:
             return {}
         if box not in self.defaults:
-            table = from_plain(self.boxes.defaults(box), Source(f"box {box}", Path(self.scope["project"]["root"])))
+            table = from_plain(
+                self.boxes.defaults(box), Source(f"box {box}", Path(self.scope.names["project"]["root"]))
+            )
             assert isinstance(table, Table)  # noqa: S101  it was made from a mapping
             self.defaults[box] = {key: entry.value for key, entry in table.entries.items()}
         return self.defaults[box]

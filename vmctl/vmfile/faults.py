@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from msgspec import Struct, field
 
+from vmctl import __version__
 from vmctl.errors import UsageError, suggest
 from vmctl.spec import Place
 
@@ -70,6 +71,12 @@ class Faults(Struct):
     def _order(self, fault: Fault) -> tuple[int, str, int, int]:
         place = fault.place
         return self.ranks.get(place.file, len(self.ranks)), place.file, place.line, place.column
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """What is wrong with a key that is not known: misspelt, or from a Vmfile for a newer vmctl."""
+    near = suggest(key, known)
+    return f"unknown key{near or f' to vmctl {__version__}; if it is spelt right, it needs a newer one'}"
 
 
 def advise(word: str, known: Iterable[str]) -> str:

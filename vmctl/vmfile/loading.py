@@ -11,13 +11,13 @@ from typing import Any
 from msgspec import structs
 
 from vmctl import layout
-from vmctl.errors import suggest
 from vmctl.registry import BUILT_IN
 from vmctl.spec import BoxRef, File, Folder, MachineSpec, Place, Project, Provisioner, ServerProvisioner, Trial
-from vmctl.vmfile import addresses, checks, compose, server_provision
+from vmctl.surroundings import working_directory
+from vmctl.vmfile import addresses, checks, compose, server_provision, trust, variables
 from vmctl.vmfile import remotes as remote_keys
 from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Boxes, Draft, Drafter, Layer, machine_layer, merged, places
-from vmctl.vmfile.faults import Faults, Rejected
+from vmctl.vmfile.faults import Faults, Rejected, unknown_key
 from vmctl.vmfile.folders import DEFAULT_GUEST
 from vmctl.vmfile.groups import groups, references
 from vmctl.vmfile.keys import LATER_TOP, MACHINE, TOP_ONLY, USER_ONLY_MISSES
@@ -25,10 +25,9 @@ from vmctl.vmfile.locate import find
 from vmctl.vmfile.nodes import Node, Source, Table, merge
 from vmctl.vmfile.provider_names import is_provider
 from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.scope import project_scope
+from vmctl.vmfile.scope import Scope, project_scope
 from vmctl.vmfile.structures import as_table
 from vmctl.vmfile.templating import Templates
-from vmctl.vmfile.variables import Variables, overridden
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -57,9 +56,9 @@ def load(
 
     Raises:
         VmfileInvalid: with every fault, sorted by place.
-        UsageError: there is no Vmfile.
+        UsageError: there is no Vmfile, or others than the user may have written it.
     """
-    file = (path or find(Path.cwd())).absolute()
+    file = (path or find(working_directory())).absolute()
     environ = os.environ if environ is None else environ
     faults = Faults()
     try:
@@ -84,6 +83,7 @@ def _tables(file: Path, faults: Faults) -> tuple[Table, Table]:
         if is_user and (not path.is_file() or path == file):
             found.append(empty)
             continue
+        trust.require(path)
         try:
             node = compose.read(path, source, faults)
             found.append(as_table(node, Reading(faults, Templates(faults).render)) if node else empty)
@@ -116,13 +116,11 @@ def _project(
     _check_top_keys(top, faults)
     _check_user_keys(user, faults)
     declared = _variables(top, user, overrides, environ, faults)
-    variables = Variables(declared, faults)
-    scope = project_scope(file.parent, variables, environ)
+    scope = project_scope(file.parent, environ)
     node = top.get("remotes")
     targets = tuple(node.entries) if isinstance(node, Table) else ()
     at = Reading(faults, Templates(faults, scope).render, targets=targets)
-    variables.reading = at
-    values = variables.all()
+    values = variables.evaluate(declared, scope, faults, targets)
     drafts, outer = _drafts(top, user, scope, at, boxes)
     message = _top_value("message", (top,), at)
     parallel = _top_value("parallel", (top, user), at)
@@ -149,14 +147,14 @@ def _project(
     )
 
 
-def _for_servers(top: Table, scope: Mapping[str, Any], at: Reading) -> tuple[ServerProvisioner, ...]:
+def _for_servers(top: Table, scope: Scope, at: Reading) -> tuple[ServerProvisioner, ...]:
     found = groups(top, at)
     if not found and "machines" not in top.entries:
         server_provision.refuse_machine_keys(top, at.faults)
     return server_provision.for_servers(top, found, scope, at.faults, at.targets)
 
 
-def _drafts(top: Table, user: Table, scope: Mapping[str, Any], at: Reading, boxes: Boxes) -> tuple[list[Draft], Layer]:
+def _drafts(top: Table, user: Table, scope: Scope, at: Reading, boxes: Boxes) -> tuple[list[Draft], Layer]:
     """All machines, checked against each other, and what the layers outside of machines say."""
     found = groups(top, at)
     for group in found:
@@ -189,7 +187,7 @@ def _variables(
             merged_node = merge(table, as_table(node, at))
             assert isinstance(merged_node, Table)  # noqa: S101  both are
             table = merged_node
-    return overridden(table, overrides, environ, faults)
+    return variables.overridden(table, overrides, environ, faults)
 
 
 EXPANDING = ("count", "for_each")
@@ -222,7 +220,7 @@ def _check_keys(
         if key in later:
             message = "not supported yet"
         elif not message and key not in known and not is_provider(key):
-            message = f"unknown key{suggest(key, (*known, *BUILT_IN))}"
+            message = unknown_key(key, (*known, *BUILT_IN))
         if message:
             faults.add(entry.key.place, entry.key.path, message)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vmctl.errors import UsageError
 from vmctl.layout import VMFILE
+from vmctl.surroundings import expanded
 
 VARIABLE = "VMCTL_VMFILE"
 
@@ -19,7 +20,7 @@ def find(start: Path) -> Path:
     """
     start = start.absolute()
     if configured := os.environ.get(VARIABLE):
-        path = start / configured
+        path = start / expanded(configured)
         if not path.is_file():
             raise UsageError(f"there is no file {path} (from ${VARIABLE})", hint=f"unset {VARIABLE}")
         return path

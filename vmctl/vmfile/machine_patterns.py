@@ -2,40 +2,67 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
+from vmctl import patterns
 from vmctl.vmfile.faults import Rejected, advise, describe
 from vmctl.vmfile.kinds import EXPRESSION_SCHEMA, Kind, Schema
 from vmctl.vmfile.nodes import Node, Scalar, Sequence, Table
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.structures import Field, FreeMap, Record, as_table, check_keys
 
-GROUP = r"[A-Za-z_][A-Za-z0-9_]*"
-GROUP_WHY = "a group's name has letters, digits and '_', and starts with no digit"
+GROUP = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+GROUP_WHY = "a group's name has letters, digits, '_', '.' and '-', and starts with none of the last two"
 FREE_MAP = FreeMap()
 NAMED: Schema = {"anyOf": [{"type": ["string", "integer"]}, EXPRESSION_SCHEMA]}
 
 
-def meant(text: str, names: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The machines that a name or a pattern stands for; none = it means nothing."""
-    if text in names:
-        return names[text]
-    everyone = dict.fromkeys(name for members in names.values() for name in members)
-    return tuple(name for name in everyone if fnmatch.fnmatchcase(name, text))
+REGULAR = "regular expressions are for the command line; write names, web-* or web-[1:3]"
 
 
-def read_machines(node: Node, at: Reading, *, also: Iterable[str] = ()) -> tuple[str, ...]:
-    """The machines that one text stands for, or the text itself where it is one of ``also``."""
+def read_machines(nodes: Iterable[Node], at: Reading, *, also: Iterable[str] = ()) -> tuple[str, ...]:
+    """The machines that several patterns stand for together, and the texts themselves that are one of ``also``.
+
+    Faults of all are recorded.
+    """
+    parts: list[str] = []
+    others: list[str] = []
+    rejected = False
+    for node in nodes:
+        try:
+            text = _text(node, at)
+            if text in also and text not in at.names:
+                others.append(text)
+                continue
+            _check(node, text, at, also)
+            parts += patterns.split(text)
+        except Rejected:
+            rejected = True
+    if rejected:
+        raise Rejected
+    return (*patterns.select(parts, at.names), *others) if parts else tuple(others)
+
+
+def _text(node: Node, at: Reading) -> str:
     value = at.scalar(node, "a machine's name or a pattern")
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(text, str):
+    if not isinstance(text, str) or not patterns.split(text):
         at.reject_value(node, f"expected a machine's name, got {describe(value)}")
-    found = meant(text, at.names) or ((text,) if text in also else ())
-    if not found:
-        at.reject_value(node, f"there is no machine {describe(text)}{advise(text, [*at.names, *also])}")
-    return found
+    return text
+
+
+def _check(node: Node, text: str, at: Reading, also: Iterable[str]) -> None:
+    """Whether every part of a pattern means something."""
+    for part in patterns.split(text):
+        name = part.lstrip("!&")
+        if name.startswith("~"):
+            at.reject_value(node, REGULAR)
+        try:
+            patterns.meant(name, at.names)
+        except patterns.BadPattern as error:
+            why = f" ({error})" if "[" in name else advise(name, [*at.names, *also])
+            at.reject_value(node, f"there is no machine {describe(name)}{why}")
 
 
 class MachinePatterns(Kind):
@@ -43,8 +70,10 @@ class MachinePatterns(Kind):
 
     def read(self, node: Node, at: Reading) -> tuple[str, ...]:
         """The machines, each once."""
-        nodes = node.items if isinstance(node, Sequence) else (node,)
-        return tuple(dict.fromkeys(name for item in nodes for name in read_machines(item, at)))
+        found = read_machines(node.items if isinstance(node, Sequence) else (node,), at)
+        if not found and not (isinstance(node, Sequence) and not node.items):
+            at.reject(node, "leaves no machine")
+        return found
 
     def schema(self) -> Schema:
         """Any text, or a list of them."""
@@ -59,7 +88,7 @@ class HostVars(Kind):
         found: dict[str, dict[str, Any]] = {}
         for entry in as_table(node, at).entries.values():
             values = FREE_MAP.read(entry.value, at)
-            for name in read_machines(entry.key, at):
+            for name in read_machines((entry.key,), at):
                 found[name] = {**found.get(name, {}), **values}
         return found
 
@@ -157,13 +186,4 @@ def _members(node: Node, at: Reading, *, also: Iterable[str]) -> tuple[str, ...]
     if not isinstance(node, Sequence):
         advice = f"; write [{node.text}]" if isinstance(node, Scalar) and node.value is not None else ""
         at.reject(node, f"expected a list of machines and groups{advice}")
-    found: list[str] = []
-    rejected = False
-    for item in node.items:
-        try:
-            found += read_machines(item, at, also=also)
-        except Rejected:
-            rejected = True
-    if rejected:
-        raise Rejected
-    return tuple(dict.fromkeys(found))
+    return read_machines(node.items, at, also=also)

@@ -12,6 +12,8 @@ from vmctl.spec import Confirm, Remote, Server
 from vmctl.vmfile.faults import Rejected, advise, describe
 from vmctl.vmfile.host_paths import EXISTING, FILE, SOMETIME
 from vmctl.vmfile.kinds import EXPRESSION_SCHEMA, Kind, Schema, choice, text, whole
+from vmctl.vmfile.machine_patterns import GROUP as ANY_GROUP
+from vmctl.vmfile.machine_patterns import GROUP_WHY
 from vmctl.vmfile.nodes import Node, Scalar, Table
 from vmctl.vmfile.ports import HIGHEST
 from vmctl.vmfile.reading import Reading
@@ -19,20 +21,20 @@ from vmctl.vmfile.structures import Field, FreeMap, ListOf, MapOf, Record, as_ta
 
 TARGET = r"[a-z0-9][a-z0-9_-]{0,30}"
 TARGET_WHY = "a target's name has 1 to 31 of a-z, 0-9, '_' and '-', and starts with a letter or digit"
-HOST = r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}"
-HOST_WHY = "a server's name has letters, digits, '.', '_' and '-', and starts with a letter or digit"
+HOST = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}"
+HOST_WHY = "a server's name has letters, digits, '.', '_' and '-', and starts with a letter, digit or '_'"
 RESERVED = ("all", "ungrouped", "localhost")
 ADDRESS = text("an address", r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,252}", "not a host's name or address")
-USER = text("a user's name", r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", "not a user's name")
+USER = text("a user's name", r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}", "not a user's name")
 HOP = text(
     "a jump host",
-    r"([A-Za-z_][A-Za-z0-9_.-]*@)?([A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?",
+    r"([A-Za-z0-9_][A-Za-z0-9_.@+-]*@)?([A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?",
     "expected [USER@]HOST[:PORT], or the name of another server of the target",
 )
 GROUP = text(
     "a group's name",
-    r"(?!(all|ungrouped)$)[A-Za-z_][A-Za-z0-9_]*",
-    "a group's name has letters, digits and '_', and starts with no digit",
+    rf"(?!(all|ungrouped)$){ANY_GROUP}",
+    GROUP_WHY,
 )
 PORT = whole(1, HIGHEST, "a port")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -1,30 +1,49 @@
-"""What expressions can name: env, vars, project, host, and in a machine's own values machine and each."""
+"""What expressions can name: env, vars, project, host, and in a machine's own values machine and each.
+
+All of it is plain data, made for this: exact built-in types and nothing that leads elsewhere.
+"""
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct, field
+
+from vmctl import surroundings
+from vmctl.vmfile.budget import Budget, plain_copy
 from vmctl.vmfile.expansion import Each
 
 
-def project_scope(root: Path, variables: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The names that are known everywhere."""
-    return {
-        "env": environ,
-        "vars": variables,
+class Scope(Struct):
+    """The names that an expression knows, and what expressions may still cost."""
+
+    names: dict[str, Any] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    rejected: set[str] = field(default_factory=set)
+    """Variables that have no value, and whose fault is recorded."""
+
+    def within(self, **names: Any) -> Scope:
+        """The scope with further names, at the expense of the same budget."""
+        return Scope({**self.names, **names}, self.budget, self.rejected)
+
+
+def project_scope(root: Path, environ: Mapping[str, str]) -> Scope:
+    """The names that are known everywhere; ``vars`` is empty until the variables are evaluated."""
+    return Scope({
+        "env": {str(name): str(value) for name, value in environ.items()},
+        "vars": {},
         "project": {"name": root.name, "root": str(root)},
-        "host": Facts({
-            "cpus": _cpus,
-            "memory": _memory,
-            "os": _system,
-            "arch": _arch,
-            "user": _user,
-        }),
-    }  # fmt: skip
+        "host": {
+            "cpus": _cpus(),
+            "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "os": os.uname().sysname.lower(),
+            "arch": os.uname().machine,
+            "user": surroundings.user_name(),
+        },
+    })  # fmt: skip
 
 
 def _cpus() -> int:
@@ -32,43 +51,7 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _system() -> str:
-    return os.uname().sysname.lower()
-
-
-def _arch() -> str:
-    return str(os.uname().machine)
-
-
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()
-
-
-def machine_scope(
-    project: Mapping[str, Any], name: str, group: str, index: int, each: Each | None = None
-) -> dict[str, Any]:
+def machine_scope(project: Scope, name: str, group: str, index: int, each: Each | None = None) -> Scope:
     """The names that are known in the values of one machine; ``each`` only where ``for_each`` makes it."""
-    own = {} if each is None else {"each": {"key": each.key, "value": each.value}}
-    return {**project, "machine": {"name": name, "group": group, "index": index}, **own}
-
-
-class Facts(Mapping[str, Any]):
-    """Facts about the host, found out when an expression asks."""
-
-    def __init__(self, ask: Mapping[str, Callable[[], Any]]) -> None:
-        self._ask = {name: functools.cache(function) for name, function in ask.items()}
-
-    def __getitem__(self, name: str) -> Any:
-        return self._ask[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._ask)
-
-    def __len__(self) -> int:
-        return len(self._ask)
+    own = {} if each is None else {"each": {"key": each.key, "value": plain_copy(each.value)}}
+    return project.within(machine={"name": name, "group": group, "index": index}, **own)

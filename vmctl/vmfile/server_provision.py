@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from vmctl.spec import ServerProvisioner
 from vmctl.vmfile.faults import Faults, Rejected
@@ -13,7 +12,7 @@ from vmctl.vmfile.nodes import Node, Table, uses_machine
 from vmctl.vmfile.provision_order import in_order
 from vmctl.vmfile.provisioners import Written
 from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.scope import machine_scope
+from vmctl.vmfile.scope import Scope, machine_scope
 from vmctl.vmfile.templating import Templates
 
 NO_MACHINE = (
@@ -23,7 +22,7 @@ NO_MACHINES = "is about machines, and there are none: neither `machines:` nor `b
 
 
 def for_servers(
-    top: Table, found: tuple[Group, ...], scope: Mapping[str, Any], faults: Faults, targets: tuple[str, ...]
+    top: Table, found: tuple[Group, ...], scope: Scope, faults: Faults, targets: tuple[str, ...]
 ) -> tuple[ServerProvisioner, ...]:
     """What servers get, in order.
 

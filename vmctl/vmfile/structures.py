@@ -9,8 +9,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from vmctl.errors import suggest
-from vmctl.vmfile.faults import Rejected, describe
+from vmctl.vmfile.faults import Rejected, describe, unknown_key
 from vmctl.vmfile.kinds import Kind, Schema
 from vmctl.vmfile.nodes import Node, Scalar, Sequence, Table
 from vmctl.vmfile.reading import Reading
@@ -249,8 +248,7 @@ def check_keys(
         if key in later:
             at.add(entry.key, "not supported yet")
         else:
-            advice = f"; {instead[key]}" if key in instead else suggest(key, known)
-            at.add(entry.key, f"unknown key{advice}")
+            at.add(entry.key, f"unknown key; {instead[key]}" if key in instead else unknown_key(key, known))
     return good
 
 

@@ -1,70 +1,92 @@
-"""``vars:``: evaluated when first used, so that they may use each other in any order, but not in a circle."""
+"""``vars:``: evaluated in the order in which they use each other, which is any but a circle."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from vmctl.spec import Place
 from vmctl.vmfile.faults import Faults, Rejected, advise
-from vmctl.vmfile.nodes import Node, Source, Table, from_plain, merge
+from vmctl.vmfile.nodes import Node, Scalar, Source, Table, from_plain, merge
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.scalars import resolve
+from vmctl.vmfile.scope import Scope
 from vmctl.vmfile.structures import Free
+from vmctl.vmfile.templating import VARIABLES, Templates, variables_in
 
 ENVIRONMENT_PREFIX = "VMCTL_VAR_"
 OPTION = "--set"
 QUOTES = ("'", '"')
 FREE = Free()
+Uses = dict[str, set[str]]
+"""The other variables that each uses."""
 
 
-class Variables(Mapping[str, Any]):
-    """The values of ``vars``. Looking up a variable that has no value raises ``Rejected``; its fault is recorded."""
-
-    def __init__(self, table: Table | None, faults: Faults) -> None:
-        self.nodes: dict[str, Node] = {key: entry.value for key, entry in table.entries.items()} if table else {}
-        self.faults = faults
-        self.reading: Reading | None = None
-        """Set by the owner of the scope that the variables are part of."""
-        self._values: dict[str, Any] = {}
-        self._rejected: set[str] = set()
-        self._open: list[str] = []
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self._values:
-            return self._values[name]
-        node = self.nodes[name]
-        if name in self._rejected:
-            raise Rejected
-        if name in self._open:
-            circle = " → ".join([*self._open[self._open.index(name) :], name])
-            self.faults.reject(node.place, node.path, f"uses itself: {circle}")
-        assert self.reading is not None  # noqa: S101  set right after construction
-        self._open.append(name)
+def evaluate(table: Table, scope: Scope, faults: Faults, targets: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The values of ``vars``, which become part of the scope; those that have none are recorded there, with faults."""
+    nodes = {name: entry.value for name, entry in table.entries.items()}
+    values: dict[str, Any] = scope.names[VARIABLES]
+    at = Reading(faults, Templates(faults, scope).render, targets=targets)
+    for name in _in_order(_uses(nodes), nodes, scope, faults):
         try:
-            self._values[name] = FREE.read(node, self.reading)
+            values[name] = FREE.read(nodes[name], at)
         except Rejected:
-            self._rejected.add(name)
-            raise
-        finally:
-            self._open.pop()
-        return self._values[name]
+            scope.rejected.add(name)
+    return {name: values[name] for name in nodes if name in values}
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.nodes)
 
-    def __len__(self) -> int:
-        return len(self.nodes)
+def _in_order(uses: Uses, nodes: Mapping[str, Node], scope: Scope, faults: Faults) -> tuple[str, ...]:
+    """The variables, each after those that it uses; of those that use themselves one each is a fault and left out."""
+    if not any(uses.values()):
+        return tuple(nodes)
+    from graphlib import CycleError, TopologicalSorter
 
-    def all(self) -> dict[str, Any]:
-        """Every variable that has a value; the faults of the others are recorded."""
-        found = {}
-        for name in self:
-            try:
-                found[name] = self[name]
-            except Rejected:
-                continue
-        return found
+    while True:
+        try:
+            return tuple(TopologicalSorter(uses).static_order())
+        except CycleError as error:
+            circle = _from_first(error.args[1][:0:-1], list(nodes))
+            first = circle[0]
+            faults.add(nodes[first].place, nodes[first].path, f"uses itself: {' → '.join([*circle, first])}")
+            scope.rejected.add(first)
+            del uses[first]
+            for others in uses.values():
+                others.discard(first)
+
+
+def _from_first(circle: list[str], order: list[str]) -> list[str]:
+    start = circle.index(min(circle, key=order.index))
+    return circle[start:] + circle[:start]
+
+
+def _uses(nodes: Mapping[str, Node]) -> Uses:
+    found: Uses = {}
+    uncertain = []
+    for name, node in nodes.items():
+        several = [variables_in(leaf.value) for leaf in node.walk() if isinstance(leaf, Scalar) and leaf.is_expression]
+        found[name] = {used for used_here, _ in several for used in used_here if used in nodes}
+        if any(more for _, more in several):
+            uncertain.append(name)
+    if uncertain:
+        # ``vars[…]`` may be any of those that do not themselves wait for such a one.
+        waiting = _users(found, uncertain)
+        for name in uncertain:
+            found[name] |= nodes.keys() - waiting
+    return found
+
+
+def _users(uses: Uses, names: list[str]) -> set[str]:
+    """These variables and all that use one of them, over any number of others."""
+    users: Uses = {name: set() for name in uses}
+    for name, used in uses.items():
+        for one in used:
+            users[one].add(name)
+    found, rest = set(names), list(names)
+    while rest:
+        new = users[rest.pop()] - found
+        found |= new
+        rest += new
+    return found
 
 
 def overridden(table: Table, overrides: Mapping[str, str], environ: Mapping[str, str], faults: Faults) -> Table:

@@ -6,14 +6,22 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vmctl.vmfile.nodes import join
+from vmctl.vmfile.nodes import EXPRESSION, join
 from vmctl.vmfile.scalars import resolve
+from vmctl.vmfile.templating import STATEMENT
 
+MARKS = ("{{", "{%")
+SPECIAL = re.compile(r"\{\{|\{%|[\x00-\x08\x0b-\x1f]")
+"""What begins an expression or a statement, and what Jinja2 would change in a text (\\r)."""
+SPECIAL_IN_QUOTES = re.compile(r"['\\\x00-\x1f]")
 PLAIN = re.compile(r"[A-Za-z0-9_./~][A-Za-z0-9_./~@+-]*( [A-Za-z0-9_./~@+-]+)*")
 
 
 def to_yaml(value: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
-    """The mapping as a YAML document; ``comments`` maps dotted paths of single values to text."""
+    """The mapping as a Vmfile that means it: what looks like an expression is written as text of one.
+
+    ``comments`` maps dotted paths of single values to text.
+    """
     return "".join(f"{line}\n" for line in _table(value, "", "", comments or {}))
 
 
@@ -39,6 +47,10 @@ def _list(value: list[Any], path: str, indent: str, comments: Mapping[str, str])
 
 
 def _entry(head: str, item: Any, path: str, indent: str, comments: Mapping[str, str]) -> Iterator[str]:
+    if isinstance(item, str):
+        item = literal(item)
+    elif isinstance(item, Mapping) and any(mark in str(key) for key in item for mark in MARKS):
+        item = f"{{{{ {_expression(item)} }}}}"  # a key in YAML cannot say it
     if item and isinstance(item, Mapping):
         yield head
         yield from _table(item, path, indent, comments)
@@ -48,6 +60,27 @@ def _entry(head: str, item: Any, path: str, indent: str, comments: Mapping[str, 
     else:
         comment = comments.get(path)
         yield f"{head} {scalar(item)}" + (f"  # {comment}" if comment else "")
+
+
+def literal(text: str) -> str:
+    """A text as a string of a Vmfile that gives it, braces and all."""
+    if EXPRESSION not in text and not STATEMENT.search(text):
+        return text
+    if text.strip() in MARKS:  # would be one expression, which blanks around it are no part of
+        return f"{{{{ {_expression(text)} }}}}"
+    return SPECIAL.sub(lambda found: f"{{{{ {_expression(found[0])} }}}}", text)
+
+
+def _expression(value: Any) -> str:
+    """A value as an expression that gives it."""
+    match value:
+        case str():
+            return "'" + SPECIAL_IN_QUOTES.sub(lambda found: f"\\x{ord(found[0]):02x}", value) + "'"
+        case Mapping():
+            return "{" + ", ".join(f"{_expression(str(key))}: {_expression(item)}" for key, item in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(_expression, value)) + "]"
+    return scalar(value).replace("null", "none")
 
 
 def scalar(value: Any) -> str:

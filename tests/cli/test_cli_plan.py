@@ -1,0 +1,41 @@
+"""What `vmctl plan` tells before anything is done."""
+
+from tests.cli.harness import Project
+
+TEXT = """\
+cpus: 2
+memory: 1GiB
+ports: ["8080:80"]
+networks: [lan]
+synced_folders: [{host: ., guest: /project, type: rsync}]
+provision:
+  - {name: one, shell: {inline: 'true', become: false}}
+  - {name: always, shell: {inline: 'true', become: false}, run: always}
+  - {name: never, shell: {inline: 'true', become: false}, run: never}
+machines: {web: {}}
+"""
+
+
+def test_a_machine_to_be_made_is_told_with_all_that_it_will_be(project: Project) -> None:
+    project.vmfile(TEXT)
+    lines = project.vmctl("plan").out.splitlines()
+    assert lines[0] == "web: create"
+    assert lines[1:4] == [
+        "  box: tiny",
+        "  provider: fakeguests (2 cpus, 1GiB)",
+        "  port: 127.0.0.1:8080:80/tcp",
+    ]
+    assert lines[4].startswith("  network: lan ")
+    assert lines[5:] == [f"  folder: {project.root}:/project rsync", "  provision: one, always"]
+    (row,) = project.vmctl("plan", "--json").answer["machines"]
+    assert (row["action"], row["provider"], row["provisioners"]) == ("create", "fakeguests", ["one", "always"])
+    assert row["machine"]["memory"] == 2**30
+    assert row["machine"]["ports"] == ["127.0.0.1:8080:80/tcp"]
+
+
+def test_a_machine_that_is_up_is_told_with_what_would_run(project: Project) -> None:
+    project.vmfile("provision: [{name: one, shell: {inline: 'true', become: false}}]\n")
+    project.vmctl("up")
+    assert project.vmctl("plan").out == "default: nothing\n"
+    project.vmfile("provision: [{name: one, shell: {inline: 'false', become: false}}]\n")
+    assert project.vmctl("plan").out == "default: nothing\n  provision: one\n"

@@ -1,0 +1,133 @@
+"""What vmctl reads of the account, the environment and the working directory: an answer, or a refusal in words.
+
+A container's user may have no name and no home directory, a variable may hold a ``~`` that no shell has expanded, and
+the working directory may be gone.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vmctl.errors import UsageError, VmctlError
+
+TILDE = "~"
+
+
+def user_name() -> str:
+    """What the account is called: by the environment, else by the system, else by its number."""
+    for variable in ("LOGNAME", "USER"):
+        if name := os.environ.get(variable):
+            return name
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def home_directory() -> Path:
+    """The account's home: $HOME, else what the system knows.
+
+    Raises:
+        UsageError: neither tells.
+    """
+    if (home := os.environ.get("HOME", "")).startswith("/"):
+        return Path(home)
+    import pwd
+
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        home = ""
+    if not home.startswith("/"):
+        raise UsageError("your home directory is unknown: HOME is not set", hint='export HOME="$PWD"')
+    return Path(home)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path as its writer meant it: ``~`` and ``~NAME`` at its beginning are home directories.
+
+    Raises:
+        UsageError: there is no such account, or your own home directory is unknown.
+    """
+    text = os.fspath(path)
+    if not text.startswith(TILDE):
+        return Path(text)
+    first, _, rest = text.partition("/")
+    if first == TILDE:
+        return home_directory() / rest.lstrip("/")
+    import pwd
+
+    try:
+        return Path(pwd.getpwnam(first[1:]).pw_dir) / rest.lstrip("/")
+    except (KeyError, ValueError):
+        raise UsageError(f"{text}: there is no user '{first[1:]}'", hint=f"ls -d './{text}'") from None
+
+
+def path_from(variable: str) -> Path | None:
+    """The absolute path that a variable of the environment holds; None where it is unset or empty.
+
+    Raises:
+        UsageError: it begins with the home directory of nobody known, or is relative and the working directory is gone.
+    """
+    said = os.environ.get(variable, "")
+    if not said:
+        return None
+    try:
+        path = expanded(said)
+    except UsageError as error:
+        raise UsageError(f"${variable}: {error.brief}", hint=f"unset {variable}") from error
+    return in_working_directory(path)
+
+
+def in_working_directory(path: Path) -> Path:
+    """The path made absolute.
+
+    Raises:
+        UsageError: it is relative, and the working directory is gone.
+    """
+    return path if path.is_absolute() else working_directory() / path
+
+
+def working_directory() -> Path:
+    """The working directory.
+
+    Raises:
+        UsageError: it is gone.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError("the working directory is gone", hint="cd") from error
+
+
+def base_directory(variable: str, below_home: str) -> Path:
+    """A directory of the XDG base directory specification, by which a relative path in ``variable`` does not count.
+
+    Raises:
+        UsageError: as ``path_from``.
+    """
+    said = os.environ.get(variable, "")
+    told = path_from(variable) if said.startswith(("/", TILDE)) else None
+    return told or home_directory() / below_home
+
+
+def temporary_directory(longest: int) -> str:
+    """A directory for sockets, whose addresses are short: the session's, else that for temporary files.
+
+    Args:
+        longest: what its path may measure, in bytes.
+
+    Raises:
+        VmctlError: there is none that can be written to.
+    """
+    candidates = ("XDG_RUNTIME_DIR", "TMPDIR")
+    told = [
+        path for name in candidates if os.environ.get(name, "").startswith(("/", TILDE)) and (path := path_from(name))
+    ]
+    for path in (*told, Path("/tmp"), Path("/var/tmp")):  # noqa: S108  mkdtemp is private
+        if len(os.fsencode(path)) <= longest and path.is_dir() and os.access(path, os.W_OK | os.X_OK):
+            return str(path)
+    raise VmctlError("there is no directory for temporary files", hint="export TMPDIR=/var/tmp")
