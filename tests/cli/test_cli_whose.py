@@ -25,7 +25,7 @@ def domain(project: Project) -> str:
 
 
 def forge(project: Project, changes: dict[str, Any]) -> None:
-    path = project.root / ".vmctl" / "machines" / "web" / "machine.json"
+    path = project.layout.machine("web").record
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
