@@ -172,12 +172,6 @@ def project(test_host: Path, box_home: Path, request: pytest.FixtureRequest) -> 
     yield from _project(test_host, box_home, request.node.name, as_ordinary_user=False)
 
 
-@pytest.fixture
-def user_project(test_host: Path, box_home: Path, request: pytest.FixtureRequest) -> Iterator[ProjectDirectory]:
-    """A project directory of an ordinary user, for session mode."""
-    yield from _project(test_host, box_home, request.node.name, as_ordinary_user=True)
-
-
 @pytest.fixture(scope="class")
 def day(test_host: Path, box_home: Path, request: pytest.FixtureRequest) -> Iterator[ProjectDirectory]:
     """A project directory that the tests of a class share: they are steps of one session, in their order."""

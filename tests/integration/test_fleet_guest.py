@@ -50,17 +50,18 @@ triggers:
 """
 
 
+@pytest.fixture(scope="class")
+def guarded(day: ProjectDirectory) -> Iterator[ProjectDirectory]:
+    """The project; at the end, no trigger keeps its machines from being removed."""
+    day.write("broken.yml", BROKEN)
+    day.write("guard.sh", "#!/bin/bash\nid -un; hostname; [[ ! -e /root/not-while-this-is-there ]]\n")
+    day.write("Vmfile", VMFILE)
+    yield day
+    day.write("Vmfile", VMFILE.partition("triggers:")[0])
+
+
 class TestThreeMachinesThatNeedEachOther:
     """One `up` that fails in part, and what holds of its machines then."""
-
-    @pytest.fixture(scope="class")
-    def guarded(self, day: ProjectDirectory) -> Iterator[ProjectDirectory]:
-        """The project; at the end, no trigger keeps its machines from being removed."""
-        day.write("broken.yml", BROKEN)
-        day.write("guard.sh", "#!/bin/bash\nid -un; hostname; [[ ! -e /root/not-while-this-is-there ]]\n")
-        day.write("Vmfile", VMFILE)
-        yield day
-        day.write("Vmfile", VMFILE.partition("triggers:")[0])
 
     @pytest.fixture
     def project(self, guarded: ProjectDirectory) -> ProjectDirectory:

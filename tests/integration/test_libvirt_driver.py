@@ -236,18 +236,19 @@ class TestTwoGuests:
         assert driver.states()[web.name].run != run
 
 
+@pytest.fixture(scope="class")
+def guest(guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> Guest:
+    guest = guests[0]
+    spec = structs.replace(guest.definition.spec, options={"libvirt": {"firmware": "uefi"}})
+    guest.definition = structs.replace(guest.definition, shares=(), spec=spec)
+    guest.create(disk)
+    driver.start(guest.name, guest.tag)
+    guest.await_ssh()
+    return guest
+
+
 class TestAGuestWithUefiAndWithoutLiveFolders:
     """Its memory can be kept: on disk while it sleeps, and in snapshots, with disk and variables of its firmware."""
-
-    @pytest.fixture(scope="class")
-    def guest(self, guests: list[Guest], driver: LibvirtDriver, disk: Disk) -> Guest:
-        guest = guests[0]
-        spec = structs.replace(guest.definition.spec, options={"libvirt": {"firmware": "uefi"}})
-        guest.definition = structs.replace(guest.definition, shares=(), spec=spec)
-        guest.create(disk)
-        driver.start(guest.name, guest.tag)
-        guest.await_ssh()
-        return guest
 
     def test_it_is_saved_to_disk(self, driver: LibvirtDriver, guest: Guest) -> None:
         guest.ssh("echo here > /dev/shm/mark")

@@ -97,13 +97,14 @@ def fill(project: ProjectDirectory, collections: Path) -> None:
     project.write("group_vars/all.yml", process.run(argv, input="secret: battery-staple\n").stdout)
 
 
+@pytest.fixture(scope="class")
+def filled(day: ProjectDirectory, community_collections: Path) -> ProjectDirectory:
+    fill(day, community_collections)
+    return day
+
+
 class TestADayInTheLifeOfAProvisionedGuest:
     """One machine, from its first `up` to a play that is stopped and a guest that is not reached."""
-
-    @pytest.fixture(scope="class")
-    def filled(self, day: ProjectDirectory, community_collections: Path) -> ProjectDirectory:
-        fill(day, community_collections)
-        return day
 
     @pytest.fixture
     def project(self, filled: ProjectDirectory) -> ProjectDirectory:

@@ -86,17 +86,18 @@ def up_at(project: ProjectDirectory, step: str) -> subprocess.Popen[str]:
     return child
 
 
+@pytest.fixture(scope="class")
+def vmfile(day: ProjectDirectory) -> str:
+    shutil.copytree(HELLO, day.root, dirs_exist_ok=True)
+    day.write("playbook2.yml", PLAYBOOK)
+    text = (day.root / "Vmfile").read_text()
+    text = text.replace("provision:\n", "disk: 12GiB\nprovision:\n  - ansible: playbook2.yml\n")
+    day.write("Vmfile", text)
+    return text.replace("port: 8080", "port: auto")
+
+
 class TestADayInSystemMode:
     """The example, with a disk that grows and one more playbook; every later command says the same port."""
-
-    @pytest.fixture(scope="class")
-    def vmfile(self, day: ProjectDirectory) -> str:
-        shutil.copytree(HELLO, day.root, dirs_exist_ok=True)
-        day.write("playbook2.yml", PLAYBOOK)
-        text = (day.root / "Vmfile").read_text()
-        text = text.replace("provision:\n", "disk: 12GiB\nprovision:\n  - ansible: playbook2.yml\n")
-        day.write("Vmfile", text)
-        return text.replace("port: 8080", "port: auto")
 
     @pytest.fixture
     def project(self, day: ProjectDirectory, vmfile: str) -> ProjectDirectory:

@@ -50,13 +50,14 @@ def domain(project: ProjectDirectory) -> str:
     return str(project.vmctl("status", "--json").answer["machines"][0]["domain"])
 
 
+@pytest.fixture(scope="class")
+def example(virtualbox: Installation, day: ProjectDirectory) -> ProjectDirectory:
+    shutil.copytree(HELLO, day.root, dirs_exist_ok=True)
+    return day
+
+
 class TestADayWithVirtualBox:
     """The example, unchanged; then a box of its machine, and a machine of that box."""
-
-    @pytest.fixture(scope="class")
-    def example(self, virtualbox: Installation, day: ProjectDirectory) -> ProjectDirectory:
-        shutil.copytree(HELLO, day.root, dirs_exist_ok=True)
-        return day
 
     @pytest.fixture
     def project(self, example: ProjectDirectory) -> ProjectDirectory:
