@@ -320,5 +320,5 @@ def require_known(machine: Machine) -> MachineSpec:
         UsageError: it is no longer in the Vmfile.
     """
     if machine.spec is None:
-        raise UsageError(f"machine {machine.name} is no longer in the Vmfile", hint=f"vmctl destroy {machine.name}")
+        raise UsageError(f"machine {machine.name} is no longer in the Vmfile", hint=f"vmctl status {machine.name}")
     return machine.spec

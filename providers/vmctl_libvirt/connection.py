@@ -107,7 +107,7 @@ class Connection:
             return VmctlError(f"this project's machines are recorded at {self._made_at!r}", details=f"That {problem}.")
         return VmctlError(
             f"this project's machines are at {self._made_at}, {why}",
-            hint=f"set `libvirt: {{uri: {self._made_at}}}` in its Vmfile, or destroy the machines there first",
+            hint=f"set `libvirt: {{uri: {self._made_at}}}` in its Vmfile",
         )
 
     def _dropped(self) -> bool:

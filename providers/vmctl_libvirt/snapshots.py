@@ -53,7 +53,7 @@ class Snapshotter:
         domain, _ = machines.must_find(self.connection, self.name, self.tag)
         tree, state = layers.read(domain), machines.state_of(domain)
         if tree.find(snapshot) and not replacing:
-            raise WrongState(f"{self.name} has a snapshot {snapshot!r} already", hint="vmctl snapshot save --force")
+            raise WrongState(f"{self.name} has a snapshot {snapshot!r} already", hint="vmctl snapshot list")
         if state not in POSSIBLE:
             raise WrongState(f"{self.name} is {state.value}: nothing can be kept of that", hint="vmctl resume")
         layer = Layer(

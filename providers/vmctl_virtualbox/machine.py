@@ -78,7 +78,7 @@ class Machine:
             raise WrongState(
                 f"VirtualBox can not read the files of the machine {self.name}",
                 details="Its folder may lie on a disk that is not mounted.",
-                hint=f"VBoxManage showvminfo {self.uuid}   (or vmctl destroy)",
+                hint=f"VBoxManage showvminfo {self.uuid}",
             )
         return found
 

@@ -65,7 +65,7 @@ class Snapshotter:
             )
         older = self._named(snapshot)
         if older and not replacing:
-            raise WrongState(f"{name} has a snapshot {snapshot!r} already", hint="vmctl snapshot save --force")
+            raise WrongState(f"{name} has a snapshot {snapshot!r} already", hint="vmctl snapshot list")
         word = self.machine.existing()["VMState"]
         if states.state(word) not in POSSIBLE:
             raise WrongState(f"{name} is {word}: nothing can be kept of that", hint="vmctl resume")

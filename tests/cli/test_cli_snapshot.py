@@ -88,7 +88,7 @@ def test_a_name_is_not_overwritten_without_force(project: Project) -> None:
     project.vmctl("snapshot", "save", "one")
     first = listed(project)[0]["date"]
     failed = project.vmctl("snapshot", "save", "one", status=3)
-    assert "vmctl snapshot save --force 'one'" in failed.err
+    assert "hint: vmctl snapshot list web " in failed.err
     fake(project).fail("save_snapshot", "disk full")
     assert "disk full" in project.vmctl("snapshot", "save", "one", "--force", status=1).err
     fake(project).mend()

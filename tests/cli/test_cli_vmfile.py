@@ -28,7 +28,7 @@ def test_init_never_replaces_a_vmfile_unasked(project: Project) -> None:
     (project.root / "Vmfile").write_text("box: mine\n")
     ran = project.vmctl("init", status=2)
     assert f"error: {project.root}/Vmfile exists already" in ran.err
-    assert "vmctl init --force" in ran.err
+    assert f"hint: mv -n -- {project.root}/Vmfile {project.root}/Vmfile.old && vmctl init" in ran.err
     assert (project.root / "Vmfile").read_text() == "box: mine\n"
     project.vmctl("init", "--force")
     assert "box: debian-12\n" in (project.root / "Vmfile").read_text()

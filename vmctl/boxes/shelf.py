@@ -221,7 +221,7 @@ class Shelf(Struct, frozen=True):
                 raise WrongState(
                     f"box {box} is in use",
                     details="by " + "\n   ".join(holders),
-                    hint="destroy those machines first: vmctl destroy",
+                    hint="vmctl list    # the box can go once these machines are gone",
                 )
             with self.draft() as grave:
                 with suppress(FileNotFoundError):
@@ -299,7 +299,7 @@ def _same(there: Box, new: Box) -> Box:
     what = "another content" if there.images != new.images else "another user, password, firmware or cloud-init setting"
     raise UsageError(
         f"box {there} is in the store already, with {what}",
-        hint=f"vmctl box add --name {new.name} --version ANOTHER …, or vmctl box remove {there.name}@{there.version}",
+        hint=f"vmctl box add --name {new.name} --version ANOTHER …",
     )
 
 

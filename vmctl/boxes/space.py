@@ -49,7 +49,7 @@ def require(directory: Path, size: int, purpose: str) -> None:
             f"there is not enough disk space {purpose}",
             details=f"{readable(size)} are needed, {readable(usage.free)} are free in {directory}, "
             f"and {readable(kept)} of that are kept free",
-            hint="vmctl box list   # then: vmctl box remove NAME",
+            hint="vmctl box du    # shows what takes up how much",
         )
 
 
@@ -89,5 +89,5 @@ def needed(directory: Path, purpose: str) -> Iterator[None]:
         raise NoSpace(
             f"the disk became full while trying {purpose}",
             details=f"{error.strerror}; {readable(free)} are free in {directory}",
-            hint="vmctl box list   # then: vmctl box remove NAME",
+            hint="vmctl box du    # shows what takes up how much",
         ) from error

@@ -74,4 +74,4 @@ def _boxes(written: tuple[str, ...], directory: Path) -> list[BoxRef]:
 def _look(kept: list[Path]) -> str:
     if not kept:
         return "vmctl test --keep    # keeps the machines, to look at"
-    return f"vmctl -C '{kept[0]}' status    # ssh, logs and destroy work there too"
+    return f"vmctl -C '{kept[0]}' status    # ssh and logs work there too"

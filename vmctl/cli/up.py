@@ -74,7 +74,7 @@ def _provide_locked(app: App) -> None:
             raise WrongState(
                 f"machine {machine.name} was made from another image of {machine.spec.box} than the locked one",
                 details=f"locked {' '.join(locked)}\n  made {' '.join(made)}",
-                hint=f"vmctl destroy {machine.name} && vmctl up --locked {machine.name}",
+                hint=f"vmctl up {machine.name}    # goes on with the machine as it is; --locked needs one made anew",
             )
     refs = [spec.box for spec in project.machines if spec.name in chosen]
     locking.provide(refs, project, app.home, report=app.report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def init(app: App, box: str | None, *, force: bool) -> None:
 
     path = app.vmfile or app.directory / VMFILE
     if path.exists() and not force:
-        raise UsageError(f"{path} exists already", hint="vmctl init --force    # replaces it")
+        quoted = shlex.quote(str(path))
+        raise UsageError(f"{path} exists already", hint=f"mv -n -- {quoted} {quoted}.old && vmctl init")
     box = checked_box(box or DEFAULT_BOX, path.parent)
     schema_file = _write_schema(path.parent)
     files.write(path, starter(box, str(schema_file.relative_to(path.parent))), mode=0o644)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -76,8 +77,9 @@ class Job(Struct):
         if self.machine.record is None:
             raise VmctlError(
                 f"vmctl has lost its record of machine {self.name}",
-                details="The hypervisor has the machine, but its keys and settings are gone from .vmctl.",
-                hint=f"vmctl destroy {self.name} && vmctl up {self.name}",
+                details="The hypervisor has the machine with all data in it, but its keys and settings are gone from "
+                f"{self.machine.layout.root}. A backup of that directory would do.",
+                hint=f"ls -la -- {shlex.quote(str(self.machine.layout.root))}",
             )
         return self.machine.record
 

@@ -139,7 +139,7 @@ def _check_savable(job: Job) -> None:
     if not job.replace and snapshots.find(job):
         raise WrongState(
             f"machine {job.name} has a snapshot {job.snapshot!r} already",
-            hint=f"vmctl snapshot save --force '{job.snapshot}'",
+            hint=f"vmctl snapshot list {job.name}    # then save under another name; --force replaces that one",
         )
 
 

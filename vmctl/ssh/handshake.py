@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import socket
 import threading
 from pathlib import Path
@@ -119,7 +120,7 @@ def _check_host_key(key: PKey, login: Login, known: HostKeys) -> None:
         raise HostKeyWrong(
             f"{login.machine}: what answers on {where} has another SSH host key than the machine",
             details=f"{where} shows {key.get_name()} {key.fingerprint}; expected is the key in {login.known_hosts}",
-            hint=f"vmctl destroy {login.machine} && vmctl up {login.machine}",
+            hint=f"vmctl logs {login.machine}    # is it the machine that answers? vmctl port shows what is forwarded",
         )
 
 
@@ -132,8 +133,8 @@ def _load_key(login: Login, key: Path) -> PKey:
     except (OSError, paramiko.SSHException, UnknownKeyType, ValueError) as error:
         raise VmctlError(
             f"{login.machine}: its private key {key} can not be read",
-            details=str(error),
-            hint=f"vmctl destroy {login.machine} && vmctl up {login.machine}",
+            details=f"{error}\nWithout it nobody gets in; a backup of the file would do.",
+            hint=f"ls -l -- {shlex.quote(str(key))}",
         ) from error
 
 
