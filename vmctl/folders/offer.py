@@ -6,6 +6,7 @@ import hashlib
 
 from vmctl.driver import Features, Share
 from vmctl.errors import UsageError
+from vmctl.folders import own_files
 from vmctl.spec import Folder, FolderKind, MachineSpec
 
 ORDINARY = range(1000, 60000)  # uids of people, by Debian's and most others' rules
@@ -32,8 +33,9 @@ def shares(spec: MachineSpec, features: Features, *, user_uid: int | None) -> tu
         user_uid: the login user's uid in the guest; None = not known, so nothing is mapped.
 
     Raises:
-        UsageError: a folder wants a kind that is not to be had.
+        UsageError: a folder wants a kind that is not to be had, or would show vmctl's own files.
     """
+    own_files.check(spec)
     kinds = ((folder, _kind(folder, spec, features)) for folder in spec.folders)
     return tuple(
         Share(
