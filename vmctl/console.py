@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from msgspec import structs
 
-from vmctl import terminal
+from vmctl import redaction, terminal
 from vmctl.errors import VmctlError
 from vmctl.events import Event, Notice, Output, Progress, StepDone, StepStarted, Warned
 
@@ -52,7 +52,9 @@ class Console:
         self._live: LiveView | None = None
 
     def report(self, event: Event) -> None:
-        """Show one event."""
+        """Show one event, without secrets of URLs: what programs print is theirs, and stays as it is."""
+        if not isinstance(event, Output):
+            event = _without_secrets(event)
         with self._lock:
             if self.json and not self.query:
                 self._print_json(event_object(event))
@@ -127,6 +129,11 @@ class Console:
             if self._live is not None:
                 self._live.close()
                 self._live = None
+
+
+def _without_secrets(event: Event) -> Event:
+    found = {name: value for name, value in structs.asdict(event).items() if isinstance(value, str) and "://" in value}
+    return structs.replace(event, **{name: redaction.urls(value) for name, value in found.items()}) if found else event
 
 
 def displayable(event: Event) -> Event:

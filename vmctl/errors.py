@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from vmctl import redaction
+
 
 class VmctlError(Exception):
     """A failure told to the user in three parts.
@@ -23,16 +25,18 @@ class VmctlError(Exception):
     Args:
         brief: what failed, in one line, without a final full stop.
         details: what is known of the cause; may span lines (the output of a program, for example).
-        hint: what to do next; a command wherever there is one.
+        hint: what to do next; a command wherever there is one, never one that deletes what could be the only copy.
+
+    Passwords and tokens of URLs in them are hidden.
     """
 
     exit_code: int = 1
 
     def __init__(self, brief: str, *, details: str = "", hint: str = "") -> None:
-        super().__init__(brief)
-        self.brief = brief
-        self.details = details
-        self.hint = hint
+        self.brief = redaction.urls(brief)
+        super().__init__(self.brief)
+        self.details = redaction.urls(details)
+        self.hint = redaction.urls(hint)
         self.data: dict[str, object] = {}
         """What programs may want to know besides (--json), as JSON values."""
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from vmctl import interrupt, redaction
 from vmctl.errors import VmctlError
@@ -104,6 +104,7 @@ def run(
     env: Mapping[str, str] | None = None,
     deadline: float | None = None,
     hint: str = "",
+    named: bool = False,
 ) -> Completed:
     """Run a program to its end and return what it printed.
 
@@ -115,6 +116,7 @@ def run(
         env: variables to add to the environment (``inherited``).
         deadline: seconds allowed; the whole process group is killed after them.
         hint: for the error.
+        named: a Vmfile names the program; its arguments may be secrets, and are not written down.
 
     Raises:
         CommandFailed: non-zero status (with ``check``), or the deadline passed.
@@ -123,14 +125,17 @@ def run(
     """
     words = tuple(os.fspath(word) for word in argv)
     started = time.monotonic()
-    child = _spawn(words, cwd=cwd, env=env, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL)
+    child = _spawn(
+        words, cwd=cwd, env=env, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL, named=named
+    )
     data = input.encode() if isinstance(input, str) else input
     with _ended(child):
         out, err = _communicate(child, words, data, started, deadline)
     completed = Completed(words, child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
-    logger.debug("%s -> %d in %.2f s", quoted(redaction.program(words)), completed.status, time.monotonic() - started)
+    shown = redaction.program(words, named=named)
+    logger.debug("%s -> %d in %.2f s", quoted(shown), completed.status, time.monotonic() - started)
     if check and completed.status != 0:
-        raise CommandFailed(completed, hint=hint)
+        raise CommandFailed(structs.replace(completed, argv=shown) if named else completed, hint=hint)
     return completed
 
 
@@ -141,17 +146,18 @@ def stream(
     input: bytes | None = None,  # noqa: A002  as subprocess.run names it
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    named: bool = False,
 ) -> int:
     """Run a program, pass each line it prints (both streams, in order) to ``on_line``, return its status.
 
-    Without ``input``, its standard input is empty.
+    Without ``input``, its standard input is empty. ``named``: as for ``run``.
 
     Raises:
         ProgramMissing, Interrupted: as for ``run``.
     """
     words = tuple(os.fspath(word) for word in argv)
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
-    child = _spawn(words, cwd=cwd, env=env, stdin=stdin, merge=True)
+    child = _spawn(words, cwd=cwd, env=env, stdin=stdin, merge=True, named=named)
     threading.Thread(target=_end_on_interrupt, args=(child,), daemon=True).start()
     if input is not None:
         threading.Thread(target=_feed, args=(child, input), daemon=True).start()
@@ -216,8 +222,9 @@ def _spawn(
     env: Mapping[str, str] | None,
     stdin: int,
     merge: bool = False,
+    named: bool = False,
 ) -> subprocess.Popen[bytes]:
-    logger.debug("run %s", quoted(redaction.program(argv)))
+    logger.debug("run %s", quoted(redaction.program(argv, named=named)))
     interrupt.check()
     try:
         return subprocess.Popen(

@@ -46,7 +46,7 @@ def test_what_contains_it_is_refused(person: Path, path: str, kind: FolderKind) 
 
 @pytest.mark.parametrize("path", ["", "projects", "projects/abc", "projects/abc/machines"])
 def test_what_lies_in_it_is_refused(person: Path, path: str) -> None:
-    with pytest.raises(UsageError, match="(contains|lies in)"):
+    with pytest.raises(UsageError, match=r"(contains|lies in)"):
         offer(person / ".local/share/vmctl" / path)
 
 

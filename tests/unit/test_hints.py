@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 SOURCES = [*sorted((ROOT / "vmctl").rglob("*.py")), *sorted((ROOT / "providers").rglob("*.py"))]
 DELETES = re.compile(
     r"\brm\b|\brmdir\b|\bshred\b|\bunlink\b|\btruncate\b|\bdestroy\b|\bundefine|vol-delete|unregistervm|\bclosemedium\b"
-    r"|snapshot (delete|restore|pop)|--force\b|--recreate|box (remove|prune)|\bremove\b|\bmkfs|\bdd \b|git clean|git reset"
+    r"|snapshot (delete|restore|pop)|--force\b|--recreate|box (remove|prune)|\bremove\b|\bmkfs|\bdd \b"
+    r"|git clean|git reset"
     r"|(^|\s)>\s*\S"
 )
 ALLOWED = {
@@ -91,9 +92,7 @@ def found(source: str, path: str = "") -> set[tuple[str, str]]:
 
 def test_no_hint_deletes_what_could_be_the_only_copy() -> None:
     told = {one for path in SOURCES for one in found(path.read_text(), str(path.relative_to(ROOT)))}
-    excused = {
-        (path, text) for path, text in told if any(path == where and words in text for where, words in ALLOWED)
-    }
+    excused = {(path, text) for path, text in told if any(path == where and words in text for where, words in ALLOWED)}
     assert told - excused == set()
     unused = [(where, words) for where, words in ALLOWED if not any(p == where and words in t for p, t in told)]
     assert unused == [], "no longer needed"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from vmctl import process, redaction
+from vmctl.console import Console, error_object, error_text
+from vmctl.errors import VmctlError
+from vmctl.events import Notice, Output, Warned
+from vmctl.layout import ProjectLayout
+from vmctl.store import history
 from vmctl.store.journal import Journal
 
 
@@ -64,3 +70,69 @@ def test_the_journal_does_not_tell_either(tmp_path: Path) -> None:
     redaction.learn(["--set", "token=hunter2"])
     Journal(tmp_path / "journal").write("check", "failed", error="`test hunter2` failed")
     assert Journal(tmp_path / "journal").entries()[0]["error"] == "`test …` failed"
+
+
+def test_what_a_vmfile_names_is_logged_without_arguments(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", "vmctl"):
+        process.run(["true", "hunter2"], named=True)
+        process.stream(["true", "hunter2"], print, named=True)
+        with pytest.raises(process.CommandFailed) as failed:
+            process.run(["false", "hunter2"], named=True)
+    assert "hunter2" not in caplog.text + str(failed.value)
+    assert caplog.text.count("run true '…'") == 2
+
+
+SECRETS = [
+    ("https://me:hunter2@host/x", "https://…@host/x"),
+    ("http://hunter2@host:8080/x?a=b", "http://…@host:8080/x?a=b"),
+    ("qemu+ssh://root@host/system", "qemu+ssh://root@host/system"),
+    ("qemu+ssh://root:hunter2@host/system", "qemu+ssh://root:…@host/system"),
+    ("https://host/x?v=1&access_token=hunter2&w=2", "https://host/x?v=1&access_token=…&w=2"),
+    ("https://host/x?X-Amz-Signature=hunter2#f", "https://host/x?X-Amz-Signature=…#f"),
+    ("https://host/x?author=me", "https://host/x?author=me"),
+    ("mail me@host", "mail me@host"),
+]
+
+
+@pytest.mark.parametrize(("url", "shown"), SECRETS)
+@pytest.mark.parametrize("part", ["brief", "details", "hint"])
+def test_no_error_shows_a_secret_of_a_url(url: str, shown: str, part: str) -> None:
+    texts = {"brief": "x", part: f"cannot reach '{url}', {url}: gone"}
+    error = VmctlError(texts.pop("brief"), **texts)
+    assert getattr(error, part) == f"cannot reach '{shown}', {shown}: gone"
+    assert "hunter2" not in repr(error) + str(error) + error_text(error, color=False) + str(error_object(error))
+
+
+def test_another_program_that_is_given_a_url_fails_without_showing_its_secret() -> None:
+    completed = process.Completed(("curl", "https://me:hunter2@host/x"), 22, "", "curl: https://me:hunter2@host/x: 404")
+    failed = process.CommandFailed(completed)
+    assert failed.details == "$ curl https://…@host/x\ncurl: https://…@host/x: 404"
+
+
+@pytest.mark.parametrize("json", [True, False])
+def test_no_event_shows_a_secret_of_a_url_and_output_of_programs_stays(*, json: bool) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    console = Console(json=json, out=out, err=err)
+    for event in (Notice(text="from https://me:hunter2@host/x"), Warned(text="x", hint="get ftp://me:hunter2@host/")):
+        console.report(event)
+    assert "hunter2" not in out.getvalue() + err.getvalue()
+    assert (out.getvalue() + err.getvalue()).count("…@host") == 2
+    console.report(Output(line="https://me:pw@host"))
+    assert "https://me:pw@host" in out.getvalue() + err.getvalue()
+
+
+@pytest.mark.parametrize("value", ["step", "phase", "done", "time", "error", '": "'])
+def test_a_set_value_that_is_a_word_of_the_journal_does_not_damage_it(tmp_path: Path, value: str) -> None:
+    redaction.learn(["--set", f"a={value}"])
+    Journal(tmp_path / "journal").write("create", "done", error=f"it was {value}")
+    (entry,) = Journal(tmp_path / "journal").entries()
+    assert (entry["step"], entry["phase"], entry["error"]) == ("create", "done", "it was …")
+
+
+def test_the_history_tells_no_secret_of_a_url(tmp_path: Path) -> None:
+    layout = ProjectLayout(tmp_path / "p", tmp_path / "t")
+    redaction.learn(["--set", "run=machines"])
+    run = history.begin(layout, {"hosts": ["web"]})
+    history.end(layout, run, {"result": "failed", "machines": {"web": {"failure": {"brief": "ftp://a:hunter2@h"}}}})
+    (row,) = history.read(layout)
+    assert row["machines"] == {"web": {"failure": {"brief": "ftp://…@h"}}}

@@ -132,7 +132,7 @@ def _on_host(trigger: Trigger, job: Job, environment: Mapping[str, str]) -> None
 
     with tempfile.TemporaryDirectory(prefix="vmctl-trigger-") as directory:
         argv = _argv(trigger, Path(directory))
-        status = process.stream(argv, on_line, cwd=job.workspace.project.root, env=environment)
+        status = process.stream(argv, on_line, cwd=job.workspace.project.root, env=environment, named=True)
     if status != 0:
         how = f"ended with status {status}" if status > 0 else f"was killed by signal {-status}"
         raise TriggerFailed(f"it {how}", details="\n".join(lines[-DETAIL_LINES:]))

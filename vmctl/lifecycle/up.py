@@ -144,7 +144,7 @@ def _tell_changes(workspace: Workspace, plans: Sequence[Plan]) -> None:
     for item in plans:
         name = item.machine.name
         if fields := item.with_effect(Effect.RECREATE):
-            text = f"{', '.join(fields)} changed in the Vmfile: that takes effect in a machine made anew, never in this one"
+            text = f"{', '.join(fields)} changed in the Vmfile: only a machine that is made anew gets that"
             workspace.report(Notice(machine=name, text=text))
         if fields := item.with_effect(Effect.RELOAD):
             text = f"{', '.join(fields)} changed in the Vmfile: `vmctl reload {name}` applies it"

@@ -44,7 +44,7 @@ def _one(item: Shell, target: Target, argv: Sequence[str], root: Path, report: R
 
     try:
         status = process.stream(
-            argv, on_line, cwd=root, env={**item.env, **target.environment, "VMCTL_MACHINE": target.name}
+            argv, on_line, cwd=root, env={**item.env, **target.environment, "VMCTL_MACHINE": target.name}, named=True
         )
     except (process.ProgramMissing, process.CommandFailed) as error:
         return _failed(item, target, error.brief, error.details)

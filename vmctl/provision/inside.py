@@ -50,7 +50,7 @@ def _secrets(item: Ansible, around: Surroundings) -> dict[str, str]:
         if path is None:
             found[name] = typed[f"--vault-id={name}@"]
         elif os.access(path, os.X_OK):
-            found[name] = process.run([path], cwd=around.realm.root).stdout.strip()
+            found[name] = process.run([path], cwd=around.realm.root, named=True).stdout.strip()
         else:
             found[name] = path.read_text(encoding="utf-8").strip()
     return found

@@ -246,6 +246,6 @@ def matches_any(run: Run, bench: Workbench, limit: str = "") -> bool:
         words = [*inventories, *run.words, *secret_words, "--list-hosts"]
         words += [f"--limit={limit}"] if limit else []
         argv = [program, *words, "--", *(str(path) for path in run.playbooks)]
-        done = process.run(argv, check=False, cwd=run.directory, env=_environment(run, bench))
+        done = process.run(argv, check=False, cwd=run.directory, env=_environment(run, bench), named=True)
     counts = [line.partition("hosts (")[2].partition(")")[0] for line in done.stdout.splitlines()]
     return any(count.isdigit() and int(count) for count in counts)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vmctl import json_text
+from vmctl import json_text, redaction
 from vmctl.layout import ProjectLayout
 from vmctl.store import files, locks
 
@@ -30,7 +30,7 @@ def begin(layout: ProjectLayout, facts: Mapping[str, Any]) -> str:
 
 def end(layout: ProjectLayout, run: str, facts: Mapping[str, Any]) -> None:
     """Note how a run ended."""
-    _append(layout, {"run": run, "ended": _now(), **facts})
+    _append(layout, {"run": run, "ended": _now(), **redaction.facts(facts)})
 
 
 def read(layout: ProjectLayout) -> list[dict[str, Any]]:

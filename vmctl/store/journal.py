@@ -46,9 +46,10 @@ class Journal(Struct, frozen=True):
                 raise
 
     def _append(self, step: str, phase: str, facts: Mapping[str, Any]) -> None:
-        entry = {"time": round(time.time(), 3), "pid": os.getpid(), "step": step, "phase": phase, **facts}
+        known = {"time": round(time.time(), 3), "pid": os.getpid(), "step": step, "phase": phase}
+        entry = known | redaction.facts(facts)
         self._rotate()
-        files.append(self.path, redaction.text(json.dumps(entry, ensure_ascii=False, default=str)) + "\n", sync=True)
+        files.append(self.path, json.dumps(entry, ensure_ascii=False, default=str) + "\n", sync=True)
 
     def _rotate(self) -> None:
         if files.size(self.path) > LONGEST:
