@@ -41,3 +41,14 @@ def test_a_damaged_key_is_an_error_and_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(VmctlError, match="holds no private SSH key"):
         keys.ensure(path)
     assert path.read_text() == "not a key"
+
+
+@pytest.mark.parametrize("written", [b"", b"\xff\xfe", b"ssh-ed25519 half", b"not a key\n", b"a\nb\n"])
+def test_a_damaged_public_half_is_made_again_from_the_key(tmp_path: Path, written: bytes) -> None:
+    path = tmp_path / "key"
+    line = keys.ensure(path)
+    private = path.read_bytes()
+    keys.public_path(path).write_bytes(written)
+    assert keys.ensure(path) == line
+    assert keys.public_path(path).read_text() == line + "\n"
+    assert path.read_bytes() == private

@@ -225,3 +225,38 @@ def test_a_project_that_can_not_be_written_is_one_as_well(home: HomeLayout, tmp_
         identity.ensure(root, home)
     (root / ".vmctl" / "project.json").rmdir()
     assert identity.ensure(root, home).id == found(root, home)
+
+
+@pytest.mark.parametrize("kind", ["the other's id", "with its own proof"])
+def test_a_strangers_directory_does_not_become_ours_by_adopt_either(
+    home: HomeLayout, tmp_path: Path, kind: str
+) -> None:
+    own, other = (identity.ensure(directory(tmp_path / name), home) for name in ("p", "victim"))
+    stranger = directory(tmp_path / "stranger")
+    (stranger / ".vmctl").mkdir()
+    claim(stranger).write_text(forged(own, other, kind))
+    with pytest.raises(UsageError, match="is no project that was known before"):
+        identity.adopt(stranger, home)
+    assert found(tmp_path / "victim", home) == other.id
+
+
+@pytest.mark.parametrize("kind", ["endless", "fifo", "directory", "deep", "null"])
+def test_a_claim_that_makes_no_sense_is_none_at_once(home: HomeLayout, tmp_path: Path, kind: str) -> None:
+    root = directory(tmp_path / "p")
+    made = identity.ensure(root, home)
+    place = claim(root)
+    place.unlink()
+    match kind:
+        case "endless":
+            with place.open("wb") as stream:
+                stream.truncate(2**40)
+        case "fifo":
+            os.mkfifo(place)
+        case "directory":
+            place.mkdir()
+        case "deep":
+            place.write_text("[" * 4000)
+        case "null":
+            place.write_text("null")
+    assert found(root, home) == made.id
+    assert identity.find(directory(tmp_path / "q"), home) is None

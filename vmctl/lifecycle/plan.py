@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from vmctl import redaction
 from vmctl.driver import State
 from vmctl.spec import MachineSpec, Network
 from vmctl.workspace import Machine
@@ -66,7 +67,7 @@ ACTIONS = {
 def hardware(spec: MachineSpec) -> dict[str, Any]:
     """The fields of a spec that the hypervisor (or the seed) is told, as JSON values; kept in the record."""
     return {
-        "box": str(spec.box),
+        "box": redaction.urls(str(spec.box)),
         "user": spec.user,
         "ssh_port": spec.ssh_port,
         "cpus": spec.cpus,
@@ -91,10 +92,15 @@ def _how(folder: Any) -> str:
 def changes(applied: Mapping[str, Any], spec: MachineSpec) -> tuple[Change, ...]:
     """The fields that differ from what the hypervisor was last told."""
     return tuple(
-        Change(field, applied[field], new, Effect.RECREATE if field in RECREATING else Effect.RELOAD)
+        Change(field, _told(applied[field]), new, Effect.RECREATE if field in RECREATING else Effect.RELOAD)
         for field, new in hardware(spec).items()
-        if field in applied and applied[field] != new
+        if field in applied and _told(applied[field]) != new
     )
+
+
+def _told(applied: Any) -> Any:
+    """An older vmctl kept a password of the box's address."""
+    return redaction.urls(applied) if isinstance(applied, str) else applied
 
 
 def plan(machine: Machine) -> Plan:

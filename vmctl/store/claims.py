@@ -7,11 +7,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from vmctl import json_text
 from vmctl.errors import VmctlError
 from vmctl.layout import PROJECT_DIRECTORY, TreeLayout
 from vmctl.store import files
 
 IGNORE_ALL = "*\n"
+LONGEST = 4096  # bytes; a longer file is no claim, and its end may be far away
 
 
 class Claim(Struct, frozen=True):
@@ -25,8 +27,10 @@ class Claim(Struct, frozen=True):
 def read(root: Path) -> Claim | None:
     """What a directory claims; None = nothing that makes sense."""
     try:
-        data = files.read_json(_tree(root).claim)
-    except (VmctlError, OSError):
+        with files.open_to_read(_tree(root).claim) as stream:
+            written = stream.read(LONGEST + 1)
+        data = json_text.loads(written.decode()) if len(written) <= LONGEST else None
+    except (VmctlError, OSError, ValueError):
         return None
     if not isinstance(data, Mapping) or not isinstance(data.get("id"), str):
         return None

@@ -60,7 +60,7 @@ def open_file(path: Path, flags: int, *, make: bool = False) -> int:
     """
     with directory(path.parent, make=make) as parent:
         try:
-            handle = os.open(path.name, flags | PLAIN, PRIVATE_FILE, dir_fd=parent)
+            handle = os.open(path.name, flags & ~os.O_TRUNC | PLAIN, PRIVATE_FILE, dir_fd=parent)
         except OSError as error:
             error.filename = str(path)
             if error.errno in LINK:
@@ -68,6 +68,8 @@ def open_file(path: Path, flags: int, *, make: bool = False) -> int:
             raise
     try:
         _require_plain(os.fstat(handle), path)
+        if flags & os.O_TRUNC:  # not by open: somebody else's file would be empty before it is refused
+            os.ftruncate(handle, 0)
     except BaseException:
         os.close(handle)
         raise

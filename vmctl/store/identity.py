@@ -99,7 +99,8 @@ def ensure(root: Path, home: HomeLayout, *, wanted: str | None = None, report: R
 def adopt(root: Path, home: HomeLayout, *, report: Report = ignore) -> Place:
     """Make a directory the project that it was, because the user says so.
 
-    It is the one that its ``.vmctl`` names, else the one that was last seen at its path.
+    It is the one that its ``.vmctl`` proves to have been, else the one that was last seen at its path. An id without
+    the proof is not believed here either: a stranger's repository may name any, and would get that project's machines.
 
     Raises:
         UsageError: it is one already, or none that this host knows.
@@ -112,7 +113,9 @@ def adopt(root: Path, home: HomeLayout, *, report: Report = ignore) -> Place:
             raise UsageError(f"{here.path} has machines of its own", hint="vmctl status")
         claim = claims.read(root)
         place = places.load(home, claim.id) if claim else None
-        if place is None and claim is not None and not claim.proof:
+        if place is not None and claim is not None and claim.proof != place.claim:
+            place = None
+        elif place is None and claim is not None and not claim.proof:
             carry.over(here, claim, home, believed=True)
             place = places.load(home, claim.id)
         former = [one for one in at(root, home) if present is None or one.id != present.id]
