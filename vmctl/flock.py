@@ -26,7 +26,7 @@ def held(path: Path) -> Iterator[None]:
         Interrupted: the user asked to stop while it waited.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         wait.until(lambda: _try(descriptor), wait.Deadline.after(PATIENCE), f"the lock {path}", hint=f"lsof {path}")
         yield
