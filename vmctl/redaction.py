@@ -14,7 +14,8 @@ from typing import Any
 
 HIDDEN = "…"
 SHORTEST = 3  # characters; a shorter value would hide half of what is written
-LOGIN = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<login>[^/?#\s'\"]*)@")
+# Bounded: a guest's output may be one long word of dots, each of which a scheme could begin after.
+LOGIN = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://)(?P<login>[^/?#\s'\"]*)@")
 QUERY = re.compile(
     r"(?i)(?P<name>[?&;][\w.-]*(?:token|passw(?:or)?d|secret|signature|credential|api-?_?key|\bsig)=)[^&;#\s'\"]+"
 )
