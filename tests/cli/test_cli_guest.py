@@ -98,7 +98,7 @@ def test_an_interactive_session_is_openssh_itself(
     with pytest.raises(SystemExit):
         vmctl("ssh", "web", "--", "-A")
     config = str(layout(project).machine("web").ssh_config)
-    assert started == [[process.find("ssh"), "-F", config, "-A", "web"]]
+    assert started == [[process.find("ssh"), "-F", config, "-A", "--", "web"]]
 
 
 def test_which_machine_must_be_clear(vmctl: Run) -> None:

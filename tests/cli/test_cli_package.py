@@ -217,7 +217,8 @@ def test_a_vagrant_box_that_takes_the_seed(project: Project) -> None:
 
 def test_a_provider_that_can_not_take_several_disks_says_so_first(project: Project) -> None:
     disk = box.FurtherDisk(digest="1" * 64, format="qcow2", virtual_size=SIZE, size=1)
-    make_box(project.home, "two", further=(disk,))
+    made = make_box(project.home, "two", further=(disk,))
+    (made.directory / f"{disk.digest}.qcow2").touch()
     (project.root / "Vmfile").write_text("box: two\nprovider: fakeguests\nsynced_folders: []\n")
     err = project.vmctl("up", status=2).err
     assert "the box two 1.0 (x86_64) has 2 disks, and fakeguests machines have one" in err

@@ -221,6 +221,7 @@ HOLDING = st.recursive(
 @ANY_TEXT
 @example(holding="{{", word="{{.Names}}")
 @example(holding=" {% \n", word="{% if x %}'{{' \\ \r\n{{")
+@example(holding=[{"{{": None}], word="list")
 @example(holding={"{{key": [{"{{": "{%"}, None, True, 1.5]}, word="{#")
 @given(
     holding=st.dictionaries(st.text("abc{", min_size=1), HOLDING, max_size=3) | HOLDING, word=BRACES.filter(str.strip)

@@ -31,8 +31,8 @@ def _table(value: Mapping[Any, Any], path: str, indent: str, comments: Mapping[s
 
 
 def _list(value: list[Any], path: str, indent: str, comments: Mapping[str, str]) -> Iterator[str]:
-    for number, item in enumerate(value):
-        below = join(path, number)
+    for number, each in enumerate(value):
+        item, below = _written(each), join(path, number)
         if item and isinstance(item, Mapping | list):
             inner = indent + "  "
             lines = (
@@ -43,14 +43,11 @@ def _list(value: list[Any], path: str, indent: str, comments: Mapping[str, str])
             for place, line in enumerate(lines):
                 yield f"{indent}- {line[len(inner) :]}" if place == 0 else line
         else:
-            yield from _entry(f"{indent}-", item, below, indent, comments)
+            yield from _entry(f"{indent}-", each, below, indent, comments)
 
 
 def _entry(head: str, item: Any, path: str, indent: str, comments: Mapping[str, str]) -> Iterator[str]:
-    if isinstance(item, str):
-        item = literal(item)
-    elif isinstance(item, Mapping) and any(mark in str(key) for key in item for mark in MARKS):
-        item = f"{{{{ {_expression(item)} }}}}"  # a key in YAML cannot say it
+    item = _written(item)
     if item and isinstance(item, Mapping):
         yield head
         yield from _table(item, path, indent, comments)
@@ -60,6 +57,15 @@ def _entry(head: str, item: Any, path: str, indent: str, comments: Mapping[str, 
     else:
         comment = comments.get(path)
         yield f"{head} {scalar(item)}" + (f"  # {comment}" if comment else "")
+
+
+def _written(item: Any) -> Any:
+    """The value as a Vmfile can say it: as it is, or as the text of an expression that gives it."""
+    if isinstance(item, str):
+        return literal(item)
+    if isinstance(item, Mapping) and any(mark in str(key) for key in item for mark in MARKS):
+        return f"{{{{ {_expression(item)} }}}}"  # a key in YAML cannot say it
+    return item
 
 
 def literal(text: str) -> str:
