@@ -118,3 +118,11 @@ def test_the_same_fault_of_many_machines_is_told_once(root: Path) -> None:
     assert messages(root, text) == [
         "Vmfile:2:9: memory: {{ machine.memory }}: there is no 'memory'; there are name, group, index"
     ]
+
+
+def test_a_file_without_end_is_no_vmfile(root: Path) -> None:
+    path = root / "Vmfile"
+    with path.open("wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(VmfileInvalid, match=r"^Vmfile:1:1: larger than 8 MiB: not a Vmfile$"):
+        load_bytes(root)

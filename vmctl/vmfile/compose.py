@@ -27,7 +27,8 @@ def read(path: Path, source: Source, faults: Faults) -> Node | None:
     """
     start = Place(file=source.name, line=1, column=1)
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as stream:
+            raw = stream.read(LARGEST_FILE + 1)  # a larger one may have no end
     except OSError as error:
         faults.reject(Place(file=source.name), "", f"can not be read: {error.strerror}")
     if len(raw) > LARGEST_FILE:
