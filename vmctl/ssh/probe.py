@@ -3,6 +3,9 @@
 User-mode NAT accepts connections itself long before the guest listens, and a connection made while the guest's
 network was down may stay silent for seconds after it is up. So a silent try is not waited for alone: a new one starts
 beside it every second, and the first that shows an SSH banner wins.
+
+Once the guest has booted, silence means that its server is slow, and each try costs that guest a process of sshd's: new
+ones then come ever more rarely, and old ones are given time. Otherwise a slow guest would never answer any of them.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ BUSY = (b"Exceeded MaxStartups", b"Not allowed at this time")
 PEEK = 255
 STAGGER = 1.0  # seconds between a silent try and the next one beside it
 LIFETIME = 8.0  # seconds that one try may stay silent
+PATIENT_LIFETIME = 90.0  # … once the guest has booted
+RARELY = 16.0  # seconds between tries at the most, then
 RESPITE = 1.0  # seconds without a new try after the server said that there are too many
 SLICE = 0.05  # seconds of waiting between looks
 
@@ -53,14 +58,18 @@ class Prober:
     """How far the latest try that told anything got."""
     stranger: str = ""
     """What answered instead of an SSH server, if anything did."""
+    booted: bool = False
+    """Whether the guest is known to have booted; for the user of this class to set."""
     _tries: list[_Try] = field(default_factory=list)
+    _stagger: float = STAGGER
     _pauses: Iterator[float] = field(default_factory=pauses)
     _not_before: float = 0.0
 
     def poll(self, address: Address) -> socket.socket | None:
         """Look for a moment (50 ms at most); the connection whose server has sent its SSH banner, or None."""
         now = self.clock.monotonic()
-        for old in [one for one in self._tries if now - one.started > LIFETIME]:
+        lifetime = PATIENT_LIFETIME if self.booted else LIFETIME
+        for old in [one for one in self._tries if now - one.started > lifetime]:
             self._drop(old)
         if self._is_due(now):
             self._start(address, now)
@@ -77,7 +86,7 @@ class Prober:
     def _is_due(self, now: float) -> bool:
         if not self._tries:
             return now >= self._not_before
-        return now - max(one.started for one in self._tries) >= STAGGER
+        return now - max(one.started for one in self._tries) >= self._stagger
 
     def _start(self, address: Address, now: float) -> None:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -89,6 +98,7 @@ class Prober:
             code = error.errno or errno.EHOSTUNREACH
         one = _Try(sock, now)
         self._tries.append(one)
+        self._stagger = min(2 * self._stagger, RARELY) if self.booted else STAGGER
         if code not in (0, errno.EINPROGRESS):
             self._failed(one, Stage.CONNECT)
 

@@ -29,7 +29,7 @@ HANDSHAKE = 30.0  # seconds for one login; an emulated guest needs several
 LOGIN_PAUSE = 1.0  # seconds after a login that failed
 SURE = 15.0  # seconds that an obstacle must stand once the console says that booting is over
 UNSURE = 60.0  # … while it only looks so
-SLOWNESS = 0.5  # … and this part of the time that booting took: a slow guest starts its network as slowly
+SLOWNESS = 1.0  # … and this part of the time that booting took: a slow guest starts its server as slowly
 
 
 def await_ssh(
@@ -111,6 +111,7 @@ class _Waiter:
         self.known = self.address() or self.known
         self.report(Progress(machine=self.machine, step=STEP, done=self.total - self.deadline.left(), unit="seconds"))
         self.console.read()
+        self.prober.booted = self.console.booted or self.console.prompts
         if fatal := self.console.fatal():
             raise self._unreachable(fatal)
         if not self.alive():
