@@ -29,7 +29,7 @@ HANDSHAKE = 30.0  # seconds for one login; an emulated guest needs several
 LOGIN_PAUSE = 1.0  # seconds after a login that failed
 SURE = 15.0  # seconds that an obstacle must stand once the console says that booting is over
 UNSURE = 60.0  # … while it only looks so
-SLOWNESS = 1.0  # … and this part of the time that booting took: a slow guest starts its server as slowly
+SLOWNESS = 0.5  # … and this part of the time that booting took: a slow guest starts its network as slowly
 
 
 def await_ssh(
