@@ -92,7 +92,7 @@ def _ssh(place: Path, user: str, user_key: Path, host_key: Path, port: int) -> l
     known.write_text(f"plain {keys.public_path(host_key).read_text()}")
     options = {
         "IdentityFile": str(user_key), "IdentitiesOnly": "yes", "UserKnownHostsFile": str(known),
-        "HostKeyAlias": "plain", "StrictHostKeyChecking": "yes", "BatchMode": "yes", "ConnectTimeout": "2",
+        "HostKeyAlias": "plain", "StrictHostKeyChecking": "yes", "BatchMode": "yes", "ConnectTimeout": "15",
     }  # fmt: skip
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     return [find("ssh"), "-F", "none", *words, "-p", str(port), f"{user}@127.0.0.1"]

@@ -99,7 +99,7 @@ class Guest:
             "UserKnownHostsFile": self.directory / "known_hosts",
             "StrictHostKeyChecking": "yes",
             "HostKeyAlias": self.name,
-            "ConnectTimeout": 5,
+            "ConnectTimeout": 15,
             "BatchMode": "yes",
         }
         words = [f"-o{name}={value}" for name, value in options.items()]
