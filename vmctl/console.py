@@ -169,7 +169,7 @@ def error_object(error: VmctlError) -> dict[str, Any]:
 
 
 def exit_code(error: VmctlError) -> int:
-    """The exit code of DESIGN §8 for an error."""
+    """The exit code for an error, as docs/commands.md has them."""
     number = getattr(error, "signal", 0)
     return 128 + number if number else error.exit_code
 

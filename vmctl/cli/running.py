@@ -1,4 +1,4 @@
-"""Where every command ends: errors are told once, and become the exit codes of DESIGN §8."""
+"""Where every command ends: errors are told once, and become the exit codes of docs/commands.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(cli: click.Command, argv: Sequence[str]) -> int:
-    """Run the command line and return the exit code of DESIGN §8; prints every error exactly once."""
+    """Run the command line and return the exit code (docs/commands.md); prints every error exactly once."""
     interrupt.install()
     redaction.learn(argv)
     _have_streams()
