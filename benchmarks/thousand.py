@@ -15,7 +15,7 @@ from vmctl.lifecycle import plan
 from vmctl.spec import GIB, MachineSpec
 from vmctl.store import records
 from vmctl.store.records import BoxUsed, Record
-from vmctl.testing.shelf import FakeMachine, Shelf
+from vmctl.testing.fake_machines import FakeMachine, FakeMachines
 from vmctl.workspace import Workspace
 
 COUNT = 1000
@@ -54,7 +54,7 @@ def _populate(project: Project, home: Path) -> None:
     wanted = vmfile.load(project.root / "Vmfile")
     workspace = Workspace(wanted, home=HomeLayout(home))
     owner = workspace.ensure_id()
-    with Shelf(home.parent / HYPERVISOR / "machines.json").open() as content:
+    with FakeMachines(home.parent / HYPERVISOR / "machines.json").open() as content:
         for spec in wanted.machines:
             record = _record(spec, owner)
             layout = workspace.layout.machine(spec.name)

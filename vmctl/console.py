@@ -159,7 +159,7 @@ def event_name(event: Event) -> str:
 def error_object(error: VmctlError) -> dict[str, Any]:
     """An error for programs."""
     return {
-        "kind": type(error).__name__,
+        "kind": error.kind or type(error).__name__,
         "brief": error.brief,
         "details": error.details,
         "hint": error.hint,

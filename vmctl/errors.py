@@ -31,6 +31,8 @@ class VmctlError(Exception):
     """
 
     exit_code: int = 1
+    kind: str = ""
+    """What programs know such errors by (--json) where the class has another name; "" = the name of the class."""
 
     def __init__(self, brief: str, *, details: str = "", hint: str = "") -> None:
         self.brief = redaction.urls(brief)

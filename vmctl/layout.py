@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from vmctl.errors import VmctlError
-from vmctl.surroundings import base_directory, path_from
+from vmctl.user_environment import base_directory, path_from
 
 VMFILE = "Vmfile"
 PROJECT_DIRECTORY = ".vmctl"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msgspec import field
 
-from vmctl.place import Place, Placed
+from vmctl.source_location import Located, SourceLocation
 
 Run = Literal["once", "always", "never"]
 Side = Literal["guest", "host"]
@@ -20,14 +20,14 @@ Install = Literal["auto", "bundle", "package", "pip", "never"]
 DEFAULT_REBOOT_TIMEOUT = 300.0
 
 
-class Entry(Placed, frozen=True, kw_only=True):
+class Entry(Located, frozen=True, kw_only=True):
     """What all provisioners have."""
 
     name: str
     run: Run = "once"
     remotes: tuple[str, ...] | None = None
     """The targets of servers that it is for; None = all, () = machines only."""
-    place: Place | None = None
+    place: SourceLocation | None = None
 
 
 class Shell(Entry, frozen=True, kw_only=True):

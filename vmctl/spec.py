@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from vmctl.place import Place, Placed
 from vmctl.provisioners import Ansible, File, Provisioner, Reboot, Run, Shell
+from vmctl.source_location import Located, SourceLocation
 
 __all__ = [
-    "Ansible", "BoxRef", "Dependency", "File", "Folder", "MachineSpec", "Network", "Place", "Port", "Project",
-    "Provisioner", "ReadyCheck", "Reboot", "Run", "Shell",
+    "Ansible", "BoxRef", "Dependency", "File", "Folder", "MachineSpec", "Network", "Port", "Project",
+    "Provisioner", "ReadyCheck", "Reboot", "Run", "Shell", "SourceLocation",
 ]  # fmt: skip
 
 MIB = 1024**2
@@ -128,7 +128,7 @@ class Dependency(Struct, frozen=True, kw_only=True):
     until: Condition = "ready"
 
 
-class Trigger(Placed, frozen=True, kw_only=True):
+class Trigger(Located, frozen=True, kw_only=True):
     """What runs before or after a command's work on a machine: exactly one of ``argv``, ``script`` and ``inline``."""
 
     name: str
@@ -148,7 +148,7 @@ class Trigger(Placed, frozen=True, kw_only=True):
     on_error: Literal["abort", "continue"] = "abort"
     machines: tuple[str, ...] | None = None
     """The machines that it is about; None = all."""
-    place: Place | None = None
+    place: SourceLocation | None = None
 
 
 class Verifier(Struct, frozen=True, kw_only=True):
@@ -162,7 +162,7 @@ class Verifier(Struct, frozen=True, kw_only=True):
     """Runs in every machine."""
 
 
-class Trial(Struct, frozen=True, kw_only=True):
+class ProjectTest(Struct, frozen=True, kw_only=True):
     """What `vmctl test` does."""
 
     verify: tuple[Verifier, ...] = ()
@@ -173,7 +173,7 @@ class Trial(Struct, frozen=True, kw_only=True):
     """One test for each; none = the boxes of the machines."""
 
 
-class MachineSpec(Placed, frozen=True, kw_only=True):
+class MachineSpec(Located, frozen=True, kw_only=True):
     """One machine, as the Vmfile wants it, every default filled in."""
 
     name: str
@@ -207,11 +207,11 @@ class MachineSpec(Placed, frozen=True, kw_only=True):
     halt_timeout: float = DEFAULT_HALT_TIMEOUT
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Provider-only knobs by provider name, as written; each provider checks its own in ``Driver.check``."""
-    places: Mapping[str, Place] = field(default_factory=dict)
+    places: Mapping[str, SourceLocation] = field(default_factory=dict)
     """Where a field was written, by dotted path below the machine ("libvirt.cpu", "ports.0"), for messages."""
 
 
-class Server(Placed, frozen=True, kw_only=True):
+class Server(Located, frozen=True, kw_only=True):
     """A real server that the Vmfile has: where SSH answers, and how to get in. Empty = what ``~/.ssh/config`` says."""
 
     name: str
@@ -225,10 +225,10 @@ class Server(Placed, frozen=True, kw_only=True):
     """[USER@]HOST[:PORT], or the name of another server of the target."""
     groups: tuple[str, ...] = ()
     vars: Mapping[str, Any] = field(default_factory=dict)
-    place: Place | None = None
+    place: SourceLocation | None = None
 
 
-class Remote(Placed, frozen=True, kw_only=True):
+class Remote(Located, frozen=True, kw_only=True):
     """A target: servers that vmctl provisions and never makes, stops or removes; ``servers`` or an ``inventory``."""
 
     name: str
@@ -238,7 +238,7 @@ class Remote(Placed, frozen=True, kw_only=True):
     """Host keys that count besides the user's own."""
     vars: Mapping[str, Any] = field(default_factory=dict)
     confirm: Confirm = "ask"
-    place: Place | None = None
+    place: SourceLocation | None = None
 
 
 class ServerProvisioner(Struct, frozen=True, kw_only=True):
@@ -248,7 +248,7 @@ class ServerProvisioner(Struct, frozen=True, kw_only=True):
     machines: tuple[str, ...] | None = None
 
 
-class Project(Placed, frozen=True, kw_only=True):
+class Project(Located, frozen=True, kw_only=True):
     """A whole Vmfile: its directory and its machines in the order of the file."""
 
     root: Path
@@ -256,7 +256,7 @@ class Project(Placed, frozen=True, kw_only=True):
     machines: tuple[MachineSpec, ...]
     message: str = ""
     triggers: tuple[Trigger, ...] = ()
-    trial: Trial = field(default_factory=Trial)
+    test: ProjectTest = field(default_factory=ProjectTest)
     """What the Vmfile's ``test:`` says."""
     parallel: int | None = None
     """How many machines a command works on at the same time; None = as many as the host can take."""
@@ -266,7 +266,7 @@ class Project(Placed, frozen=True, kw_only=True):
     remotes: tuple[Remote, ...] = ()
     for_servers: tuple[ServerProvisioner, ...] = ()
     """What servers get, in order; empty without ``remotes``."""
-    places: Mapping[str, Place] = field(default_factory=dict)
+    places: Mapping[str, SourceLocation] = field(default_factory=dict)
     """Where ``vars`` and ``message`` were written, by dotted path ("vars.app_port")."""
 
     @property

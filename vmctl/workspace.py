@@ -11,16 +11,15 @@ from pathlib import Path
 
 from msgspec import Struct, field, structs
 
-from vmctl import __version__, lost, registry
-from vmctl import machines as naming
+from vmctl import __version__, machine_names, orphans, registry
 from vmctl.driver import Driver, Host, Observed, State, Tag
 from vmctl.errors import UsageError
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout, MachineLayout, ProjectLayout
 from vmctl.spec import BoxRef, MachineSpec, Project
-from vmctl.store import identity, locks, records
-from vmctl.store.places import Place
-from vmctl.store.ports import Owner, Ports
+from vmctl.store import locks, project_identity, records
+from vmctl.store.places import ProjectPlace
+from vmctl.store.port_leases import Owner, Ports
 from vmctl.store.records import Record
 
 ABSENT = "not created"
@@ -71,7 +70,7 @@ class Workspace(Struct):
     lock_timeout: float | None = None
     state: Path | None = None
     """The directory that the machines belong to; None = the project's own (`vmctl test` has another)."""
-    _place: Place | None = None
+    _place: ProjectPlace | None = None
     _new_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """The project's id, should it get one."""
     _ensured: bool = False
@@ -94,9 +93,9 @@ class Workspace(Struct):
     def _directory(self) -> Path:
         return self.state or self.project.root
 
-    def _found(self) -> Place | None:
+    def _found(self) -> ProjectPlace | None:
         if self._place is None:
-            self._place = identity.find(self._directory, self.home, report=self.report)
+            self._place = project_identity.find(self._directory, self.home, report=self.report)
         return self._place
 
     @property
@@ -108,7 +107,7 @@ class Workspace(Struct):
     def ensure_id(self) -> str:
         """The project's id, made now if there is none."""
         if not self._ensured:
-            self._place = identity.ensure(self._directory, self.home, wanted=self._new_id, report=self.report)
+            self._place = project_identity.ensure(self._directory, self.home, wanted=self._new_id, report=self.report)
             self._ensured = True
         assert self._place is not None  # noqa: S101  for the type checker
         return self._place.id
@@ -116,7 +115,7 @@ class Workspace(Struct):
     def forget(self) -> None:
         """Remove all that vmctl keeps of the project; its machines are gone."""
         if project := self.id:
-            identity.forget(project, self.home)
+            project_identity.forget(project, self.home)
         self._place, self._ensured = None, False
 
     def owner(self, machine: str) -> Owner:
@@ -147,7 +146,7 @@ class Workspace(Struct):
 
     def _where(self, provider: str) -> str:
         """Where the project's machines are, if it has any under this provider."""
-        for name in naming.recorded(self.layout):
+        for name in machine_names.recorded(self.layout):
             record = records.load(self.layout.machine(name))
             if record is not None and record.provider == provider:
                 return record.where
@@ -158,7 +157,7 @@ class Workspace(Struct):
 
     def names(self, wanted: Sequence[str] = ()) -> tuple[str, ...]:
         """The machines of the Vmfile that ``wanted`` means; all when nothing is wanted."""
-        return naming.select([spec.name for spec in self.project.machines], wanted)
+        return machine_names.select([spec.name for spec in self.project.machines], wanted)
 
     def default_names(self) -> tuple[str, ...]:
         """The machines that a command brings up when none is named: those with ``autostart``."""
@@ -167,8 +166,8 @@ class Workspace(Struct):
     def all_names(self, wanted: Sequence[str] = ()) -> tuple[str, ...]:
         """As ``names``, and also machines that have left the Vmfile but still exist."""
         in_file = [spec.name for spec in self.project.machines]
-        recorded = [name for name in naming.recorded(self.layout) if name not in in_file]
-        return naming.select([*in_file, *recorded], wanted)
+        recorded = [name for name in machine_names.recorded(self.layout) if name not in in_file]
+        return machine_names.select([*in_file, *recorded], wanted)
 
     def survey(
         self,
@@ -202,7 +201,7 @@ class Workspace(Struct):
         ]
         if not (choose or seek):
             return machines
-        former = lost.identities(self.root, project, self.home)
+        former = orphans.identities(self.root, project, self.home)
         return [
             machine
             if machine.observed or machine.record or not (project or former)
@@ -232,14 +231,14 @@ class Workspace(Struct):
             provider, reason = registry.choose(wanted, option=option, existing=existing, driver=self.driver)
         domain, observed = "", None
         if project:
-            domain = record.name if record else naming.hypervisor_name(self.root, name, project)
+            domain = record.name if record else machine_names.hypervisor_name(self.root, name, project)
             observed = self._alone(provider, project, name, domain) if alone else None
             if observed is None:
                 if provider not in told:
                     told[provider] = self.driver(provider).states()
                 domain, observed = _find(told[provider], project, name, domain)
-            if observed is None and not naming.is_of(domain, name, project):
-                domain = naming.hypervisor_name(self.root, name, project)
+            if observed is None and not machine_names.is_of(domain, name, project):
+                domain = machine_names.hypervisor_name(self.root, name, project)
         return Machine(
             name=name, layout=layout, spec=spec, record=record, provider=provider, reason=reason, observed=observed,
             domain=domain,
@@ -266,7 +265,7 @@ class Workspace(Struct):
         choose: bool,
     ) -> Machine:
         """A machine without a record, looked for under all providers."""
-        lost.ask_others(told, self.driver, self.report)
+        orphans.ask_others(told, self.driver, self.report)
         for provider, states in told.items():
             domain, observed = _find(states, self.id or "", machine.name, "")
             if observed is None:
@@ -276,7 +275,7 @@ class Workspace(Struct):
                 registry.choose(wanted, option=option, existing=provider, driver=self.driver)
             return structs.replace(machine, provider=provider, reason=registry.EXISTS, observed=observed, domain=domain)
         if choose:
-            lost.refuse(machine.name, former, told)
+            orphans.refuse(machine.name, former, told)
         return machine
 
     @contextlib.contextmanager
@@ -302,11 +301,11 @@ def _find(states: Mapping[str, Observed], project: str, machine: str, recorded: 
 def from_records(file: Path, home: HomeLayout) -> Project:
     """The machines that vmctl has records of, as far as those tell, for commands that can do without the Vmfile."""
     root = file.absolute().parent
-    place, specs = identity.find(root, home), []
+    place, specs = project_identity.find(root, home), []
     if place is None:
         return Project(root=root, file=file, machines=())
     layout = place.layout(home)
-    for name in naming.recorded(layout):
+    for name in machine_names.recorded(layout):
         if record := records.load(layout.machine(name)):
             box = BoxRef(address=record.box.name)
             specs.append(MachineSpec(name=name, box=box, provider=record.provider, user=record.user))

@@ -6,8 +6,8 @@ from typing import Any
 
 from vmctl.driver import Address, Tag
 from vmctl_libvirt import machines
-from vmctl_libvirt.errors import library
-from vmctl_libvirt.identity import Mark
+from vmctl_libvirt.identity import DomainMark
+from vmctl_libvirt.libvirt_errors import library
 
 IPV4 = 0
 
@@ -21,7 +21,7 @@ def find(connection: Any, name: str, tag: Tag) -> Address | None:
     return mark.ssh or _on_network(domain, mark)
 
 
-def _on_network(domain: Any, mark: Mark) -> Address | None:
+def _on_network(domain: Any, mark: DomainMark) -> Address | None:
     """By the network's lease, then the host's ARP table, then the guest's own agent."""
     libvirt = library()
     for source in (

@@ -12,13 +12,13 @@ from vmctl.driver import Definition, Disk, Host, State, Tag
 from vmctl.errors import VmctlError, WrongState
 from vmctl.flock import held
 from vmctl_libvirt import domain_edit, firmware, knobs, layers, machines, networks, shares
-from vmctl_libvirt.connection import Abilities
 from vmctl_libvirt.domain import Parts, Platform, domain_xml
 from vmctl_libvirt.domain_edit import Edit
-from vmctl_libvirt.errors import library
-from vmctl_libvirt.identity import Mark
+from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.kvm import Evidence
-from vmctl_libvirt.making import Layer, choose_platform, disk_size, mark_for
+from vmctl_libvirt.libvirt_connection import Abilities
+from vmctl_libvirt.libvirt_errors import library
+from vmctl_libvirt.making import DiskLayer, choose_platform, disk_size, mark_for
 from vmctl_libvirt.shares import SharedFolder
 from vmctl_libvirt.storage import Storage
 
@@ -45,8 +45,8 @@ class Builder:
             return
         if self._lacks_firmware(definition, base):
             raise firmware.refusal(str(definition.spec.box))
-        root = Layer(self._base(base), base.format, disk_size(definition.spec, base))
-        more = [Layer(self._base(disk), disk.format, disk.virtual_size) for disk in base.further]
+        root = DiskLayer(self._base(base), base.format, disk_size(definition.spec, base))
+        more = [DiskLayer(self._base(disk), disk.format, disk.virtual_size) for disk in base.further]
         self._make(definition, mark_for(definition, base.arch, base.firmware), [root, *more])
 
     def _lacks_firmware(self, definition: Definition, base: Disk) -> bool:
@@ -68,10 +68,10 @@ class Builder:
             raise WrongState(f"the machine {source!r} is running", hint="vmctl halt")
         disks = self.storage.own(domain_edit.disks(domain))
         sizes = {path: self.connection.storageVolLookupByPath(path).info()[1] for path in disks}
-        below = [Layer(path, "qcow2", size) for path, size in sizes.items()]
+        below = [DiskLayer(path, "qcow2", size) for path, size in sizes.items()]
         self._make(definition, mark_for(definition, mark.arch, mark.firmware), below)
 
-    def _make(self, definition: Definition, mark: Mark, below: Sequence[Layer]) -> None:
+    def _make(self, definition: Definition, mark: DomainMark, below: Sequence[DiskLayer]) -> None:
         """Make the machine with one overlay on each layer; nothing is left of it when that fails."""
         storage, name = self.storage, definition.name
         try:
@@ -118,7 +118,7 @@ class Builder:
     def _shared_folders(self, definition: Definition) -> tuple[SharedFolder, ...]:
         return shares.shared_folders(definition.shares, shares.program_directory(self.host.home))
 
-    def _define(self, definition: Definition, mark: Mark, parts: Parts) -> None:
+    def _define(self, definition: Definition, mark: DomainMark, parts: Parts) -> None:
         text = domain_xml(definition, self._platform(mark.arch), mark, parts)
         self.connection.defineXML(Edit(tree=parts.snapshots).applied_to(text) if parts.snapshots.layers else text)
         self._ensure_networks(definition)

@@ -11,9 +11,9 @@ from vmctl.driver import Definition, Features
 from vmctl.errors import UsageError
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import domain_edit, firmware, host_routes, knobs, machines, networks, shares
-from vmctl_libvirt.connection import Connection
-from vmctl_libvirt.errors import library
 from vmctl_libvirt.knobs import Fault
+from vmctl_libvirt.libvirt_connection import LibvirtConnection
+from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.storage import Storage
 from vmctl_libvirt.uris import AUTO
 
@@ -42,7 +42,7 @@ def offline(definition: Definition, uri: str) -> Iterator[Fault]:
 
 
 def faults(
-    definition: Definition, connection: Any, door: Connection, storage: Storage, features: Features
+    definition: Definition, connection: Any, door: LibvirtConnection, storage: Storage, features: Features
 ) -> Iterator[Fault]:
     """The faults that libvirt, or this host, must be asked about."""
     if not any(knobs.faults(definition.spec)):
@@ -58,7 +58,7 @@ def faults(
         yield from _subnets(definition, connection, door)
 
 
-def leak(definition: Definition, door: Connection) -> str:
+def leak(definition: Definition, door: LibvirtConnection) -> str:
     """The device by which a session-mode network leaves this host, for others on that LAN to see; "" = by none."""
     if not door.abilities.is_session:
         return ""
@@ -82,7 +82,7 @@ def _line(spec: MachineSpec, fault: Fault) -> str:
     return f"{place}: " * bool(place) + f"machines.{spec.name}.{fault.path}: {fault.message}"
 
 
-def _forwards(definition: Definition, chosen: knobs.Knobs) -> Iterator[Fault]:
+def _forwards(definition: Definition, chosen: knobs.LibvirtKnobs) -> Iterator[Fault]:
     asked = [forward for forward in definition.forwards if forward.name != "ssh"]
     if chosen.management_network and asked:
         yield Fault(
@@ -93,7 +93,7 @@ def _forwards(definition: Definition, chosen: knobs.Knobs) -> Iterator[Fault]:
             yield Fault(f"ports.{index}", f"{forward.host_ip}: QEMU's user network listens on IPv4 addresses only")
 
 
-def _first_nic(chosen: knobs.Knobs, connection: Any, door: Connection) -> Iterator[Fault]:
+def _first_nic(chosen: knobs.LibvirtKnobs, connection: Any, door: LibvirtConnection) -> Iterator[Fault]:
     name = chosen.management_network
     if name and networks.find(connection, name) is None:
         known = ", ".join(sorted(each.name() for each in connection.listAllNetworks(0))) or "none"
@@ -105,13 +105,13 @@ def _first_nic(chosen: knobs.Knobs, connection: Any, door: Connection) -> Iterat
             yield Fault("libvirt.user_network", "passt is not installed (sudo apt-get install passt)")
 
 
-def _firmware(chosen: knobs.Knobs, connection: Any) -> Iterator[Fault]:
+def _firmware(chosen: knobs.LibvirtKnobs, connection: Any) -> Iterator[Fault]:
     arch = connection.getInfo()[0]
     if not firmware.is_offered(connection, arch, chosen.machine):
         yield Fault("libvirt.firmware", f"{firmware.MISSING} ({firmware.INSTALL})")
 
 
-def _shares(definition: Definition, door: Connection, features: Features) -> Iterator[Fault]:
+def _shares(definition: Definition, door: LibvirtConnection, features: Features) -> Iterator[Fault]:
     for share in definition.shares:
         if share.kind not in features.folders:
             yield Fault(
@@ -146,7 +146,7 @@ def _multicast(definition: Definition) -> Iterator[Fault]:
             )
 
 
-def _subnets(definition: Definition, connection: Any, door: Connection) -> Iterator[Fault]:
+def _subnets(definition: Definition, connection: Any, door: LibvirtConnection) -> Iterator[Fault]:
     wanted = networks.subnets(definition)
     if not wanted:
         return

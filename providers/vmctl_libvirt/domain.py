@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from vmctl import templates
 from vmctl.driver import Definition
 from vmctl_libvirt.first_nic import FirstNic
-from vmctl_libvirt.identity import NAMESPACE, Mark
-from vmctl_libvirt.knobs import Knobs, read
+from vmctl_libvirt.identity import NAMESPACE, DomainMark
+from vmctl_libvirt.knobs import LibvirtKnobs, read
 from vmctl_libvirt.layers import Tree
-from vmctl_libvirt.networks import Group, is_wired_by_libvirt, libvirt_name, mcast_group
+from vmctl_libvirt.networks import MulticastGroup, is_wired_by_libvirt, libvirt_name, mcast_group
 from vmctl_libvirt.patch import apply_patch
 from vmctl_libvirt.shares import SharedFolder
 
@@ -68,7 +68,7 @@ class _Disk:
 class _Nic:
     mac: str
     libvirt_network: str = ""
-    group: Group | None = None
+    group: MulticastGroup | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class _Cpu:
     flag: str = ""
 
 
-def domain_xml(definition: Definition, platform: Platform, mark: Mark, parts: Parts) -> str:
+def domain_xml(definition: Definition, platform: Platform, mark: DomainMark, parts: Parts) -> str:
     """The XML to define. ``definition`` passed ``check`` before."""
     knobs = read(definition.spec)
     machine = knobs.machine or DEFAULT_MACHINES.get(platform.arch, "virt")
@@ -108,7 +108,7 @@ def domain_xml(definition: Definition, platform: Platform, mark: Mark, parts: Pa
     return apply_patch(text, knobs.xml) if knobs.xml else text
 
 
-def _cpu(knobs: Knobs, platform: Platform) -> _Cpu:
+def _cpu(knobs: LibvirtKnobs, platform: Platform) -> _Cpu:
     mode = knobs.cpu or ("host-passthrough" if platform.type == "kvm" else "maximum")
     model = "" if mode in CPU_MODES else mode
     nested = {True: "require", False: "disable", None: ""}[knobs.nested] if platform.is_x86 else ""

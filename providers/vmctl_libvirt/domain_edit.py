@@ -9,9 +9,9 @@ from xml.etree import ElementTree as ET
 from msgspec import Struct
 
 from vmctl_libvirt import identity, layers
-from vmctl_libvirt.errors import is_code, library
-from vmctl_libvirt.identity import Mark
+from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.layers import Tree
+from vmctl_libvirt.libvirt_errors import is_code, library
 from vmctl_libvirt.patch import register_prefixes
 
 DISK = "devices/disk[@device='disk']"
@@ -23,7 +23,7 @@ class Edit(Struct, frozen=True, kw_only=True):
 
     disks: tuple[str, ...] | None = None
     """Paths of the volumes that it writes to, the root disk first."""
-    mark: Mark | None = None
+    mark: DomainMark | None = None
     tree: Tree | None = None
 
     def applied_to(self, text: str) -> str:
@@ -90,7 +90,7 @@ def all_volumes(connection: Any) -> frozenset[str]:
     return frozenset(found)
 
 
-def mark_in(text: str) -> Mark | None:
+def mark_in(text: str) -> DomainMark | None:
     """The mark in a domain's XML."""
     found = ET.fromstring(text).find(f"metadata/{{{identity.NAMESPACE}}}machine")  # noqa: S314  libvirt made this text
     return None if found is None else identity.parse(ET.tostring(found, encoding="unicode"))

@@ -16,15 +16,15 @@ from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Ta
 from vmctl.powers import Exported, Snapshot
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import addresses, machines
-from vmctl_libvirt.connection import Connection, why_unusable
-from vmctl_libvirt.errors import LibvirtMissing, library
 from vmctl_libvirt.kvm import Evidence
+from vmctl_libvirt.libvirt_connection import LibvirtConnection, why_unusable
+from vmctl_libvirt.libvirt_errors import LibvirtMissing, library
 from vmctl_libvirt.uris import AUTO
 
 if TYPE_CHECKING:
     from vmctl_libvirt.building import Builder
     from vmctl_libvirt.knobs import Fault
-    from vmctl_libvirt.snapshots import Snapshotter
+    from vmctl_libvirt.snapshots import DomainSnapshotter
 
 FORMATS = ("qcow2", "raw")
 
@@ -36,7 +36,7 @@ class LibvirtDriver:
 
     def __init__(self, host: Host, *, evidence: Evidence | None = None) -> None:
         self._host = host
-        self._connection = Connection(str(host.options.get("uri") or AUTO), made_at=host.where)
+        self._connection = LibvirtConnection(str(host.options.get("uri") or AUTO), made_at=host.where)
         self._evidence = evidence or Evidence()
         self._warned: set[str] = set()
         self._warned_lock = threading.Lock()
@@ -58,7 +58,7 @@ class LibvirtDriver:
         """What this connection can do for one machine, whose knobs may change NIC 1."""
         from vmctl_libvirt import knobs
 
-        chosen = knobs.read(spec) if not any(knobs.faults(spec)) else knobs.Knobs()
+        chosen = knobs.read(spec) if not any(knobs.faults(spec)) else knobs.LibvirtKnobs()
         if chosen.management_network:
             return structs.replace(self.features, user_network=False, nic1_address="", nic1_gateway="", nic1_dns="")
         if chosen.user_network == "passt":  # which hands out the host's own name servers
@@ -206,13 +206,13 @@ class LibvirtDriver:
 
         return Builder(connection, self._connection.abilities, self._host, self._evidence, self._warn_once)
 
-    def _snapshotter(self, connection: Any, name: str, tag: Tag) -> Snapshotter:
+    def _snapshotter(self, connection: Any, name: str, tag: Tag) -> DomainSnapshotter:
         from vmctl_libvirt.layer_storage import LayerStorage
-        from vmctl_libvirt.snapshots import Snapshotter
+        from vmctl_libvirt.snapshots import DomainSnapshotter
 
         abilities = self._connection.abilities
         storage = LayerStorage(connection, abilities)
-        return Snapshotter(connection, storage, name, tag, abilities.runs_guests, abilities.writes_pool)
+        return DomainSnapshotter(connection, storage, name, tag, abilities.runs_guests, abilities.writes_pool)
 
     def _warn_once(self, text: str, hint: str = "") -> None:
         with self._warned_lock:

@@ -9,7 +9,7 @@ from typing import Any
 from vmctl import interrupt, process, templates
 from vmctl.powers import Exported
 from vmctl_libvirt import domain_edit
-from vmctl_libvirt.connection import Abilities
+from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.storage import CHUNK, Storage, Volume
 
 TEMPORARY = "export-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vmctl.driver import Address, Definition, Forward
-from vmctl_libvirt.knobs import Knobs
+from vmctl_libvirt.knobs import LibvirtKnobs
 
 GUEST_ADDRESS = "10.0.2.15"
 GUEST_PREFIX = 24
@@ -27,7 +27,7 @@ class FirstNic:
     prefix: int = GUEST_PREFIX
 
     @classmethod
-    def of(cls, definition: Definition, knobs: Knobs, machine: str) -> FirstNic:
+    def of(cls, definition: Definition, knobs: LibvirtKnobs, machine: str) -> FirstNic:
         """NIC 1 of a machine of the QEMU type ``machine``."""
         if knobs.management_network:
             return cls(kind="network", mac=definition.mac, network=knobs.management_network)
@@ -51,7 +51,7 @@ class FirstNic:
         return ("-netdev", netdev, "-device", device)
 
 
-def ssh_forward(definition: Definition, knobs: Knobs) -> Address | None:
+def ssh_forward(definition: Definition, knobs: LibvirtKnobs) -> Address | None:
     """Where the host forwards SSH from; None when the guest is reached at an address of its own."""
     if knobs.management_network:
         return None

@@ -9,13 +9,13 @@ from msgspec import Struct, structs
 
 from vmctl.driver import Address, Tag
 from vmctl.spec import DEFAULT_SSH_PORT
-from vmctl_libvirt.errors import is_code, library
+from vmctl_libvirt.libvirt_errors import is_code, library
 
 NAMESPACE = "urn:x-vmctl:machine:1"
 PREFIX = "vmctl"
 
 
-class Mark(Struct, frozen=True):
+class DomainMark(Struct, frozen=True):
     """What vmctl writes on each machine: its tag, and what only its maker knows."""
 
     tag: Tag
@@ -49,13 +49,13 @@ class Mark(Struct, frozen=True):
         }
 
 
-def parse(text: str) -> Mark | None:
+def parse(text: str) -> DomainMark | None:
     """The mark in an element as libvirt returns it; None when it lacks the parts that make it ours."""
     found = ET.fromstring(text).attrib  # noqa: S314  libvirt made this text
     if not (found.get("project") and found.get("machine")):
         return None
     host, _, port = found.get("ssh", "").rpartition(":")
-    return Mark(
+    return DomainMark(
         tag=Tag(
             project=found["project"],
             machine=found["machine"],
@@ -72,7 +72,7 @@ def parse(text: str) -> Mark | None:
     )
 
 
-def read(domain: Any) -> Mark | None:
+def read(domain: Any) -> DomainMark | None:
     """The mark of a domain; None = not ours."""
     libvirt = library()
     try:
@@ -83,12 +83,12 @@ def read(domain: Any) -> Mark | None:
         raise
 
 
-def write_run(domain: Any, mark: Mark, run: str, *, live: bool) -> None:
+def write_run(domain: Any, mark: DomainMark, run: str, *, live: bool) -> None:
     """Give a domain a new run token: in its running copy (``live``) or in what the next start will copy."""
     write(domain, structs.replace(mark, run=run), live=live)
 
 
-def write(domain: Any, mark: Mark, *, live: bool) -> None:
+def write(domain: Any, mark: DomainMark, *, live: bool) -> None:
     """Replace a domain's mark: in its running copy (``live``) or in what the next start will copy."""
     libvirt = library()
     element = ET.Element("machine", mark.attributes())

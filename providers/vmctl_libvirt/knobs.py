@@ -24,7 +24,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knobs:
+class LibvirtKnobs:
     """What the user asked of libvirt beyond the common keys; "" and None leave the choice to vmctl."""
 
     uri: str = ""
@@ -56,12 +56,12 @@ class Fault:
     message: str
 
 
-NAMES = tuple(field.name for field in fields(Knobs))
+NAMES = tuple(field.name for field in fields(LibvirtKnobs))
 
 
-def read(spec: MachineSpec) -> Knobs:
+def read(spec: MachineSpec) -> LibvirtKnobs:
     """The knobs of a machine that ``faults`` found nothing wrong with."""
-    return Knobs(**{name: value for name, value in options(spec).items() if value is not None})
+    return LibvirtKnobs(**{name: value for name, value in options(spec).items() if value is not None})
 
 
 def options(spec: MachineSpec) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from vmctl.wait import Deadline, until
-from vmctl_libvirt.errors import library
+from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.storage import MEMORY, OVERLAY, Storage, Volume
 
 PATIENCE = 60.0

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from msgspec import Struct, structs
 
-from vmctl_libvirt.errors import is_code, library
+from vmctl_libvirt.libvirt_errors import is_code, library
 
 NAMESPACE = "urn:x-vmctl:snapshots:1"
 PREFIX = "vmctlsnap"

@@ -16,8 +16,8 @@ from vmctl.driver import NotOurs, Observed, State, Tag
 from vmctl.errors import WrongState
 from vmctl_libvirt import domain_edit, identity, missing, networks
 from vmctl_libvirt.domain_edit import Edit
-from vmctl_libvirt.errors import is_code, library
-from vmctl_libvirt.identity import Mark
+from vmctl_libvirt.identity import DomainMark
+from vmctl_libvirt.libvirt_errors import is_code, library
 
 # libvirt's numbers (virDomainState) and words for what a domain does.
 STATES = {
@@ -46,7 +46,7 @@ def find(connection: Any, name: str) -> Any | None:
         raise
 
 
-def find_ours(connection: Any, name: str, tag: Tag) -> tuple[Any, Mark] | None:
+def find_ours(connection: Any, name: str, tag: Tag) -> tuple[Any, DomainMark] | None:
     """The domain ``name`` and its mark; None when there is none.
 
     libvirt knows a domain that it handed out by its UUID, so what is done with it is done with the one looked at here.
@@ -63,7 +63,7 @@ def find_ours(connection: Any, name: str, tag: Tag) -> tuple[Any, Mark] | None:
     return domain, mark
 
 
-def must_find(connection: Any, name: str, tag: Tag) -> tuple[Any, Mark]:
+def must_find(connection: Any, name: str, tag: Tag) -> tuple[Any, DomainMark]:
     """As ``find_ours``, but absence is an error too."""
     found = find_ours(connection, name, tag)
     if found is None:
@@ -105,7 +105,7 @@ def state_of(domain: Any) -> State:
     return _state(domain, is_saved=_is_saved(domain, mark))[0]
 
 
-def _is_saved(domain: Any, mark: Mark | None) -> bool:
+def _is_saved(domain: Any, mark: DomainMark | None) -> bool:
     return not domain.isActive() and (bool(domain.hasManagedSaveImage(0)) or bool(mark and mark.resume))
 
 
@@ -185,7 +185,7 @@ def cut_power(domain: Any) -> None:
             domain.destroy()
 
 
-def _start(connection: Any, domain: Any, mark: Mark, *, is_saved: bool) -> None:
+def _start(connection: Any, domain: Any, mark: DomainMark, *, is_saved: bool) -> None:
     networks.start(connection, networks.used_by(domain))
     _prepare_console(domain, keep=is_saved)
     run = secrets.token_hex(8)
@@ -199,7 +199,7 @@ def _start(connection: Any, domain: Any, mark: Mark, *, is_saved: bool) -> None:
         identity.write_run(domain, mark, run, live=True)
 
 
-def _go_back(connection: Any, domain: Any, mark: Mark) -> None:
+def _go_back(connection: Any, domain: Any, mark: DomainMark) -> None:
     """Go on from a snapshot's memory, on the disks that were made for it, with the forwards of then."""
     libvirt = library()
     saved = connection.saveImageGetXMLDesc(mark.resume, libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
@@ -242,7 +242,7 @@ def _wake(domain: Any) -> None:
         domain.resume()
 
 
-def _observe(domain: Any, mark: Mark, *, is_saved: bool) -> Observed:
+def _observe(domain: Any, mark: DomainMark, *, is_saved: bool) -> Observed:
     state, raw = _state(domain, is_saved=is_saved)
     run = f"{domain.ID()}-{mark.run}" if state in ACTIVE else ""
     return Observed(state=state, tag=mark.tag, run=run, raw=raw)

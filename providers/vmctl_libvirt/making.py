@@ -9,15 +9,15 @@ from vmctl.driver import Definition, Disk
 from vmctl.errors import UsageError
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import checks, knobs
-from vmctl_libvirt.connection import Abilities
 from vmctl_libvirt.domain import Platform
 from vmctl_libvirt.first_nic import ssh_forward
-from vmctl_libvirt.identity import Mark
+from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.kvm import Evidence
+from vmctl_libvirt.libvirt_connection import Abilities
 
 
 @dataclass(frozen=True)
-class Layer:
+class DiskLayer:
     """What a machine's disk stands on; the size in bytes is the new disk's."""
 
     path: str
@@ -44,10 +44,10 @@ def choose_platform(
     return platform, why_not
 
 
-def mark_for(definition: Definition, arch: str, firmware: str) -> Mark:
+def mark_for(definition: Definition, arch: str, firmware: str) -> DomainMark:
     """What vmctl writes on the machine."""
     ssh = ssh_forward(definition, knobs.read(definition.spec))
-    return Mark(
+    return DomainMark(
         tag=definition.tag, ssh=ssh, mac=definition.mac, arch=arch, firmware=firmware, ssh_port=definition.spec.ssh_port
     )
 

@@ -18,9 +18,9 @@ from vmctl.process import ProgramMissing
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import domain_edit, layers, machines
 from vmctl_libvirt.domain_edit import Edit
-from vmctl_libvirt.errors import library
 from vmctl_libvirt.layer_storage import LayerStorage, Overlay
 from vmctl_libvirt.layers import Tree
+from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.storage import BASE
 
 COPYING = 3600.0

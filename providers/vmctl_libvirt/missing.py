@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from vmctl import templates
-from vmctl_libvirt.errors import library
+from vmctl_libvirt.libvirt_errors import library
 
 COMPLAINT = re.compile(r"'(/[^']+/dnsmasq)/[^/']+\.macs\.new': No such file or directory")
 

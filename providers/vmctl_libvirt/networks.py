@@ -12,13 +12,13 @@ from msgspec import Struct
 
 from vmctl import templates
 from vmctl.driver import Definition
-from vmctl_libvirt.errors import is_code, library
+from vmctl_libvirt.libvirt_errors import is_code, library
 
 NAMESPACE = "urn:x-vmctl:network:1"
 FIRST_PORT, LAST_PORT = 20000, 60000
 
 
-class Group(Struct, frozen=True):
+class MulticastGroup(Struct, frozen=True):
     """A multicast group that stands for a network."""
 
     address: str
@@ -50,11 +50,11 @@ def libvirt_name(prefix: str, network: str, *, isolated: bool = False) -> str:
     return f"{prefix}.{network}" if isolated else f"{prefix}{network}"
 
 
-def mcast_group(prefix: str, network: str) -> Group:
+def mcast_group(prefix: str, network: str) -> MulticastGroup:
     """The group of a project's network: in 239.192.0.0/14 (this site only), the same for every machine of it."""
     digest = hashlib.sha256(libvirt_name(prefix, network).encode()).digest()
     address = ipaddress.IPv4Address("239.192.0.0") + int.from_bytes(digest[:4]) % (1 << 18)
-    return Group(str(address), FIRST_PORT + int.from_bytes(digest[4:6]) % (LAST_PORT - FIRST_PORT))
+    return MulticastGroup(str(address), FIRST_PORT + int.from_bytes(digest[4:6]) % (LAST_PORT - FIRST_PORT))
 
 
 def subnets(definition: Definition) -> tuple[Subnet, ...]:

@@ -13,7 +13,7 @@ from vmctl.driver import Share
 from vmctl.errors import VmctlError
 from vmctl.spec import FolderKind
 from vmctl_libvirt import confined_virtiofsd
-from vmctl_libvirt.connection import Abilities
+from vmctl_libvirt.libvirt_connection import Abilities
 
 VIRTIOFSD = (Path("/usr/libexec/virtiofsd"), Path("/usr/lib/virtiofsd"), Path("/usr/lib/qemu/virtiofsd"))
 """Where distributions put it, best first; libvirt itself finds it by its own description files."""

@@ -22,9 +22,9 @@ from vmctl.errors import VmctlError, WrongState
 from vmctl.powers import Snapshot
 from vmctl_libvirt import domain_edit, identity, layers, machines, merging
 from vmctl_libvirt.domain_edit import Edit
-from vmctl_libvirt.errors import library
 from vmctl_libvirt.layer_storage import LayerStorage
 from vmctl_libvirt.layers import Layer, Tree
+from vmctl_libvirt.libvirt_errors import library
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ POSSIBLE = (*RUNNING, State.STOPPED, State.CRASHED)
 
 
 @dataclass(frozen=True)
-class Snapshotter:
+class DomainSnapshotter:
     """Acts on one machine's snapshots, on an open connection. Methods raise ``libvirt.libvirtError``."""
 
     connection: Any

@@ -21,9 +21,9 @@ import platformdirs
 from vmctl import interrupt, templates
 from vmctl.driver import Disk
 from vmctl.errors import VmctlError
-from vmctl_libvirt.connection import Abilities
 from vmctl_libvirt.copying import copy_into
-from vmctl_libvirt.errors import is_code, library
+from vmctl_libvirt.libvirt_connection import Abilities
+from vmctl_libvirt.libvirt_errors import is_code, library
 
 POOL = "vmctl"
 SYSTEM_DIRECTORY = Path("/var/lib/libvirt/images/vmctl")

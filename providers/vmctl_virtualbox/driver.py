@@ -13,9 +13,9 @@ from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.powers import Exported, Snapshot
 from vmctl.spec import LOOPBACK
 from vmctl_virtualbox import answers, checks, exporting, hardware, identity, knobs, media, networks, states
-from vmctl_virtualbox.machine import Machine
+from vmctl_virtualbox.machine import VirtualBoxMachine
 from vmctl_virtualbox.media import Media
-from vmctl_virtualbox.snapshots import Snapshotter
+from vmctl_virtualbox.snapshots import VirtualBoxSnapshotter
 from vmctl_virtualbox.vboxmanage import VBoxManage
 
 NEWEST_KNOWN = (7, 2)
@@ -145,14 +145,14 @@ class VirtualBoxDriver:
                 continue  # removed with other tools; its tag alone means nothing
             shown = found.get(uuid)
             if shown is None or not states.is_known(shown.word):
-                shown = self._ask(Machine(self._door, mark.name)) or shown
+                shown = self._ask(VirtualBoxMachine(self._door, mark.name)) or shown
             if shown is not None:
                 observed[mark.name] = _observed(shown, mark)
         return observed
 
     def observe(self, name: str) -> Observed | None:
         """One finished machine with vmctl's tag."""
-        machine = Machine(self._door, name)
+        machine = VirtualBoxMachine(self._door, name)
         mark = identity.read(self._door).get(machine.uuid)
         shown = self._ask(machine) if mark and mark.complete else None
         return _observed(shown, mark) if mark and shown else None
@@ -183,7 +183,7 @@ class VirtualBoxDriver:
 
     # -- parts of the above
 
-    def _make(self, machine: Machine, definition: Definition, base: Disk, medium: str) -> None:
+    def _make(self, machine: VirtualBoxMachine, definition: Definition, base: Disk, medium: str) -> None:
         chosen, uuid = knobs.read(definition.spec), machine.uuid
         home = self._media.machine(uuid)
         home.mkdir(mode=0o700, parents=True)
@@ -203,10 +203,10 @@ class VirtualBoxDriver:
 
     def _present_disk(self, definition: Definition) -> int:
         """The present size of the machine's disk, where that matters; else 0."""
-        shown = Machine(self._door, definition.name).shown() if definition.spec.disk is not None else None
+        shown = VirtualBoxMachine(self._door, definition.name).shown() if definition.spec.disk is not None else None
         return self._media.capacity(_root_disk(shown)) if shown and _root_disk(shown) else 0
 
-    def _apply(self, machine: Machine, definition: Definition, shown: dict[str, str]) -> None:
+    def _apply(self, machine: VirtualBoxMachine, definition: Definition, shown: dict[str, str]) -> None:
         chosen = knobs.read(definition.spec)
         options = hardware.settings(definition, chosen, answers.rules(shown))
         for number, nic in enumerate(definition.nics, 2):
@@ -219,14 +219,14 @@ class VirtualBoxDriver:
         self._door("storageattach", machine.uuid, *port, "--type", "dvddrive", "--medium", seed)
         self._share(machine, definition, shown)
 
-    def _share(self, machine: Machine, definition: Definition, shown: dict[str, str]) -> None:
+    def _share(self, machine: VirtualBoxMachine, definition: Definition, shown: dict[str, str]) -> None:
         for tag in answers.shares(shown):
             self._door("sharedfolder", "remove", machine.uuid, "--name", tag)
         for share in definition.shares:
             mode = ["--readonly"] if share.read_only else []
             self._door("sharedfolder", "add", machine.uuid, "--name", share.tag, "--hostpath", share.host, *mode)
 
-    def _unregister(self, machine: Machine, shown: dict[str, str]) -> None:
+    def _unregister(self, machine: VirtualBoxMachine, shown: dict[str, str]) -> None:
         machine.stop_now()
         folder = machine.folder(shown)
         self._door("unregistervm", machine.uuid)
@@ -234,7 +234,7 @@ class VirtualBoxDriver:
             self._media.forget(folder)
             media.remove_moved(folder, Path(shown["CfgFile"]).stem)
 
-    def _found(self, name: str, tag: Tag) -> tuple[Machine, identity.Mark | None]:
+    def _found(self, name: str, tag: Tag) -> tuple[VirtualBoxMachine, identity.MachineMark | None]:
         """The machine of that name, there or not, and its mark; a mark without a machine is of one half made.
 
         What is done with it is done by its UUID, to which the mark belongs as well.
@@ -242,32 +242,32 @@ class VirtualBoxDriver:
         Raises:
             NotOurs: it bears another tag, or is there and bears none.
         """
-        machine = Machine(self._door, name)
+        machine = VirtualBoxMachine(self._door, name)
         mark = identity.read(self._door).get(machine.uuid)
         foreign = not mark.tag.is_same(tag) if mark else machine.shown() is not None
         if foreign:
             raise NotOurs("VirtualBox", name, mark.tag if mark else None)
         return machine, mark
 
-    def _ours(self, name: str, tag: Tag) -> tuple[Machine, identity.Mark]:
+    def _ours(self, name: str, tag: Tag) -> tuple[VirtualBoxMachine, identity.MachineMark]:
         """As ``_found``, but absence is an error too."""
         machine, mark = self._found(name, tag)
         if mark is None:
             raise WrongState(f"there is no machine {name} in VirtualBox", hint="vmctl up")
         return machine, mark
 
-    def _ask(self, machine: Machine) -> answers.Shown | None:
+    def _ask(self, machine: VirtualBoxMachine) -> answers.Shown | None:
         """The state of a machine whose entry in the long listing was not understood (another language, perhaps)."""
         shown = machine.shown()
         return answers.Shown(shown["VMState"], shown.get("VMStateChangeTime", "")) if shown else None
 
-    def _snapshots(self, name: str, tag: Tag) -> Snapshotter:
-        return Snapshotter(self._door, self._ours(name, tag)[0])
+    def _snapshots(self, name: str, tag: Tag) -> VirtualBoxSnapshotter:
+        return VirtualBoxSnapshotter(self._door, self._ours(name, tag)[0])
 
 
-def _mark(definition: Definition) -> identity.Mark:
+def _mark(definition: Definition) -> identity.MachineMark:
     chosen = knobs.read(definition.spec)
-    return identity.Mark(
+    return identity.MachineMark(
         name=definition.name,
         tag=definition.tag,
         seed=str(definition.seed or ""),
@@ -280,7 +280,7 @@ def _root_disk(shown: Mapping[str, str]) -> str:
     return shown.get(f"{hardware.CONTROLLER}-ImageUUID-{hardware.DISK_PORT}-0", "")
 
 
-def _observed(shown: answers.Shown, mark: identity.Mark) -> Observed:
+def _observed(shown: answers.Shown, mark: identity.MachineMark) -> Observed:
     state = states.state(shown.word)
     run = shown.since if state in (State.RUNNING, State.PAUSED) else ""
     return Observed(state=state, tag=mark.tag, run=run, raw=shown.word)

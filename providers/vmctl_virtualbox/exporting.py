@@ -8,7 +8,7 @@ from vmctl.driver import Disk, State
 from vmctl.errors import WrongState
 from vmctl.powers import Exported
 from vmctl_virtualbox import answers, hardware, states
-from vmctl_virtualbox.machine import Machine
+from vmctl_virtualbox.machine import VirtualBoxMachine
 from vmctl_virtualbox.vboxmanage import COPY_DEADLINE
 
 DESCRIPTOR = "box.ovf"
@@ -16,7 +16,7 @@ DESCRIPTOR = "box.ovf"
 VIRTIO = "VirtioSCSI"
 
 
-def source_disk(machine: Machine) -> Disk:
+def source_disk(machine: VirtualBoxMachine) -> Disk:
     """A stopped machine's disk, as one to make a machine from; its path is the medium's UUID.
 
     Raises:
@@ -33,7 +33,7 @@ def source_disk(machine: Machine) -> Disk:
     )
 
 
-def off(machine: Machine) -> dict[str, str]:
+def off(machine: VirtualBoxMachine) -> dict[str, str]:
     """What VirtualBox shows of a machine that must be off.
 
     Raises:
@@ -45,7 +45,7 @@ def off(machine: Machine) -> dict[str, str]:
     return shown
 
 
-def export(machine: Machine, directory: Path) -> Exported:
+def export(machine: VirtualBoxMachine, directory: Path) -> Exported:
     """Write a stopped machine's descriptor and disks, without what only this host has: forwards, console, seed.
 
     Raises:

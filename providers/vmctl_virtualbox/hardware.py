@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from vmctl.driver import Definition, Forward
 from vmctl.spec import MIB
 from vmctl_virtualbox.answers import Rule
-from vmctl_virtualbox.knobs import Knobs
+from vmctl_virtualbox.knobs import VirtualBoxKnobs
 
 CONTROLLER = "disks"
 DISK_PORT, SEED_PORT = 0, 1
@@ -39,7 +39,7 @@ NEW_SPELLING = "--nic-type"
 OPTION = re.compile(r"^--([a-z-]+?)(\d*)$")
 
 
-def settings(definition: Definition, knobs: Knobs, present: Iterable[Rule]) -> list[str]:
+def settings(definition: Definition, knobs: VirtualBoxKnobs, present: Iterable[Rule]) -> list[str]:
     """Options for ``modifyvm`` that make an existing, stopped machine match, in the newest spelling."""
     spec = definition.spec
     memory = -(-spec.memory // STEP) * (STEP // MIB)
@@ -59,7 +59,7 @@ def firmware(kind: str) -> list[str]:
     return ["--firmware", "efi" if kind == "uefi" else "bios"]
 
 
-def _first_nic(definition: Definition, knobs: Knobs, present: Iterable[Rule]) -> Iterator[str]:
+def _first_nic(definition: Definition, knobs: VirtualBoxKnobs, present: Iterable[Rule]) -> Iterator[str]:
     yield from ("--nic1", "nat", "--nic-type1", knobs.nic_type, "--cable-connected1", "on")
     yield from ("--mac-address1", plain_mac(definition.mac))
     wanted = [as_rule(forward) for forward in definition.forwards]
@@ -72,7 +72,7 @@ def _first_nic(definition: Definition, knobs: Knobs, present: Iterable[Rule]) ->
             yield from ("--nat-pf1", f"{rule.name},{rule.protocol},{rule.host_ip},{rule.host},,{rule.guest}")
 
 
-def further_nic(number: int, attachment: Sequence[str], mac: str, knobs: Knobs) -> list[str]:
+def further_nic(number: int, attachment: Sequence[str], mac: str, knobs: VirtualBoxKnobs) -> list[str]:
     """Options for NIC ``number``; ``attachment`` is the network's part of them, without numbers."""
     numbered = [f"{word}{number}" if word.startswith("--") else word for word in attachment]
     kind = ["--nic-type", knobs.nic_type, "--cable-connected", "on", "--mac-address", plain_mac(mac)]

@@ -26,7 +26,7 @@ PREFIX = "vmctl/"
 
 
 @dataclass(frozen=True)
-class Mark:
+class MachineMark:
     """What vmctl writes down about one of its machines, inside VirtualBox."""
 
     name: str
@@ -39,7 +39,7 @@ class Mark:
     pre_boot: tuple[tuple[str, ...], ...] = field(default=())
     post_boot: tuple[tuple[str, ...], ...] = field(default=())
 
-    def completed(self) -> Mark:
+    def completed(self) -> MachineMark:
         """The mark of the finished machine."""
         return replace(self, complete=True)
 
@@ -49,7 +49,7 @@ def identifier(name: str) -> str:
     return str(uuid.uuid5(NAMESPACE, name))
 
 
-def write(door: VBoxManage, mark: Mark) -> None:
+def write(door: VBoxManage, mark: MachineMark) -> None:
     """Write a mark, in place of an older one of the same machine."""
     door("setextradata", "global", PREFIX + identifier(mark.name), json.dumps(to_builtins(mark)))
 
@@ -59,12 +59,12 @@ def remove(door: VBoxManage, name: str) -> None:
     door("setextradata", "global", PREFIX + identifier(name))
 
 
-def read(door: VBoxManage) -> dict[str, Mark]:
+def read(door: VBoxManage) -> dict[str, MachineMark]:
     """All marks, by UUID."""
     return parse(answers.extradata(door("getextradata", "global", "enumerate")))
 
 
-def parse(extradata: Mapping[str, str]) -> dict[str, Mark]:
+def parse(extradata: Mapping[str, str]) -> dict[str, MachineMark]:
     """The marks among VirtualBox's global extradata. One that is damaged counts as none: no tag, no touch."""
     found = {}
     for key, text in extradata.items():
@@ -73,10 +73,10 @@ def parse(extradata: Mapping[str, str]) -> dict[str, Mark]:
     return found
 
 
-def _mark(text: str) -> Mark | None:
+def _mark(text: str) -> MachineMark | None:
     try:
         value: Any = json_text.loads(text)
-        return Mark(
+        return MachineMark(
             name=str(value["name"]),
             tag=Tag(**{key: str(value["tag"][key]) for key in ("project", "machine", "version", "root")}),
             complete=value["complete"] is True,

@@ -44,7 +44,7 @@ COMMANDS = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knobs:
+class VirtualBoxKnobs:
     """What the user asked of VirtualBox beyond the common keys."""
 
     gui: bool = False
@@ -79,7 +79,7 @@ class Fault:
     message: str
 
 
-NAMES = tuple(each.name for each in fields(Knobs))
+NAMES = tuple(each.name for each in fields(VirtualBoxKnobs))
 
 
 def options(spec: MachineSpec) -> Mapping[str, Any]:
@@ -87,12 +87,12 @@ def options(spec: MachineSpec) -> Mapping[str, Any]:
     return spec.options.get(PROVIDER) or {}
 
 
-def read(spec: MachineSpec) -> Knobs:
+def read(spec: MachineSpec) -> VirtualBoxKnobs:
     """The knobs of a machine that ``faults`` found nothing wrong with."""
     given = {name: value for name, value in options(spec).items() if value is not None}
     if "customize" in given:
         given["customize"] = tuple(_command(entry) for entry in given["customize"])
-    return Knobs(**given)
+    return VirtualBoxKnobs(**given)
 
 
 def faults(spec: MachineSpec) -> Iterator[Fault]:

@@ -18,7 +18,7 @@ NO_ACCESS = "E_ACCESSDENIED"
 
 
 @dataclass(frozen=True)
-class Machine:
+class VirtualBoxMachine:
     """A machine by its name in vmctl."""
 
     door: VBoxManage
@@ -82,7 +82,7 @@ class Machine:
             )
         return found
 
-    def start(self, mark: identity.Mark) -> None:
+    def start(self, mark: identity.MachineMark) -> None:
         """Start, restore or unpause; the user's commands run around a start."""
         word = self.existing()["VMState"]
         now = states.state(word)

@@ -17,7 +17,7 @@ from vmctl import interrupt
 from vmctl.driver import Definition, Nic
 from vmctl.errors import VmctlError
 from vmctl_virtualbox import answers
-from vmctl_virtualbox.knobs import BRIDGED, HOSTONLY, INTERNAL, Fault, Knobs
+from vmctl_virtualbox.knobs import BRIDGED, HOSTONLY, INTERNAL, Fault, VirtualBoxKnobs
 from vmctl_virtualbox.vboxmanage import VBoxManage
 
 NETWORKS_CONF = Path("/etc/vbox/networks.conf")
@@ -66,7 +66,7 @@ def host_interfaces(text: str) -> Iterator[Interface]:
             yield Interface(record.get("Name", ""), address, network)
 
 
-def kind(nic: Nic, knobs: Knobs, *, can_hostonly: bool) -> str:
+def kind(nic: Nic, knobs: VirtualBoxKnobs, *, can_hostonly: bool) -> str:
     """How a NIC is attached: hostonly, internal, or bridged:INTERFACE."""
     return knobs.networks.get(nic.network) or (HOSTONLY if can_hostonly and not nic.isolated else INTERNAL)
 
@@ -85,7 +85,13 @@ def networks_conf() -> str | None:
 
 
 def faults(
-    definition: Definition, knobs: Knobs, *, can: bool, conf: str | None, others: Iterable[Interface], own: set[str]
+    definition: Definition,
+    knobs: VirtualBoxKnobs,
+    *,
+    can: bool,
+    conf: str | None,
+    others: Iterable[Interface],
+    own: set[str],
 ) -> Iterator[Fault]:
     """What is wrong with a machine's networks.
 
@@ -130,7 +136,7 @@ def _hostonly_faults(
             yield f"{nic.ip} is the host's own address on {interface.name}"
 
 
-def attachment(door: VBoxManage, definition: Definition, nic: Nic, knobs: Knobs) -> list[str]:
+def attachment(door: VBoxManage, definition: Definition, nic: Nic, knobs: VirtualBoxKnobs) -> list[str]:
     """Options (without the NIC's number) that attach a NIC; makes the host-only interface where there is none."""
     how = kind(nic, knobs, can_hostonly=can_hostonly())
     if how == HOSTONLY:

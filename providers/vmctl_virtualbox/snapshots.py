@@ -20,7 +20,7 @@ from vmctl.driver import State
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.powers import Snapshot
 from vmctl_virtualbox import states
-from vmctl_virtualbox.machine import Machine
+from vmctl_virtualbox.machine import VirtualBoxMachine
 from vmctl_virtualbox.vboxmanage import COPY_DEADLINE, VBoxManage
 
 HIDDEN = "vmctl-deleted-"
@@ -44,11 +44,11 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Snapshotter:
+class VirtualBoxSnapshotter:
     """Acts on one machine's snapshots."""
 
     door: VBoxManage
-    machine: Machine
+    machine: VirtualBoxMachine
 
     def all(self) -> tuple[Kept, ...]:
         """The snapshots, parents first; of several with one name (a `save --force` was killed) the newest."""

@@ -62,7 +62,7 @@ class NotFound(VBoxManageFailed):
 
 
 @dataclass(frozen=True)
-class Version:
+class VirtualBoxVersion:
     """What ``VBoxManage --version`` says: the numbers, and the complaint about the kernel driver, if any."""
 
     numbers: tuple[int, int, int]
@@ -79,7 +79,7 @@ class VBoxManage:
     clock: wait.Clock = field(default_factory=wait.SystemClock)
     patience: float = PATIENCE
     _usages: dict[str, str] = field(default_factory=dict, repr=False)
-    _version: Version | None = field(default=None, repr=False)
+    _version: VirtualBoxVersion | None = field(default=None, repr=False)
 
     def __call__(
         self, *words: str | os.PathLike[str], deadline: float = DEADLINE, hint: str = "", partial: bool = False
@@ -113,7 +113,7 @@ class VBoxManage:
             self._usages[command] = completed.stdout + completed.stderr
         return self._usages[command]
 
-    def version(self) -> Version:
+    def version(self) -> VirtualBoxVersion:
         """The version. Asked once.
 
         Raises:
@@ -131,14 +131,14 @@ class VBoxManage:
         return process.run([program, *words], check=False, env=LOCALE, deadline=deadline)
 
 
-def parse_version(text: str) -> Version:
+def parse_version(text: str) -> VirtualBoxVersion:
     """The version in the answer to ``--version``, which may begin with a warning about the kernel driver."""
     found = VERSION.search(text)
     if found is None:
         raise VmctlError("VBoxManage --version gives no version", details=text.strip())
     major, minor, patch = map(int, found.groups())
     warning = WARNING.search(text)
-    return Version((major, minor, patch), " ".join(warning.group(1).split()) if warning else "")
+    return VirtualBoxVersion((major, minor, patch), " ".join(warning.group(1).split()) if warning else "")
 
 
 def _failure(completed: Completed, hint: str) -> VBoxManageFailed:
@@ -151,4 +151,4 @@ def _code(stderr: str) -> str:
     return next(filter(None, found.groups()), "") if found else ""
 
 
-__all__ = ["CommandFailed", "NotFound", "ProgramMissing", "VBoxManage", "VBoxManageFailed", "Version"]
+__all__ = ["CommandFailed", "NotFound", "ProgramMissing", "VBoxManage", "VBoxManageFailed", "VirtualBoxVersion"]

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from tests.unit.openssh_server import KEYS_ONLY
 from vmctl import process
 from vmctl.driver import Definition, Disk, Host, Tag
-from vmctl.lifecycle import names
-from vmctl.store import ports
+from vmctl.lifecycle import etc_hosts
+from vmctl.store import port_leases
 from vmctl.testing import FakeDriver
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class FakeGuests(FakeDriver):
         super().__init__(host, directory=host.home / self.place)
         self._directory.mkdir(parents=True, exist_ok=True)
         first = 22000 + zlib.crc32(str(host.home).encode()) % 900
-        ports.SSH_RANGE = range(first, 23000)  # tests in other directories at the same time take others
+        port_leases.SSH_RANGE = range(first, 23000)  # tests in other directories at the same time take others
         hosts = host.home / "hosts"
-        names.HOSTS = str(hosts)  # never the /etc/hosts of whoever runs the tests
+        etc_hosts.HOSTS = str(hosts)  # never the /etc/hosts of whoever runs the tests
         if not hosts.exists():
             hosts.write_text("127.0.0.1 localhost\n")
 

@@ -14,7 +14,7 @@ from vmctl.boxes.box import Box
 from vmctl.cli.root import cli
 from vmctl.cli.running import run
 from vmctl.layout import HomeLayout, ProjectLayout
-from vmctl.store import identity
+from vmctl.store import project_identity
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Project:
     @property
     def layout(self) -> ProjectLayout:
         """Where vmctl keeps what it knows of the project."""
-        place = identity.find(self.root, HomeLayout(self.home))
+        place = project_identity.find(self.root, HomeLayout(self.home))
         assert place is not None, "the project has not been up yet"
         return place.layout(HomeLayout(self.home))
 

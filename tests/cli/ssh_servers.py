@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.unit.openssh_server import KEYS_ONLY, accepts, free_port
-from vmctl import keys, process
+from vmctl import key_pairs, process
 from vmctl.wait import Deadline, until
 
 CONFIG = (
@@ -51,10 +51,10 @@ class SshServers:
         """Start servers."""
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start as root without it
-        keys.ensure(self.key)
+        key_pairs.ensure(self.key)
         for name in names:
             port = self.ports[name] = free_port()
-            kind, public = keys.ensure(self.root / f"{name}_host").split()[:2]
+            kind, public = key_pairs.ensure(self.root / f"{name}_host").split()[:2]
             with self.known_hosts.open("a") as known:
                 known.write(f"[127.0.0.1]:{port} {kind} {public}\n")
             config = self.root / f"{name}.conf"

@@ -11,10 +11,10 @@ import pytest
 from tests.cli.harness import Project
 from tests.unit.box_images import qcow2, write
 from vmctl import process
-from vmctl.boxes.shelf import Shelf
+from vmctl.boxes.box_store import BoxStore
 from vmctl.layout import HomeLayout
 from vmctl.process import ProgramMissing
-from vmctl.store import identity, records
+from vmctl.store import project_identity, records
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def jammy(tmp_path: Path) -> Path:
 def use(shop: Project, digest: str) -> None:
     """Record a machine that needs a box."""
     home = HomeLayout(shop.home)
-    place = identity.ensure(shop.root, home)
+    place = project_identity.ensure(shop.root, home)
     used = records.BoxUsed(name="jammy", version="1.0", digest=digest, user="vmctl")
     record = records.Record(
         name="x-web", project=place.id, machine="web", provider="fake", box=used, version="0",
@@ -76,7 +76,7 @@ def test_several_versions_are_removed_only_when_that_is_said(shop: Project, tmp_
         shop.vmctl("box", "add", str(image), "--name", "org/jammy", "--version", version)
     assert "means several boxes" in shop.vmctl("box", "remove", "org/jammy@~>1.0", status=2).err
     shop.vmctl("box", "remove", "org/jammy@~>1.0", "--all")
-    assert [box.version for box in Shelf(HomeLayout(shop.home)).boxes()] == ["2.0"]
+    assert [box.version for box in BoxStore(HomeLayout(shop.home)).boxes()] == ["2.0"]
 
 
 def test_verify_finds_what_changed(shop: Project, jammy: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.cli.harness import Project, make_box
 from vmctl import boxes, process
 from vmctl.boxes.box import Box
-from vmctl.boxes.shelf import Shelf
+from vmctl.boxes.box_store import BoxStore
 from vmctl.layout import HomeLayout
 
 ME = getpass.getuser()
@@ -85,7 +85,7 @@ def test_no_usable_lock(project: Project, text: str | None, words: str) -> None:
 def test_the_lock_of_another_architecture_is_kept(project: Project, private_home: Path) -> None:
     project.vmfile("")
     project.vmctl("box", "lock")
-    (box,) = Shelf(HomeLayout(private_home)).boxes("tiny")
+    (box,) = BoxStore(HomeLayout(private_home)).boxes("tiny")
     document = json.loads((project.root / "Vmfile.lock").read_text())
     document["boxes"]["tiny"]["s390x"] = {**document["boxes"]["tiny"][box.arch], "version": "7"}
     (project.root / "Vmfile.lock").write_text(json.dumps(document))
@@ -100,7 +100,7 @@ def test_a_box_that_is_removed_while_up_takes_it_is_told(
 
     def and_gone(*args: Any, **more: Any) -> Box:
         box = ensure(*args, **more)
-        Shelf(HomeLayout(private_home)).remove(box, {})
+        BoxStore(HomeLayout(private_home)).remove(box, {})
         return box
 
     project.vmfile("")
@@ -115,4 +115,4 @@ def test_a_box_that_is_removed_while_up_takes_it_is_told(
 
 def test_make_box_is_what_this_file_relies_on(private_home: Path) -> None:
     make_box(private_home)
-    assert Shelf(HomeLayout(private_home)).names() == ["tiny"]
+    assert BoxStore(HomeLayout(private_home)).names() == ["tiny"]

@@ -31,7 +31,7 @@ def web() -> Iterator[Web]:
 def shop(tmp_path: Path, private_home: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A directory, an empty store and a catalogue server."""
     monkeypatch.setenv("VMCTL_BOX_SERVER", web.url)
-    monkeypatch.setattr("vmctl.boxes.names.host_architecture", lambda: "x86_64")
+    monkeypatch.setattr("vmctl.boxes.box_names.host_architecture", lambda: "x86_64")
     return Project(tmp_path, private_home)
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.cli.harness import Project
-from tests.unit.test_provision_listing import agrees, read
+from tests.unit.test_provision_inventory_formats import agrees, read
 
 VMFILE = """\
 boot_timeout: 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.cli.harness import Project
-from vmctl.lifecycle import names
+from vmctl.lifecycle import etc_hosts
 
 VMFILE = "machines:\n  web: {networks: [{name: lan, ip: 192.168.56.10}]}\n  db: {networks: [lan]}\n  alone: {}\n"
 
@@ -25,7 +25,7 @@ def test_names_follow_machines_as_they_come_and_go(project: Project) -> None:
     project.vmfile(VMFILE)
     steps = [event["step"] for event in project.vmctl("up", "web", "alone", "--json").events("step-done")]
     assert steps.count("write_names") == 1
-    assert hosts(project) == ["127.0.0.1 localhost", names.BEGIN, "192.168.56.10 web web.shop", names.END]
+    assert hosts(project) == ["127.0.0.1 localhost", etc_hosts.BEGIN, "192.168.56.10 web web.shop", etc_hosts.END]
     before = told(project)
     assert before["alone"] == ""
     project.vmctl("up", "db")  # web, which runs, hears of it
@@ -33,7 +33,7 @@ def test_names_follow_machines_as_they_come_and_go(project: Project) -> None:
     both = told(project)
     assert both["web"] == both["db"] != before["web"]
     project.vmctl("destroy", "db", "--yes")
-    assert hosts(project) == ["127.0.0.1 localhost", names.BEGIN, "192.168.56.10 web web.shop", names.END]
+    assert hosts(project) == ["127.0.0.1 localhost", etc_hosts.BEGIN, "192.168.56.10 web web.shop", etc_hosts.END]
     assert told(project)["web"] == before["web"]
 
 

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from tests.cli.harness import Project, make_box
 from tests.unit.box_images import qcow2
-from vmctl import keys
+from vmctl import key_pairs
 from vmctl.boxes import box
 from vmctl.boxes.vagrant_box import LIBVIRT_DISK
 from vmctl.driver import Host, State
@@ -105,7 +105,7 @@ def test_a_failure_leaves_nothing_and_the_next_try_works(shop: Project, method: 
 
 def test_what_a_killed_vmctl_left_goes_with_the_next_try(shop: Project) -> None:
     driver = fake(shop)
-    with driver._shelf.open() as content:  # as a kill in the middle would leave it
+    with driver._machines.open() as content:  # as a kill in the middle would leave it
         (name,) = content.machines
         machine = content.machines[name]
         tag = structs.replace(machine.tag, machine=f"{machine.tag.machine}.package")
@@ -119,7 +119,7 @@ def unseeded(project: Project) -> Path:
     """Home directory of the login user in guests that take no seed; they have Vagrant's published key."""
     home = project.home / "guests"
     (home / ".ssh").mkdir(parents=True)
-    keys.ensure(home / "host_key")
+    key_pairs.ensure(home / "host_key")
     (home / ".ssh" / "authorized_keys").write_text(f"{box.published_line()}\nssh-ed25519 AAAA the user's own\n")
     make_box(project.home, "old", first_key=box.PUBLISHED)
     return home
@@ -129,10 +129,10 @@ def test_a_guest_without_a_seed_gets_a_key_of_its_own_at_once(project: Project, 
     (project.root / "Vmfile").write_text("box: old\nprovider: fakeguests\nsynced_folders: []\n")
     project.vmctl("up")
     machine = project.layout.machine("default")
-    own = keys.ensure(machine.key)
+    own = key_pairs.ensure(machine.key)
     assert (unseeded / ".ssh" / "authorized_keys").read_text() == f"ssh-ed25519 AAAA the user's own\n{own}\n"
     assert not machine.first_key.exists()
-    shown = keys.ensure(unseeded / "host_key").split()
+    shown = key_pairs.ensure(unseeded / "host_key").split()
     assert machine.known_hosts.read_text() == f"default {shown[0]} {shown[1]}\n"
     assert json.loads(machine.record.read_text())["box"]["cloud_init"] is False
     assert project.vmctl("up", "--json").answer["changed"] is False
@@ -166,7 +166,7 @@ def test_a_guest_with_a_password_gets_a_key_at_once(project: Project, with_passw
     (project.root / "Vmfile").write_text("box: elder\nprovider: fakeguests\nsynced_folders: []\nssh_port: 2222\n")
     up = project.vmctl("up", "-vv")
     machine = project.layout.machine("default")
-    own = keys.ensure(machine.key)
+    own = key_pairs.ensure(machine.key)
     assert (with_password / ".ssh" / "authorized_keys").read_text() == f"ssh-ed25519 AAAA the user's own\n{own}\n"
     assert not machine.first_password.exists()
     assert [forward["guest"] for forward in json.loads(machine.record.read_text())["forwards"]] == [2222]
@@ -194,7 +194,7 @@ def test_its_host_key_is_pinned(project: Project, unseeded: Path, monkeypatch: p
     project.vmctl("halt")
     (unseeded / "host_key").unlink()
     (unseeded / "host_key.pub").unlink()
-    keys.ensure(unseeded / "host_key")
+    key_pairs.ensure(unseeded / "host_key")
     assert "has another SSH host key than the machine" in project.vmctl("up", status=5).err
 
 
@@ -212,7 +212,7 @@ def test_a_vagrant_box_that_takes_the_seed(project: Project) -> None:
     project.vmctl("up")
     machine = project.layout.machine("default")
     assert json.loads(machine.record.read_text())["box"]["cloud_init"] is True
-    assert machine.known_hosts.read_text().split()[1:] == keys.ensure(machine.host_key).split()[:2]
+    assert machine.known_hosts.read_text().split()[1:] == key_pairs.ensure(machine.host_key).split()[:2]
 
 
 def test_a_provider_that_can_not_take_several_disks_says_so_first(project: Project) -> None:

@@ -102,7 +102,7 @@ def test_a_machine_that_does_not_run_is_exit_3(project: Project, tmp_path: Path)
 def test_an_up_with_nothing_to_do_imports_nothing_heavy(project: Project, tmp_path: Path) -> None:
     project.vmfile(SCRIPT % (tmp_path / "log"))
     project.vmctl("up")
-    heavy = ("ansible_runner", "paramiko", "pexpect", "requests", "rich", "cryptography", "vmctl.provision.conductor")
+    heavy = ("ansible_runner", "paramiko", "pexpect", "requests", "rich", "cryptography", "vmctl.provision.runner")
     code = "import sys\nfrom vmctl.cli.running import run\nfrom vmctl.cli.root import cli\n"
     code += f"run(cli, ['-C', {str(project.root)!r}, 'up'])\n"
     code += f"print([name for name in {heavy!r} if name in sys.modules])"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.harness import Project
 from tests.cli.ssh_servers import SshServers
-from tests.unit.test_provision_listing import agrees, read
+from tests.unit.test_provision_inventory_formats import agrees, read
 from vmctl import process
 
 PLAYBOOK = """\

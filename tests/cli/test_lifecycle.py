@@ -196,8 +196,8 @@ def test_a_suspended_machine_keeps_its_ports_or_says_who_has_them(project: Proje
 def test_a_machine_frozen_in_memory_goes_on(project: Project) -> None:
     project.vmfile("")
     project.vmctl("up")
-    shelf = project.home / "fake" / "machines.json"
-    shelf.write_text(shelf.read_text().replace('"running"', '"paused"'))
+    kept = project.home / "fake" / "machines.json"
+    kept.write_text(kept.read_text().replace('"running"', '"paused"'))
     assert project.states() == {"default": "paused"}
     steps = [event["step"] for event in project.vmctl("resume", "--json").events("step-done")]
     assert steps == ["define", "start", "await_ssh", "set_clock", "mark_ready"]

@@ -11,7 +11,7 @@ from tests.contract.contract_parts import make_definition, make_disk
 from vmctl.driver import Definition, Disk, Host
 from vmctl.testing import DriverContract, SnapshotContract
 from vmctl_libvirt import LibvirtDriver
-from vmctl_libvirt.errors import library
+from vmctl_libvirt.libvirt_errors import library
 
 SYSTEM = "qemu:///system"
 

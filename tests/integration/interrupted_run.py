@@ -19,10 +19,10 @@ def show(event: Event) -> None:
 
 def main(parts: str) -> int:
     """Provision; the exit status is vmctl's."""
-    realm, target, layout = pickle.loads(Path(parts).read_bytes())  # noqa: S301  the test wrote it
+    host_set, target, layout = pickle.loads(Path(parts).read_bytes())  # noqa: S301  the test wrote it
     interrupt.install()
     try:
-        provision.run(realm, [target], layout=layout, report=show)
+        provision.run(host_set, [target], layout=layout, report=show)
     except Interrupted as error:
         return 128 + error.signal
     return 0

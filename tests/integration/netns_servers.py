@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.unit.openssh_server import KEYS_ONLY
-from vmctl import keys, process
+from vmctl import key_pairs, process
 
 # name → its address towards the one before it, and the address there
 LINKS = {
@@ -44,7 +44,7 @@ class NetnsServers:
     def start(self) -> None:
         """Make the namespaces, start sshd in each."""
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        keys.ensure(self.root / "id")
+        key_pairs.ensure(self.root / "id")
         for name, (before, near, far) in LINKS.items():
             ip("netns", "add", name)
             ip("-n", name, "link", "set", "lo", "up")
@@ -61,7 +61,7 @@ class NetnsServers:
         self._await_jump()
 
     def _sshd(self, name: str, address: str) -> None:
-        keys.ensure(self.root / f"{name}_host")
+        key_pairs.ensure(self.root / f"{name}_host")
         config = self.root / f"{name}.conf"
         config.write_text(CONFIG.format(name=name, address=address, root=self.root))
         argv = ["ip", "netns", "exec", name, process.find("sshd"), "-D", "-e", "-f", str(config)]

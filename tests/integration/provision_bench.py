@@ -16,7 +16,7 @@ from vmctl.events import Event, Output, StepDone
 from vmctl.layout import ProjectLayout
 from vmctl.login import Login
 from vmctl.provision import Summary, Target
-from vmctl.provision.machines import Machines
+from vmctl.provision.machine_hosts import MachineHosts
 from vmctl.spec import Ansible, BoxRef, MachineSpec, Project, Provisioner
 
 
@@ -70,16 +70,16 @@ class Bench:
         self.targets[name] = Target.machine(self.specs[name], login, layout)
         return self.targets[name]
 
-    def realm(self, *running: str) -> Machines:
+    def host_set(self, *running: str) -> MachineHosts:
         """The machines, some of which run (all, without names)."""
-        return Machines(self.project, [self.logins[name] for name in running or self.logins], self.layout)
+        return MachineHosts(self.project, [self.logins[name] for name in running or self.logins], self.layout)
 
     def run(self, *names: str, **options: Any) -> Summary:
         """Provision these machines (all, without names); options as ``provision.run`` takes them."""
         self.events.clear()
         targets = [target for name, target in self.targets.items() if not names or name in names]
         return provision.run(
-            self.realm(*(target.name for target in targets)),
+            self.host_set(*(target.name for target in targets)),
             targets,
             layout=self.layout,
             report=self.events.append,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vmctl import keys, seed
+from vmctl import key_pairs, seed
 from vmctl.boxes import Box, recipe
-from vmctl.boxes.shelf import Shelf
+from vmctl.boxes.box_store import BoxStore
 from vmctl.driver import Definition, Features, Tag
 from vmctl.layout import HomeLayout
 from vmctl.process import find
@@ -29,7 +29,7 @@ Guest = Callable[[str], str]
 def box(debian_box: Path) -> Box:
     """The box that the current recipe made."""
     made = recipe.load("debian-12").digest
-    boxes = [one for one in Shelf(HomeLayout(debian_box)).boxes("debian-12") if one.provenance["recipe"] == made]
+    boxes = [one for one in BoxStore(HomeLayout(debian_box)).boxes("debian-12") if one.provenance["recipe"] == made]
     assert boxes, "the cache has no box of this recipe: scripts/test-parts"
     return boxes[0]
 
@@ -42,7 +42,7 @@ def guest(box: Box, test_host: Path, tmp_path_factory: pytest.TempPathFactory) -
     create = [find("qemu-img"), "create", "-q", "-f", "qcow2", "-F", box.format, "-b", str(box.path), str(disk)]
     subprocess.run([*create, str(20 * GIB)], check=True)
     user_key, host_key = place / "user", place / "host"
-    keys.ensure(host_key)
+    key_pairs.ensure(host_key)
     machine = MachineSpec(name="plain", box=BoxRef(address=box.name))
     seed.write(
         place / "seed.iso",
@@ -55,7 +55,7 @@ def guest(box: Box, test_host: Path, tmp_path_factory: pytest.TempPathFactory) -
         ),
         features=Features(formats=("qcow2",), folders=()),
         user=box.user,
-        public_key=keys.ensure(user_key),
+        public_key=key_pairs.ensure(user_key),
         host_key=host_key,
     )
     port = _free_port()
@@ -89,7 +89,7 @@ def _qemu(place: Path, disk: Path, port: int) -> list[str]:
 
 def _ssh(place: Path, user: str, user_key: Path, host_key: Path, port: int) -> list[str]:
     known = place / "known_hosts"
-    known.write_text(f"plain {keys.public_path(host_key).read_text()}")
+    known.write_text(f"plain {key_pairs.public_path(host_key).read_text()}")
     options = {
         "IdentityFile": str(user_key), "IdentitiesOnly": "yes", "UserKnownHostsFile": str(known),
         "HostKeyAlias": "plain", "StrictHostKeyChecking": "yes", "BatchMode": "yes", "ConnectTimeout": "15",

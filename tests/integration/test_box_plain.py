@@ -10,7 +10,7 @@ import pytest
 from tests.host import plain_image
 from tests.integration.conftest import ProjectDirectory, virsh, volumes
 from vmctl import process
-from vmctl.boxes.shelf import Shelf
+from vmctl.boxes.box_store import BoxStore
 from vmctl.layout import HomeLayout
 from vmctl.spec import GIB
 from vmctl.wait import Deadline, until
@@ -104,7 +104,7 @@ class TestAPlainCloudImage:
 
 
 def test_a_box_with_two_disks(project: ProjectDirectory) -> None:
-    boxes = Shelf(HomeLayout(Path(project.environment["VMCTL_HOME"])))
+    boxes = BoxStore(HomeLayout(Path(project.environment["VMCTL_HOME"])))
     debian = boxes.boxes("debian-12")[0]
     data = project.root / "data.img"
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", data, "1G"])

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from msgspec import structs
 
-from vmctl import boxes, keys, seed
+from vmctl import boxes, key_pairs, seed
 from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
 from vmctl.layout import HomeLayout
 from vmctl.spec import GIB, MIB, BoxRef, MachineSpec
@@ -76,8 +76,8 @@ class Guest:
 
     def create(self, disk: Disk) -> None:
         """Make the machine, with its seed."""
-        public = keys.ensure(self.directory / "key")
-        keys.ensure(self.directory / "host")
+        public = key_pairs.ensure(self.directory / "key")
+        key_pairs.ensure(self.directory / "host")
         seed.write(
             self.directory / "seed.iso",
             definition=self.definition,
@@ -87,7 +87,7 @@ class Guest:
             host_key=self.directory / "host",
             uid=GUEST_USER,
         )
-        (self.directory / "known_hosts").write_text(f"{self.name} {keys.ensure(self.directory / 'host')}\n")
+        (self.directory / "known_hosts").write_text(f"{self.name} {key_pairs.ensure(self.directory / 'host')}\n")
         self.driver.check(self.definition)
         self.driver.create(self.definition, disk)
 

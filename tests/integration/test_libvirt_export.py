@@ -15,7 +15,7 @@ from vmctl.driver import Disk, Host
 from vmctl.process import find, run
 from vmctl.spec import MIB
 from vmctl_libvirt import LibvirtDriver, domain_edit, exporting
-from vmctl_libvirt.connection import Abilities
+from vmctl_libvirt.libvirt_connection import Abilities
 
 pytestmark = pytest.mark.integration
 SYSTEM = "qemu:///system"

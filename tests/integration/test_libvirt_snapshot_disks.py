@@ -16,7 +16,7 @@ from vmctl.errors import VmctlError
 from vmctl.spec import MIB
 from vmctl_libvirt import LibvirtDriver, domain_edit
 from vmctl_libvirt.layers import Layer
-from vmctl_libvirt.snapshots import Snapshotter
+from vmctl_libvirt.snapshots import DomainSnapshotter
 
 pytestmark = pytest.mark.integration
 
@@ -116,14 +116,14 @@ def test_a_save_that_fails_or_is_killed_leaves_both_disks_as_they_were(
     driver.save_snapshot(name, machine.tag, "one")
     before, overlays = machine.chains, machine.overlays()
 
-    def half(self: Snapshotter, layer: Layer) -> tuple[str, ...]:
+    def half(self: DomainSnapshotter, layer: Layer) -> tuple[str, ...]:
         first, second = real_stack(self, layer)
         self.storage.delete(second)
         return first, second
 
-    real_stack = Snapshotter._stack
+    real_stack = DomainSnapshotter._stack
     with monkeypatch.context() as broken:
-        broken.setattr(Snapshotter, "_stack", half)
+        broken.setattr(DomainSnapshotter, "_stack", half)
         with pytest.raises(VmctlError):
             driver.save_snapshot(name, machine.tag, "one", replace=True)
     assert (machine.chains, machine.overlays()) == (before, overlays)
@@ -134,7 +134,7 @@ def test_a_save_that_fails_or_is_killed_leaves_both_disks_as_they_were(
 
     with monkeypatch.context() as broken:
         broken.setattr(domain_edit, "redefine", die)
-        broken.setattr(Snapshotter, "_try_to_tidy", lambda *_args: None)
+        broken.setattr(DomainSnapshotter, "_try_to_tidy", lambda *_args: None)
         with pytest.raises(Killed):
             driver.save_snapshot(name, machine.tag, "killed")
     assert [len(chain) for chain in machine.chains] == [4, 4]

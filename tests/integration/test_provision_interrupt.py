@@ -57,7 +57,7 @@ def begin(bench: Bench, tmp_path: Path, **options: str) -> subprocess.Popen[byte
     """Start the program, and wait until its playbook sits in a task."""
     target = bench.machine("one", playbook(bench, tmp_path, **options))
     parts = tmp_path / "parts"
-    parts.write_bytes(pickle.dumps((bench.realm(), target, bench.layout)))
+    parts.write_bytes(pickle.dumps((bench.host_set(), target, bench.layout)))
     child = subprocess.Popen([sys.executable, PROGRAM, parts], start_new_session=True)
     until((tmp_path / "begun").exists, Deadline.after(60), "the task to start")
     return child

@@ -14,7 +14,7 @@ from vmctl import interrupt
 from vmctl.errors import Interrupted, ProvisionFailed, Unreachable, UsageError
 from vmctl.events import Output
 from vmctl.provision import Status
-from vmctl.spec import Place, Shell
+from vmctl.spec import Shell, SourceLocation
 from vmctl.wait import Deadline, until
 
 __all__ = ["sshd"]
@@ -58,7 +58,9 @@ def test_the_environment_is_on_no_command_line_and_nothing_stays_in_the_guest(be
 
 
 def test_an_inline_script_stops_at_its_first_failing_command(bench: Bench) -> None:
-    item = Shell(name="setup", inline="echo first\nfalse\necho second", place=Place(file="Vmfile", line=7, column=5))
+    item = Shell(
+        name="setup", inline="echo first\nfalse\necho second", place=SourceLocation(file="Vmfile", line=7, column=5)
+    )
     bench.machine("one", item)
     with pytest.raises(ProvisionFailed) as caught:
         bench.run()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from vmctl import keys, process, ssh
+from vmctl import key_pairs, process, ssh
 from vmctl.driver import Address
 from vmctl.login import Login
 from vmctl.wait import Deadline, until
@@ -80,8 +80,8 @@ def accepts(port: int) -> bool:
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     root = tmp_path_factory.mktemp("a machine")  # with a space: paths go through many quotings
     port = free_port()
-    keys.ensure(root / "id_ed25519")
-    ssh.write_known_hosts(root / "known_hosts", "web", keys.ensure(root / "host_ed25519"))
+    key_pairs.ensure(root / "id_ed25519")
+    ssh.write_known_hosts(root / "known_hosts", "web", key_pairs.ensure(root / "host_ed25519"))
     binaries = tmp_path_factory.mktemp("bin")
     (binaries / "sudo").write_text(SUDO)
     (binaries / "sudo").chmod(0o755)

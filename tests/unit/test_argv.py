@@ -13,9 +13,9 @@ from vmctl.driver import Address
 from vmctl.errors import VmctlError
 from vmctl.layout import HomeLayout
 from vmctl.login import Login
-from vmctl.machines import recorded
+from vmctl.machine_names import recorded
 from vmctl.ssh import session_argv
-from vmctl.store import files, identity
+from vmctl.store import files, project_identity
 
 REPOSITORY = Path(__file__).parents[2]
 ROOTS = ("vmctl", "providers", "boxes", "playbooks")
@@ -92,7 +92,7 @@ def test_end_of_options_stands_before_every_operand() -> None:
 def test_what_can_not_be_a_machines_name_is_none(private_home: Path, tmp_path: Path, name: str) -> None:
     home, root = HomeLayout(private_home), tmp_path / "p"
     root.mkdir()
-    layout = identity.ensure(root, home).layout(home)
+    layout = project_identity.ensure(root, home).layout(home)
     with pytest.raises(VmctlError, match="can not name a machine"):
         layout.machine(name)
     files.make_directory(layout.machines / "web")

@@ -29,11 +29,11 @@ from vmctl.boxes import adding, space, sparse, verifying
 from vmctl.boxes.adding import add
 from vmctl.boxes.archive import BadArchive
 from vmctl.boxes.box import Box
+from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.checksum import Checksum, ChecksumMismatch, Hashing
 from vmctl.boxes.download import DownloadFailed, Patience
 from vmctl.boxes.image import NotAnImage
 from vmctl.boxes.request import Request
-from vmctl.boxes.shelf import Shelf
 from vmctl.errors import Interrupted, UsageError, VmctlError
 from vmctl.events import Event, StepDone, Warned
 from vmctl.layout import HomeLayout
@@ -97,7 +97,7 @@ def test_compressed_images_are_stored_unpacked(
     assert (box.name, box.digest, box.path.read_bytes()) == ("jammy", sha256(qcow2()), qcow2())
     with pytest.raises(NotAnImage, match="can not be used"):
         add(Request(address=str(write(path, packed[:-9])), name="other"), home)
-    assert len(Shelf(home).boxes()) == 1
+    assert len(BoxStore(home).boxes()) == 1
 
 
 def test_an_unchanged_file_is_not_added_twice_and_a_changed_one_is(home: HomeLayout, image: Path) -> None:
@@ -344,12 +344,12 @@ def test_a_kill_at_any_step_of_adding_leaves_the_old_state_or_the_new_one(home: 
 
     for step in range(1, 500):
         status = killed_at(step, work, CHANGES)
-        boxes = Shelf(home).boxes()
+        boxes = BoxStore(home).boxes()
         for box in boxes:
             assert [one.path.read_bytes() for one in (box.disk(), *box.disk().further)] == [first, second]
             assert box.first_login_key() == members["vagrant_private_key"]
-            Shelf(home).remove(box, {})
-        with Shelf(home).draft():
+            BoxStore(home).remove(box, {})
+        with BoxStore(home).draft():
             assert len(list(home.boxes.glob(".new-*"))) == 1  # what was left is gone, but for this one
             assert [path for path in home.boxes.rglob("*") if path.is_file()] == []
         seen.add(len(boxes))
@@ -377,7 +377,7 @@ def test_many_who_add_at_once_all_succeed(home: HomeLayout, tmp_path: Path, monk
             os._exit(0)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * len(places)
-    boxes = Shelf(home).boxes("disk")
+    boxes = BoxStore(home).boxes("disk")
     assert len({box.version for box in boxes}) == len({box.digest for box in boxes}) == len(boxes) == 8
     assert [len(box.provenance["stamps"]) for box in boxes] == [2] * 8
     assert list(home.boxes.glob(".new-*")) == []
@@ -426,17 +426,17 @@ def test_a_box_that_is_removed_while_it_is_added_again_comes_back_whole(
     home: HomeLayout, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = add(Request(address=str(image)), home)
-    annotate = Shelf.annotate
+    annotate = BoxStore.annotate
 
-    def late(shelf: Shelf, box: Box, **more: Any) -> Box | None:
-        shelf.remove(box, {})
-        return annotate(shelf, box, **more)
+    def late(box_store: BoxStore, box: Box, **more: Any) -> Box | None:
+        box_store.remove(box, {})
+        return annotate(box_store, box, **more)
 
-    monkeypatch.setattr(Shelf, "annotate", late)
+    monkeypatch.setattr(BoxStore, "annotate", late)
     again, new = add(Request(address=str(image)), home)
     assert (again.digest, new) == (first.digest, True)
     assert again.path.read_bytes() == qcow2()
-    assert Shelf(home).boxes() == [again]
+    assert BoxStore(home).boxes() == [again]
 
 
 def test_a_box_with_another_second_disk_is_another_box(home: HomeLayout, tmp_path: Path) -> None:
@@ -488,6 +488,6 @@ def test_any_box_is_taken_or_refused_and_the_store_is_whole(
     except VmctlError as error:
         refusal = str(error)
     assert taken or str(path) in refusal
-    assert Shelf(home).boxes() == taken
+    assert BoxStore(home).boxes() == taken
     assert [verifying.damage(box) for box in taken] == [""] * len(taken)
     assert list(home.boxes.glob(".new-*")) == []

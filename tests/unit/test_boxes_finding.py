@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.box_images import qcow2, write
 from vmctl import boxes
-from vmctl.boxes import building
+from vmctl.boxes import box_build
 from vmctl.boxes.adding import add
 from vmctl.boxes.request import Request
 from vmctl.boxes.users import users
@@ -15,7 +15,7 @@ from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.events import Event, Warned
 from vmctl.layout import HomeLayout
 from vmctl.spec import BoxRef
-from vmctl.store import identity, records
+from vmctl.store import project_identity, records
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_box_that_has_a_recipe_is_built_where_it_is_absent(
         asked.append((name, constraint))
         return built
 
-    monkeypatch.setattr(building, "build", build)
+    monkeypatch.setattr(box_build, "build", build)
     assert boxes.ensure(BoxRef(address="debian-12", constraint="~>12"), home) == built
     assert asked == [("debian-12", "~>12")]
 
@@ -81,7 +81,7 @@ def test_machines_of_all_projects_use_boxes(home: HomeLayout, tmp_path: Path) ->
     used = records.BoxUsed(name=box.name, version=box.version, digest=box.digest, user="vmctl")
     for project, machine in (("one", "web"), ("two", "db"), ("gone", "x")):
         (tmp_path / project).mkdir()
-        place = identity.ensure(tmp_path / project, home)
+        place = project_identity.ensure(tmp_path / project, home)
         record = records.Record(
             name=f"{project}-{machine}", project=place.id, machine=machine, provider="fake", box=used, version="0",
             user="vmctl",
@@ -93,4 +93,4 @@ def test_machines_of_all_projects_use_boxes(home: HomeLayout, tmp_path: Path) ->
     assert found == {box.digest: [f"machine web of {tmp_path}/one", f"machine db of {tmp_path}/two"]}
     assert [type(event) for event in events] == [Warned]
     with pytest.raises(WrongState, match="is in use"):
-        boxes.shelf.Shelf(home).remove(box, found)
+        boxes.box_store.BoxStore(home).remove(box, found)

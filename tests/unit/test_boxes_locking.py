@@ -13,8 +13,8 @@ from tests.unit.box_images import qcow2, write
 from vmctl.boxes import find, locking, obtaining
 from vmctl.boxes.adding import add
 from vmctl.boxes.box import Box
+from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.request import Order, Request
-from vmctl.boxes.shelf import Shelf
 from vmctl.errors import UsageError, VmctlError
 from vmctl.layout import HomeLayout
 from vmctl.spec import BoxRef, MachineSpec, Project
@@ -59,7 +59,7 @@ def test_the_second_disk_and_the_settings_tell_boxes_apart(home: HomeLayout, pro
     for box in boxes:
         locking.write(locking.path_for(project.file), {"two": box})
         assert find(locked(project), home) == box
-    Shelf(home).remove(boxes[0], {})
+    BoxStore(home).remove(boxes[0], {})
     locking.write(locking.path_for(project.file), {"two": boxes[0]})
     assert find(locked(project), home) is None
 
@@ -71,12 +71,12 @@ def test_a_source_with_another_second_disk_is_not_what_the_lock_says(
     box = put(home, path, "1")
     locking.write(locking.path_for(project.file), {"two": box})
     ref = locked(project)
-    Shelf(home).remove(box, {})
+    BoxStore(home).remove(box, {})
     locking.provide([ref], project, home)
     fetched = find(ref, home)
     assert fetched is not None
     assert (fetched.further, fetched.named, find(BoxRef(address="two"), home)) == (box.further, False, None)
-    Shelf(home).remove(fetched, {})
+    BoxStore(home).remove(fetched, {})
     two_disks(path, b"replaced")
     with pytest.raises(VmctlError, match="the box two is not what the lock says") as caught:
         locking.provide([ref], project, home)
@@ -88,9 +88,9 @@ def test_a_strangers_lock_gives_no_name(home: HomeLayout, project: Project, tmp_
     box, _ = obtaining.obtain(Order(address=str(evil), named=False), home)
     for name in ("debian-12", "hashicorp/bionic64"):
         locking.write(locking.path_for(project.file), {"two": structs.replace(box, name=name, version="99")})
-        Shelf(home).remove(Shelf(home).boxes()[0], {})
+        BoxStore(home).remove(BoxStore(home).boxes()[0], {})
         locking.provide([locked(project)], project, home)
-        assert len(Shelf(home).boxes()) == 1
+        assert len(BoxStore(home).boxes()) == 1
         assert find(BoxRef(address=name), home) is None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vmctl import process
-from vmctl.boxes import building, disk_image, recipe
+from vmctl.boxes import box_build, disk_image, recipe
 from vmctl.boxes.recipe import Recipe
 from vmctl.errors import VmctlError
 from vmctl.layout import HomeLayout
@@ -90,10 +90,10 @@ def test_all_missing_programs_are_named_at_once(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(process, "find", without)
     with pytest.raises(ProgramMissing, match="mmdebstrap, qemu-img, sfdisk") as caught:
-        building.build("debian-12", HomeLayout(tmp_path))
+        box_build.build("debian-12", HomeLayout(tmp_path))
     assert caught.value.hint == "sudo apt-get install fdisk mmdebstrap qemu-utils"
 
 
 def test_a_version_that_the_recipe_does_not_make_is_not_built(tmp_path: Path) -> None:
     with pytest.raises(VmctlError, match="does not satisfy the constraint"):
-        building.build("debian-12", HomeLayout(tmp_path), constraint=">99")
+        box_build.build("debian-12", HomeLayout(tmp_path), constraint=">99")

@@ -6,14 +6,14 @@ from vmctl.driver import Share
 from vmctl.errors import VmctlError
 from vmctl.events import Event, Notice
 from vmctl.folders.attach import _settle
-from vmctl.folders.guest import Answer, Wanted
+from vmctl.folders.guest import Answer, WantedFolder
 from vmctl.spec import Folder
 
 
 @pytest.mark.parametrize(("exclude", "told"), [((), 0), (("node_modules",), 1)])
 def test_a_live_folder_says_that_it_excludes_nothing(exclude: tuple[str, ...], told: int) -> None:
     folder = Folder(host=Path("/src"), guest="/project", exclude=exclude)
-    wanted = Wanted(folder=folder, share=Share(tag="t", host=folder.host, kind="virtiofs"))
+    wanted = WantedFolder(folder=folder, share=Share(tag="t", host=folder.host, kind="virtiofs"))
     events: list[Event] = []
     assert _settle("web", wanted, Answer(said={"mounted": ""}), events.append) == "virtiofs"
     assert len(events) == told
@@ -24,7 +24,7 @@ def test_a_live_folder_says_that_it_excludes_nothing(exclude: tuple[str, ...], t
 
 def test_a_vboxsf_that_can_not_mount_falls_back_to_a_copy_unless_it_was_asked_for() -> None:
     folder = Folder(host=Path("/src"), guest="/project")
-    wanted = Wanted(folder=folder, share=Share(tag="t", host=folder.host, kind="vboxsf"))
+    wanted = WantedFolder(folder=folder, share=Share(tag="t", host=folder.host, kind="vboxsf"))
     answer = Answer(said={"refused": "Protocol error", "copy": ""})
     events: list[Event] = []
     assert _settle("web", wanted, answer, events.append) == "rsync"
@@ -32,6 +32,6 @@ def test_a_vboxsf_that_can_not_mount_falls_back_to_a_copy_unless_it_was_asked_fo
     assert isinstance(event, Notice)
     assert "/project is a copy (the guest can not mount vboxsf: Protocol error)" in event.text
     folder = Folder(host=Path("/src"), guest="/project", kind="vboxsf")
-    wanted = Wanted(folder=folder, share=wanted.share)
+    wanted = WantedFolder(folder=folder, share=wanted.share)
     with pytest.raises(VmctlError, match="can not mount vboxsf: Protocol error"):
         _settle("web", wanted, answer, events.append)

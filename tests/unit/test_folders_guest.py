@@ -19,7 +19,7 @@ from vmctl.driver import Share
 from vmctl.errors import VmctlError
 from vmctl.events import Event, Notice
 from vmctl.folders import attach, guest, offer
-from vmctl.folders.guest import Prepared, Wanted
+from vmctl.folders.guest import Prepared, WantedFolder
 from vmctl.process import Completed
 from vmctl.spec import BoxRef, Folder, FolderKind, MachineSpec
 
@@ -48,10 +48,10 @@ class Guest:
         self.mounts = completed.stderr
         return completed
 
-    def prepare(self, *wanted: Wanted) -> Prepared:
+    def prepare(self, *wanted: WantedFolder) -> Prepared:
         return guest.prepare(self, wanted)  # type: ignore[arg-type]  # all that the function needs of a connection
 
-    def is_mounted(self, wanted: Wanted) -> bool:
+    def is_mounted(self, wanted: WantedFolder) -> bool:
         assert wanted.share is not None
         return f"{wanted.share.tag} {guest.fstab_field(wanted.folder.guest)} tmpfs" in self.mounts
 
@@ -66,10 +66,12 @@ def machine(tmp_path: Path) -> Guest:
     return Guest(tmp_path)
 
 
-def shared(path: Path, kind: str = "tmpfs", *, read_only: bool = False) -> Wanted:
+def shared(path: Path, kind: str = "tmpfs", *, read_only: bool = False) -> WantedFolder:
     folder = Folder(host=Path("/host"), guest=str(path))
     fake: FolderKind = kind  # type: ignore[assignment]  # a file system that every kernel can mount
-    return Wanted(folder=folder, share=Share(tag=offer.tag(folder), host=folder.host, kind=fake, read_only=read_only))
+    return WantedFolder(
+        folder=folder, share=Share(tag=offer.tag(folder), host=folder.host, kind=fake, read_only=read_only)
+    )
 
 
 def test_a_folder_is_mounted_and_comes_back_by_itself(machine: Guest) -> None:
@@ -132,7 +134,7 @@ def test_a_mount_point_that_can_not_be_made_is_told(machine: Guest) -> None:
 
 
 def test_a_copy_needs_a_directory_and_rsync(machine: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = Wanted(folder=Folder(host=Path("/host"), guest=str(machine.root / "copy"), kind="rsync"))
+    copy = WantedFolder(folder=Folder(host=Path("/host"), guest=str(machine.root / "copy"), kind="rsync"))
     assert machine.prepare(copy).answers[0].said == {"copy": ""}
     assert (machine.root / "copy").is_dir()
     tools = machine.root / "bin"
@@ -143,7 +145,7 @@ def test_a_copy_needs_a_directory_and_rsync(machine: Guest, monkeypatch: pytest.
     assert machine.prepare(copy).answers[0].said == {"norsync": ""}
 
 
-def attached(machine: Guest, wanted: Wanted, events: list[Event]) -> dict[str, str]:
+def attached(machine: Guest, wanted: WantedFolder, events: list[Event]) -> dict[str, str]:
     spec = MachineSpec(name="web", box=BoxRef(address="debian-12"), folders=(wanted.folder,))
     shares = [wanted.share] if wanted.share else []
     return attach(machine, spec, shares, login=machine.login, report=events.append)  # type: ignore[arg-type]  # as above
@@ -171,6 +173,6 @@ def test_a_failed_mount_is_an_error_with_the_guests_words(machine: Guest) -> Non
 def test_a_kind_that_was_asked_for_does_not_fall_back(machine: Guest) -> None:
     folder = Folder(host=Path("/host"), guest=str(machine.root / "project"), kind="virtiofs")
     unknown: FolderKind = "nosuchfs"  # type: ignore[assignment]  # stands for virtiofs in a kernel without it
-    wanted = Wanted(folder=folder, share=Share(tag=offer.tag(folder), host=folder.host, kind=unknown))
+    wanted = WantedFolder(folder=folder, share=Share(tag=offer.tag(folder), host=folder.host, kind=unknown))
     with pytest.raises(VmctlError, match="the guest's kernel has no nosuchfs"):
         attached(machine, wanted, [])

@@ -21,9 +21,9 @@ ALLOWED = {
     # Asked `vmctl destroy -g` or `--graceful`, in Vagrant's words: the user wants the machine destroyed.
     ("vmctl/cli/vagrant_words.py", "destroy"),
     # Says what an option of the command would do that the user gave; the command of the hint itself only lists.
-    ("vmctl/lifecycle/rewind.py", "# then save under another name; --force replaces that one"),
+    ("vmctl/lifecycle/snapshot_commands.py", "# then save under another name; --force replaces that one"),
     # `box remove` of a name that means several: how to say which one, in the words of that command.
-    ("vmctl/cli/box_refs.py", "remove"),
+    ("vmctl/cli/box_choice.py", "remove"),
 }
 MANY = 150
 

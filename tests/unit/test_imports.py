@@ -32,7 +32,7 @@ FOR_PROVIDERS = {
 
 LAYERS = (
     {
-        "place",
+        "source_location",
         "provisioners",
         "spec",
         "driver",
@@ -50,11 +50,11 @@ LAYERS = (
         "iso",
         "redaction",
         "json_text",
-        "surroundings",
+        "user_environment",
         "patterns",
     },
-    {"boxes", "keys", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},
-    {"lifecycle", "workspace", "machines", "lost", "census", "reach", "remotes", "trial"},
+    {"boxes", "key_pairs", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},
+    {"lifecycle", "workspace", "machine_names", "orphans", "discovery", "logins", "remotes", "project_test"},
     {"cli", "testing"},
 )
 """A unit imports units of its own layer and of those before it. ``vmctl`` itself holds nothing but the version."""

@@ -12,15 +12,17 @@ from vmctl.driver import Address, Definition, Forward, Nic, Tag
 from vmctl.spec import GIB, BoxRef, MachineSpec
 from vmctl_libvirt.checks import PASST_SINCE
 from vmctl_libvirt.domain import Parts, Platform, domain_xml
-from vmctl_libvirt.errors import library
-from vmctl_libvirt.identity import Mark
+from vmctl_libvirt.identity import DomainMark
+from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.shares import SharedFolder
 
 GOLDEN = Path(__file__).parents[1] / "data" / "domain"
 KVM = Platform(type="kvm", arch="x86_64", host_flag="vmx")
 TCG = Platform(type="qemu", arch="x86_64")
 TAG = Tag(project="0a1b2c3d" * 4, machine="web", version="0.1.0", root="/home/me/shop & co")
-MARK = Mark(tag=TAG, ssh=Address(host="127.0.0.1", port=2222), mac="52:54:00:0a:1b:2c", arch="x86_64", firmware="bios")
+MARK = DomainMark(
+    tag=TAG, ssh=Address(host="127.0.0.1", port=2222), mac="52:54:00:0a:1b:2c", arch="x86_64", firmware="bios"
+)
 SSH = Forward(name="ssh", guest=22, host=2222, host_ip="127.0.0.1", protocol="tcp")
 DISK = "/var/lib/libvirt/images/vmctl/shop-web-0a1b2c3d.qcow2"
 SEED = "/var/lib/libvirt/images/vmctl/shop-web-0a1b2c3d-seed.iso"

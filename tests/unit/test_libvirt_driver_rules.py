@@ -13,10 +13,10 @@ from msgspec import structs
 
 from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
-from vmctl.spec import GIB, MIB, BoxRef, MachineSpec, Place
-from vmctl_libvirt import LibvirtDriver, connection, host_routes, machines, missing
-from vmctl_libvirt.connection import Connection
+from vmctl.spec import GIB, MIB, BoxRef, MachineSpec, SourceLocation
+from vmctl_libvirt import LibvirtDriver, host_routes, libvirt_connection, machines, missing
 from vmctl_libvirt.domain_edit import disks
+from vmctl_libvirt.libvirt_connection import LibvirtConnection
 from vmctl_libvirt.storage import backing
 
 NODE = """<node><cpu><mhz>3000</mhz><model>x86_64</model><active>4</active><nodes>1</nodes><sockets>1</sockets>
@@ -85,7 +85,7 @@ def test_machines_of_others_are_not_touched(driver: LibvirtDriver, tmp_path: Pat
 
 
 def test_all_faults_are_told_at_once_with_their_places(driver: LibvirtDriver, tmp_path: Path) -> None:
-    place = Place(file="Vmfile", line=4, column=7)
+    place = SourceLocation(file="Vmfile", line=4, column=7)
     definition = define(tmp_path, knobs={"cpux": "host-model", "video": "crt"}, places={"libvirt.cpux": place})
     share = Share(tag="t", host=tmp_path, kind="virtiofs")
     with pytest.raises(UsageError) as caught:
@@ -200,9 +200,9 @@ def test_a_project_stays_where_its_machines_are(tmp_path: Path, uri: str) -> Non
 
 
 def test_root_has_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmctl_libvirt.connection.os.geteuid", lambda: 0)
+    monkeypatch.setattr("vmctl_libvirt.libvirt_connection.os.geteuid", lambda: 0)
     with pytest.raises(VmctlError, match="does not offer qemu:///session to root"):
-        Connection("qemu:///session").run(lambda _open: None, "nothing")
+        LibvirtConnection("qemu:///session").run(lambda _open: None, "nothing")
 
 
 @pytest.mark.parametrize(
@@ -226,14 +226,14 @@ def test_what_is_missing_is_told_without_connecting(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("vmctl_libvirt.connection.os.geteuid", lambda: uid)
+    monkeypatch.setattr("vmctl_libvirt.libvirt_connection.os.geteuid", lambda: uid)
     found = "/usr/sbin/libvirtd" if installed else None
-    monkeypatch.setattr("vmctl_libvirt.connection.shutil.which", lambda *_words, **_named: found)
+    monkeypatch.setattr("vmctl_libvirt.libvirt_connection.shutil.which", lambda *_words, **_named: found)
     if sockets:
         (tmp_path / "libvirt-sock").touch()
-    monkeypatch.setattr(connection, "SOCKET_DIRECTORY", tmp_path)
-    assert connection.why_unusable(wanted).startswith(problem)
-    assert bool(connection.why_unusable(wanted)) == bool(problem)
+    monkeypatch.setattr(libvirt_connection, "SOCKET_DIRECTORY", tmp_path)
+    assert libvirt_connection.why_unusable(wanted).startswith(problem)
+    assert bool(libvirt_connection.why_unusable(wanted)) == bool(problem)
 
 
 def test_the_console_is_emptied_at_each_start(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vmctl_libvirt.errors import translated
 from vmctl_libvirt.firmware import offers
+from vmctl_libvirt.libvirt_errors import translated
 
 CAPABILITIES = """
 <domainCapabilities>

@@ -52,10 +52,10 @@ def test_all_faults_are_told_at_once() -> None:
 def test_good_knobs_are_read() -> None:
     machine = spec(cpu="host-model", nested=False, disk_bus="sata", xml="<iothreads>1</iothreads>", machine=None)
     assert not list(knobs.faults(machine))
-    assert knobs.read(machine) == knobs.Knobs(
+    assert knobs.read(machine) == knobs.LibvirtKnobs(
         cpu="host-model", nested=False, disk_bus="sata", xml="<iothreads>1</iothreads>"
     )
 
 
 def test_no_section_means_the_defaults() -> None:
-    assert knobs.read(MachineSpec(name="web", box=BoxRef(address="debian-12"))) == knobs.Knobs()
+    assert knobs.read(MachineSpec(name="web", box=BoxRef(address="debian-12"))) == knobs.LibvirtKnobs()

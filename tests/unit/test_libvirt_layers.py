@@ -12,7 +12,7 @@ from msgspec import structs
 from vmctl.driver import Tag
 from vmctl_libvirt import domain_edit, layers
 from vmctl_libvirt.domain_edit import Edit
-from vmctl_libvirt.identity import Mark
+from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.layer_storage import Overlay
 from vmctl_libvirt.layers import Layer, Tree
 from vmctl_libvirt.merging import is_grounded, joinable, needed
@@ -115,7 +115,7 @@ def test_an_edit_changes_what_it_names_and_nothing_else() -> None:
     assert mark is not None
     assert (mark.tag.machine, mark.run, mark.resume) == ("web", "old", "")
     tree = Tree((layer("a & b"),), current="a & b")
-    new = Mark(
+    new = DomainMark(
         tag=Tag(project="p", machine="web", version=""), ssh=None, mac="", arch="", firmware="", resume="/memory"
     )
     text = Edit(disks=("/new",), mark=new, tree=tree).applied_to(DOMAIN)

@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from vmctl_libvirt import host_routes, networks
-from vmctl_libvirt.errors import library
+from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.networks import Subnet
 
 BACKEND = Subnet("shop-backend", ipaddress.IPv4Network("192.168.56.0/24"))

@@ -19,7 +19,7 @@ from vmctl.driver import Share
 from vmctl.errors import VmctlError
 from vmctl_libvirt import confined_virtiofsd, shares
 from vmctl_libvirt.confined_virtiofsd import LAST_ID, NOBODY, exceptions, id_map
-from vmctl_libvirt.connection import Abilities
+from vmctl_libvirt.libvirt_connection import Abilities
 
 IDS = st.integers(0, 70_000) | st.sampled_from([0, 1000, NOBODY, LAST_ID])
 

@@ -11,9 +11,9 @@ from vmctl import interrupt
 from vmctl.driver import Disk
 from vmctl.errors import Interrupted, VmctlError
 from vmctl_libvirt import storage
-from vmctl_libvirt.connection import Abilities
 from vmctl_libvirt.copying import CHUNK, copy_into
-from vmctl_libvirt.errors import library
+from vmctl_libvirt.libvirt_connection import Abilities
+from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.storage import Storage
 
 ABILITIES = Abilities(uri="test:///default", version=9_000_000, is_local=True, is_session=False, runs_guests=False)

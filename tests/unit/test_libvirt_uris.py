@@ -9,8 +9,8 @@ import pytest
 
 from vmctl.driver import Host
 from vmctl.errors import UsageError, VmctlError
-from vmctl_libvirt import LibvirtDriver, connection, uris
-from vmctl_libvirt.errors import library
+from vmctl_libvirt import LibvirtDriver, libvirt_connection, uris
+from vmctl_libvirt.libvirt_errors import library
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_what_names_a_program_or_a_file_is_refused_before_libvirt_sees_it(
 ) -> None:
     monkeypatch.setattr(library(), "open", _never)
     with pytest.raises(UsageError, match=r"libvirt\.uri") as caught:
-        connection.open_uri(uri)
+        libvirt_connection.open_uri(uri)
     assert why in caught.value.brief
 
 
@@ -98,7 +98,7 @@ def test_of_what_auto_can_mean_a_record_tells_which(tmp_path: Path, monkeypatch:
         raise library().libvirtError("no")
 
     monkeypatch.setattr(library(), "open", refuse)
-    monkeypatch.setattr("vmctl_libvirt.connection.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("vmctl_libvirt.libvirt_connection.os.geteuid", lambda: 1000)
     with pytest.raises(VmctlError, match="qemu:///session"):
         LibvirtDriver(Host(home=tmp_path, where="qemu:///session")).states()
     assert asked == ["qemu:///session"]

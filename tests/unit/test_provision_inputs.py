@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from vmctl.provision import inputs
-from vmctl.spec import Ansible, Place, Shell
+from vmctl.spec import Ansible, Shell, SourceLocation
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -131,8 +131,10 @@ def test_every_option_counts(project: Path, options: dict[str, Any]) -> None:
 
 
 def test_order_of_variables_kind_of_mapping_and_place_do_not_count(project: Path) -> None:
-    one = of(project, extra_vars={"a": 1, "b": 2}, place=Place(file="Vmfile", line=1))
-    assert one == of(project, extra_vars=MappingProxyType({"b": 2, "a": 1}), place=Place(file="Vmfile", line=9))
+    one = of(project, extra_vars={"a": 1, "b": 2}, place=SourceLocation(file="Vmfile", line=1))
+    assert one == of(
+        project, extra_vars=MappingProxyType({"b": 2, "a": 1}), place=SourceLocation(file="Vmfile", line=9)
+    )
 
 
 def test_how_much_ansible_says_and_when_it_runs_do_not_count(project: Path) -> None:

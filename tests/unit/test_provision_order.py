@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from vmctl.provision.order import batches
-from vmctl.spec import Place, Shell
+from vmctl.spec import Shell, SourceLocation
 
 
 def item(name: str, inline: str = "true", line: int = 0) -> Shell:
-    return Shell(name=name, inline=inline, place=Place(file="Vmfile", line=line))
+    return Shell(name=name, inline=inline, place=SourceLocation(file="Vmfile", line=line))
 
 
 def told(work: dict[str, list[Shell]]) -> list[tuple[str, tuple[str, ...]]]:

@@ -14,7 +14,7 @@ from vmctl.console import Console, error_object, error_text
 from vmctl.errors import VmctlError
 from vmctl.events import Notice, Output, Warned
 from vmctl.layout import ProjectLayout
-from vmctl.store import history
+from vmctl.store import provision_history
 from vmctl.store.journal import Journal
 
 
@@ -133,9 +133,11 @@ def test_a_set_value_that_is_a_word_of_the_journal_does_not_damage_it(tmp_path: 
 def test_the_history_tells_no_secret_of_a_url(tmp_path: Path) -> None:
     layout = ProjectLayout(tmp_path / "p", tmp_path / "t")
     redaction.learn(["--set", "run=machines"])
-    run = history.begin(layout, {"hosts": ["web"]})
-    history.end(layout, run, {"result": "failed", "machines": {"web": {"failure": {"brief": "ftp://a:hunter2@h"}}}})
-    (row,) = history.read(layout)
+    run = provision_history.begin(layout, {"hosts": ["web"]})
+    provision_history.end(
+        layout, run, {"result": "failed", "machines": {"web": {"failure": {"brief": "ftp://a:hunter2@h"}}}}
+    )
+    (row,) = provision_history.read(layout)
     assert row["machines"] == {"web": {"failure": {"brief": "ftp://…@h"}}}
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from msgspec import structs
 
-from vmctl import iso, keys, seed
+from vmctl import iso, key_pairs, seed
 from vmctl.driver import Definition, Features, Nic, Tag
 from vmctl.errors import UsageError
 from vmctl.seed import nocloud
@@ -37,8 +37,8 @@ class Seed:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "seed.iso"
         self.host_key = directory / "host_ed25519"
-        self.public_key = keys.ensure(directory / "id_ed25519")
-        self.host_public = keys.ensure(self.host_key)
+        self.public_key = key_pairs.ensure(directory / "id_ed25519")
+        self.host_public = key_pairs.ensure(self.host_key)
         self.resolv_conf = directory / "resolv.conf"
         self.resolv_conf.write_text("search lan\nnameserver 192.0.2.1\n")
 
@@ -180,8 +180,8 @@ def test_another_user_or_host_key_is_another_instance(machine: Seed, definition:
     machine.write(definition, uid=4321)
     other_user = machine.read("meta-data")["instance-id"]
     machine.host_key.unlink()
-    keys.public_path(machine.host_key).unlink()
-    machine.host_public = keys.ensure(machine.host_key)
+    key_pairs.public_path(machine.host_key).unlink()
+    machine.host_public = key_pairs.ensure(machine.host_key)
     machine.write(definition, uid=4321)
     assert len({before, other_user, machine.read("meta-data")["instance-id"]}) == 3
 

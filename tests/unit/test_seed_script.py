@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from vmctl import keys, seed
+from vmctl import key_pairs, seed
 from vmctl.boxes import recipe
 from vmctl.boxes.rootless import as_root
 from vmctl.driver import Definition, Features, Nic, Tag
@@ -36,7 +36,7 @@ class Guest:
             (self.root / "etc" / name).write_text(text)
         for name in ("gshadow", "subuid", "subgid"):
             (self.root / "etc" / name).touch()
-        keys.ensure(place / "host")
+        key_pairs.ensure(place / "host")
         self.wishes = Wishes(
             definition=Definition(
                 name="x",
@@ -48,7 +48,7 @@ class Guest:
             ),
             features=Features(formats=("qcow2",), folders=()),
             user="me",
-            public_key=keys.ensure(place / "user"),
+            public_key=key_pairs.ensure(place / "user"),
             host_key=place / "host",
             uid=1234,
         )
@@ -156,8 +156,8 @@ def test_a_copied_disk_becomes_another_machine(guest: Guest, tmp_path: Path) -> 
     with (guest.root / "home/me/.ssh/authorized_keys").open("a") as stream:
         stream.write("ssh-ed25519 AAAA colleague\n")
     (guest.root / "etc/ssh/ssh_host_rsa_key").write_text("a stranger knows it\n")
-    keys.ensure(tmp_path / "other-host")
-    guest.pack(public_key=keys.ensure(tmp_path / "other"), host_key=tmp_path / "other-host", uid=1500)
+    key_pairs.ensure(tmp_path / "other-host")
+    guest.pack(public_key=key_pairs.ensure(tmp_path / "other"), host_key=tmp_path / "other-host", uid=1500)
     assert guest.boot() == ""
     assert guest.read("etc/machine-id") != machine_id
     lines = guest.read("home/me/.ssh/authorized_keys").splitlines()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.openssh_server import Sshd, free_port
-from vmctl import interrupt, keys, ssh
+from vmctl import interrupt, key_pairs, ssh
 from vmctl.driver import Address
 from vmctl.errors import Interrupted, Unreachable, VmctlError
 from vmctl.process import CommandFailed
@@ -127,7 +127,7 @@ def test_nothing_answers(sshd: Sshd) -> None:
 
 def test_another_host_key_is_refused(sshd: Sshd, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
-    ssh.write_known_hosts(known, "web", keys.ensure(tmp_path / "other"))
+    ssh.write_known_hosts(known, "web", key_pairs.ensure(tmp_path / "other"))
     with pytest.raises(HostKeyWrong, match="another SSH host key"):
         Connection.connect(sshd.but(known_hosts=known))
 
@@ -140,7 +140,7 @@ def test_an_unknown_host_is_refused(sshd: Sshd, tmp_path: Path) -> None:
 
 
 def test_another_user_key_is_refused(sshd: Sshd, tmp_path: Path) -> None:
-    keys.ensure(tmp_path / "other")
+    key_pairs.ensure(tmp_path / "other")
     with pytest.raises(LoginRefused, match="refuses user"):
         Connection.connect(sshd.but(key=tmp_path / "other"))
 

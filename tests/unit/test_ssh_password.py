@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from tests.unit.password_server import Account, PasswordServer
-from vmctl import keys
+from vmctl import key_pairs
 from vmctl.driver import Address
 from vmctl.login import Login
 from vmctl.ssh import Connection
@@ -23,9 +23,9 @@ def account(tmp_path: Path) -> Account:
 
 @pytest.fixture
 def login(account: Account, tmp_path: Path) -> Iterator[Login]:
-    keys.ensure(tmp_path / "host_key")
-    keys.ensure(tmp_path / "key")
-    keys.ensure(tmp_path / "first_key")
+    key_pairs.ensure(tmp_path / "host_key")
+    key_pairs.ensure(tmp_path / "key")
+    key_pairs.ensure(tmp_path / "first_key")
     (tmp_path / "secret").write_text(SECRET)
     server = PasswordServer(account, tmp_path / "host_key")
     yield Login(
@@ -47,7 +47,7 @@ def test_a_guest_that_knows_no_key_takes_the_password(account: Account, login: L
 
 def test_no_password_is_sent_where_a_key_lets_in(account: Account, login: Login) -> None:
     (account.home / ".ssh").mkdir(parents=True)
-    (account.home / ".ssh" / "authorized_keys").write_text(keys.ensure(login.key))
+    (account.home / ".ssh" / "authorized_keys").write_text(key_pairs.ensure(login.key))
     Connection.connect(login).close()
     assert set(account.tried) == {"publickey"}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.openssh_server import Sshd, free_port
-from vmctl import interrupt, keys, ssh
+from vmctl import interrupt, key_pairs, ssh
 from vmctl.driver import Address
 from vmctl.errors import Interrupted, Unreachable
 from vmctl.events import Event, Progress, ignore
@@ -362,7 +362,7 @@ def test_a_server_with_too_many_connections_is_given_time(sshd: Sshd, console: P
 def test_a_wrong_host_key_is_told_when_it_stays(sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path) -> None:
     console.write_text(FINISHED)
     known = tmp_path / "known_hosts"
-    ssh.write_known_hosts(known, "web", keys.ensure(tmp_path / "other"))
+    ssh.write_known_hosts(known, "web", key_pairs.ensure(tmp_path / "other"))
     with pytest.raises(Unreachable, match="another SSH host key") as caught:
         wait_for(sshd.but(known_hosts=known), console=console, clock=clock)
     assert caught.value.hint.startswith("vmctl logs web ")
@@ -371,7 +371,7 @@ def test_a_wrong_host_key_is_told_when_it_stays(sshd: Sshd, console: Path, clock
 
 
 def test_a_refused_key_is_told_when_it_stays(sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path) -> None:
-    keys.ensure(tmp_path / "other")
+    key_pairs.ensure(tmp_path / "other")
     with pytest.raises(Unreachable, match="refuses user") as caught:
         wait_for(sshd.but(key=tmp_path / "other"), console=console, clock=clock)
     assert "cloud-init" in caught.value.details
@@ -384,7 +384,7 @@ def test_what_the_guest_says_of_its_seed_is_told(sshd: Sshd, console: Path, cloc
         f"Linux version 6.1\n[    9.1] vmctl-seed: of the boot before\nLinux version 6.1\n"
         f"[   12.345678] vmctl-seed: {said}\n[ OK ] Reached target Multi-User System.\n"
     )
-    keys.ensure(tmp_path / "other")
+    key_pairs.ensure(tmp_path / "other")
     with pytest.raises(Unreachable, match="refuses user") as caught:
         wait_for(sshd.but(key=tmp_path / "other"), console=console, clock=clock)
     assert caught.value.details.startswith(f"The guest says of its seed: {said}\n")
@@ -394,7 +394,7 @@ def test_what_the_guest_says_of_its_seed_is_told(sshd: Sshd, console: Path, cloc
 def test_a_key_that_is_refused_at_first_is_tried_again(
     sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path
 ) -> None:
-    keys.ensure(tmp_path / "other")
+    key_pairs.ensure(tmp_path / "other")
     logins = iter([sshd.but(key=tmp_path / "other")] * 2)
     connection = waiting.await_ssh(
         machine="web", address=lambda: sshd.login.address, login=lambda _address: next(logins, sshd.login),

@@ -14,8 +14,8 @@ import pytest
 
 from vmctl.errors import LockTimeout, WrongState
 from vmctl.layout import HomeLayout
-from vmctl.machines import everywhere, recorded
-from vmctl.store import carry, door, files, identity
+from vmctl.machine_names import everywhere, recorded
+from vmctl.store import carry, door, files, project_identity
 
 ID = "0123456789abcdef" * 2
 CONTENT = {
@@ -74,7 +74,7 @@ def left(root: Path) -> set[str]:
 
 
 def test_a_question_carries_all_over_and_nothing_stays_for_the_guest(root: Path, home: HomeLayout) -> None:
-    place = identity.find(root, home)
+    place = project_identity.find(root, home)
     assert place is not None
     assert place.id == ID
     assert carried(home) == CONTENT
@@ -85,7 +85,7 @@ def test_a_question_carries_all_over_and_nothing_stays_for_the_guest(root: Path,
     assert (home.projects / ID / "machines" / "web" / "id_ed25519").stat().st_mode & 0o777 == 0o600
     carry.forget_media(root / ".vmctl", "web")
     assert names(root / ".vmctl") == [".gitignore", "Vmfile.schema.json", "project.json"]
-    assert identity.ensure(root, home) == place
+    assert project_identity.ensure(root, home) == place
 
 
 class Killed(BaseException):
@@ -118,7 +118,7 @@ def test_killed_anywhere_nothing_is_lost(tmp_path: Path, home: HomeLayout) -> No
         with pytest.MonkeyPatch.context() as patch:
             die(patch, at=number)
             try:
-                identity.find(root, home)
+                project_identity.find(root, home)
             except Killed:
                 pass
             else:
@@ -129,7 +129,7 @@ def test_killed_anywhere_nothing_is_lost(tmp_path: Path, home: HomeLayout) -> No
             if all((machine / name).exists() and (machine / name).read_text() == CONTENT[name] for name in CONTENT)
         ]
         assert whole, f"killed at change {number}: no place has all"
-        place = identity.find(root, home)
+        place = project_identity.find(root, home)
         assert place is not None, f"killed at change {number}"
         assert (place.id, carried(home)) == (ID, CONTENT), f"killed at change {number}"
         assert not {name for name in left(root) if "ed25519" in name or "extravars" in name}, number
@@ -148,24 +148,24 @@ def test_a_moved_project_of_old_is_carried_over_and_a_copy_is_refused(
 ) -> None:
     shutil.copytree(root, tmp_path / "copy")
     with pytest.raises(WrongState, match=f"copy is a copy of {root}") as caught:
-        identity.ensure(tmp_path / "copy", home)
+        project_identity.ensure(tmp_path / "copy", home)
     assert caught.value.hint.startswith(f"vmctl -C '{root}' status")
     assert "id_ed25519" in names(tmp_path / "copy" / ".vmctl" / "machines" / "web")
     root.rename(tmp_path / "moved")
-    place = identity.find(tmp_path / "moved", home)
+    place = project_identity.find(tmp_path / "moved", home)
     assert place is not None
     assert (place.id, place.root) == (ID, str(tmp_path / "moved"))
-    assert identity.ensure(tmp_path / "copy", home).id != ID
+    assert project_identity.ensure(tmp_path / "copy", home).id != ID
 
 
 def test_what_the_index_does_not_name_is_not_believed_unless_the_user_says_so(root: Path, home: HomeLayout) -> None:
     home.old_index.unlink()
-    assert identity.find(root, home) is None
+    assert project_identity.find(root, home) is None
     with pytest.raises(WrongState, match="has machines that vmctl has no record of: web") as caught:
-        identity.ensure(root, home)
+        project_identity.ensure(root, home)
     assert caught.value.hint.startswith("vmctl adopt")
     assert not home.projects.exists()
-    assert identity.adopt(root, home).id == ID
+    assert project_identity.adopt(root, home).id == ID
     assert carried(home) == CONTENT
 
 
@@ -205,8 +205,8 @@ def test_what_a_guest_left_there_leads_nowhere(
     (outside / "victim").write_text("precious")
     make(root / ".vmctl", outside)
     try:
-        place = identity.find(root, home)
-    except door.NotOurs:
+        place = project_identity.find(root, home)
+    except door.ForeignFile:
         place = None
     assert ((outside / "victim").read_text(), names(outside)) == ("precious", ["victim"])
     copied = [path.read_bytes() for path in home.projects.rglob("*") if path.is_file()] if place else []
@@ -220,5 +220,5 @@ def test_nobody_of_an_older_vmctl_is_disturbed(root: Path, home: HomeLayout) -> 
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         with pytest.raises(LockTimeout, match="an older vmctl is at work"):
-            identity.find(root, home)
-    assert identity.find(root, home) is not None
+            project_identity.find(root, home)
+    assert project_identity.find(root, home) is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vmctl.store import door, files
-from vmctl.store.door import NotOurs
+from vmctl.store.door import ForeignFile
 
 SOURCES = Path(door.__file__).parents[1]
 STRANGER = 12345
@@ -26,7 +26,7 @@ def test_what_somebody_else_owns_is_refused(private_home: Path, given: str) -> N
     owned = private_home if given == "home" else private_home / given
     os.chown(owned, STRANGER, STRANGER)
     for act in (lambda: files.read(path), lambda: files.append(path, "y"), lambda: files.replace_content(path, "y")):
-        with pytest.raises(NotOurs, match="is not what vmctl made") as caught:
+        with pytest.raises(ForeignFile, match="is not what vmctl made") as caught:
             act()
         assert caught.value.details == f"it belongs to the user with the number {STRANGER}"
         assert caught.value.hint == f"ls -ld -- '{owned}'"
@@ -45,7 +45,7 @@ def test_nothing_is_made_or_removed_in_a_directory_of_somebody_else(private_home
         lambda: files.rename(private_home / "projects/file", "other"),
         lambda: files.names(private_home / "projects"),
     ):
-        with pytest.raises(NotOurs):
+        with pytest.raises(ForeignFile):
             act()
     assert [entry.name for entry in (private_home / "projects").iterdir()] == ["file"]
 
@@ -80,7 +80,7 @@ def test_what_is_no_plain_file_is_refused_at_once(private_home: Path, tmp_path: 
                 pytest.skip("only root makes devices")
             os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
     for act in (lambda: files.read(path), lambda: files.append(path, "y"), lambda: files.replace_content(path, "y")):
-        with pytest.raises((NotOurs, IsADirectoryError)):
+        with pytest.raises((ForeignFile, IsADirectoryError)):
             act()
     assert (tmp_path / "other").read_text() == "other's"
 

@@ -14,7 +14,7 @@ from vmctl.errors import VmctlError
 from vmctl.powers import Snapshot
 from vmctl_virtualbox import checks, hardware, identity, knobs, networks, snapshots
 from vmctl_virtualbox.answers import Rule
-from vmctl_virtualbox.knobs import Knobs
+from vmctl_virtualbox.knobs import VirtualBoxKnobs
 from vmctl_virtualbox.snapshots import HIDDEN, Kept, deletable, shown
 
 OLD_USAGE = "[--nictype<1-N> Am79C970A|Am79C973] [--natpf<1-N> ...]"
@@ -86,7 +86,7 @@ def test_all_faults_are_told_at_once_with_their_places() -> None:
 
 
 def test_settings_of_a_machine() -> None:
-    options = hardware.settings(definition(memory=1_000_000_000, cpus=3), Knobs(gui=True, nested=True), [])
+    options = hardware.settings(definition(memory=1_000_000_000, cpus=3), VirtualBoxKnobs(gui=True, nested=True), [])
     pairs = dict(itertools.pairwise(options))
     assert pairs["--memory"] == "956"  # rounded up to 4 MiB
     assert pairs["--cpus"] == "3"
@@ -94,12 +94,15 @@ def test_settings_of_a_machine() -> None:
     assert pairs["--nested-hw-virt"] == "on"
     assert pairs["--mac-address1"] == "5254000A1B2C"
     assert pairs["--audio-driver"] == "none"
-    assert options[options.index("--uart-mode1") + 1 :][:2] == ["file", "/home/u/shop/.vmctl/machines/web/console.log"]
+    assert options[options.index("--uart-mode1") + 1 :][:2] == [
+        "file",
+        "/home/u/shop/.vmctl/machines/web/console.log",
+    ]
 
 
 def test_rules_change_only_where_they_differ() -> None:
     present = [Rule("ssh", "tcp", "127.0.0.1", 2222, 22), Rule("old", "tcp", "", 80, 80)]
-    options = hardware.settings(definition(), Knobs(), present)
+    options = hardware.settings(definition(), VirtualBoxKnobs(), present)
     rules = [options[index + 1 : index + 3] for index, word in enumerate(options) if word == "--nat-pf1"]
     assert rules[0] == ["delete", "old"]
     assert [rule[0] for rule in rules[1:]] == ["a_b,udp,127.0.0.1,5353,,53"]
@@ -126,7 +129,9 @@ def test_older_versions_get_their_older_spelling() -> None:
 
 
 def test_further_nics_and_controllers() -> None:
-    options = hardware.further_nic(2, ["--nic", "intnet", "--intnet", "--odd-name"], "52:54:00:0a:1b:2d", Knobs())
+    options = hardware.further_nic(
+        2, ["--nic", "intnet", "--intnet", "--odd-name"], "52:54:00:0a:1b:2d", VirtualBoxKnobs()
+    )
     assert options[:2] == ["--nic2", "intnet"]
     assert "--mac-address2" in options
     assert hardware.no_nics(7) == ["--nic7", "none", "--nic8", "none"]
@@ -142,7 +147,7 @@ def faults(made_nic: Any, *, conf: str | None = None, can: bool = True, **chosen
     own = list(networks.host_interfaces(HOSTONLY))
     found = networks.faults(
         definition(nics=(made_nic,)),
-        Knobs(**chosen),
+        VirtualBoxKnobs(**chosen),
         can=can,
         conf=conf,
         others=[*own, *networks.host_interfaces(BRIDGED)],
@@ -176,7 +181,7 @@ def test_internal_and_bridged_networks_are_not_bound_to_the_range() -> None:
 
 def test_the_host_stays_off_an_isolated_network() -> None:
     alone = structs.replace(nic("10.1.1.1"), isolated=True)
-    assert networks.kind(alone, Knobs(), can_hostonly=True) == "internal"
+    assert networks.kind(alone, VirtualBoxKnobs(), can_hostonly=True) == "internal"
     assert faults(alone) == []
     assert faults(alone, networks={"backend": "internal"}) == []
     for how in ("hostonly", "bridged:eth0"):
@@ -187,7 +192,7 @@ def test_the_host_stays_off_an_isolated_network() -> None:
 
 
 def test_a_mark_comes_back() -> None:
-    mark = identity.Mark(name="shop-web", tag=TAG, complete=True, pre_boot=(("modifyvm", ":id"),))
+    mark = identity.MachineMark(name="shop-web", tag=TAG, complete=True, pre_boot=(("modifyvm", ":id"),))
     uuid = identity.identifier("shop-web")
     assert identity.parse({f"vmctl/{uuid}": json.dumps(to_builtins(mark))}) == {uuid: mark}
 

@@ -18,18 +18,18 @@ from vmctl.spec import (
     Folder,
     MachineSpec,
     Network,
-    Place,
     Port,
     Project,
     ReadyCheck,
     Shell,
+    SourceLocation,
 )
 from vmctl.vmfile.ansible_keys import ANSIBLE
 from vmctl.vmfile.folders import FOLDER
 from vmctl.vmfile.keys import COUNT, MACHINE, TOP_ONLY
 from vmctl.vmfile.nics import NETWORK
-from vmctl.vmfile.ports import PORT
-from vmctl.vmfile.provisioners import PROVISIONER
+from vmctl.vmfile.port_keys import PORT
+from vmctl.vmfile.provisioner_keys import PROVISIONER
 from vmctl.vmfile.readiness import CHECK
 from vmctl.vmfile.script_keys import FILE_ENTRY, REBOOT, SHELL
 from vmctl.vmfile.starter import starter
@@ -313,8 +313,8 @@ def test_braces_that_are_not_expressions_are_text(root: Path) -> None:
 
 def test_values_know_where_they_were_written(root: Path) -> None:
     spec = one(load(root, "box: debian-12\nports: [auto:80]\nmachines:\n  web:\n    libvirt: {cpu: x}\n"))
-    assert spec.places["libvirt.cpu"] == Place(file="Vmfile", line=5, column=20)
-    assert spec.places["ports.0"] == Place(file="Vmfile", line=2, column=9)
+    assert spec.places["libvirt.cpu"] == SourceLocation(file="Vmfile", line=5, column=20)
+    assert spec.places["ports.0"] == SourceLocation(file="Vmfile", line=2, column=9)
     assert "memory" not in spec.places
 
 

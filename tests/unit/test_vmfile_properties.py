@@ -17,7 +17,7 @@ from vmctl.spec import Project
 from vmctl.vmfile import compose
 from vmctl.vmfile.faults import Faults, Rejected
 from vmctl.vmfile.nodes import Source, from_plain, merge, plain
-from vmctl.vmfile.ports import parse_port
+from vmctl.vmfile.port_keys import parse_port
 from vmctl.vmfile.quantities import UNITS, Mismatch, format_size, parse_duration, parse_size
 from vmctl.vmfile.scalars import resolve
 from vmctl.vmfile.scope import Scope

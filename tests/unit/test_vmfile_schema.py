@@ -11,7 +11,7 @@ import pytest
 from tests.unit.vmfile_cases import Bad, bad, values
 from vmctl import vmfile
 from vmctl.vmfile.keys import COUNT, MACHINE, TOP_ONLY
-from vmctl.vmfile.structures import Field, Record
+from vmctl.vmfile.structures import Field, TableOf
 
 SCHEMA = vmfile.schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -49,9 +49,9 @@ def test_the_keys_of_the_top_level_and_of_a_machine_are_the_validators() -> None
     assert all(SCHEMA["$defs"][name]["type"] == "object" for name in extra)
 
 
-def records(kind: Any, path: str) -> Iterator[tuple[str, Record]]:
+def records(kind: Any, path: str) -> Iterator[tuple[str, TableOf]]:
     """Every record that the validator reads, however deep."""
-    if isinstance(kind, Record):
+    if isinstance(kind, TableOf):
         yield path, kind
         for key, field in kind.fields.items():
             yield from records(field.kind, f"{path}.{key}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vmctl.driver import Definition, Forward, Nic, Tag
-from vmctl.spec import BoxRef, MachineSpec, Network, Place
+from vmctl.spec import BoxRef, MachineSpec, Network, SourceLocation
 
 TAG = Tag(project="0a1b2c3d" * 4, machine="web", version="0.1.0", root="/home/u/shop")
 
@@ -18,7 +18,7 @@ def definition(*, virtualbox: Any = None, nics: tuple[Nic, ...] = (), **spec: An
         box=BoxRef(address="debian-12"),
         networks=networks,
         options={"virtualbox": virtualbox or {}},
-        places={"virtualbox.vram": Place(file="Vmfile", line=4, column=5)},
+        places={"virtualbox.vram": SourceLocation(file="Vmfile", line=4, column=5)},
         **spec,
     )
     return Definition(

@@ -4,8 +4,8 @@
     ensure(ref, home)    the same, fetched or built where it is absent
     box_defaults(home)   what boxes say of machines made from them, for the Vmfile's loader
 
-``vmctl.boxes.shelf`` lists, adds and removes; ``vmctl.boxes.adding`` takes in files and URLs; ``vmctl.boxes.building``
-makes boxes from recipes.
+``vmctl.boxes.box_store`` lists, adds and removes; ``vmctl.boxes.adding`` takes in files and URLs;
+``vmctl.boxes.box_build`` makes boxes from recipes.
 """
 
 from __future__ import annotations

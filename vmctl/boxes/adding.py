@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vmctl.boxes import archive, compression, contents, foreign, image, names, space, sparse
+from vmctl.boxes import archive, box_names, compression, contents, foreign, image, space, sparse
 from vmctl.boxes.address import is_local, local_path
 from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxInfo, FurtherDisk
+from vmctl.boxes.box_store import BoxStore, lock_path
 from vmctl.boxes.checksum import Hashing
 from vmctl.boxes.contents import Said
 from vmctl.boxes.download import Patience, fetch, without_password
 from vmctl.boxes.metering import Meter, hashed
 from vmctl.boxes.request import Request
-from vmctl.boxes.shelf import Shelf, lock_path
 from vmctl.boxes.vagrant_box import DEFAULT_USER as VAGRANT_USER
 from vmctl.boxes.versions import Version
 from vmctl.errors import UsageError, VmctlError
@@ -44,12 +44,12 @@ def add(
         Interrupted: the user asked to stop; a download can go on later.
     """
     _check(request)
-    shelf = Shelf(home, report)
+    store = BoxStore(home, report)
     source = plain_source(request.address)
-    started, before = time.monotonic(), _added(shelf.from_source(source))
+    started, before = time.monotonic(), _added(store.from_source(source))
     report(StepStarted(step=STEP, text=f"adding box from {source}"))
     with _told(source, home), locks.hold(lock_path(home, "source", source), source, report=report):
-        adding = _Adding(request, shelf, source, patience)
+        adding = _Adding(request, store, source, patience)
         box, new = (there, False) if (there := adding.already(before)) else adding.run()
     report(StepDone(step=STEP, seconds=time.monotonic() - started, changed=new, text=str(box)))
     return box, new
@@ -83,13 +83,13 @@ def stamp(file: Path | BinaryIO) -> str:
 
 def _check(request: Request) -> None:
     if request.name:
-        names.check(request.name)
+        box_names.check(request.name)
     if request.version:
         Version(request.version)
     if request.arch:
-        names.check_architecture(request.arch)
+        box_names.check_architecture(request.arch)
     if request.user:
-        names.check_user(request.user)
+        box_names.check_user(request.user)
     source = plain_source(request.address)
     if "://" not in source and not Path(source).is_file():
         what = f"{source} is no file" if Path(source).exists() else f"there is no file {source}"
@@ -103,7 +103,7 @@ class _Adding:
     """One image on its way into the store."""
 
     request: Request
-    shelf: Shelf
+    store: BoxStore
     source: str
     patience: Patience | None
     stamps: dict[str, str] = field(init=False)
@@ -118,19 +118,19 @@ class _Adding:
         ``before`` is what ``_added`` said before the lock was waited for: clocks are set back, so it is compared only.
         """
         if "://" in self.source:
-            box = self.shelf.from_source(self.source)
+            box = self.store.from_source(self.source)
             box = box if _added(box) != before else None
         else:
-            box = self.shelf.from_file(self.source, stamp(Path(self.source)))
+            box = self.store.from_file(self.source, stamp(Path(self.source)))
         if box is None or self.request.checksum is not None or not self.request.agrees(box):
             return None
-        said = (self.request.name, self.request.version, names.architecture(self.request.arch), self.request.origin)
+        said = (self.request.name, self.request.version, box_names.architecture(self.request.arch), self.request.origin)
         known = (box.name, box.version, box.arch, box.origin)
         if not all(one in ("", other) for one, other in zip(said, known, strict=True)):
             return None
         if self.request.named and not box.named and box.provenance.get("origin", "") != self.request.origin:
             return None  # its label is a catalogue's word, which nobody asked for
-        return self.shelf.annotate(box, stamps=self.stamps, named=self.request.named)
+        return self.store.annotate(box, stamps=self.stamps, named=self.request.named)
 
     def run(self) -> tuple[Box, bool]:
         """Take it in."""
@@ -159,7 +159,7 @@ class _Adding:
         if self.request.checksum is None:
             return self._unpack(stream, draft)
         hashing = Hashing(self.request.checksum)
-        meter = Meter(stream, hashing, self.shelf.report, step=STEP)
+        meter = Meter(stream, hashing, self.store.report, step=STEP)
         with tempfile.TemporaryFile(dir=draft) as own:
             sparse.copy(meter.read, own)
             hashing.verify(self.source)
@@ -168,7 +168,7 @@ class _Adding:
 
     def _unpack(self, stream: BinaryIO, draft: Path) -> str:
         """Unpack an archive into the draft; the digest of the image in it."""
-        self.said = contents.unpack(stream, draft, name=self.source, report=self.shelf.report)
+        self.said = contents.unpack(stream, draft, name=self.source, report=self.store.report)
         return contents.digest(draft / "image")
 
     def _converted(self, draft: Path, digest: str) -> str:
@@ -182,15 +182,15 @@ class _Adding:
     def _from_url(self) -> tuple[Box, bool]:
         part, hashing = fetch(
             self.request.address,
-            self.shelf.home,
+            self.store.home,
             checksum=self.request.checksum,
             access=self.request.access,
             patience=self.patience,
-            report=self.shelf.report,
+            report=self.store.report,
         )
         if self.request.checksum is None:
             text = f"nothing says what {self.source} must hash to; it was not verified"
-            self.shelf.report(Warned(text=text, hint=f"vmctl box add URL --checksum sha256:{hashing.sha256}"))
+            self.store.report(Warned(text=text, hint=f"vmctl box add URL --checksum sha256:{hashing.sha256}"))
         try:
             with self._draft() as draft:
                 digest = self._settle(part, draft, hashing)
@@ -212,7 +212,7 @@ class _Adding:
     def _copy(self, stream: BinaryIO, target: Path) -> tuple[Hashing, str]:
         """Copy (decompressing) into ``target``, zeros as holes; the hashes of what was read, the digest of the copy."""
         outer, inner = Hashing(self.request.checksum), Hashing()
-        meter = Meter(stream, outer, self.shelf.report, step=STEP)
+        meter = Meter(stream, outer, self.store.report, step=STEP)
         room, most = space.Room(target.parent, f"to add {self.source}"), sparse.bound(os.fstat(stream.fileno()).st_size)
         packed = compression.sniff(meter.peek())
         with target.open("wb") as out:
@@ -222,7 +222,7 @@ class _Adding:
                     return outer, outer.sha256
                 data = compression.opened(meter, packed)  # type: ignore[arg-type]  # only read() is called
                 sparse.copy(hashed(data, inner), out, limit=most, room=room)
-            except compression.Damaged as error:
+            except compression.DamagedStream as error:
                 raise image.NotAnImage(self.source, f"It is damaged: {error}.") from error
             except sparse.TooLong:
                 raise image.NotAnImage(self.source, f"It unpacks to more than {space.readable(most)}.") from None
@@ -231,13 +231,13 @@ class _Adding:
 
     @contextmanager
     def _draft(self) -> Iterator[Path]:
-        with self.shelf.draft() as draft, space.needed(draft, f"to add {self.source}"):
+        with self.store.draft() as draft, space.needed(draft, f"to add {self.source}"):
             yield draft
 
     def _publish(self, draft: Path, digest: str) -> tuple[Box, bool]:
         found = image.inspect(draft / "image", self.source)
-        name = self.request.name or names.of_address(self.source)
-        arch = names.architecture(self.request.arch or self.said.arch) or names.host_architecture()
+        name = self.request.name or box_names.of_address(self.source)
+        arch = box_names.architecture(self.request.arch or self.said.arch) or box_names.host_architecture()
         further = tuple(_further(path, self.source) for path in self.said.further)
         info = BoxInfo(
             name=name,
@@ -262,7 +262,7 @@ class _Adding:
         )
         # A version of a label is nobody's word either.
         numbered = bool(self.request.version) and (self.request.named or bool(self.request.origin))
-        return self.shelf.take_in(
+        return self.store.take_in(
             self._arranged(draft, info), info, same=lambda box: self._is(box, info), numbered=numbered
         )
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from vmctl.boxes import compression, space, sparse
-from vmctl.boxes.compression import Damaged
+from vmctl.boxes.compression import DamagedStream
 from vmctl.errors import VmctlError
 from vmctl.store import files
 
@@ -28,7 +28,7 @@ JUNK_PREFIXES = ("._", "paxheaders.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class UnpackLimits:
     """How much an archive may unpack to."""
 
     size: int | None = None
@@ -63,7 +63,7 @@ def _is_archive(source: BinaryIO) -> bool:
     if found := compression.sniff(head):
         try:
             head = compression.opened(source, found).read(BLOCK)
-        except Damaged:
+        except DamagedStream:
             return False
         finally:
             source.seek(0)
@@ -84,7 +84,7 @@ def is_tar(head: bytes) -> bool:
     return True
 
 
-def unpack(archive: Path | BinaryIO, into: Path, *, name: str, limits: Limits | None = None) -> tuple[Path, ...]:
+def unpack(archive: Path | BinaryIO, into: Path, *, name: str, limits: UnpackLimits | None = None) -> tuple[Path, ...]:
     """Unpack into the new directory ``into``, zeros as holes, and return the files, relative to it.
 
     Args:
@@ -103,7 +103,7 @@ def unpack(archive: Path | BinaryIO, into: Path, *, name: str, limits: Limits | 
     into.mkdir(mode=files.PRIVATE_DIRECTORY)
     try:
         with _told(name, into), _opened(archive) as source:
-            return _fill(source, Intake(into, limits or Limits()))
+            return _fill(source, Intake(into, limits or UnpackLimits()))
     except BaseException:
         files.remove_tree(into)
         raise
@@ -119,7 +119,7 @@ def _told(name: str, into: Path) -> Iterator[None]:
     try:
         with space.needed(into.parent, f"to unpack {name}"):
             yield
-    except (Refused, Damaged) as error:
+    except (RefusedMember, DamagedStream) as error:
         raise BadArchive(name, str(error)) from error
     except OSError as error:
         raise VmctlError(f"{name} could not be unpacked", details=str(error), hint=f"ls -ld '{into.parent}'") from error
@@ -139,7 +139,7 @@ def _fill(source: BinaryIO, intake: Intake) -> tuple[Path, ...]:
     return intake.finish()
 
 
-class Refused(Exception):
+class RefusedMember(Exception):
     """A member that no box may hold; says which and why."""
 
 
@@ -148,7 +148,7 @@ class Intake:
     """Takes an archive's members, one by one, and refuses what is unsafe."""
 
     root: Path
-    limits: Limits
+    limits: UnpackLimits
     packed: int = 0
     """Size of the archive, which whoever reads it tells."""
     _size: int = 0
@@ -173,16 +173,18 @@ class Intake:
         self._size += size
         most = sparse.bound(self.packed) if self.limits.size is None else self.limits.size
         if size < 0 or self._size > most:
-            raise Refused(f"member {name!r}: it unpacks to more than {most} bytes")
+            raise RefusedMember(f"member {name!r}: it unpacks to more than {most} bytes")
         self._make(path.parent)
         target = self.root / path
         with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, files.PRIVATE_FILE), "wb") as stream:
             try:
                 got = sparse.copy(data.read, stream, limit=size, room=self._room)
             except sparse.TooLong:
-                raise Refused(f"member {name!r}: it unpacks to more than the {size} bytes that it declares") from None
+                raise RefusedMember(
+                    f"member {name!r}: it unpacks to more than the {size} bytes that it declares"
+                ) from None
         if got != size:
-            raise Refused(f"member {name!r}: only {got} of {size} bytes are there")
+            raise RefusedMember(f"member {name!r}: only {got} of {size} bytes are there")
         self._files[path] = target
 
     def link(self, name: str, target: str, *, symbolic: bool) -> None:
@@ -195,45 +197,45 @@ class Intake:
 
     def other(self, name: str, kind: str) -> None:
         """Refuse a member that is no file, directory or link."""
-        raise Refused(f"member {name!r}: it is a {kind}, and a box holds only files")
+        raise RefusedMember(f"member {name!r}: it is a {kind}, and a box holds only files")
 
     def finish(self) -> tuple[Path, ...]:
         """Make the links; the relative paths of all files."""
         for path, (name, target) in self._links.items():
             if target not in self._files:
-                raise Refused(f"member {name!r}: it links to {str(target)!r}, which is no file of the archive")
+                raise RefusedMember(f"member {name!r}: it links to {str(target)!r}, which is no file of the archive")
             self._make(path.parent)
             os.link(self._files[target], self.root / path)
         if not self._files:
-            raise Refused("it holds no files")
+            raise RefusedMember("it holds no files")
         return tuple(Path(path) for path in (*self._files, *self._links))
 
     def _new(self, name: str) -> PurePosixPath:
         path = self._place(name)
         if path in self._files or path in self._links or (self.root / path).is_dir():
-            raise Refused(f"member {name!r}: there are two of that name")
+            raise RefusedMember(f"member {name!r}: there are two of that name")
         return path
 
     def _place(self, name: str) -> PurePosixPath:
         self._count += 1
         if self._count > self.limits.members:
-            raise Refused(f"it has more than {self.limits.members} members")
+            raise RefusedMember(f"it has more than {self.limits.members} members")
         if name.startswith("/"):
-            raise Refused(f"member {name!r}: the name is absolute")
+            raise RefusedMember(f"member {name!r}: the name is absolute")
         if not name or "\0" in name or "\\" in name:
-            raise Refused(f"member {name!r}: that is no name for a file")
+            raise RefusedMember(f"member {name!r}: that is no name for a file")
         path = PurePosixPath(name)
         if ".." in path.parts:
-            raise Refused(f"member {name!r}: the name leads out of the archive")
+            raise RefusedMember(f"member {name!r}: the name leads out of the archive")
         if len(path.parts) > self.limits.depth:
-            raise Refused(f"member {name[:40]!r}…: it lies more than {self.limits.depth} directories deep")
+            raise RefusedMember(f"member {name[:40]!r}…: it lies more than {self.limits.depth} directories deep")
         return path
 
     def _make(self, path: PurePosixPath) -> None:
         """Make a directory and its parents; a file in their place is refused."""
         for part in (*reversed(path.parents), path):
             if part in self._files or part in self._links:
-                raise Refused(f"member {str(path)!r}: {str(part)!r} is a file and a directory")
+                raise RefusedMember(f"member {str(path)!r}: {str(part)!r} is a file and a directory")
             (self.root / part).mkdir(mode=files.PRIVATE_DIRECTORY, exist_ok=True)
 
 
@@ -253,7 +255,7 @@ def _followed(base: PurePosixPath, target: str, name: str) -> PurePosixPath:
     parts: list[str] = []
     for part in (base / target).parts:  # an absolute target replaces the base, and its "/" is refused below
         if part == "/" or (part == ".." and not parts):
-            raise Refused(f"member {name!r}: the link leads out of the archive")
+            raise RefusedMember(f"member {name!r}: the link leads out of the archive")
         if part == "..":
             parts.pop()
         else:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from msgspec import Struct, convert, field, structs
 
-from vmctl.boxes import names
+from vmctl.boxes import box_names
 from vmctl.boxes.versions import Version
 from vmctl.driver import Disk
 from vmctl.errors import VmctlError
@@ -195,7 +195,7 @@ def _carried_over(data: Any) -> Any:
     if not isinstance(data, Mapping) or "origin" in data or not isinstance(data.get("provenance", {}), Mapping):
         return data
     source = str(data.get("source", ""))
-    called_after = source.startswith(RECIPE) or data.get("name") == names.of_address(source)
+    called_after = source.startswith(RECIPE) or data.get("name") == box_names.of_address(source)
     origin = data.get("provenance", {}).get("origin") or (source if called_after else "")
     return {**data, "origin": origin}
 

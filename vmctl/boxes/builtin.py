@@ -20,7 +20,7 @@ from vmctl.layout import user_vmfile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class CatalogueEntry:
     """One box of the catalogue, for one architecture; see ``catalogue/README.md``."""
 
     name: str
@@ -47,7 +47,7 @@ def entries() -> Mapping[str, Mapping[str, Any]]:
     return {name: table for file in files for name, table in tomllib.loads(file.read_text(encoding="utf-8")).items()}
 
 
-def find(name: str, arch: str) -> Entry | None:
+def find(name: str, arch: str) -> CatalogueEntry | None:
     """The box of that name; None when the catalogue has none.
 
     Raises:
@@ -64,7 +64,7 @@ def find(name: str, arch: str) -> Entry | None:
         )
     word = table["arches"][arch]
     urls = tuple(url.format(arch=word) for url in table["urls"])
-    return Entry(
+    return CatalogueEntry(
         name=name,
         arch=arch,
         urls=urls,
@@ -77,7 +77,7 @@ def find(name: str, arch: str) -> Entry | None:
     )
 
 
-def checksum(entry: Entry, access: Access, report: Report) -> Checksum:
+def checksum(entry: CatalogueEntry, access: Access, report: Report) -> Checksum:
     """What the image must hash to now, as its publisher's list says.
 
     Raises:
@@ -93,7 +93,7 @@ def checksum(entry: Entry, access: Access, report: Report) -> Checksum:
     return _checksum(entry, urljoin(entry.urls[-1], entry.checksums), access, report)
 
 
-def _checksum(entry: Entry, where: str, access: Access, report: Report) -> Checksum:
+def _checksum(entry: CatalogueEntry, where: str, access: Access, report: Report) -> Checksum:
     document = access.text(where, report=report)
     if entry.signer:
         document = _verified(entry, document, where, access, report)
@@ -101,7 +101,7 @@ def _checksum(entry: Entry, where: str, access: Access, report: Report) -> Check
     return checksum_list.find(text, posixpath.basename(entry.urls[0]), where=where)
 
 
-def _verified(entry: Entry, document: bytes, where: str, access: Access, report: Report) -> bytes:
+def _verified(entry: CatalogueEntry, document: bytes, where: str, access: Access, report: Report) -> bytes:
     own = user_vmfile().parent / "keys" / f"{entry.signer}.gpg"
     keys = signature.keyring([own, *entry.keyrings])
     if keys is None:

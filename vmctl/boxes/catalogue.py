@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmctl import json_text
-from vmctl.boxes import address, names
+from vmctl.boxes import address, box_names
 from vmctl.boxes.checksum import Checksum
 from vmctl.boxes.versions import Constraint, Version
 from vmctl.errors import UsageError, VmctlError
@@ -130,7 +130,7 @@ def choose(offers: Sequence[Offer], wanted: Wanted, *, where: str, report: Repor
 
 def _of_arch(offers: Sequence[Offer], wanted: Wanted) -> Offer | None:
     """Vagrant's rule: the exact one; a catalogue that tells none has one for all; "unknown" if that is the default."""
-    exact = names.architecture(wanted.arch or wanted.host)
+    exact = box_names.architecture(wanted.arch or wanted.host)
     for offer in offers:
         if offer.arch == exact or not offer.says_arch:
             return offer
@@ -178,7 +178,7 @@ def _provider(name: str, version: str, entry: Any, where: str) -> Offer:
         version=version,
         provider=said.strip() if isinstance(said, str) else "",
         url=url,
-        arch=names.architecture(str(arch)) if arch and arch != UNKNOWN else None,
+        arch=box_names.architecture(str(arch)) if arch and arch != UNKNOWN else None,
         default=provider.get("default_architecture") is True,
         says_arch="architecture" in provider,
         checksum=checksum,

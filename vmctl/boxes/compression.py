@@ -27,7 +27,7 @@ PADDING = b"\0"
 """What may follow a compressed stream: tape programs fill their last block."""
 
 
-class Damaged(Exception):
+class DamagedStream(Exception):
     """Compressed data ends early or makes no sense. A caller that knows the file's name turns it into its error."""
 
 
@@ -111,7 +111,7 @@ def sniff(head: bytes) -> Compression | None:
 def opened(source: BinaryIO, compression: Compression) -> BinaryIO:
     """The decompressed content of ``source``, which stays the caller's to close.
 
-    Reading raises ``Damaged`` where the data ends early or makes no sense.
+    Reading raises ``DamagedStream`` where the data ends early or makes no sense.
     """
     return io.BufferedReader(_Reader(source, compression), CHUNK)
 
@@ -146,7 +146,7 @@ class _Reader(io.RawIOBase):
                 return b""
             fresh = self._more() if self._stream.needs_input else b""
             if self._stream.needs_input and not fresh:
-                raise Damaged(f"the {self._compression.name} data ends early")
+                raise DamagedStream(f"the {self._compression.name} data ends early")
             if data := self._decompress(fresh, size):
                 return data
 
@@ -159,7 +159,7 @@ class _Reader(io.RawIOBase):
         try:
             return self._stream.decompress(data, size)
         except _faults(self._compression) as error:
-            raise Damaged(f"the {self._compression.name} data is damaged: {error}") from error
+            raise DamagedStream(f"the {self._compression.name} data is damaged: {error}") from error
 
     def _next_stream(self) -> bool:
         """Go on with the stream behind the one that ended; False at the end of the data."""

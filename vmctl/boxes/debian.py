@@ -11,7 +11,7 @@ from vmctl.boxes.recipe import Recipe
 from vmctl.boxes.rootless import as_root
 from vmctl.errors import VmctlError
 from vmctl.events import Output, Report
-from vmctl.surroundings import path_from
+from vmctl.user_environment import path_from
 
 PROGRAMS = {"mmdebstrap": "mmdebstrap", "tar": "tar", "gpgv": "gpgv", "apt-get": "apt"}
 TEMPORARY = "/var/tmp"  # noqa: S108  as mktemp does; /tmp is often RAM, and a file system of 600 MB passes through

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vmctl.boxes.box import Box
-from vmctl.boxes.shelf import Shelf
+from vmctl.boxes.box_store import BoxStore
 from vmctl.errors import UsageError, VmctlError, suggest
 from vmctl.events import Report, ignore
 from vmctl.layout import HomeLayout
@@ -22,19 +22,19 @@ def find(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box | Non
             several origins.
         VmctlError: a box that may be the one is damaged.
     """
-    shelf = Shelf(home, report)
+    store = BoxStore(home, report)
     if ref.digest:
-        return shelf.locked(ref)
+        return store.locked(ref)
     if not (ref.is_path or ref.is_url):
-        return shelf.find(ref.address, ref.constraint)
+        return store.find(ref.address, ref.constraint)
     from vmctl.boxes.adding import plain_source, stamp
 
     source = plain_source(ref.address)
     if "://" in source:
-        return shelf.from_source(source)
+        return store.from_source(source)
     if not Path(source).is_file():
         raise UsageError(f"the box {source} does not exist", hint=f"ls -l '{Path(source).parent}'")
-    return shelf.from_file(source, stamp(Path(source)))
+    return store.from_file(source, stamp(Path(source)))
 
 
 def ensure(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box:
@@ -56,26 +56,26 @@ def ensure(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box:
         return obtaining.obtain(Order(address=ref.address, named=False, access=access), home, report=report)[0]
 
     if ref.address in recipe.names():
-        from vmctl.boxes.building import build
+        from vmctl.boxes.box_build import build
 
         return build(ref.address, home, constraint=ref.constraint, report=report)
     if resolving.is_known(ref.address):
         order = Order(address=ref.address, version=ref.constraint, name=ref.address, access=access)
         return obtaining.obtain(order, home, report=report)[0]
-    raise unknown(ref, Shelf(home))
+    raise unknown(ref, BoxStore(home))
 
 
-def unknown(ref: BoxRef, shelf: Shelf) -> VmctlError:
+def unknown(ref: BoxRef, store: BoxStore) -> VmctlError:
     """The error for a name that means nothing here, with near names."""
     from vmctl.boxes import builtin, recipe
 
-    if versions := [box.version for box in shelf.boxes(ref.address) if box.named]:
+    if versions := [box.version for box in store.boxes(ref.address) if box.named]:
         return VmctlError(
             f"no version of box {ref.address} satisfies {ref.constraint or 'this architecture'}",
             details=f"in the store: {', '.join(versions)}",
             hint="vmctl box list",
         )
-    known = sorted({*shelf.names(), *recipe.names(), *builtin.entries()})
+    known = sorted({*store.names(), *recipe.names(), *builtin.entries()})
     return VmctlError(
         f"there is no box {ref.address!r}{suggest(ref.address, known, most=3)}",
         details=f"in the store, built in, or buildable: {', '.join(known)}" if known else "",

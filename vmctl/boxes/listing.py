@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vmctl.boxes import names
+from vmctl.boxes import box_names
 from vmctl.boxes.box import Box
 from vmctl.boxes.versions import Version
 from vmctl.errors import UsageError, VmctlError
@@ -30,7 +30,7 @@ class Damaged(Struct, frozen=True):
     @property
     def name(self) -> str:
         """What it was called, by its place."""
-        return names.from_path(self.directory.parent.parent.name)
+        return box_names.from_path(self.directory.parent.parent.name)
 
     @property
     def problem(self) -> str:
@@ -41,7 +41,7 @@ class Damaged(Struct, frozen=True):
     def version(self) -> Version | None:
         """Which version it was, by its place; None when that cannot be told."""
         try:
-            return Version(names.from_path(self.directory.parent.name))
+            return Version(box_names.from_path(self.directory.parent.name))
         except UsageError:
             return None
 
@@ -57,7 +57,7 @@ def entries(root: Path, name: str | None = None) -> Iterator[Box | Damaged]:
     except OSError as error:
         raise _told(root, error) from error
     for top in tops:
-        if not top.name.startswith(".") and name in (None, names.from_path(top.name)):
+        if not top.name.startswith(".") and name in (None, box_names.from_path(top.name)):
             for place in _places(top, 2):
                 if entry := place if isinstance(place, Damaged) else read(place):
                     yield entry
@@ -101,7 +101,7 @@ def _told(directory: Path, error: OSError | VmctlError) -> VmctlError:
 def _check(box: Box) -> None:
     """See that a box lies where its name says, with its images."""
     place = (box.directory.parent.parent.name, box.directory.parent.name)
-    if place != (names.to_path(box.name), names.to_path(box.version)):
+    if place != (box_names.to_path(box.name), box_names.to_path(box.version)):
         raise files.damaged(box.directory / METADATA, f"it speaks of {box}, which does not belong there")
     for image in box.images:
         if not stat.S_ISREG(_kind(box.directory / image.image_name) or 0):

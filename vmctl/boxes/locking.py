@@ -13,9 +13,9 @@ from typing import Any, Self
 
 from msgspec import structs
 
-from vmctl.boxes import names
+from vmctl.boxes import box_names
 from vmctl.boxes.box import RECIPE, Box
-from vmctl.boxes.shelf import Shelf, is_locked
+from vmctl.boxes.box_store import BoxStore, is_locked
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Report, ignore
 from vmctl.layout import HomeLayout
@@ -147,7 +147,7 @@ def provide(refs: Iterable[BoxRef], project: Project, home: HomeLayout, *, repor
     """
     lock = read(path_for(project.file))
     for ref in dict.fromkeys(refs):
-        if Shelf(home).locked(ref) is None:
+        if BoxStore(home).locked(ref) is None:
             _fetch(ref, _entry(lock, ref), home, report)
 
 
@@ -160,9 +160,9 @@ def _plain(entry: Locked) -> dict[str, Any]:
 
 
 def _entry(lock: Lock, ref: BoxRef) -> Locked:
-    entry = lock.get(str(ref), {}).get(names.host_architecture())
+    entry = lock.get(str(ref), {}).get(box_names.host_architecture())
     if entry is None:
-        raise UsageError(f"the box {ref} is not in the lock for {names.host_architecture()}", hint=HINT)
+        raise UsageError(f"the box {ref} is not in the lock for {box_names.host_architecture()}", hint=HINT)
     return entry
 
 
@@ -182,7 +182,7 @@ def _fetch(ref: BoxRef, entry: Locked, home: HomeLayout, report: Report) -> None
         name=entry.name,
         named=False,
         version=entry.version,
-        arch=names.host_architecture(),
+        arch=box_names.host_architecture(),
         user=entry.user,
         firmware=entry.firmware,
         cloud_init=entry.cloud_init,

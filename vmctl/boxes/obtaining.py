@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vmctl.boxes import adding, names, reserved, resolving
+from vmctl.boxes import adding, box_names, reserved, resolving
 from vmctl.boxes.adding import plain_source, stamp
 from vmctl.boxes.box import Box
+from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.catalogue import Wanted
 from vmctl.boxes.checksum import WEAK
 from vmctl.boxes.download import DownloadFailed, Patience
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.resolving import Choice
-from vmctl.boxes.shelf import Shelf
 from vmctl.errors import VmctlError
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout
@@ -31,18 +31,18 @@ def obtain(
         Interrupted: the user asked to stop; a download can go on later.
     """
     wanted = Wanted(
-        constraint=order.version, provider=order.provider, arch=order.arch, host=names.host_architecture()
+        constraint=order.version, provider=order.provider, arch=order.arch, host=box_names.host_architecture()
     )  # fmt: skip
     stamps = _stamps(order)
     choice = resolving.resolve(order.address, wanted, order.access, report=report)
     request = _named(_request(choice, order, stamps if choice.origin else {}), choice, report)
-    if there := _there(request, Shelf(home, report)):
+    if there := _there(request, BoxStore(home, report)):
         return there, False
     if request.checksum and request.checksum.algorithm in WEAK:
         kind = request.checksum.algorithm
         report(Warned(text=f"{order.address}: only a {kind} checksum; others can make files that match it"))
     box, new = _added(request, choice.sources, home, report, patience)
-    _tell_shadowed(box, Shelf(home), report)
+    _tell_shadowed(box, BoxStore(home), report)
     return box, new
 
 
@@ -58,12 +58,12 @@ def _added(
     return adding.add(replace(request, address=sources[-1]), home, report=report, patience=patience)
 
 
-def _tell_shadowed(box: Box, shelf: Shelf, report: Report) -> None:
+def _tell_shadowed(box: Box, store: BoxStore, report: Report) -> None:
     """Say so where the box's name means another one, or none any more."""
     if not box.named:
         return
     try:
-        meant = shelf.find(box.name, arch=box.arch)
+        meant = store.find(box.name, arch=box.arch)
     except VmctlError as error:
         report(Warned(text=error.brief, hint=error.hint))
         return
@@ -72,17 +72,17 @@ def _tell_shadowed(box: Box, shelf: Shelf, report: Report) -> None:
         report(Warned(text=text, hint="vmctl box add … --name OTHER"))
 
 
-def _there(request: Request, shelf: Shelf) -> Box | None:
+def _there(request: Request, store: BoxStore) -> Box | None:
     """The very version that a catalogue offers, if it is in the store as the user says it is."""
     if not (request.origin and request.version):
         return None
-    arch = names.architecture(request.arch) or names.host_architecture()
+    arch = box_names.architecture(request.arch) or box_names.host_architecture()
     wanted = (request.version, arch, request.origin)
-    for box in shelf.boxes(request.name):
+    for box in store.boxes(request.name):
         known = box.provenance.get("checksum")
         vouched = request.checksum is None or known == str(request.checksum)
         if (box.version, box.arch, box.origin) == wanted and vouched and request.agrees(box):
-            return shelf.annotate(box, stamps=request.stamps, named=request.named)
+            return store.annotate(box, stamps=request.stamps, named=request.named)
     return None
 
 
@@ -94,7 +94,7 @@ def _named(request: Request, choice: Choice, report: Report) -> Request:
             report(Warned(text=text, hint=f"vmctl box add '{choice.origin}' --name NAME"))
         return replace(request, name=choice.label, named=False)
     if request.named:
-        reserved.check(request.name or names.of_address(request.address), choice.origin)
+        reserved.check(request.name or box_names.of_address(request.address), choice.origin)
     return request
 
 

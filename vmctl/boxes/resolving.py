@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from vmctl.boxes import builtin, catalogue, names
+from vmctl.boxes import box_names, builtin, catalogue
 from vmctl.boxes.adding import plain_source
 from vmctl.boxes.address import is_local, local_path
 from vmctl.boxes.catalogue import Wanted
@@ -61,7 +61,7 @@ def resolve(address: str, wanted: Wanted, access: Access, *, report: Report = ig
         if document is None:
             return _plain(address, wanted)
         return _chosen(document, address, wanted, origin=plain_source(address), report=report)
-    arch = names.architecture(wanted.arch or wanted.host)
+    arch = box_names.architecture(wanted.arch or wanted.host)
     if entry := builtin.find(address, arch):
         if wanted.constraint or wanted.provider:
             raise UsageError(f"{address} has no versions and providers to choose from", hint=f"vmctl box add {address}")
@@ -70,7 +70,7 @@ def resolve(address: str, wanted: Wanted, access: Access, *, report: Report = ig
             sources=entry.urls, name=entry.name, arch=arch, checksum=known, user=entry.user,
             firmware=entry.firmware, origin=address,
         )  # fmt: skip
-    if "/" not in names.check(address):
+    if "/" not in box_names.check(address):
         raise unknown(address)
     document, where = _from_servers(address, access, report)
     choice = _chosen(document, where, wanted, origin=address, report=report)
@@ -106,7 +106,7 @@ def _plain(address: str, wanted: Wanted) -> Choice:
 def _chosen(document: bytes, where: str, wanted: Wanted, *, origin: str, report: Report) -> Choice:
     offers = catalogue.read(document, where=where, report=report)
     offer = catalogue.choose(offers, wanted, where=where, report=report)
-    said = {"name": offer.name} if names.is_name(offer.name) else {"label": names.label(offer.name)}
+    said = {"name": offer.name} if box_names.is_name(offer.name) else {"label": box_names.label(offer.name)}
     return Choice(
         sources=(offer.url,), version=offer.version, arch=offer.arch or wanted.arch, checksum=offer.checksum,
         origin=origin, **said,
@@ -117,7 +117,7 @@ def _document(address: str, access: Access, report: Report) -> bytes | None:
     """The catalogue that a path or URL holds; None when it holds something else."""
     if is_local(address):
         return _local(local_path(address))
-    if urlsplit(address).path.lower().endswith(names.SUFFIXES):
+    if urlsplit(address).path.lower().endswith(box_names.SUFFIXES):
         return None
     if urlsplit(address).path.endswith(".json") or access.content_type(address) == JSON:
         return access.text(address, header_for=address, accept=JSON, report=report)

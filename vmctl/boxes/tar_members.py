@@ -7,7 +7,7 @@ import tarfile
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from vmctl.boxes import compression
-from vmctl.boxes.compression import CHUNK, Damaged
+from vmctl.boxes.compression import CHUNK, DamagedStream
 
 if TYPE_CHECKING:
     from vmctl.boxes.archive import Intake
@@ -39,7 +39,7 @@ def unpack(source: BinaryIO, intake: Intake) -> None:
                 _take(archive, member, intake)
             _check_end(metered, archive.offset)
     except FAULTS as error:
-        raise Damaged(f"the tar archive is damaged: {error}") from error
+        raise DamagedStream(f"the tar archive is damaged: {error}") from error
 
 
 def _next(archive: tarfile.TarFile, metered: _Metered) -> tarfile.TarInfo | None:
@@ -73,10 +73,10 @@ def _check_map(member: tarfile.TarInfo) -> None:
     end = 0
     for offset, size in parts:
         if offset < end or size < 0:
-            raise Damaged(f"the parts of member {member.name!r} overlap")
+            raise DamagedStream(f"the parts of member {member.name!r} overlap")
         end = offset + size
     if end > member.size and parts:
-        raise Damaged(f"the parts of member {member.name!r} are longer than it is")
+        raise DamagedStream(f"the parts of member {member.name!r} are longer than it is")
     if member.issparse():
         known.sparse = parts
 
@@ -100,7 +100,7 @@ class _Member(tarfile.TarInfo):
 
     def _proc_gnusparse_10(self, member: Self, headers: Any, archive: Any) -> None:
         stream = archive.fileobj
-        archive.fileobj = _Lines(stream)
+        archive.fileobj = _LineReader(stream)
         try:
             super()._proc_gnusparse_10(member, headers, archive)  # type: ignore[misc]
         finally:
@@ -110,14 +110,14 @@ class _Member(tarfile.TarInfo):
 def _check_pax(data: bytes) -> None:
     """See that it is records, LENGTH KEY=VALUE and a newline, one after another (POSIX.1-2017, pax header block)."""
     if DIGITS.search(data):
-        raise Damaged("a pax header has a number of too many digits")
+        raise DamagedStream("a pax header has a number of too many digits")
     place = 0
     while place < len(data):
         length, blank, _ = data[place : place + LONGEST_LENGTH + 1].partition(b" ")
         end = place + int(length) if blank and length.isdigit() else 0
         record = data[place:end]
         if not SHORTEST_RECORD <= len(record) == end - place or record[-1:] != b"\n" or b"=" not in record:
-            raise Damaged("a pax header is damaged")
+            raise DamagedStream("a pax header is damaged")
         place = end
 
 
@@ -146,13 +146,13 @@ class _Again(_Wrapped):
         return data or super().read(size)
 
 
-class _Lines(_Wrapped):
+class _LineReader(_Wrapped):
     """A stream of lines shorter than a block; tarfile would collect a longer one, looking at all of it each time."""
 
     def read(self, size: int) -> bytes:
         data = super().read(size)
         if b"\n" not in data:
-            raise Damaged("the map of a sparse member is damaged")
+            raise DamagedStream("the map of a sparse member is damaged")
         return data
 
 
@@ -165,7 +165,7 @@ def _check_end(metered: _Metered, end: int) -> None:
     while metered.read(CHUNK):
         pass
     if metered.total < end + tarfile.BLOCKSIZE:
-        raise Damaged("the tar archive ends early")
+        raise DamagedStream("the tar archive ends early")
 
 
 class _Metered:
@@ -178,7 +178,7 @@ class _Metered:
 
     def read(self, size: int = -1) -> bytes:
         if self.left is not None and self.left <= 0:
-            raise Damaged(f"a member's header is longer than {HEADER_BUDGET} bytes")
+            raise DamagedStream(f"a member's header is longer than {HEADER_BUDGET} bytes")
         data = self._source.read(size)
         self.total += len(data)
         if self.left is not None:

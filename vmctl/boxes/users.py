@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import MACHINE, HomeLayout
-from vmctl.store import files, identity, records
+from vmctl.store import files, project_identity, records
 
 
 def users(home: HomeLayout, *, report: Report = ignore) -> Mapping[str, list[str]]:
@@ -16,7 +16,7 @@ def users(home: HomeLayout, *, report: Report = ignore) -> Mapping[str, list[str
         VmctlError: a machine's record can not be read, so nobody knows what it needs.
     """
     found: dict[str, list[str]] = {}
-    for place in sorted(identity.known(home, report=report), key=lambda place: place.root):
+    for place in sorted(project_identity.known(home, report=report), key=lambda place: place.root):
         if not place.is_there:
             text = f"the project {place.root} is gone; its machines, if any are left, are not counted"
             report(Warned(text=text, hint="vmctl list"))

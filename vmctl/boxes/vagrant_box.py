@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vmctl import json_text
-from vmctl.boxes import names, ovf, vagrantfile
+from vmctl.boxes import box_names, ovf, vagrantfile
 from vmctl.boxes.vagrantfile import Settings
 from vmctl.errors import VmctlError
 from vmctl.spec import MIB, SEEDED_BY_VMCTL
@@ -197,14 +197,14 @@ def _arch(metadata: Mapping[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise BadBox(name, f"{METADATA}: architecture must be a text, not {value!r}")
-    if not names.ARCH.fullmatch(value):
+    if not box_names.ARCH.fullmatch(value):
         raise BadBox(name, f"{METADATA}: {value!r} is no architecture")
-    return names.architecture(value.lower())
+    return box_names.architecture(value.lower())
 
 
 def _user(settings: Settings, name: str) -> str:
     user = settings.text("ssh.username") or DEFAULT_USER
-    if not names.USER.fullmatch(user):
+    if not box_names.USER.fullmatch(user):
         raise BadBox(name, f"its Vagrantfile says config.ssh.username = {user!r}, which is no user's name")
     return user
 

@@ -69,7 +69,7 @@ class Settings:
 
 def read(texts: Iterable[str]) -> Settings:
     """The settings of several Vagrantfiles; later ones win."""
-    reader = _Reader()
+    reader = _SettingsReader()
     for text in texts:
         reader.read(text)
     return Settings(reader.values, frozenset(reader.disabled), tuple(map(_without_password, reader.unread)))
@@ -88,7 +88,7 @@ class _Block:
 
 
 @dataclass
-class _Reader:
+class _SettingsReader:
     values: dict[str, Literal] = field(default_factory=dict)
     disabled: set[str] = field(default_factory=set)
     unread: list[str] = field(default_factory=list)

@@ -177,7 +177,7 @@ def _decompressed(data: bytes, kind: compression.Compression, url: str) -> bytes
     """The content of a text that was sent as gzip, whether or not the server says so (no text begins like that)."""
     try:
         text = compression.opened(io.BytesIO(data), kind).read(LONGEST_TEXT + 1)
-    except compression.Damaged as error:
+    except compression.DamagedStream as error:
         raise Unavailable(url, str(error)) from error
     if len(text) > LONGEST_TEXT:
         raise Unavailable(url, f"it is longer than {LONGEST_TEXT} bytes")

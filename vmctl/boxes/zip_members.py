@@ -10,7 +10,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vmctl.boxes import compression
-from vmctl.boxes.compression import CHUNK, Damaged
+from vmctl.boxes.compression import CHUNK, DamagedStream
 
 if TYPE_CHECKING:
     from vmctl.boxes.archive import Intake
@@ -36,13 +36,13 @@ def unpack(source: BinaryIO, intake: Intake) -> None:
             for member in archive.infolist():
                 _take(archive, member, intake)
     except FAULTS as error:
-        raise Damaged(f"the zip archive is damaged: {error}") from error
+        raise DamagedStream(f"the zip archive is damaged: {error}") from error
 
 
 def _take(archive: zipfile.ZipFile, member: zipfile.ZipInfo, intake: Intake) -> None:
     mode = member.external_attr >> 16
     if member.flag_bits & ENCRYPTED or member.compress_type not in METHODS:
-        raise Damaged(f"member {member.filename!r} is encrypted or compressed in an unusual way")
+        raise DamagedStream(f"member {member.filename!r} is encrypted or compressed in an unusual way")
     if member.is_dir():
         intake.directory(member.filename)
     elif stat.S_ISLNK(mode):
@@ -64,7 +64,7 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if size > LONGEST_READ:
-            raise Damaged(f"its table of contents is longer than {LONGEST_READ} bytes")
+            raise DamagedStream(f"its table of contents is longer than {LONGEST_READ} bytes")
         return self._source.read(LONGEST_READ if size < 0 else size)
 
     def __getattr__(self, name: str) -> Any:

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from vmctl import terminal
-from vmctl.cli.host_paths import require_text
+from vmctl.cli.path_types import require_text
 from vmctl.console import Console
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Event, Warned
 from vmctl.layout import VMFILE, HomeLayout, home
-from vmctl.surroundings import expanded, in_working_directory, working_directory
+from vmctl.user_environment import expanded, in_working_directory, working_directory
 
 if TYPE_CHECKING:
     from vmctl.spec import BoxRef, Project
@@ -155,14 +155,14 @@ class App:
             raise UsageError("the Vmfile has servers (`remotes:`) and no machines", hint=hint)
 
     def _elsewhere(self, wanted: str) -> tuple[Path, str] | None:
-        from vmctl import machines
+        from vmctl import machine_names
 
         try:
             if wanted in self.workspace.all_names():
                 return None
         except VmctlError:
             self.__dict__.pop("workspace", None)
-        found = machines.find_by_id(self.home, wanted)
+        found = machine_names.find_by_id(self.home, wanted)
         if found:
             self.__dict__.pop("workspace", None)
         return found

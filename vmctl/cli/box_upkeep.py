@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmctl.cli import box_refs, completion
+from vmctl.cli import box_choice, completion
 from vmctl.cli.app import App, command
-from vmctl.cli.box_refs import SOURCE
+from vmctl.cli.box_choice import SOURCE
 from vmctl.cli.report import table
 
 if TYPE_CHECKING:
@@ -50,17 +50,17 @@ def update(app: App, name: str | None, *, source: str | None) -> None:
 def prune(app: App, *, dry_run: bool) -> None:
     """Remove boxes that have a newer version and no machine, and downloads that were given up."""
     from vmctl.boxes import pruning
-    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.box_store import BoxStore
     from vmctl.boxes.space import readable
     from vmctl.boxes.users import users
 
-    shelf = Shelf(app.home, app.report)
+    store = BoxStore(app.home, app.report)
     by = users(app.home, report=app.report)
-    boxes, partial = pruning.superfluous(shelf.boxes(), by), pruning.given_up(app.home)
+    boxes, partial = pruning.superfluous(store.boxes(), by), pruning.given_up(app.home)
     freed = sum(map(pruning.allocated, [*(box.directory for box in boxes), *partial]))
     if not dry_run:
         for box in boxes:
-            shelf.remove(box, lambda: users(app.home))
+            store.remove(box, lambda: users(app.home))
         for path in partial:
             path.unlink(missing_ok=True)
     word = "would remove" if dry_run else "removed"
@@ -73,10 +73,10 @@ def prune(app: App, *, dry_run: bool) -> None:
 def du(app: App) -> None:
     """Show what boxes and partial downloads take up on disk."""
     from vmctl.boxes import pruning
-    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.box_store import BoxStore
     from vmctl.boxes.space import readable
 
-    sizes = [(box, pruning.allocated(box.directory)) for box in Shelf(app.home, app.report).boxes()]
+    sizes = [(box, pruning.allocated(box.directory)) for box in BoxStore(app.home, app.report).boxes()]
     partial = pruning.allocated(app.home.downloads)
     total = sum(size for _, size in sizes) + partial
     rows = [(str(box), readable(size)) for box, size in sizes]
@@ -92,10 +92,10 @@ def du(app: App) -> None:
 def repackage(app: App, ref: str, *, output: Path | None, source: str | None) -> None:
     """Write a box of the store as a .box file, for vmctl elsewhere and for Vagrant's libvirt provider."""
     from vmctl.boxes import packing
-    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.box_store import BoxStore
 
-    found = box_refs.chosen(Shelf(app.home, app.report).boxes(), ref, source)
-    box = box_refs.newest(found, ref, command="vmctl box repackage")
+    found = box_choice.chosen(BoxStore(app.home, app.report).boxes(), ref, source)
+    box = box_choice.newest(found, ref, command="vmctl box repackage")
     target = app.directory / (output or Path(f"{box.name.replace('/', '-')}-{box.version}.box"))
     packing.repackage(box, target)
     app.done({"box": _names(box), "path": str(target)}, f"wrote {target}")
@@ -121,14 +121,14 @@ COMMANDS = (lock, outdated, update, prune, du, repackage)
 
 def _findings(app: App, name: str | None, source: str | None) -> list[Finding]:
     from vmctl.boxes import updating
-    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.box_store import BoxStore
     from vmctl.boxes.web import Access
 
     access = Access.from_environment()
-    boxes = Shelf(app.home, app.report).boxes()
-    chosen = [box for box in box_refs.matching(boxes, None, source) if not name or box.name == name]
+    boxes = BoxStore(app.home, app.report).boxes()
+    chosen = [box for box in box_choice.matching(boxes, None, source) if not name or box.name == name]
     if (name or source is not None) and not chosen:
-        raise box_refs.absent(name or "", source)
+        raise box_choice.absent(name or "", source)
     return [updating.look(box, access, report=app.report) for box in updating.newest(chosen)]
 
 

@@ -117,28 +117,28 @@ def provisioners(app: App, _context: click.Context) -> Iterable[str]:
 @_completes
 def snapshots(app: App, _context: click.Context) -> Iterable[str]:
     """The snapshots of the project's machines; the hypervisor is asked."""
-    from vmctl.lifecycle import rewind
+    from vmctl.lifecycle import snapshot_commands
 
     _project(app)
-    found = rewind.listing(app.workspace, app.workspace.all_names())
+    found = snapshot_commands.listing(app.workspace, app.workspace.all_names())
     return [snapshot.name for kept in found.values() for snapshot in kept]
 
 
 @_completes
 def boxes(app: App, _context: click.Context) -> Iterable[str]:
     """The boxes in the store."""
-    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.box_store import BoxStore
 
-    return Shelf(app.home).names()
+    return BoxStore(app.home).names()
 
 
 @_completes
 def known_boxes(app: App, _context: click.Context) -> Iterable[str]:
     """The boxes in the store, and those that vmctl knows how to fetch or build."""
     from vmctl.boxes import builtin, recipe
-    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.box_store import BoxStore
 
-    return sorted({*Shelf(app.home).names(), *recipe.names(), *builtin.entries()})
+    return sorted({*BoxStore(app.home).names(), *recipe.names(), *builtin.entries()})
 
 
 @_completes

@@ -13,7 +13,7 @@ from vmctl.cli.limits import PARALLEL, limits
 from vmctl.errors import UsageError, VmctlError
 
 if TYPE_CHECKING:
-    from vmctl.census import Seen
+    from vmctl.discovery import DiscoveredMachine
     from vmctl.workspace import Workspace
 
 
@@ -37,9 +37,8 @@ def destroy(app: App, names: tuple[str, ...], *, yes: bool, parallel: int | None
 
 
 def _destroy(app: App, workspace: Workspace, *, yes: bool, parallel: int | None) -> None:
-    from vmctl.lifecycle import fleet, triggers, verbs
-    from vmctl.lifecycle import names as naming
-    from vmctl.lifecycle.job import Job
+    from vmctl.lifecycle import etc_hosts, fleet, triggers, verbs
+    from vmctl.lifecycle.machine_job import Job
     from vmctl.store import files
 
     if workspace.id is None:
@@ -53,7 +52,7 @@ def _destroy(app: App, workspace: Workspace, *, yes: bool, parallel: int | None)
         steps = triggers.around(workspace.project, "destroy", verbs.DESTROY)
         outcome = fleet.run(doomed, steps, reverse=True, limits=limits(workspace, parallel))
         if doomed:
-            naming.refresh(workspace, naming.present_blocks(workspace), locked=app.names)
+            etc_hosts.refresh(workspace, etc_hosts.present_blocks(workspace), locked=app.names)
         outcome.raise_failure()
     gone = [job.name for job in doomed]
     app.done(
@@ -65,16 +64,20 @@ def _confirm(app: App, names: Sequence[str]) -> None:
     app.confirm(f"destroy {', '.join(names)} and all data in {'them' if len(names) > 1 else 'it'}?", flag="--yes")
 
 
-def _lost(app: App, names: Sequence[str]) -> Seen | None:
+def _lost(app: App, names: Sequence[str]) -> DiscoveredMachine | None:
     """The machine that an id means, where its project had a record of it once, and has none any more."""
-    from vmctl import machines as naming
-    from vmctl.census import Census
+    from vmctl import machine_names
+    from vmctl.discovery import Discovery
 
-    if len(names) != 1 or not naming.ID_PATTERN.fullmatch(names[0]) or naming.find_by_id(app.home, names[0]):
+    if (
+        len(names) != 1
+        or not machine_names.ID_PATTERN.fullmatch(names[0])
+        or machine_names.find_by_id(app.home, names[0])
+    ):
         return None
-    census = Census(app.home, app.report)
-    census.ask(set())
-    found = list(census.with_id(names[0]))
+    discovery = Discovery(app.home, app.report)
+    discovery.ask(set())
+    found = list(discovery.with_id(names[0]))
     if len(found) > 1:
         raise UsageError(f"the id '{names[0]}' means several machines", hint="vmctl list")
     for seen in found:
@@ -82,7 +85,7 @@ def _lost(app: App, names: Sequence[str]) -> Seen | None:
     return found[0] if found else None
 
 
-def _require_lost(app: App, seen: Seen) -> None:
+def _require_lost(app: App, seen: DiscoveredMachine) -> None:
     """Refuse a machine whose project is alive, here or with somebody else."""
     from vmctl.store import places
 
@@ -100,14 +103,14 @@ def _require_lost(app: App, seen: Seen) -> None:
 def _forget_lost(app: App, project: str, machine: str) -> None:
     """Remove what vmctl still keeps of a machine that is gone."""
     from vmctl.store import files, places
-    from vmctl.store.ports import Owner, Ports
+    from vmctl.store.port_leases import Owner, Ports
 
     if place := places.load(app.home, project):
         Ports(app.home, app.report).release(Owner(project=project, root=place.root, machine=machine))
         files.remove_tree(place.layout(app.home).machine(machine).root)
 
 
-def _destroy_lost(app: App, seen: Seen, *, yes: bool) -> None:
+def _destroy_lost(app: App, seen: DiscoveredMachine, *, yes: bool) -> None:
     from vmctl import interrupt
 
     tag = seen.observed.tag

@@ -11,7 +11,7 @@ from vmctl.errors import VmctlError
 from vmctl.events import Warned
 
 if TYPE_CHECKING:
-    from vmctl.census import Census
+    from vmctl.discovery import Discovery
     from vmctl.events import Report
     from vmctl.layout import ProjectLayout
     from vmctl.store.records import Record
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 @command("list", query=True)
 def list_(app: App) -> None:
     """Show all machines of all projects of this user; the ids work with every command, in any directory."""
-    from vmctl import machines as naming
-    from vmctl.census import Census
+    from vmctl import machine_names
+    from vmctl.discovery import Discovery
 
     recorded = {
         (project, name): (root, _record(app.home.project(project, root), name, app.report))
-        for project, root, name in naming.everywhere(app.home, app.report)
+        for project, root, name in machine_names.everywhere(app.home, app.report)
     }
-    census = Census(app.home, app.report)
-    census.ask({(record.provider, record.where) for _, record in recorded.values() if record})
-    rows = [_row(*key, root, _state(census, key, record)) for key, (root, record) in recorded.items()]
+    discovery = Discovery(app.home, app.report)
+    discovery.ask({(record.provider, record.where) for _, record in recorded.values() if record})
+    rows = [_row(*key, root, _state(discovery, key, record)) for key, (root, record) in recorded.items()]
     rows += [
         _row(*key, Path(seen.observed.tag.root or "?"), seen.observed.state.value, lost=True)
-        for key, seen in census.told.items()
+        for key, seen in discovery.told.items()
         if key not in recorded
     ]
     text = table(
@@ -53,16 +53,16 @@ def _record(layout: ProjectLayout, name: str, report: Report) -> Record | None:
 
 
 def _row(project: str, name: str, root: Path, state: str, *, lost: bool = False) -> dict[str, Any]:
-    from vmctl.machines import short_id
+    from vmctl.machine_names import short_id
 
     return {"id": short_id(project, name), "name": name, "state": state, "project": str(root), "lost": lost}
 
 
-def _state(census: Census, key: tuple[str, str], record: Record | None) -> str:
+def _state(discovery: Discovery, key: tuple[str, str], record: Record | None) -> str:
     """One recorded machine's state: absent only where its hypervisor says so."""
-    from vmctl.census import UNKNOWN
+    from vmctl.discovery import UNKNOWN
     from vmctl.workspace import ABSENT
 
-    if seen := census.told.get(key):
+    if seen := discovery.told.get(key):
         return seen.observed.state.value
-    return ABSENT if record and (record.provider, record.where) in census.asked else UNKNOWN
+    return ABSENT if record and (record.provider, record.where) in discovery.asked else UNKNOWN

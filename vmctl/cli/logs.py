@@ -10,7 +10,7 @@ import click
 
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
-from vmctl.cli.guest import only_machine
+from vmctl.cli.guest_commands import only_machine
 from vmctl.errors import VmctlError, WrongState
 from vmctl.events import Output
 from vmctl.store import files

@@ -11,8 +11,8 @@ import click
 from vmctl import json_text
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
-from vmctl.cli.guest import only_machine
-from vmctl.cli.host_paths import FromDirectory
+from vmctl.cli.guest_commands import only_machine
+from vmctl.cli.path_types import FromDirectory
 
 if TYPE_CHECKING:
     from vmctl.boxes.packing import Contents
@@ -62,15 +62,15 @@ def package(
 
 
 def _contents(workspace: Workspace, machine: Machine, **parts: Any) -> Contents:
-    from vmctl.boxes.names import host_architecture
+    from vmctl.boxes.box_names import host_architecture
+    from vmctl.boxes.box_store import BoxStore
     from vmctl.boxes.packing import Contents
-    from vmctl.boxes.shelf import Shelf
     from vmctl.lifecycle.packaging import nic_address
 
     assert machine.record is not None  # noqa: S101  it was packaged
     assert machine.spec is not None  # noqa: S101  as above
     record = machine.record
-    box = Shelf(workspace.home).by_digest(record.box.digest)
+    box = BoxStore(workspace.home).by_digest(record.box.digest)
     return Contents(
         arch=box.arch if box else host_architecture(),
         user=record.user,

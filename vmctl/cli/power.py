@@ -13,7 +13,7 @@ from vmctl.cli.limits import PARALLEL, limits
 from vmctl.cli.report import machine_object
 
 if TYPE_CHECKING:
-    from vmctl.lifecycle.job import Step
+    from vmctl.lifecycle.machine_job import Step
     from vmctl.spec import Occasion
     from vmctl.workspace import Workspace
 
@@ -25,7 +25,7 @@ def _run(
 ) -> None:
     """Run steps that take machines down: dependents first."""
     from vmctl.lifecycle import fleet, triggers
-    from vmctl.lifecycle.job import Job
+    from vmctl.lifecycle.machine_job import Job
 
     workspace = app.select(names, orphans=True, salvage=True)
     with workspace.locked(app.names):

@@ -102,14 +102,14 @@ def on_machines(
     app: App, names: Sequence[str], *, only: Sequence[str], force: bool, mode: Mode, start: str = ""
 ) -> dict[str, Any]:
     """Provision machines that run; what became of each as an object, {} when nothing was needed."""
-    from vmctl.lifecycle import provisioning
-    from vmctl.lifecycle.wish import Wish
+    from vmctl.lifecycle import machine_provisioning
+    from vmctl.lifecycle.selection import Selection
 
-    wish = Wish(only=tuple(only), start=start, force=force, mode=mode)
+    selection = Selection(only=tuple(only), start=start, force=force, mode=mode)
     workspace = app.select(names)
     with workspace.locked(app.names):
         machines = _running(workspace.survey(app.names), named=bool(names))
-        return provisioning.run(workspace, machines, wish)
+        return machine_provisioning.run(workspace, machines, selection)
 
 
 def _told(done: dict[str, Any], *, check: bool) -> str:

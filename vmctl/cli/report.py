@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vmctl.machines import short_id
+from vmctl.machine_names import short_id
 
 if TYPE_CHECKING:
     from vmctl.workspace import Machine

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vmctl.process import Completed
     from vmctl.provision.passwords import Passwords
     from vmctl.provision.target import Mode
-    from vmctl.remotes.roster import Host, Roster
+    from vmctl.remotes.server_inventory import RemoteHost, ServerInventory
     from vmctl.spec import Remote
 
 AT_ONCE = 8
@@ -28,11 +28,11 @@ SSH_FAILED = 255  # ssh's own status when it could not connect; a remote command
 MANY = 8  # names that a question still holds
 
 
-def roster_of(app: App, target: str, passwords: Passwords | None = None) -> Roster:
+def inventory_of(app: App, target: str, passwords: Passwords | None = None) -> ServerInventory:
     """The servers of a target."""
-    from vmctl.remotes import roster
+    from vmctl.remotes import server_inventory
 
-    found = roster.load(app.project, roster.find(app.project, target), passwords)
+    found = server_inventory.load(app.project, server_inventory.find(app.project, target), passwords)
     for text in found.warnings:
         app.report(Warned(text=f"the inventory of {target}: {text}"))
     return found
@@ -40,15 +40,15 @@ def roster_of(app: App, target: str, passwords: Passwords | None = None) -> Rost
 
 def chosen(
     app: App, target: str, patterns: Sequence[str], passwords: Passwords | None = None
-) -> tuple[Roster, tuple[Host, ...]]:
+) -> tuple[ServerInventory, tuple[RemoteHost, ...]]:
     """The servers that patterns mean, all without any."""
     from vmctl.remotes import pattern
 
-    known = roster_of(app, target, passwords)
+    known = inventory_of(app, target, passwords)
     return known, pattern.select(known, patterns)
 
 
-def only_server(app: App, target: str, name: str | None) -> Host:
+def only_server(app: App, target: str, name: str | None) -> RemoteHost:
     """The one server that a command is about.
 
     Raises:
@@ -100,19 +100,21 @@ def provision(
 ) -> dict[str, Any]:
     """Provision servers, after asking; what became of each as an object, {} when they get nothing."""
     from vmctl.provision.passwords import Passwords
-    from vmctl.remotes import provisioning
-    from vmctl.remotes.realm import Servers
+    from vmctl.remotes import server_provisioning
+    from vmctl.remotes.server_hosts import ServerHosts
 
     passwords = Passwords()
-    roster, hosts = chosen(app, target, patterns, passwords)
-    realm = Servers(app.project, roster)
-    work = provisioning.planned(realm, hosts, only, start)
+    server_inventory, hosts = chosen(app, target, patterns, passwords)
+    host_set = ServerHosts(app.project, server_inventory)
+    work = server_provisioning.planned(host_set, hosts, only, start)
     if not work:
         return {}
     if not mode.check:
-        confirm(app, roster.remote, _question(work, target), yes=yes, named=named)
+        confirm(app, server_inventory.remote, _question(work, target), yes=yes, named=named)
     wanted = [host for host in hosts if host.name in work]
-    done = provisioning.run(app.workspace, realm, wanted, only=only, mode=mode, start=start, passwords=passwords)
+    done = server_provisioning.run(
+        app.workspace, host_set, wanted, only=only, mode=mode, start=start, passwords=passwords
+    )
     return done.as_object()
 
 
@@ -125,7 +127,7 @@ def _question(work: dict[str, list[str]], target: str) -> str:
 def ssh(app: App, target: str, name: str | None, line: str | None, *, tty: bool | None, options: Sequence[str]) -> int:
     """A shell on a server, or a command there."""
     from vmctl import process
-    from vmctl.ssh import options as settings
+    from vmctl.ssh import server_options
     from vmctl.ssh.openssh import OpenSsh
 
     host = only_server(app, target, name)
@@ -136,7 +138,7 @@ def ssh(app: App, target: str, name: str | None, line: str | None, *, tty: bool 
             raise UsageError("an interactive shell has no JSON answer", hint=hint)
         return _answer(app, _captured(host, line))
     terminal = [] if tty is None else ["-t" if tty else "-T"]
-    argv = destination.argv(settings.STRICT if line is None else settings.TYPED, *terminal, *options)
+    argv = destination.argv(server_options.STRICT if line is None else server_options.TYPED, *terminal, *options)
     if line is None:
         app.close()
         os.execv(argv[0], argv)  # noqa: S606  a fixed program, arguments as a list
@@ -156,7 +158,7 @@ def execute(app: App, target: str, name: str, words: Sequence[str]) -> int:
     if len(hosts) == 1:
         return _answer(app, _captured(hosts[0], words))
 
-    def run(host: Host) -> Completed | VmctlError:
+    def run(host: RemoteHost) -> Completed | VmctlError:
         from vmctl.ssh.openssh import OpenSsh
 
         def tell(line: str) -> None:
@@ -177,7 +179,7 @@ def execute(app: App, target: str, name: str, words: Sequence[str]) -> int:
     return max(statuses.values())
 
 
-def _captured(host: Host, words: str | Sequence[str]) -> Completed:
+def _captured(host: RemoteHost, words: str | Sequence[str]) -> Completed:
     from vmctl.ssh.openssh import OpenSsh
 
     with OpenSsh.connect(host.reached()) as link:

@@ -15,7 +15,7 @@ from vmctl.cli.report import machine_object, table
 from vmctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from vmctl.lifecycle.rewind import Result
+    from vmctl.lifecycle.snapshot_commands import SnapshotResult
     from vmctl.powers import Snapshot
     from vmctl.workspace import Workspace
 
@@ -36,10 +36,10 @@ def snapshot() -> None:
 @click.option("--force", is_flag=True, help="Replace a snapshot of that name.")
 def save(app: App, snapshot_name: str, names: tuple[str, ...], *, force: bool) -> None:
     """Keep the present state: a running machine's memory too, where the hypervisor can."""
-    from vmctl.lifecycle import rewind
+    from vmctl.lifecycle import snapshot_commands
 
     workspace = _select(app, "save", snapshot_name, names, orphans=True)
-    result = rewind.save(workspace, app.names, snapshot_name, every=not names, replace=force)
+    result = snapshot_commands.save(workspace, app.names, snapshot_name, every=not names, replace=force)
     _tell(app, result, "saved")
 
 
@@ -49,10 +49,10 @@ def save(app: App, snapshot_name: str, names: tuple[str, ...], *, force: bool) -
 @START
 def restore(app: App, snapshot_name: str, names: tuple[str, ...], *, start: bool) -> None:
     """Go back to a snapshot; the present state is lost."""
-    from vmctl.lifecycle import rewind
+    from vmctl.lifecycle import snapshot_commands
 
     workspace = _select(app, "restore", snapshot_name, names, orphans=False)
-    result = rewind.restore(workspace, app.names, snapshot_name, every=not names, start=start)
+    result = snapshot_commands.restore(workspace, app.names, snapshot_name, every=not names, start=start)
     _tell(app, result, "restored")
 
 
@@ -60,10 +60,10 @@ def restore(app: App, snapshot_name: str, names: tuple[str, ...], *, start: bool
 @MACHINES
 def list_(app: App, names: tuple[str, ...]) -> None:
     """Show snapshots: what builds on what, when they were made, what they take up on disk."""
-    from vmctl.lifecycle import rewind
+    from vmctl.lifecycle import snapshot_commands
 
     workspace = app.select(names, orphans=True, salvage=True)
-    found = rewind.listing(workspace, app.names)
+    found = snapshot_commands.listing(workspace, app.names)
     data = {name: [_object(each) for each in kept] for name, kept in found.items()}
     app.result({"machines": data}, _tree_text(found))
 
@@ -73,20 +73,20 @@ def list_(app: App, names: tuple[str, ...]) -> None:
 @MACHINES
 def delete(app: App, snapshot_name: str, names: tuple[str, ...]) -> None:
     """Forget a snapshot; what builds on it, and the present state, stay."""
-    from vmctl.lifecycle import rewind
+    from vmctl.lifecycle import snapshot_commands
 
     workspace = _select(app, "delete", snapshot_name, names, orphans=True)
-    _tell(app, rewind.delete(workspace, app.names, snapshot_name, every=not names), "deleted")
+    _tell(app, snapshot_commands.delete(workspace, app.names, snapshot_name, every=not names), "deleted")
 
 
 @command("push")
 @MACHINES
 def push(app: App, names: tuple[str, ...]) -> None:
     """Save a snapshot under the next free name: push-1, then push-2."""
-    from vmctl.lifecycle import rewind
+    from vmctl.lifecycle import snapshot_commands
 
     workspace = app.select(names)
-    _tell(app, rewind.push(workspace, app.names, every=not names), "saved")
+    _tell(app, snapshot_commands.push(workspace, app.names, every=not names), "saved")
 
 
 @command("pop")
@@ -95,10 +95,10 @@ def push(app: App, names: tuple[str, ...]) -> None:
 @click.option("--delete/--no-delete", "drop", default=True, help="Delete it afterwards (default) / keep it.")
 def pop(app: App, names: tuple[str, ...], *, start: bool, drop: bool) -> None:
     """Go back to the last snapshot that was pushed, and delete it."""
-    from vmctl.lifecycle import rewind
+    from vmctl.lifecycle import snapshot_commands
 
     workspace = app.select(names)
-    _tell(app, rewind.pop(workspace, app.names, every=not names, start=start, delete=drop), "restored")
+    _tell(app, snapshot_commands.pop(workspace, app.names, every=not names, start=start, delete=drop), "restored")
 
 
 def _select(app: App, verb: str, snapshot: str, names: tuple[str, ...], *, orphans: bool) -> Workspace:
@@ -116,7 +116,7 @@ def _select(app: App, verb: str, snapshot: str, names: tuple[str, ...], *, orpha
         raise
 
 
-def _tell(app: App, result: Result, past: str) -> None:
+def _tell(app: App, result: SnapshotResult, past: str) -> None:
     machines = [{**machine_object(machine), "snapshot": result.snapshots[machine.name]} for machine in result.machines]
     text = "\n".join(
         f"{machine.name}: {past} {result.snapshots[machine.name]!r}; {machine.state_text}"

@@ -74,7 +74,7 @@ def port(app: App, names: tuple[str, ...], guest: int | None) -> int:
 
 
 def _objects(forwards: tuple[Forward, ...]) -> list[dict[str, Any]]:
-    from vmctl.store.ports import as_objects
+    from vmctl.store.port_leases import as_objects
 
     return as_objects(forwards)
 

@@ -12,8 +12,8 @@ import click
 
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
-from vmctl.cli.guest import AT_ONCE, only_machine
-from vmctl.cli.host_paths import FromDirectory
+from vmctl.cli.guest_commands import AT_ONCE, only_machine
+from vmctl.cli.path_types import FromDirectory
 from vmctl.errors import Interrupted, Unreachable, UsageError, VmctlError
 from vmctl.events import Warned
 
@@ -30,14 +30,14 @@ SSH_FAILED = 255
 @click.argument("machine", required=False, shell_complete=completion.machines)
 def upload(app: App, source: Path, target: str, machine: str | None) -> None:
     """Copy a file or directory into a machine; TARGET is relative to the login user's home, which is the default."""
-    from vmctl import process, reach
-    from vmctl.provision import copied
+    from vmctl import logins, process
+    from vmctl.provision import copyable
 
     workspace, name = only_machine(app, machine)
-    with reach.explained(workspace, name), copied.copyable(source.absolute()) as (tree, contents):
+    with logins.explained(workspace, name), copyable.copyable(source.absolute()) as (tree, contents):
         for path, why in contents.skipped.items():
             app.report(Warned(machine=name, text=f"{path} is left out: {why}"))
-        login = reach.login(workspace, name)
+        login = logins.login(workspace, name)
         scp = process.find("scp", package="openssh-client")
         words = [scp, "-F", str(login.config), "-r", "-p", "-q", "--", str(tree), f"{name}:{target}"]
         completed = process.run(words, check=False)
@@ -87,9 +87,9 @@ class _Synced:
 
     def once(self) -> dict[str, str]:
         """Bring all folders up to date; how each is shared."""
-        from vmctl import reach
+        from vmctl import logins
 
-        with reach.explained(self.workspace, self.name):
+        with logins.explained(self.workspace, self.name):
             self._attach()
         return self.kinds or {}
 
@@ -109,11 +109,11 @@ class _Synced:
             raise
 
     def _attach(self) -> None:
-        from vmctl import folders, reach
+        from vmctl import folders, logins
         from vmctl.workspace import require_known
 
         (machine,) = self.workspace.survey([self.name])
-        spec, login = require_known(machine), reach.login(self.workspace, self.name)
+        spec, login = require_known(machine), logins.login(self.workspace, self.name)
         features = self.workspace.driver(machine.provider).features
         shares = folders.shares(spec, features, user_uid=machine.record.uid if machine.record else None)
         self.kinds = self._connected(
@@ -123,10 +123,10 @@ class _Synced:
         )
 
     def _connected(self, use: Callable[[Connection], dict[str, str]]) -> dict[str, str]:
-        from vmctl import reach
+        from vmctl import logins
 
         if self._connection is None:
-            self._connection = reach.connect(self.workspace, self.name)
+            self._connection = logins.connect(self.workspace, self.name)
         try:
             return use(self._connection)
         except Unreachable:

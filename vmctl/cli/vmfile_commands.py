@@ -72,20 +72,20 @@ def config(app: App, *, show_origins: bool) -> None:
 )
 def schema(app: App, *, write: bool) -> None:
     """Print the Vmfile's JSON Schema (2020-12), as editors use it."""
-    from vmctl.vmfile import schema as made
+    from vmctl import vmfile
 
     if write:
         path = _write_schema(app.vmfile_path().parent)
         app.done({"schema": str(path)}, f"wrote {path}")
         return
-    app.result(made(), json.dumps(made(), indent=2))
+    app.result(vmfile.schema(), json.dumps(vmfile.schema(), indent=2))
 
 
 def _write_schema(root: Path) -> Path:
     """Put the schema where editors of the Vmfile look for it, out of version control."""
+    from vmctl import vmfile
     from vmctl.store import claims, files
-    from vmctl.vmfile import schema as made
 
     tree = claims.prepare(root)
-    files.write(tree.schema, json.dumps(made(), indent=2) + "\n", mode=0o644)
+    files.write(tree.schema, json.dumps(vmfile.schema(), indent=2) + "\n", mode=0o644)
     return tree.schema

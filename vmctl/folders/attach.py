@@ -9,7 +9,7 @@ from vmctl.driver import Share
 from vmctl.errors import VmctlError
 from vmctl.events import Notice, Output, Report, Warned
 from vmctl.folders import guest, rsync
-from vmctl.folders.guest import Answer, Wanted
+from vmctl.folders.guest import Answer, WantedFolder
 from vmctl.folders.offer import tag
 from vmctl.login import Login
 from vmctl.spec import Folder, MachineSpec
@@ -46,7 +46,7 @@ def attach(
     """
     offered = {share.tag: share for share in shares}
     folders = sorted(spec.folders, key=lambda folder: folder.guest.split("/"))
-    wanted = [Wanted(folder=folder, share=offered.get(tag(folder))) for folder in folders]
+    wanted = [WantedFolder(folder=folder, share=offered.get(tag(folder))) for folder in folders]
     prepared = guest.prepare(connection, wanted)
     for path in prepared.still_busy:
         report(Warned(machine=spec.name, text=f"{path} is no longer in the Vmfile but is still in use in the guest"))
@@ -60,7 +60,7 @@ def attach(
     return used
 
 
-def _settle(machine: str, one: Wanted, answer: Answer, report: Report) -> str:
+def _settle(machine: str, one: WantedFolder, answer: Answer, report: Report) -> str:
     """How a folder is shared now, by what the guest said; errors and surprises are told."""
     path, said = one.folder.guest, answer.said
     if "failed" in said:
@@ -93,7 +93,7 @@ def _settle(machine: str, one: Wanted, answer: Answer, report: Report) -> str:
     return "rsync"
 
 
-def _tell_fallback(machine: str, one: Wanted, refused: str, report: Report) -> None:
+def _tell_fallback(machine: str, one: WantedFolder, refused: str, report: Report) -> None:
     if one.folder.kind == "rsync":
         return
     if one.share is None:

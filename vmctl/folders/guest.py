@@ -20,7 +20,7 @@ TIMEOUT = 120.0
 OPTIONS: Mapping[str, tuple[str, ...]] = {"9p": ("trans=virtio", "version=9p2000.L", "msize=262144", "access=any")}
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class WantedFolder(Struct, frozen=True, kw_only=True):
     """A folder and what the hypervisor offers for it; no share = rsync."""
 
     folder: Folder
@@ -43,7 +43,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     """Folders that were dropped from the Vmfile but could not be unmounted."""
 
 
-def prepare(connection: Connection, wanted: Sequence[Wanted]) -> Prepared:
+def prepare(connection: Connection, wanted: Sequence[WantedFolder]) -> Prepared:
     """Mount what is offered, make directories for what is copied, unmount what is no longer wanted.
 
     ``wanted`` must hold parents before what lies in them.
@@ -60,7 +60,7 @@ def prepare(connection: Connection, wanted: Sequence[Wanted]) -> Prepared:
     return _parse(completed.stdout, len(wanted), completed.stderr)
 
 
-def _arguments(one: Wanted) -> tuple[str, ...]:
+def _arguments(one: WantedFolder) -> tuple[str, ...]:
     share, guest = one.share, one.folder.guest
     if share is None:
         return ("rsync", "-", guest, "-", "-")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmctl.driver import State
-from vmctl.lifecycle.job import Job
+from vmctl.lifecycle.machine_job import Job
 
 
 def absent(job: Job) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from vmctl import keys, ssh
+from vmctl import key_pairs, ssh
 from vmctl.driver import Nic
-from vmctl.lifecycle.job import Job
+from vmctl.lifecycle.machine_job import Job
 from vmctl.store import files
 
 # $1 is the line to have in authorized_keys; lines with $2, $3 or $4 in them go.
@@ -81,13 +81,13 @@ def replace_key(job: Job) -> None:
     assert job.connection is not None  # noqa: S101  `await_ssh` logged in
     layout, connection = job.machine.layout, job.connection
     ssh.pin(connection)
-    own = keys.ensure(layout.key)
+    own = key_pairs.ensure(layout.key)
     unwanted = (ssh.public_part(layout.first_key), own.split()[1], PUBLISHED_COMMENT)
     connection.run(["sh", "-c", REPLACE_KEY, "sh", own, *unwanted])
     connection.run(["sync"])
     connection.close()
     job.connection = ssh.Connection.connect(structs.replace(connection.login, first_key=None, first_password=None))
-    took_seed = ssh.shown_key(job.connection) == tuple(keys.ensure(layout.host_key).split()[:2])
+    took_seed = ssh.shown_key(job.connection) == tuple(key_pairs.ensure(layout.host_key).split()[:2])
     box = structs.replace(job.record.box, cloud_init=took_seed)
     files.remove(layout.first_password)
     files.remove(layout.first_key)

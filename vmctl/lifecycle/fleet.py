@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from vmctl import interrupt
 from vmctl.errors import VmctlError, from_os
-from vmctl.lifecycle import job as jobs
+from vmctl.lifecycle import machine_job
 from vmctl.lifecycle.capacity import Limits
-from vmctl.lifecycle.job import Job, Step
+from vmctl.lifecycle.machine_job import Job, Step
 from vmctl.lifecycle.outcome import FleetFailed, Outcome, named
 
 __all__ = ["FleetFailed", "Limits", "Outcome", "named", "run"]
@@ -114,7 +114,7 @@ class _Run:
 
 def _run_one(job: Job, steps: Sequence[Step]) -> None:
     try:
-        jobs.run(job, steps)
+        machine_job.run(job, steps)
     finally:
         job.close()
 

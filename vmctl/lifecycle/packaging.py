@@ -17,12 +17,12 @@ from typing import Protocol, cast
 
 from msgspec import structs
 
-from vmctl import interrupt, keys, seed, ssh
+from vmctl import interrupt, key_pairs, seed, ssh
 from vmctl.boxes.box import published_line
 from vmctl.driver import Address, Definition, Driver, Forward, State, Tag
 from vmctl.errors import UsageError, WrongState
 from vmctl.events import Report, StepDone, StepStarted
-from vmctl.lifecycle import definition as definitions
+from vmctl.lifecycle import definitions
 from vmctl.login import Login
 from vmctl.powers import Exported, Exports, features_of
 from vmctl.spec import MachineSpec
@@ -125,7 +125,7 @@ class _Copy:
     def clean(self) -> None:
         """Boot it, make it nobody's, and shut it down."""
         self.driver.start(self.domain, self.tag)
-        own = keys.ensure(self.original.layout.key).split()[1]
+        own = key_pairs.ensure(self.original.layout.key).split()[1]
         with self._connection() as connection:
             connection.run(["sh", "-c", script("leave_key"), "sh", own, published_line()])
             connection.run(["sh", "-c", script("clean"), "sh", own], sudo=True)
@@ -151,7 +151,7 @@ class _Copy:
             as_original = structs.replace(made, tag=structs.replace(made.tag, machine=self.record.machine))
             seed.write(
                 made.seed, definition=as_original, features=features, user=record.user, uid=record.uid,
-                public_key=keys.ensure(self.original.layout.key), host_key=self.original.layout.host_key,
+                public_key=key_pairs.ensure(self.original.layout.key), host_key=self.original.layout.host_key,
             )  # fmt: skip
         return made
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from msgspec import Struct, field
 
-from vmctl.lifecycle import fleet, names, triggers, verbs
+from vmctl.lifecycle import etc_hosts, fleet, triggers, verbs
 from vmctl.lifecycle.capacity import Limits
-from vmctl.lifecycle.job import Job, Step
+from vmctl.lifecycle.machine_job import Job, Step
 from vmctl.lifecycle.outcome import Outcome
 from vmctl.lifecycle.plan import Action, plan
+from vmctl.lifecycle.selection import Selection
 from vmctl.lifecycle.waves import sift, waves
-from vmctl.lifecycle.wish import Wish
 from vmctl.provision import Passwords
 from vmctl.spec import Occasion
 from vmctl.workspace import Machine, Workspace
@@ -37,9 +37,9 @@ class Options(Struct, frozen=True, kw_only=True):
     """What the user has typed already."""
 
     @property
-    def wish(self) -> Wish:
+    def selection(self) -> Selection:
         """What is wanted of provisioning, where it is wanted."""
-        return Wish(only=self.only, force=bool(self.provision), passwords=self.passwords)
+        return Selection(only=self.only, force=bool(self.provision), passwords=self.passwords)
 
 
 class Rollout(Struct):
@@ -59,13 +59,13 @@ class Rollout(Struct):
         Without provisioning there is one wave: nothing can wait for it.
         """
         chosen = [machine.name for machine in machines]
-        blocks = names.present_blocks(self.workspace, machines, restarting=self.steps is not None)
+        blocks = etc_hosts.present_blocks(self.workspace, machines, restarting=self.steps is not None)
         for number, wave in enumerate(self._waves(machines)):
             able = self._able(wave)
             jobs = [Job(self.workspace, machine, names=blocks.get(machine.name, "")) for machine in able]
             self._bring_up(jobs)
             if number == 0:
-                names.refresh(self.workspace, blocks, locked=chosen)
+                etc_hosts.refresh(self.workspace, blocks, locked=chosen)
             if self.options.provision is not False and not self._gives_up():
                 self._provision([job for job in jobs if job.name not in self.outcome.lost])
 
@@ -105,7 +105,7 @@ class Rollout(Struct):
         return Limits(at_once=said, fail_fast=self.options.fail_fast)
 
     def _provision(self, jobs: Sequence[Job]) -> None:
-        from vmctl.lifecycle import provisioning
+        from vmctl.lifecycle import machine_provisioning
 
         machines = [job.machine for job in jobs]
-        provisioning.provision_wave(self.workspace, machines, self.outcome, self.options.wish)
+        machine_provisioning.provision_wave(self.workspace, machines, self.outcome, self.options.selection)

@@ -8,16 +8,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from vmctl import __version__, boxes, folders, keys, provision, seed, ssh
+from vmctl import __version__, boxes, folders, key_pairs, provision, seed, ssh
 from vmctl.driver import Address, Forward, State
 from vmctl.errors import UsageError, VmctlError
-from vmctl.lifecycle import definition, first_login, names, plan, ready
+from vmctl.lifecycle import definitions, etc_hosts, first_login, plan, ready
 from vmctl.lifecycle.conditions import absent, exists, off
-from vmctl.lifecycle.job import Job
+from vmctl.lifecycle.machine_job import Job
 from vmctl.login import Login
 from vmctl.process import CommandFailed
 from vmctl.spec import DEFAULT_USER
-from vmctl.store import carry, files, ports
+from vmctl.store import carry, files, port_leases
 from vmctl.store.records import BoxUsed, Record
 from vmctl.wait import Deadline
 
@@ -49,9 +49,9 @@ def check(job: Job, *, restarting: bool = False) -> None:
     else:
         forwards = job.record.forwards
         if job.machine.state is State.SAVED:
-            ports.require_free(job.name, forwards)
+            port_leases.require_free(job.name, forwards)
     record = job.machine.record or _preview(job)
-    wanted = definition.build(
+    wanted = definitions.build(
         job.spec,
         record.but(forwards=forwards),
         job.features,
@@ -94,8 +94,8 @@ def make_keys(job: Job) -> bool:
     """Have the machine's own user and host keys."""
     files.make_directory(job.machine.layout.root)
     made = not files.exists(job.machine.layout.key)
-    keys.ensure(job.machine.layout.key)
-    keys.ensure(job.machine.layout.host_key)
+    key_pairs.ensure(job.machine.layout.key)
+    key_pairs.ensure(job.machine.layout.host_key)
     first_login.prepare(job)
     return made
 
@@ -133,9 +133,9 @@ def _check_box(job: Job) -> None:
     Raises:
         VmctlError: it was removed meanwhile.
     """
-    from vmctl.boxes.shelf import Shelf
+    from vmctl.boxes.box_store import BoxStore
 
-    if job.box is not None and not Shelf(job.workspace.home, job.report).has(job.box):
+    if job.box is not None and not BoxStore(job.workspace.home, job.report).has(job.box):
         raise VmctlError(f"the box {job.box} was removed while {job.name} was being made", hint=f"vmctl up {job.name}")
 
 
@@ -166,7 +166,7 @@ def define(job: Job) -> bool:
     """Make every choice that the hypervisor and the seed need; nothing outside changes."""
     layout = job.machine.layout
     root = str(job.workspace.root)
-    job.definition = definition.build(job.spec, job.record, job.features, layout, root=root)
+    job.definition = definitions.build(job.spec, job.record, job.features, layout, root=root)
     return False
 
 
@@ -179,7 +179,7 @@ def write_seed(job: Job) -> bool:
         definition=job.definition,
         features=job.features,
         user=job.record.user,
-        public_key=keys.ensure(layout.key),
+        public_key=key_pairs.ensure(layout.key),
         host_key=layout.host_key,
         uid=job.record.uid,
         first_boots=job.record.first_boots,
@@ -219,7 +219,7 @@ def await_ssh(job: Job) -> bool:
     """Wait until SSH answers and lets us in; say why when it does not."""
     layout = job.machine.layout
     if job.record.box.cloud_init and not files.exists(layout.first_key):
-        ssh.write_known_hosts(layout.known_hosts, job.name, keys.ensure(layout.host_key))
+        ssh.write_known_hosts(layout.known_hosts, job.name, key_pairs.ensure(layout.host_key))
     job.connection = ssh.await_ssh(
         machine=job.name,
         address=lambda: job.driver.address(job.machine.domain, job.tag),
@@ -289,11 +289,11 @@ def write_names(job: Job) -> bool:
     """Tell the guest the names of the other machines; where it can not be told, that is no reason to fail."""
     assert job.connection is not None  # noqa: S101  `await_ssh` ran
     try:
-        names.write(job.connection, job.names)
+        etc_hosts.write(job.connection, job.names)
     except CommandFailed as error:
         job.warn(f"its names of the other machines could not be written: {error.brief}")
         return False
-    job.save(job.record.but(names=names.digest(job.names)))
+    job.save(job.record.but(names=etc_hosts.digest(job.names)))
     return True
 
 

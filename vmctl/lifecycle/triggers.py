@@ -14,7 +14,7 @@ from vmctl import process, provision
 from vmctl.driver import State
 from vmctl.errors import Interrupted, VmctlError, from_os
 from vmctl.events import Output
-from vmctl.lifecycle.job import Job, Step
+from vmctl.lifecycle.machine_job import Job, Step
 from vmctl.lifecycle.steps import login
 from vmctl.spec import Occasion, Project, Shell, Trigger, When
 from vmctl.store import files
@@ -165,7 +165,7 @@ def _in_guest(trigger: Trigger, job: Job, environment: Mapping[str, str]) -> Non
     address = job.driver.address(job.machine.domain, job.tag)
     if address is None:
         raise TriggerFailed(f"the address of machine {job.name} is not known")
-    from vmctl.provision import shell
+    from vmctl.provision import shell_provisioner
 
     script = Shell(
         name=trigger.name,
@@ -177,6 +177,6 @@ def _in_guest(trigger: Trigger, job: Job, environment: Mapping[str, str]) -> Non
         place=trigger.place,
     )
     target = provision.Target.machine(job.spec, login(job, address), job.machine.layout)
-    (outcome,) = shell.provision(script, [target], job.report)
+    (outcome,) = shell_provisioner.provision(script, [target], job.report)
     if outcome.failure:
         raise TriggerFailed(outcome.failure.brief, details=outcome.failure.details, hint=outcome.failure.hint)

@@ -10,20 +10,20 @@ from vmctl import provision
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Notice
 from vmctl.lifecycle import fleet
-from vmctl.lifecycle.job import Job
+from vmctl.lifecycle.machine_job import Job
 from vmctl.lifecycle.plan import Action, Effect, Plan, plan
 from vmctl.lifecycle.rollout import Options, Rollout
 from vmctl.spec import Project
 from vmctl.workspace import Machine, Workspace
 
 if TYPE_CHECKING:
-    from vmctl.lifecycle.job import Step
+    from vmctl.lifecycle.machine_job import Step
 
-__all__ = ["Options", "Result", "up", "with_dependencies"]
+__all__ = ["Options", "UpResult", "up", "with_dependencies"]
 
 
 @dataclass
-class Result:
+class UpResult:
     """What `up` did."""
 
     machines: list[Machine] = field(default_factory=list)
@@ -56,7 +56,7 @@ def up(
     *,
     steps: Sequence[Step] | None = None,
     reload: Callable[[], Project] | None = None,
-) -> Result:
+) -> UpResult:
     """Bring machines (and those they depend on) up, shared and provisioned.
 
     Args:
@@ -75,7 +75,7 @@ def up(
     with workspace.locked(names):
         machines = workspace.survey(names, option=options.provider, choose=True)
         if options.provision is not False:
-            options.wish.ask(machines)
+            options.selection.ask(machines)
         plans = [plan(machine) for machine in machines]
         rollout = Rollout(workspace, options, steps)
         if steps or any(item.action is not Action.NOTHING for item in plans):
@@ -86,7 +86,7 @@ def up(
         rollout.outcome.raise_failure()
         if rollout.worked:
             machines = workspace.survey(names, option=options.provider)
-        return Result(machines, plans, rollout.outcome.provisioned)
+        return UpResult(machines, plans, rollout.outcome.provisioned)
 
 
 def _checked(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vmctl.driver import State
-from vmctl.lifecycle import down, first_login, names, snapshots, steps
+from vmctl.lifecycle import down, etc_hosts, first_login, snapshot_steps, steps
 from vmctl.lifecycle.conditions import absent, exists, not_ready, not_running, off, outdated
-from vmctl.lifecycle.job import Job, Step
+from vmctl.lifecycle.machine_job import Job, Step
 
 
 def _cloud_init(job: Job) -> bool:
@@ -27,7 +27,7 @@ UP = (
     Step(steps.await_growth, when=lambda job: not_ready(job) and bool(job.spec.disk) and job.record.box.seeds_itself),
     Step(steps.set_clock, when=lambda job: job.restored),
     Step(steps.share_folders, "sharing folders", when=lambda job: not_ready(job) and bool(_folders(job))),
-    Step(steps.write_names, when=lambda job: not_ready(job) and job.record.names != names.digest(job.names)),
+    Step(steps.write_names, when=lambda job: not_ready(job) and job.record.names != etc_hosts.digest(job.names)),
     Step(steps.check_ready, "waiting for its ready checks", when=lambda job: not_ready(job) and bool(job.spec.ready)),
     Step(steps.mark_ready, when=not_ready),
 )
@@ -43,12 +43,12 @@ SUSPEND = (Step(down.suspend, "saving its memory", when=lambda job: job.machine.
 RESUME = UP
 RELOAD = (*HALT, *UP)
 SAVE = (
-    Step(snapshots.flush, when=lambda job: job.machine.state is State.RUNNING),
-    Step(snapshots.save_snapshot, "saving snapshot {job.snapshot}"),
-    Step(snapshots.wind_clock, when=lambda job: job.machine.state is State.RUNNING),
+    Step(snapshot_steps.flush, when=lambda job: job.machine.state is State.RUNNING),
+    Step(snapshot_steps.save_snapshot, "saving snapshot {job.snapshot}"),
+    Step(snapshot_steps.wind_clock, when=lambda job: job.machine.state is State.RUNNING),
 )
-RESTORE = (Step(snapshots.restore_snapshot, "going back to snapshot {job.snapshot}"),)
-DELETE = (Step(snapshots.delete_snapshot, "deleting snapshot {job.snapshot}"),)
+RESTORE = (Step(snapshot_steps.restore_snapshot, "going back to snapshot {job.snapshot}"),)
+DELETE = (Step(snapshot_steps.delete_snapshot, "deleting snapshot {job.snapshot}"),)
 DESTROY = (
     Step(down.power_off, when=lambda job: exists(job) and not off(job)),
     Step(down.destroy, "destroying"),

@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 from vmctl.events import Report, ignore
 from vmctl.layout import ProjectLayout
-from vmctl.provision.ledger import check_names, entries, forget, pending, put_back
+from vmctl.provision.host_set import HostSet
 from vmctl.provision.passwords import Passwords
-from vmctl.provision.realm import Realm
-from vmctl.provision.target import Counts, Mode, Result, Status, Summary, Target
+from vmctl.provision.provision_state import check_names, entries, forget, pending, put_back
+from vmctl.provision.target import Counts, HostResult, Mode, Status, Summary, Target
 
 __all__ = [
     "Counts",
+    "HostResult",
+    "HostSet",
     "Mode",
     "Passwords",
-    "Realm",
-    "Result",
     "Status",
     "Summary",
     "Target",
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def run(
-    realm: Realm,
+    host_set: HostSet,
     targets: Sequence[Target],
     *,
     layout: ProjectLayout,
@@ -52,7 +52,7 @@ def run(
     machine right after it succeeded there, and only then.
 
     Args:
-        realm: where the targets belong to, the project's machines or a target of its remotes.
+        host_set: where the targets belong to, the project's machines or a target of its remotes.
         targets: hosts that are up, whose locks the caller holds.
         layout: where the inventory and ansible-runner's files go.
         only: names of provisioners to run, done already or not, and no others.
@@ -69,8 +69,8 @@ def run(
         Unreachable: a machine could not be reached, and nothing worse happened.
         Interrupted: the user asked to stop; no process is left behind on the host.
     """
-    from vmctl.provision.conductor import Conductor
+    from vmctl.provision.runner import Runner
 
     typed = passwords or Passwords()
-    conductor = Conductor(realm, tuple(targets), layout, report, color=color, mode=mode, passwords=typed)
-    return conductor.run(only=tuple(only), start=start, force=force)
+    runner = Runner(host_set, tuple(targets), layout, report, color=color, mode=mode, passwords=typed)
+    return runner.run(only=tuple(only), start=start, force=force)

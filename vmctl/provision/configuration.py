@@ -23,18 +23,18 @@ PATHS = {
 """Environment variable → directory of ours, names of the same setting in ansible.cfg, and Ansible's own default."""
 
 
-def file_in_force(directory: Path, surroundings: Mapping[str, str]) -> Path | None:
+def file_in_force(directory: Path, environment: Mapping[str, str]) -> Path | None:
     """The ansible.cfg that an ansible-playbook in ``directory`` obeys."""
-    named = surroundings.get("ANSIBLE_CONFIG")
-    home = Path(surroundings.get("HOME", "/"))
+    named = environment.get("ANSIBLE_CONFIG")
+    home = Path(environment.get("HOME", "/"))
     usual = [directory / "ansible.cfg", home / ".ansible.cfg", Path("/etc/ansible/ansible.cfg")]
     candidates = [Path(named).expanduser()] if named else usual
     return next((path for path in candidates if path.is_file()), None)
 
 
-def said(directory: Path, surroundings: Mapping[str, str]) -> Said:
+def said(directory: Path, environment: Mapping[str, str]) -> Said:
     """The settings in force. An ansible.cfg that can not be read is Ansible's to report."""
-    in_force = file_in_force(directory, surroundings)
+    in_force = file_in_force(directory, environment)
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",), strict=False)
     try:
         if in_force:
@@ -54,11 +54,11 @@ def _from(base: Path, paths: str) -> str:
     return ":".join(str(base / Path(os.path.expandvars(path.strip())).expanduser()) for path in paths.split(":"))
 
 
-def paths_before(content: Path, settings: Said, surroundings: Mapping[str, str]) -> dict[str, str]:
+def paths_before(content: Path, settings: Said, environment: Mapping[str, str]) -> dict[str, str]:
     """Ansible's search paths, with those of ``content`` first."""
     found = {}
     for variable, (ours, keys, default) in PATHS.items():
         configured = next((settings["defaults", key] for key in keys if ("defaults", key) in settings), "")
-        usual = surroundings.get(variable) or configured or default.format(home=surroundings.get("HOME", "/"))
+        usual = environment.get(variable) or configured or default.format(home=environment.get("HOME", "/"))
         found[variable] = f"{content / ours}:{usual}"
     return found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from vmctl.errors import ProvisionFailed, Unreachable
-from vmctl.provision.realm import Realm
+from vmctl.provision.host_set import HostSet
 from vmctl.provision.target import Status, Summary
 from vmctl.spec import Provisioner
 
@@ -57,11 +57,11 @@ class Failure(Struct, frozen=True, kw_only=True):
         return Status.UNREACHABLE if self.unreachable else Status.FAILED
 
 
-def error(failures: Sequence[Failure], summary: Summary, realm: Realm) -> TasksFailed | MachinesUnreachable:
+def error(failures: Sequence[Failure], summary: Summary, host_set: HostSet) -> TasksFailed | MachinesUnreachable:
     """The error that ends the command: unreachable only when nothing worse happened."""
     kind = MachinesUnreachable if all(failure.unreachable or failure.follows for failure in failures) else TasksFailed
     names = [name for name in summary.machines if any(name in failure.machines for failure in failures)]
-    again = f"correct it, then: {realm.again(names)}"
+    again = f"correct it, then: {host_set.again(names)}"
     if len(failures) == 1:
         (only,) = failures
         return kind(only.brief, summary, details=only.details, hint=only.hint or again)

@@ -15,10 +15,10 @@ from vmctl import process
 from vmctl.errors import VmctlError
 from vmctl.events import StepDone, StepStarted
 from vmctl.provision import inputs, locales, requirements, settings
+from vmctl.provision.context import RunContext
 from vmctl.provision.failure import label
-from vmctl.provision.realm import Realm
+from vmctl.provision.host_set import HostSet
 from vmctl.provision.requirements import Requirements
-from vmctl.provision.surroundings import Surroundings
 from vmctl.spec import Ansible
 from vmctl.store import files, locks
 
@@ -26,7 +26,7 @@ STEP = "galaxy"
 NAME_LENGTH = 16  # hex digits
 
 
-def installed(item: Ansible, around: Surroundings) -> Path | None:
+def installed(item: Ansible, context: RunContext) -> Path | None:
     """The directory with the provisioner's roles and collections; None when it requires none.
 
     Raises:
@@ -37,15 +37,15 @@ def installed(item: Ansible, around: Surroundings) -> Path | None:
     if item.requirements is None:
         return None
     wanted = requirements.read(item.requirements)
-    parent = around.layout.galaxy
+    parent = context.layout.galaxy
     place = parent / _name(item.requirements)
     if files.exists(place):
         return place
     files.make_directory(parent)
     with locks.hold(parent / "lock", "installing roles and collections"):
         if not files.exists(place):
-            _install(item, wanted, place, around)
-        _prune(parent, around.realm)
+            _install(item, wanted, place, context)
+        _prune(parent, context.host_set)
     return place
 
 
@@ -53,11 +53,11 @@ def _name(file: Path) -> str:
     return inputs.requirements_digest(file)[:NAME_LENGTH]
 
 
-def _install(item: Ansible, wanted: Requirements, place: Path, around: Surroundings) -> None:
+def _install(item: Ansible, wanted: Requirements, place: Path, context: RunContext) -> None:
     import time
 
     text = f"installing {len(wanted.roles)} roles and {len(wanted.collections)} collections of {wanted.file.name}"
-    around.report(StepStarted(step=STEP, text=text))
+    context.report(StepStarted(step=STEP, text=text))
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=".part-", dir=place.parent) as scratch:
         part = Path(scratch, "content")
@@ -66,19 +66,21 @@ def _install(item: Ansible, wanted: Requirements, place: Path, around: Surroundi
         said = wanted.written_for_galaxy(Path(scratch))
         for kind, option in (("roles", "role"), ("collections", "collection")):
             if said[kind]:
-                _run(option, {kind: said[kind]}, part / kind, item, around)
+                _run(option, {kind: said[kind]}, part / kind, item, context)
         part.rename(place)
-    around.report(StepDone(step=STEP, seconds=time.monotonic() - started, text=text.replace("installing", "installed")))
+    context.report(
+        StepDone(step=STEP, seconds=time.monotonic() - started, text=text.replace("installing", "installed"))
+    )
 
 
-def _run(kind: str, said: object, target: Path, item: Ansible, around: Surroundings) -> None:
+def _run(kind: str, said: object, target: Path, item: Ansible, context: RunContext) -> None:
     file = target.parent.with_name(f"{kind}.yml")
     files.write_json(file, said)  # JSON is YAML
     argv = [settings.program("ansible-galaxy"), *(kind, "install"), "-r", str(file), "-p", str(target), "--force"]
     environment = {**locales.utf8(os.environ), **item.env, "ANSIBLE_NOCOLOR": "1", "PYTHONWARNINGS": "ignore"}
     if item.config_file:
         environment["ANSIBLE_CONFIG"] = str(item.config_file)
-    done = process.run(argv, cwd=around.realm.root, env=environment, check=False)
+    done = process.run(argv, cwd=context.host_set.root, env=environment, check=False)
     if done.status != 0 or "was NOT installed successfully" in done.stderr + done.stdout:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise VmctlError(
@@ -88,9 +90,9 @@ def _run(kind: str, said: object, target: Path, item: Ansible, around: Surroundi
         )
 
 
-def _prune(parent: Path, realm: Realm) -> None:
+def _prune(parent: Path, host_set: HostSet) -> None:
     """Remove states that no provisioner of the project names any more."""
-    items = [item for item in realm.provisioners if isinstance(item, Ansible)]
+    items = [item for item in host_set.provisioners if isinstance(item, Ansible)]
     used = {_name(item.requirements) for item in items if item.requirements}
     for name in files.names(parent):
         if name not in used:

@@ -10,13 +10,13 @@ from vmctl import process
 from vmctl.events import Output, Report
 from vmctl.provision import scripts
 from vmctl.provision.failure import Failure, label
-from vmctl.provision.shell import DETAIL_LINES, SOURCE
+from vmctl.provision.provisioner_result import ProvisionerResult
+from vmctl.provision.shell_provisioner import DETAIL_LINES, SOURCE
 from vmctl.provision.target import Counts, Target
-from vmctl.provision.verdict import Outcome
 from vmctl.spec import Shell
 
 
-def provision(item: Shell, targets: Sequence[Target], root: Path, report: Report) -> list[Outcome]:
+def provision(item: Shell, targets: Sequence[Target], root: Path, report: Report) -> list[ProvisionerResult]:
     """Run the script for each target, in the project's directory.
 
     Raises:
@@ -33,9 +33,9 @@ def provision(item: Shell, targets: Sequence[Target], root: Path, report: Report
         return [_one(item, target, argv, root, report) for target in targets]
 
 
-def _one(item: Shell, target: Target, argv: Sequence[str], root: Path, report: Report) -> Outcome:
+def _one(item: Shell, target: Target, argv: Sequence[str], root: Path, report: Report) -> ProvisionerResult:
     if item.creates and (root / Path(item.creates).expanduser()).exists():
-        return Outcome(machine=target.name, counts=Counts(ok=1))
+        return ProvisionerResult(machine=target.name, counts=Counts(ok=1))
     lines: list[str] = []
 
     def on_line(line: str) -> None:
@@ -50,10 +50,10 @@ def _one(item: Shell, target: Target, argv: Sequence[str], root: Path, report: R
         return _failed(item, target, error.brief, error.details)
     if status != 0:
         return _failed(item, target, f"ended with status {status}", "\n".join(lines[-DETAIL_LINES:]))
-    return Outcome(machine=target.name, counts=Counts(ok=1, changed=1))
+    return ProvisionerResult(machine=target.name, counts=Counts(ok=1, changed=1))
 
 
-def _failed(item: Shell, target: Target, what: str, details: str) -> Outcome:
+def _failed(item: Shell, target: Target, what: str, details: str) -> ProvisionerResult:
     brief = f"{target.name}: the script{scripts.name_of(item)} on the host {what} (provisioner {label(item)})"
     failure = Failure(machines=(target.name,), brief=brief, details=details)
-    return Outcome(machine=target.name, counts=Counts(failed=1), failure=failure)
+    return ProvisionerResult(machine=target.name, counts=Counts(failed=1), failure=failure)

@@ -25,7 +25,7 @@ from typing import Any
 
 from vmctl.errors import UsageError, VmctlError
 from vmctl.layout import PROJECT_DIRECTORY, VMFILE
-from vmctl.provision import copied, requirements
+from vmctl.provision import copyable, requirements
 from vmctl.spec import Ansible, File, Provisioner, Reboot, Shell
 
 LARGE = 1024 * 1024  # bytes
@@ -60,7 +60,7 @@ def digest(provisioner: Provisioner) -> str:
 
 def _put(source: Path) -> list[Path]:
     try:
-        return copied.contents(source).files
+        return copyable.contents(source).files
     except VmctlError:
         return []  # told when it is to be put
 

@@ -10,7 +10,7 @@ USUAL = ("C.UTF-8", "C.utf8", "en_US.UTF-8")
 """The first has been part of glibc and musl for years."""
 
 
-def utf8(surroundings: Mapping[str, str]) -> dict[str, str]:
+def utf8(environment: Mapping[str, str]) -> dict[str, str]:
     """Variables to add so that Ansible starts: none where it does so already.
 
     Where no UTF-8 locale is installed, none either: then it is for Ansible to say so.
@@ -19,16 +19,16 @@ def utf8(surroundings: Mapping[str, str]) -> dict[str, str]:
     try:
         if _works(""):
             return {}
-        found = next((name for name in _candidates(surroundings) if _works(name)), "")
+        found = next((name for name in _candidates(environment) if _works(name)), "")
     finally:
         locale.setlocale(locale.LC_ALL, before)
     return {"LC_ALL": found} if found else {}
 
 
-def _candidates(surroundings: Mapping[str, str]) -> Iterator[str]:
+def _candidates(environment: Mapping[str, str]) -> Iterator[str]:
     """The user's language first, as far as it has a name."""
     for variable in VARIABLES:
-        name = surroundings.get(variable, "").partition("@")[0].partition(".")[0]
+        name = environment.get(variable, "").partition("@")[0].partition(".")[0]
         if "_" in name:
             yield f"{name}.UTF-8"
     yield from USUAL

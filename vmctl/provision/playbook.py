@@ -19,9 +19,9 @@ from typing import Any
 from vmctl import interrupt, process
 from vmctl.errors import VmctlError
 from vmctl.provision import leftovers, passwords, settings
-from vmctl.provision.groups import OTHERS
-from vmctl.provision.tally import Tally
-from vmctl.provision.workbench import Workbench
+from vmctl.provision.ansible_events import PlayRecap
+from vmctl.provision.inventory_groups import OTHERS
+from vmctl.provision.run_directory import RunDirectory
 from vmctl.store import files
 
 INVENTORY, TARGETS = "inventory.yml", "targets.json"
@@ -31,7 +31,7 @@ PLUGINS = ("vmctl_playbooks", "host_callbacks")
 EXTRA_VARS = Path("env", "extravars")  # where ansible-runner looks for them
 ENVIRONMENT = Path("env", "envvars")  # where it keeps them
 POLL = 0.1  # seconds between looks at the interrupt flag
-OnEvent = Callable[[Tally, Mapping[str, Any]], None]
+OnEvent = Callable[[PlayRecap, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,12 +70,12 @@ class Run:
     color: bool = False
 
 
-def play(run: Run, bench: Workbench, on_event: OnEvent) -> Tally:
+def play(run: Run, run_files: RunDirectory, on_event: OnEvent) -> PlayRecap:
     """Run a playbook to its end.
 
     Args:
         run: what to run.
-        bench: holds the run's files, until it is closed.
+        run_files: holds the run's files, until it is closed.
         on_event: hears each event of ansible-runner, with what is known by then; must be quick.
 
     Returns:
@@ -85,30 +85,30 @@ def play(run: Run, bench: Workbench, on_event: OnEvent) -> Tally:
         ProgramMissing: there is no ansible-playbook.
         Interrupted: the user asked to stop; no process of the run is left.
     """
-    private = bench.directory(run.name)
+    private = run_files.directory(run.name)
     listener = _Listener(on_event, private)
-    with passwords.told(run.passwords, bench.sockets) as secret_words:
-        runner = _runner(run, bench, private, listener, secret_words)
+    with passwords.told(run.passwords, run_files.sockets) as secret_words:
+        runner = _runner(run, run_files, private, listener, secret_words)
         try:
             runner.run()
         except SystemExit as error:
             raise VmctlError(f"ansible-runner gave up with status {error.code}") from error
         finally:
             if listener.stop():
-                leftovers.end(bench.run)
+                leftovers.end(run_files.run)
     if listener.error:
         raise listener.error
     interrupt.check()
-    listener.tally.status = runner.rc
-    listener.tally.fatal = listener.fatal
-    return listener.tally
+    listener.recap.status = runner.rc
+    listener.recap.fatal = listener.fatal
+    return listener.recap
 
 
 class _Listener:
     """Hears events and is asked whether to go on; its exceptions wait until ansible-runner is done."""
 
     def __init__(self, on_event: OnEvent, private: Path) -> None:
-        self.tally = Tally()
+        self.recap = PlayRecap()
         self.error: BaseException | None = None
         self._on_event = on_event
         self._private = private
@@ -130,8 +130,8 @@ class _Listener:
                     f"the playbook asks for the variable '{name}' (vars_prompt)",
                     hint="set it in the Vmfile: extra_vars",
                 )
-            self.tally.add(event)
-            self._on_event(self.tally, event)
+            self.recap.add(event)
+            self._on_event(self.recap, event)
         except BaseException as error:  # noqa: BLE001  raised again by `play`; in here it would be swallowed
             self.error = self.error or error
         return False
@@ -147,7 +147,7 @@ class _Listener:
         return interrupt.requested() or self.error is not None
 
 
-def _runner(run: Run, bench: Workbench, private: Path, listener: _Listener, secret_words: Sequence[str]) -> Any:
+def _runner(run: Run, run_files: RunDirectory, private: Path, listener: _Listener, secret_words: Sequence[str]) -> Any:
     program = settings.playbook_program(run.program, run.directory)
     files.write(private / INVENTORY, run.inventory)
     if targets := _targets(run):
@@ -166,7 +166,7 @@ def _runner(run: Run, bench: Workbench, private: Path, listener: _Listener, secr
         limit=_limit(run),
         cmdline=shlex.join([*run.words, *secret_words]),
         verbosity=run.verbosity,
-        envvars=_environment(run, bench),
+        envvars=_environment(run, run_files),
         settings={"pexpect_timeout": POLL, "suppress_output_file": True, "suppress_ansible_output": True},
         fact_cache_type="",
         event_handler=listener.hear,
@@ -214,19 +214,19 @@ def but_for_others(limit: str = "") -> str:
     return f"{limit or 'all:localhost'}:!{OTHERS}"
 
 
-def _environment(run: Run, bench: Workbench) -> dict[str, str]:
+def _environment(run: Run, run_files: RunDirectory) -> dict[str, str]:
     told = settings.environment(
         run.directory,
         hosts=len(run.targets),
         color=run.color,
-        sockets=bench.sockets,
+        sockets=run_files.sockets,
         own=run.environment,
         content=run.content,
     )
     plugins = str(resources.files(PLUGINS[0]) / PLUGINS[1])
     further = told.get("ANSIBLE_CALLBACK_PLUGINS") or os.environ.get("ANSIBLE_CALLBACK_PLUGINS")
     told["ANSIBLE_CALLBACK_PLUGINS"] = f"{further}:{plugins}" if further else plugins
-    return {**told, leftovers.VARIABLE: bench.run, "VMCTL_FATAL": str(bench.root / run.name / FATAL)}
+    return {**told, leftovers.VARIABLE: run_files.run, "VMCTL_FATAL": str(run_files.root / run.name / FATAL)}
 
 
 def jsonable(value: Any) -> Any:
@@ -238,14 +238,14 @@ def jsonable(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def matches_any(run: Run, bench: Workbench, limit: str = "") -> bool:
+def matches_any(run: Run, run_files: RunDirectory, limit: str = "") -> bool:
     """Whether the playbooks have a host to work on in the whole inventory, or in what ``limit`` leaves of it."""
     program = settings.playbook_program(run.program, run.directory)
-    with passwords.told(run.passwords, bench.sockets) as secret_words:
-        inventories = [f"--inventory={path}" for path in _inventories(run, bench.root / run.name)]
+    with passwords.told(run.passwords, run_files.sockets) as secret_words:
+        inventories = [f"--inventory={path}" for path in _inventories(run, run_files.root / run.name)]
         words = [*inventories, *run.words, *secret_words, "--list-hosts"]
         words += [f"--limit={limit}"] if limit else []
         argv = [program, *words, "--", *(str(path) for path in run.playbooks)]
-        done = process.run(argv, check=False, cwd=run.directory, env=_environment(run, bench), named=True)
+        done = process.run(argv, check=False, cwd=run.directory, env=_environment(run, run_files), named=True)
     counts = [line.partition("hosts (")[2].partition(")")[0] for line in done.stdout.splitlines()]
     return any(count.isdigit() and int(count) for count in counts)

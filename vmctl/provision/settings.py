@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from vmctl import process
 from vmctl.provision import configuration, locales
-from vmctl.ssh import options
+from vmctl.ssh import server_options
 
 CONNECT_TIMEOUT = 30  # seconds; an emulated guest under load is slow to answer
 
@@ -79,21 +79,21 @@ def environment(
         own: what the provisioner sets; wins over everything but the rules.
         content: directory with ``roles`` and ``collections`` that come before those of the configuration.
     """
-    surroundings = {**os.environ, **own}
-    said = configuration.said(directory, surroundings)
+    in_force = {**os.environ, **own}
+    said = configuration.said(directory, in_force)
     defaults = {name: value for name, (where, value) in DEFAULTS.items() if where not in said}
     if ("defaults", "forks") not in said:
         defaults["ANSIBLE_FORKS"] = str(min(MOST_FORKS, max(LEAST_FORKS, hosts)))
-    usual = surroundings.get("ANSIBLE_SSH_ARGS") or said.get(SSH_ARGS) or DEFAULTS["ANSIBLE_SSH_ARGS"][1]
+    usual = in_force.get("ANSIBLE_SSH_ARGS") or said.get(SSH_ARGS) or DEFAULTS["ANSIBLE_SSH_ARGS"][1]
     rules = {
         "ANSIBLE_HOST_KEY_CHECKING": "True",
-        "ANSIBLE_SSH_ARGS": f"{shlex.join(options.words(options.UNATTENDED))} {usual}",
+        "ANSIBLE_SSH_ARGS": f"{shlex.join(server_options.words(server_options.UNATTENDED))} {usual}",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
         "ANSIBLE_FORCE_COLOR" if color else "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_NOCOWS": "1",
         "PYTHONWARNINGS": "ignore",
     }
     if content:
-        rules |= configuration.paths_before(content, said, surroundings)
-    defaults = {name: value for name, value in defaults.items() if name not in surroundings}
+        rules |= configuration.paths_before(content, said, in_force)
+    defaults = {name: value for name, value in defaults.items() if name not in in_force}
     return defaults | locales.utf8(os.environ) | dict(own) | rules

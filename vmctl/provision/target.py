@@ -94,7 +94,7 @@ class Status(Enum):
     UNREACHABLE = "unreachable"
 
 
-class Result(Struct):
+class HostResult(Struct):
     """What became of one machine."""
 
     counts: Counts = field(default_factory=Counts)
@@ -116,7 +116,7 @@ class Result(Struct):
 class Summary(Struct):
     """What became of all machines of a run, by name."""
 
-    machines: dict[str, Result]
+    machines: dict[str, HostResult]
 
     @property
     def changed(self) -> bool:
@@ -128,7 +128,7 @@ class Summary(Struct):
         return {"changed": self.changed, "machines": {name: _object(result) for name, result in self.machines.items()}}
 
 
-def _object(result: Result) -> dict[str, Any]:
+def _object(result: HostResult) -> dict[str, Any]:
     return {
         "status": result.status.value,
         **structs.asdict(result.counts),

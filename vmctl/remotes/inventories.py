@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vmctl.provision import groups as grouping
-from vmctl.provision import inventory
-from vmctl.provision.groups import Group
-from vmctl.provision.listing import Listing
-from vmctl.remotes import roster as rosters
-from vmctl.remotes.realm import Servers
+from vmctl.provision import inventory_groups, machine_inventory
+from vmctl.provision.inventory_formats import Listing
+from vmctl.provision.inventory_groups import Group
+from vmctl.remotes import server_inventory
+from vmctl.remotes.server_hosts import ServerHosts
 from vmctl.spec import Ansible
 
 if TYPE_CHECKING:
@@ -22,21 +21,21 @@ def of(workspace: Workspace, target: str) -> Listing:
 
 
 def _machines(workspace: Workspace) -> Listing:
-    from vmctl import reach
+    from vmctl import logins
 
     project = workspace.project
-    hosts = inventory.hosts(project, reach.known_logins(workspace), workspace.layout)
-    return Listing(hosts=hosts, groups=grouping.all_of(project), variables={"vmctl_project": project.name})
+    hosts = machine_inventory.hosts(project, logins.known_logins(workspace), workspace.layout)
+    return Listing(hosts=hosts, groups=inventory_groups.all_of(project), variables={"vmctl_project": project.name})
 
 
 def _servers(workspace: Workspace, target: str) -> Listing:
     project = workspace.project
-    roster = rosters.load(project, rosters.find(project, target))
-    realm = Servers(project, roster)
-    groups: dict[str, Group] = dict(roster.groups)
-    for item in realm.provisioners:
+    servers = server_inventory.load(project, server_inventory.find(project, target))
+    host_set = ServerHosts(project, servers)
+    groups: dict[str, Group] = dict(servers.groups)
+    for item in host_set.provisioners:
         if isinstance(item, Ansible):
-            groups |= {name: group for name, group in realm.groups(item).items() if name not in groups}
-    own: dict[str, Any] = {"vmctl_project": project.name, **roster.variables, "vmctl_target": target}
-    hosts = {name: dict(host.variables) for name, host in roster.hosts.items()}
+            groups |= {name: group for name, group in host_set.groups(item).items() if name not in groups}
+    own: dict[str, Any] = {"vmctl_project": project.name, **servers.variables, "vmctl_target": target}
+    hosts = {name: dict(host.variables) for name, host in servers.hosts.items()}
     return Listing(hosts=hosts, groups=groups, variables=own)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from vmctl.keys import public_path
+from vmctl.key_pairs import public_path
 from vmctl.seed.wishes import Wishes
 from vmctl.store.files import read
 

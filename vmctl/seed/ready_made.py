@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from vmctl.keys import public_path
+from vmctl.key_pairs import public_path
 from vmctl.seed.wishes import Wishes
 from vmctl.store.files import read
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from vmctl.driver import Definition, Features
 from vmctl.errors import UsageError
-from vmctl.keys import ensure
+from vmctl.key_pairs import ensure
 
 USER = re.compile(r"[a-z_][A-Za-z0-9_.-]{0,31}")
 HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Self
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.login import Login
 from vmctl.process import CommandFailed, Completed
-from vmctl.ssh import channel as channels
-from vmctl.ssh import handshake, login_shell
+from vmctl.ssh import channels, handshake, login_shell
 from vmctl.wait import Deadline
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from typing import Self
 
 from msgspec import Struct
 
-from vmctl import interrupt, process, surroundings
+from vmctl import interrupt, process, user_environment
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.process import CommandFailed, Completed
-from vmctl.ssh import login_shell, options
+from vmctl.ssh import login_shell, server_options
 from vmctl.ssh.connection import content, put_argv
 
 LONGEST_DIRECTORY = 59  # bytes, so that a control socket below it fits into a socket address
@@ -59,11 +59,11 @@ class Destination(Struct, frozen=True, kw_only=True):
         """The ``ssh`` command line up to the host's name.
 
         Args:
-            settings: of ``vmctl.ssh.options``; they come first, for the first value holds.
+            settings: of ``vmctl.ssh.server_options``; they come first, for the first value holds.
             words: further ones.
         """
         program = process.find("ssh", package="openssh-client")
-        return [program, *options.words(settings), *words, *self.options, "--", self.host]
+        return [program, *server_options.words(settings), *words, *self.options, "--", self.host]
 
 
 @dataclass
@@ -81,7 +81,7 @@ class OpenSsh:
             Unreachable: it does not answer, shows a host key that is not known, or does not let us in.
             Interrupted: the user asked to stop.
         """
-        sockets = tempfile.mkdtemp(prefix="vmctl-", dir=surroundings.temporary_directory(LONGEST_DIRECTORY))
+        sockets = tempfile.mkdtemp(prefix="vmctl-", dir=user_environment.temporary_directory(LONGEST_DIRECTORY))
         link = cls(destination, Path(sockets))
         try:
             link._open()
@@ -93,12 +93,12 @@ class OpenSsh:
     def _open(self) -> None:
         limit = f"-oConnectTimeout={CONNECT_TIMEOUT}"
         master = ["-M", "-f", "-N", "-o", f"ControlPersist={IDLE}", "-o", "ServerAliveInterval=15"]
-        argv = self.destination.argv(options.OWN, limit, *master, "-S", str(self._socket))
+        argv = self.destination.argv(server_options.OWN, limit, *master, "-S", str(self._socket))
         try:
             process.run(argv, deadline=PATIENCE)
         except CommandFailed as error:
             # A master hides what the ssh to a jump host says; one without it does not.
-            again = [*self.destination.argv(options.COMMAND, limit, "-S", "none"), "true"]
+            again = [*self.destination.argv(server_options.COMMAND, limit, "-S", "none"), "true"]
             said = process.run(again, check=False, deadline=PATIENCE).stderr.strip()
             said = said or error.completed.stderr.strip() or error.brief
             name = self.destination.name
@@ -139,7 +139,7 @@ class OpenSsh:
         data = text + (input.encode() if isinstance(input, str) else input or b"")
         # What may run for long has a connection of its own: the master would hold its pipes after an interruption.
         socket = str(self._socket) if on_line is None else "none"
-        argv = self.destination.argv(options.COMMAND, "-S", socket, "-o", "ServerAliveInterval=15")
+        argv = self.destination.argv(server_options.COMMAND, "-S", socket, "-o", "ServerAliveInterval=15")
         argv.append(login_shell.line(["sh", "-c", REMOTE.format(length=len(text))]))
         started = time.monotonic()
         completed = self._execute(argv, data, deadline, on_line)
@@ -184,7 +184,7 @@ class OpenSsh:
         return process.run(self._control("check"), check=False, deadline=5).status == 0
 
     def _control(self, order: str) -> list[str]:
-        return self.destination.argv(options.OWN, "-S", str(self._socket), "-O", order)
+        return self.destination.argv(server_options.OWN, "-S", str(self._socket), "-O", order)
 
     def put(self, source: bytes | Path, remote: str, *, mode: int = 0o644, sudo: bool = False) -> None:
         """As ``Connection.put``."""

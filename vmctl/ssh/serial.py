@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmctl.store import files
-from vmctl.store.door import NotOurs
+from vmctl.store.door import ForeignFile
 
 KEPT = 64 * 1024  # characters at the end that are looked at
 TAIL = 20  # lines shown in errors
@@ -66,7 +66,7 @@ class SerialConsole:
                     return
                 stream.seek(max(0, size - KEPT))
                 raw = stream.read(KEPT)
-        except (OSError, NotOurs):
+        except (OSError, ForeignFile):
             return
         self._size = size
         self.text = clean(raw.decode(errors="replace"))

@@ -25,7 +25,7 @@ from vmctl.events import Report, Warned
 from vmctl.layout import MACHINE, PROJECT_DIRECTORY, HomeLayout, MachineLayout
 from vmctl.store import claims, door, files, places
 from vmctl.store.claims import Claim
-from vmctl.store.places import Place, Where
+from vmctl.store.places import ProjectPlace, Where
 
 MACHINES = "machines"
 SYNCED = "synced"
@@ -130,7 +130,7 @@ def _index(home: HomeLayout) -> Mapping[str, str]:
     return data
 
 
-def _copied(here: Where, claim: Claim, home: HomeLayout) -> Place:
+def _copied(here: Where, claim: Claim, home: HomeLayout) -> ProjectPlace:
     """Copy beside the place where it will be, then rename: there is all of it, or nothing."""
     part = home.projects / f".{claim.id}"
     files.remove_tree(part)
@@ -139,7 +139,7 @@ def _copied(here: Where, claim: Claim, home: HomeLayout) -> Place:
         _copy(old / name, part / name)
     for machine in filter(MACHINE.fullmatch, files.names(old / MACHINES)):
         _copy_machine(old / MACHINES / machine, MachineLayout(part / MACHINES / machine))
-    place = Place(
+    place = ProjectPlace(
         id=claim.id, claim=secrets.token_hex(16), root=here.path, device=here.device, inode=here.inode,
         generation=here.generation,
     )  # fmt: skip
@@ -160,7 +160,7 @@ def _copy(old: Path, new: Path) -> None:
     """Copy a plain file, of a long one the end; what is none (a link, a directory) was not vmctl's, and stays."""
     try:
         stream = files.open_to_read(old)
-    except (FileNotFoundError, IsADirectoryError, door.NotOurs):
+    except (FileNotFoundError, IsADirectoryError, door.ForeignFile):
         return
     with stream:
         found = os.fstat(stream.fileno())
@@ -205,7 +205,7 @@ def _quiet(old: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         for name in files.names(old / "locks"):
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError, door.NotOurs):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError, door.ForeignFile):
                 handle = door.open_file(old / "locks" / name, os.O_RDWR)
                 stack.callback(os.close, handle)
                 try:

@@ -21,7 +21,7 @@ class Claim(Struct, frozen=True):
 
     id: str
     proof: str
-    """``Place.claim``; "" of a vmctl that kept its state here."""
+    """``ProjectPlace.claim``; "" of a vmctl that kept its state here."""
 
 
 def read(root: Path) -> Claim | None:

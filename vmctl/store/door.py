@@ -25,8 +25,10 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a file's place must not make vmctl wait
 
 
-class NotOurs(VmctlError):
+class ForeignFile(VmctlError):
     """Something lies in the place of one of vmctl's files: a link, a special file, or somebody else's."""
+
+    kind = "NotOurs"
 
 
 @contextlib.contextmanager
@@ -34,7 +36,7 @@ def directory(path: Path, *, make: bool = False) -> Iterator[int]:
     """A descriptor of a directory; ``make`` makes it, and its parents, private (0700 whatever the umask).
 
     Raises:
-        NotOurs: a link (or a file) stands in its place, or somebody else owns it.
+        ForeignFile: a link (or a file) stands in its place, or somebody else owns it.
         FileNotFoundError: it is not there.
     """
     base, names, ours = _anchor(path)
@@ -55,7 +57,7 @@ def open_file(path: Path, flags: int, *, make: bool = False) -> int:
     """A descriptor of a plain file of ours (0600 when it is made); ``flags`` as ``os.open`` takes them.
 
     Raises:
-        NotOurs: a link or a special file stands in its place, or somebody else owns it.
+        ForeignFile: a link or a special file stands in its place, or somebody else owns it.
         FileNotFoundError: it is not there, and ``flags`` do not say to make it.
     """
     with directory(path.parent, make=make) as parent:
@@ -183,5 +185,5 @@ def _require_owner(found: os.stat_result, path: Path) -> None:
         raise _strange(path, f"it belongs to the user with the number {found.st_uid}")
 
 
-def _strange(path: Path, why: str) -> NotOurs:
-    return NotOurs(f"{path} is not what vmctl made", details=why, hint=f"ls -ld -- '{path}'")
+def _strange(path: Path, why: str) -> ForeignFile:
+    return ForeignFile(f"{path} is not what vmctl made", details=why, hint=f"ls -ld -- '{path}'")

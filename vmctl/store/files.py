@@ -76,7 +76,7 @@ def read(path: Path) -> bytes:
 
     Raises:
         FileNotFoundError: there is none.
-        door.NotOurs: something else is in its place.
+        door.ForeignFile: something else is in its place.
     """
     with open_to_read(path) as stream:
         return stream.read()

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from vmctl import json_text, redaction
 from vmctl.store import files
-from vmctl.store.door import NotOurs
+from vmctl.store.door import ForeignFile
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Journal(Struct, frozen=True):
         """
         try:
             self._append(step, phase, facts)
-        except NotOurs as error:
+        except ForeignFile as error:
             logger.debug("%s", error)
         except OSError as error:
             if error.errno not in FULL:

@@ -74,7 +74,7 @@ def _announce(path: Path) -> None:
     command = redaction.command(sys.argv[1:])
     now = time.time()
     # For messages only: a full disk must not keep `destroy` from making room.
-    with contextlib.suppress(OSError, door.NotOurs):
+    with contextlib.suppress(OSError, door.ForeignFile):
         files.replace_content(_holder_file(path), json.dumps({"pid": os.getpid(), "command": command, "since": now}))
 
 

@@ -34,12 +34,12 @@ class Where(Struct, frozen=True):
     generation: int = 0
     """Told apart from an earlier directory of the same inode; 0 where the file system does not say."""
 
-    def is_same(self, other: Where | Place) -> bool:
+    def is_same(self, other: Where | ProjectPlace) -> bool:
         """Whether both are one directory, however it is spelled."""
         return (self.device, self.inode, self.generation) == (other.device, other.inode, other.generation)
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class ProjectPlace(Struct, frozen=True, kw_only=True):
     """One project's record."""
 
     id: str
@@ -86,7 +86,7 @@ def _generation(handle: int) -> int:
     return 0
 
 
-def load(home: HomeLayout, project: str) -> Place | None:
+def load(home: HomeLayout, project: str) -> ProjectPlace | None:
     """A project's record; None = this host knows no such project.
 
     Raises:
@@ -99,7 +99,7 @@ def load(home: HomeLayout, project: str) -> Place | None:
     if data is None:
         return None
     try:
-        place = convert(data, Place)
+        place = convert(data, ProjectPlace)
     except ValidationError as error:
         raise files.damaged(path, str(error)) from error
     if place.id != project or not (place.claim and place.root):
@@ -107,12 +107,12 @@ def load(home: HomeLayout, project: str) -> Place | None:
     return place
 
 
-def save(home: HomeLayout, place: Place) -> None:
+def save(home: HomeLayout, place: ProjectPlace) -> None:
     """Write a project's record."""
     files.write_json(place.layout(home).place, to_builtins(place))
 
 
-def names_machines(home: HomeLayout, place: Place) -> list[str]:
+def names_machines(home: HomeLayout, place: ProjectPlace) -> list[str]:
     """Names in the project's directory of machines."""
     return files.names(place.layout(home).machines)
 
@@ -122,7 +122,7 @@ def ids(home: HomeLayout) -> list[str]:
     return [name for name in files.names(home.projects) if ID.fullmatch(name)]
 
 
-def everywhere(home: HomeLayout, report: Report = ignore) -> Iterator[Place]:
+def everywhere(home: HomeLayout, report: Report = ignore) -> Iterator[ProjectPlace]:
     """Their records; one that is damaged is an error for who uses that project, and for the others told of."""
     for project in ids(home):
         try:

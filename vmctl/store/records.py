@@ -68,7 +68,7 @@ class Record(Struct, frozen=True, kw_only=True):
     first_boots: int = 0
     """How often it was started again before it had settled; each is a new instance to cloud-init."""
     names: str = ""
-    """Digest of the names of other machines that the guest was last told (``vmctl.lifecycle.names``); "" = none."""
+    """Digest of the names of other machines that the guest was last told (``vmctl.lifecycle.etc_hosts``); "" = none."""
     ready_run: str = ""
     """``Observed.run`` of the start after which folders and checks were done; "" = not yet."""
 

@@ -12,7 +12,7 @@ from vmctl.driver import Address, Definition, Disk, Features, Host, NotOurs, Obs
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.powers import Exported, Snapshot
 from vmctl.spec import FolderKind
-from vmctl.testing.shelf import Content, FakeMachine, FakeSnapshot, Shelf
+from vmctl.testing.fake_machines import Content, FakeMachine, FakeMachines, FakeSnapshot
 
 KILL = "kill"
 FAULT_KEY = "fail"
@@ -46,7 +46,7 @@ class FakeDriver:
     ) -> None:
         self.host = host
         chosen = directory or host.options.get("directory")
-        self._shelf = Shelf(Path(str(chosen)) / "machines.json" if chosen else None)
+        self._machines = FakeMachines(Path(str(chosen)) / "machines.json" if chosen else None)
         self._features = Features(formats=("qcow2", "raw"), folders=folders, parallel=parallel)
         self.calls: list[tuple[str, str]] = []
         self.on_call: Callable[[str, str], None] = lambda _method, _machine: None
@@ -71,23 +71,23 @@ class FakeDriver:
 
     def fail(self, method: str, message: str = "the fake driver was told to fail") -> None:
         """Make every call of ``method`` raise ``VmctlError(message)``, or kill this process (``message="kill"``)."""
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             content.faults[method] = message
 
     def mend(self) -> None:
         """Forget all faults."""
         self._configured = {}
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             content.faults.clear()
 
     def machine(self, name: str) -> FakeMachine:
         """A copy of what the fake knows of a machine; KeyError when there is none."""
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             return content.machines[name]
 
     def put(self, name: str, state: State) -> None:
         """Change a machine's state behind vmctl's back."""
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             content.machines[name].state = state
 
     def check(self, definition: Definition) -> None:
@@ -96,7 +96,7 @@ class FakeDriver:
         for share in definition.shares:
             if share.kind not in self._features.folders:
                 raise UsageError(f"{share.host}: the fake driver can not do {share.kind}", hint="use `type: rsync`")
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             present = content.machines.get(definition.name)
             if present and definition.spec.disk is not None and definition.spec.disk < present.disk:
                 raise UsageError(f"machines.{definition.spec.name}.disk: a disk can not shrink")
@@ -106,7 +106,7 @@ class FakeDriver:
         self._begin("create", definition.name)
         if not base.path.exists():
             raise VmctlError(f"{base.path} does not exist", hint="vmctl box list")
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             present = content.machines.get(definition.name)
             if present is None:
                 size = definition.spec.disk or base.virtual_size
@@ -117,7 +117,7 @@ class FakeDriver:
     def update(self, definition: Definition) -> None:
         """Write down other hardware for a stopped machine."""
         self._begin("update", definition.name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             machine = _existing(content, definition.name, definition.tag)
             if machine.state in (*RUNNING, State.PAUSED, State.SAVED):
                 raise WrongState(f"the machine {definition.name!r} is {machine.state.value}", hint="vmctl reload")
@@ -128,7 +128,7 @@ class FakeDriver:
     def start(self, name: str, tag: Tag) -> None:
         """Running, from whatever it was."""
         self._begin("start", name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             machine = _existing(content, name, tag)
             if machine.state not in (*RUNNING, State.PAUSED):
                 machine.starts += 1
@@ -137,7 +137,7 @@ class FakeDriver:
     def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
         """Off at once, unless ``ignores_button``."""
         self._begin("stop", name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             machine = _found(content, name, tag)
             if machine is not None and (force or (machine.state is not State.SAVED and not self.ignores_button)):
                 machine.state = State.STOPPED
@@ -145,7 +145,7 @@ class FakeDriver:
     def suspend(self, name: str, tag: Tag) -> None:
         """Saved."""
         self._begin("suspend", name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             machine = _existing(content, name, tag)
             if machine.state not in (*RUNNING, State.PAUSED, State.SAVED):
                 raise WrongState(f"the machine {name!r} is not running", hint="vmctl up")
@@ -154,7 +154,7 @@ class FakeDriver:
     def clone(self, definition: Definition, source: str, tag: Tag) -> None:
         """Another machine, with the image of ``source``."""
         self._begin("clone", definition.name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             machine = _existing(content, source, tag)
             if machine.state is not State.STOPPED:
                 raise WrongState(f"the machine {source!r} is {machine.state.value}", hint="vmctl halt")
@@ -164,7 +164,7 @@ class FakeDriver:
     def export(self, name: str, tag: Tag, directory: Path) -> Exported:
         """A copy of the image that the machine was made from."""
         self._begin("export", name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             machine = _existing(content, name, tag)
         target = directory / "disk.qcow2"
         target.write_bytes(Path(machine.image).read_bytes())
@@ -173,40 +173,40 @@ class FakeDriver:
     def destroy(self, name: str, tag: Tag) -> None:
         """Forgotten."""
         self._begin("destroy", name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             if _found(content, name, tag):
                 del content.machines[name]
 
     def states(self) -> Mapping[str, Observed]:
         """All machines."""
         self._begin("states")
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             return {name: _observed(machine) for name, machine in content.machines.items()}
 
     def observe(self, name: str) -> Observed | None:
         """One machine."""
         self._begin("observe", name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             return _observed(content.machines[name]) if name in content.machines else None
 
     def address(self, name: str, tag: Tag) -> Address | None:
         """Where the machine's SSH forward is, while it runs."""
         self._begin("address", name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             machine = _found(content, name, tag)
             return machine.address if machine is not None and machine.state in RUNNING else None
 
     def snapshots(self, name: str, tag: Tag) -> tuple[Snapshot, ...]:
         """As they were made."""
         self._begin("snapshots", name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             machine = _existing(content, name, tag)
             return tuple(machine.told(kept) for kept in machine.snapshots)
 
     def save_snapshot(self, name: str, tag: Tag, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
         """Written down."""
         self._begin("save_snapshot", name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             machine = _existing(content, name, tag)
             older = machine.kept(snapshot)
             if older and not replace:
@@ -232,7 +232,7 @@ class FakeDriver:
     def restore_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Saved or stopped, with the hardware of then."""
         self._begin("restore_snapshot", name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             machine = _existing(content, name, tag)
             kept = machine.kept(snapshot)
             if kept is None:
@@ -244,7 +244,7 @@ class FakeDriver:
     def remove_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Forgotten."""
         self._begin("remove_snapshot", name)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             machine = _existing(content, name, tag)
             if kept := machine.kept(snapshot):
                 machine.drop(kept)
@@ -252,7 +252,7 @@ class FakeDriver:
     def _begin(self, method: str, machine: str = "") -> None:
         self.calls.append((method, machine))
         self.on_call(method, machine)
-        with self._shelf.open() as content:
+        with self._machines.open() as content:
             message = content.faults.get(method) or self._configured.get(method)
         if message == KILL:
             os.kill(os.getpid(), signal.SIGKILL)

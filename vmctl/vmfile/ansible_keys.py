@@ -14,7 +14,7 @@ from vmctl.vmfile.machine_patterns import Groups, HostVars
 from vmctl.vmfile.nodes import Node, Sequence, Table
 from vmctl.vmfile.quantities import Mismatch
 from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.structures import Either, Field, FreeMap, ListOf, MapOf, Record
+from vmctl.vmfile.structures import Either, Field, FreeMap, ListOf, MapOf, TableOf
 
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 VARIABLE_WHY = "not a name of an environment variable"
@@ -194,6 +194,6 @@ ANSIBLE_FIELDS: Mapping[str, Field] = {
 
 ANSIBLE: Kind = Either(
     One("a playbook's path", lambda value, source: Ansible(name="", playbook=parse_file(value, source)), FILE.json),
-    Record(ANSIBLE_FIELDS, _ansible, exactly_one=("playbook", "playbooks"), instead=INSTEAD),
+    TableOf(ANSIBLE_FIELDS, _ansible, exactly_one=("playbook", "playbooks"), instead=INSTEAD),
     "a playbook's path or a mapping",
 )

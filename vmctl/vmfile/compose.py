@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vmctl.spec import Place
+from vmctl.spec import SourceLocation
 from vmctl.vmfile.faults import Faults, Rejected, shorten
-from vmctl.vmfile.nodes import Entry, Node, Scalar, Sequence, Source, Table, join
+from vmctl.vmfile.nodes import Node, Scalar, Sequence, Source, Table, TableEntry, join
 from vmctl.vmfile.scalars import resolve
 
 DEEPEST = 40
@@ -25,12 +25,12 @@ def read(path: Path, source: Source, faults: Faults) -> Node | None:
     Raises:
         Rejected: it can not be read or is not YAML; the fault is recorded.
     """
-    start = Place(file=source.name, line=1, column=1)
+    start = SourceLocation(file=source.name, line=1, column=1)
     try:
         with path.open("rb") as stream:
             raw = stream.read(LARGEST_FILE + 1)  # a larger one may have no end
     except OSError as error:
-        faults.reject(Place(file=source.name), "", f"can not be read: {error.strerror}")
+        faults.reject(SourceLocation(file=source.name), "", f"can not be read: {error.strerror}")
     if len(raw) > LARGEST_FILE:
         faults.reject(start, "", f"larger than {LARGEST_FILE // 1024**2} MiB: not a Vmfile")
     try:
@@ -38,7 +38,7 @@ def read(path: Path, source: Source, faults: Faults) -> Node | None:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start)
         column = error.start - (raw.rfind(b"\n", 0, error.start) + 1)
-        faults.reject(Place(file=source.name, line=line + 1, column=column + 1), "", "not UTF-8 text")
+        faults.reject(SourceLocation(file=source.name, line=line + 1, column=column + 1), "", "not UTF-8 text")
     return compose(text, source, faults)
 
 
@@ -60,13 +60,15 @@ def compose(text: str, source: Source, faults: Faults) -> Node | None:
         faults.reject(_place_after(before, source), "", f"not YAML: {error.reason}")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Place(file=source.name, line=mark.line + 1 if mark else 1, column=mark.column + 1 if mark else 1)
+        place = SourceLocation(
+            file=source.name, line=mark.line + 1 if mark else 1, column=mark.column + 1 if mark else 1
+        )
         faults.reject(place, "", f"not YAML: {_problem(error, text, mark)}")
 
 
-def _place_after(before: str, source: Source) -> Place:
+def _place_after(before: str, source: Source) -> SourceLocation:
     """The place of the character that follows a text."""
-    return Place(file=source.name, line=before.count("\n") + 1, column=len(before) - before.rfind("\n"))
+    return SourceLocation(file=source.name, line=before.count("\n") + 1, column=len(before) - before.rfind("\n"))
 
 
 def _parser(text: str) -> Any:
@@ -159,8 +161,8 @@ class _Composer:
         self.parser.get_event()
         return tuple(items)
 
-    def entries(self, path: str, depth: int) -> dict[str, Entry]:
-        entries: dict[str, Entry] = {}
+    def entries(self, path: str, depth: int) -> dict[str, TableEntry]:
+        entries: dict[str, TableEntry] = {}
         while not self.parser.check_event(self.yaml.events.MappingEndEvent):
             key = self.node(path, depth + 1)
             name = self.key_name(key)
@@ -171,7 +173,7 @@ class _Composer:
                 self.refuse_node(key, below, f"duplicate key, first written in line {first}")
             elif isinstance(key, Scalar):
                 key = Scalar(key.source, key.line, key.column, below, key.value, key.text)
-                entries[name] = Entry(key, value)
+                entries[name] = TableEntry(key, value)
         self.parser.get_event()
         return entries
 
@@ -214,6 +216,6 @@ class _Composer:
     def reject(self, event: Any, path: str, message: str) -> None:
         self.faults.reject(self.place(event), path, message)
 
-    def place(self, event: Any) -> Place:
+    def place(self, event: Any) -> SourceLocation:
         mark = event.start_mark
-        return Place(file=self.source.name, line=mark.line + 1, column=mark.column + 1)
+        return SourceLocation(file=self.source.name, line=mark.line + 1, column=mark.column + 1)

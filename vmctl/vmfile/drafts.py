@@ -12,13 +12,13 @@ from typing import Any
 
 from msgspec import Struct, field, structs
 
-from vmctl.spec import BoxRef, Network, Place, Port
+from vmctl.spec import BoxRef, Network, Port, SourceLocation
 from vmctl.vmfile.faults import Faults, Rejected
-from vmctl.vmfile.groups import Group
 from vmctl.vmfile.keys import MACHINE, TOP_ONLY
 from vmctl.vmfile.kinds import Kind
+from vmctl.vmfile.machine_groups import MachineGroup
 from vmctl.vmfile.nodes import Node, Sequence, Source, Table, from_plain, join, merge, uses_machine
-from vmctl.vmfile.ports import HIGHEST
+from vmctl.vmfile.port_keys import HIGHEST
 from vmctl.vmfile.provider_names import is_provider
 from vmctl.vmfile.provision_order import arranged
 from vmctl.vmfile.reading import Reading
@@ -44,7 +44,7 @@ class Draft(Struct):
     """One machine while it is being read. A key whose value was rejected has a node but no value."""
 
     name: str
-    group: Group
+    group: MachineGroup
     index: int
     layer: Layer
     values: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Drafter(Struct):
     memory: dict[tuple[str, int], Any] = field(default_factory=dict)
     defaults: dict[BoxRef, Layer] = field(default_factory=dict)
 
-    def drafts(self, group: Group) -> Iterator[Draft]:
+    def drafts(self, group: MachineGroup) -> Iterator[Draft]:
         """The machines of a group, in order."""
         own = machine_layer(group.table)
         layers: dict[BoxRef | None, Layer] = {}
@@ -90,11 +90,11 @@ class Drafter(Struct):
                 first = drafts[0]
                 self._read(key, _kind(key), node, self._reading(first.name, first.group, first.index))
 
-    def _reading(self, name: str, group: Group, index: int) -> Reading:
+    def _reading(self, name: str, group: MachineGroup, index: int) -> Reading:
         scope = machine_scope(self.scope, name, group.name, index, group.each[index - 1] if group.each else None)
         return Reading(self.faults, Templates(self.faults, scope).render, self.names, self.targets)
 
-    def _box(self, group: Group, own: Layer, at: Reading) -> BoxRef | None:
+    def _box(self, group: MachineGroup, own: Layer, at: Reading) -> BoxRef | None:
         node = own.get("box") or self.outer.get("box")
         if node is not None:
             box: BoxRef | None = self._read("box", MACHINE["box"].kind, node, at)
@@ -195,9 +195,9 @@ def merged(*layers: Layer) -> Layer:
     return result
 
 
-def places(layer: Layer) -> dict[str, Place]:
+def places(layer: Layer) -> dict[str, SourceLocation]:
     """Where every value below a machine was written, by its dotted path."""
-    found: dict[str, Place] = {}
+    found: dict[str, SourceLocation] = {}
 
     def visit(path: str, node: Node) -> None:
         found[path] = node.place

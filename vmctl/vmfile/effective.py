@@ -10,13 +10,13 @@ from vmctl.spec import (
     Folder,
     MachineSpec,
     Network,
-    Place,
     Port,
     Project,
+    ProjectTest,
     ReadyCheck,
     Remote,
     Server,
-    Trial,
+    SourceLocation,
     Trigger,
 )
 from vmctl.vmfile.effective_provision import provisioner
@@ -42,19 +42,19 @@ def effective(project: Project) -> dict[str, Any]:
         data["parallel"] = project.parallel
     if project.triggers:
         data["triggers"] = [_trigger(trigger) for trigger in project.triggers]
-    if project.trial != Trial():
-        data["test"] = _trial(project.trial)
+    if project.test != ProjectTest():
+        data["test"] = _test(project.test)
     return data
 
 
-def _trial(trial: Trial) -> dict[str, Any]:
+def _test(test: ProjectTest) -> dict[str, Any]:
     kinds = ("playbook", "pytest", "script")
-    verify = [{kind: str(path) for kind in kinds if (path := getattr(one, kind))} for one in trial.verify]
+    verify = [{kind: str(path) for kind in kinds if (path := getattr(one, kind))} for one in test.verify]
     return {
-        "idempotence": trial.idempotence,
-        "reboot": trial.reboot,
+        "idempotence": test.idempotence,
+        "reboot": test.reboot,
         **({"verify": verify} if verify else {}),
-        **({"boxes": [str(box) for box in trial.boxes]} if trial.boxes else {}),
+        **({"boxes": [str(box) for box in test.boxes]} if test.boxes else {}),
     }
 
 
@@ -184,7 +184,7 @@ def _origin(spec: MachineSpec, path: str) -> str:
     return nearest(spec.places, path)
 
 
-def nearest(places: Mapping[str, Place], path: str) -> str:
+def nearest(places: Mapping[str, SourceLocation], path: str) -> str:
     """The origin of a value: where it, or the value that it is part of, was written."""
     while path:
         if place := places.get(path):
@@ -193,7 +193,7 @@ def nearest(places: Mapping[str, Place], path: str) -> str:
     return BUILT_IN
 
 
-def line_of(place: Place) -> str:
+def line_of(place: SourceLocation) -> str:
     """A place as file:line, for people who read the whole line anyway."""
     return f"{place.file}:{place.line}" if place.line else place.file
 

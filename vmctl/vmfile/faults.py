@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from vmctl import __version__
 from vmctl.errors import UsageError, suggest
-from vmctl.spec import Place
+from vmctl.spec import SourceLocation
 
 MOST_NAMED = 10
 
@@ -17,7 +17,7 @@ MOST_NAMED = 10
 class Fault(Struct, frozen=True, kw_only=True):
     """One thing that is wrong. ``path`` is dotted ("machines.web.memory"; "" = the whole file)."""
 
-    place: Place
+    place: SourceLocation
     path: str
     message: str
 
@@ -50,15 +50,15 @@ class Rejected(Exception):
 class Faults(Struct):
     """The faults found so far. The same fault at the same place is kept once."""
 
-    found: dict[tuple[Place, str, str], Fault] = field(default_factory=dict)
+    found: dict[tuple[SourceLocation, str, str], Fault] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
     """The order of files in messages: by first appearance here."""
 
-    def add(self, place: Place, path: str, message: str) -> None:
+    def add(self, place: SourceLocation, path: str, message: str) -> None:
         """Record a fault."""
         self.found.setdefault((place, path, message), Fault(place=place, path=path, message=message))
 
-    def reject(self, place: Place, path: str, message: str) -> NoReturn:
+    def reject(self, place: SourceLocation, path: str, message: str) -> NoReturn:
         """Record a fault and give up the value that is being read."""
         self.add(place, path, message)
         raise Rejected

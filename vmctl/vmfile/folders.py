@@ -13,7 +13,7 @@ from vmctl.vmfile.kinds import Kind, One, choice, flag, parsed, text
 from vmctl.vmfile.nodes import Source, Table
 from vmctl.vmfile.quantities import Mismatch
 from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.structures import Either, Field, ListOf, Record
+from vmctl.vmfile.structures import Either, Field, ListOf, TableOf
 
 WHAT = "HOST:GUEST[:ro]"
 DEFAULT_GUEST = "/project"
@@ -82,7 +82,7 @@ def _build(values: dict[str, Any], table: Table, at: Reading) -> Folder:
 
 FOLDER: Kind = Either(
     One(WHAT, parse_folder, {"type": "string", "pattern": r"^[^:]+:/[^:]+(:(ro|rw))?$"}),
-    Record(
+    TableOf(
         {
             "host": Field(
                 One("a directory of the host", parse_directory, {"type": "string", "minLength": 1}),

@@ -12,16 +12,16 @@ from vmctl.vmfile.expansion import ForEach
 from vmctl.vmfile.folders import DEFAULT_GUEST, FOLDER
 from vmctl.vmfile.kinds import flag, parsed, text, whole
 from vmctl.vmfile.nics import NETWORK
-from vmctl.vmfile.ports import HIGHEST, PORT
+from vmctl.vmfile.port_keys import HIGHEST, PORT
+from vmctl.vmfile.project_test_keys import TEST_KEYS
 from vmctl.vmfile.provider_names import PROVIDER
-from vmctl.vmfile.provisioners import PROVISION
+from vmctl.vmfile.provisioner_keys import PROVISION
 from vmctl.vmfile.quantities import SIZE_PATTERN, SIZE_WORDS, Mismatch, format_size, parse_size
 from vmctl.vmfile.readiness import READY
-from vmctl.vmfile.remotes import REMOTES
+from vmctl.vmfile.remote_keys import REMOTES
 from vmctl.vmfile.structures import Field, FreeMap, ListOf
 from vmctl.vmfile.times import duration
-from vmctl.vmfile.trial import TRIAL
-from vmctl.vmfile.triggers import Triggers
+from vmctl.vmfile.trigger_keys import Triggers
 
 MOST_MACHINES = 1000
 MOST_CPUS = 256
@@ -91,7 +91,7 @@ TOP_ONLY: dict[str, Field] = {
     "vars": Field(FreeMap(), "Values for expressions; --set and VMCTL_VAR_name override them.", default={}),
     "message": Field(text(), "What `vmctl up` says at the end."),
     "triggers": Field(Triggers(), "What runs before or after commands do their work on machines.", default=[]),
-    "test": Field(TRIAL, "What `vmctl test` does."),
+    "test": Field(TEST_KEYS, "What `vmctl test` does."),
     "remotes": Field(REMOTES, "Real servers by target, for the same provisioners: `vmctl provision --target NAME`."),
     "parallel": Field(
         whole(1, MOST_AT_ONCE), "How many machines are worked on at the same time; default: what the host can take."

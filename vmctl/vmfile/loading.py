@@ -12,16 +12,25 @@ from msgspec import structs
 
 from vmctl import layout
 from vmctl.registry import BUILT_IN
-from vmctl.spec import BoxRef, File, Folder, MachineSpec, Place, Project, Provisioner, ServerProvisioner, Trial
-from vmctl.surroundings import working_directory
-from vmctl.vmfile import addresses, checks, compose, server_provision, trust, variables
-from vmctl.vmfile import remotes as remote_keys
+from vmctl.spec import (
+    BoxRef,
+    File,
+    Folder,
+    MachineSpec,
+    Project,
+    ProjectTest,
+    Provisioner,
+    ServerProvisioner,
+    SourceLocation,
+)
+from vmctl.user_environment import working_directory
+from vmctl.vmfile import address_plan, compose, cross_checks, remote_keys, server_provision, trust, variables
 from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Boxes, Draft, Drafter, Layer, machine_layer, merged, places
 from vmctl.vmfile.faults import Faults, Rejected, unknown_key
 from vmctl.vmfile.folders import DEFAULT_GUEST
-from vmctl.vmfile.groups import groups, references
 from vmctl.vmfile.keys import LATER_TOP, MACHINE, TOP_ONLY, USER_ONLY_MISSES
 from vmctl.vmfile.locate import find
+from vmctl.vmfile.machine_groups import groups, references
 from vmctl.vmfile.nodes import Node, Source, Table, merge
 from vmctl.vmfile.provider_names import is_provider
 from vmctl.vmfile.reading import Reading
@@ -125,7 +134,7 @@ def _project(
     message = _top_value("message", (top,), at)
     parallel = _top_value("parallel", (top, user), at)
     triggers = _top_value("triggers", (top,), at)
-    trial = _top_value("test", (top,), at)
+    test = _top_value("test", (top,), at)
     remotes = remote_keys.named(_top_value("remotes", (top,), at) or {}, node)
     servers = _for_servers(top, scope, at) if node else ()
     options = {key: _options(node, at) for key, node in outer.items() if key not in MACHINE}
@@ -138,7 +147,7 @@ def _project(
         message=message or "",
         parallel=parallel,
         triggers=triggers or (),
-        trial=trial or Trial(),
+        test=test or ProjectTest(),
         vars=values,
         options=options,
         remotes=remotes,
@@ -171,8 +180,8 @@ def _drafts(top: Table, user: Table, scope: Scope, at: Reading, boxes: Boxes) ->
     )
     drafts = [draft for group in found for draft in drafter.drafts(group)]
     drafter.unused(drafts)
-    checks.check(drafts, at.faults)
-    addresses.allocate(drafts, at.faults)
+    cross_checks.check(drafts, at.faults)
+    address_plan.allocate(drafts, at.faults)
     return drafts, drafter.outer
 
 
@@ -243,7 +252,7 @@ def _options(node: Node, at: Reading) -> Mapping[str, Any]:
 
 
 def _machines(drafts: list[Draft], root: Path, variables: Mapping[str, Any]) -> tuple[MachineSpec, ...]:
-    known: dict[int, Mapping[str, Place]] = {}
+    known: dict[int, Mapping[str, SourceLocation]] = {}
     made = []
     for draft in drafts:
         if id(draft.layer) not in known:
@@ -265,7 +274,7 @@ SAME_NAME = ("box", "provider", "cpus", "memory", "disk", "user", "ssh_port", "b
 """Keys whose value is the spec's field of the same name."""
 
 
-def _machine(draft: Draft, root: Path, written: Mapping[str, Place]) -> MachineSpec:
+def _machine(draft: Draft, root: Path, written: Mapping[str, SourceLocation]) -> MachineSpec:
     values = draft.values
     return MachineSpec(
         name=draft.name,
@@ -273,7 +282,7 @@ def _machine(draft: Draft, root: Path, written: Mapping[str, Place]) -> MachineS
         index=draft.index,
         hostname=values.get("hostname", draft.name),
         folders=values.get("synced_folders", (Folder(host=root, guest=DEFAULT_GUEST),)),
-        depends_on=checks.dependencies(draft),
+        depends_on=cross_checks.dependencies(draft),
         options=draft.options,
         places=written,
         **{key: values[key] for key in SAME_NAME if key in values},

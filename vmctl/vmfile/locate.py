@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vmctl.errors import UsageError
 from vmctl.layout import VMFILE
-from vmctl.surroundings import expanded
+from vmctl.user_environment import expanded
 
 VARIABLE = "VMCTL_VMFILE"
 

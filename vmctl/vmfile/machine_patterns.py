@@ -10,7 +10,7 @@ from vmctl.vmfile.faults import Rejected, advise, describe
 from vmctl.vmfile.kinds import EXPRESSION_SCHEMA, Kind, Schema
 from vmctl.vmfile.nodes import Node, Scalar, Sequence, Table
 from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.structures import Field, FreeMap, Record, as_table, check_keys
+from vmctl.vmfile.structures import Field, FreeMap, TableOf, as_table, check_keys
 
 GROUP = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 GROUP_WHY = "a group's name has letters, digits, '_', '.' and '-', and starts with none of the last two"
@@ -123,7 +123,7 @@ class Groups(Kind):
     Read to a pair: members (machines' names and names of other groups) and variables, each by group.
     """
 
-    long = Record(GROUP_FIELDS, lambda values, _table, _at: values)
+    long = TableOf(GROUP_FIELDS, lambda values, _table, _at: values)
 
     def read(self, node: Node, at: Reading) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, Any]]]:
         """Members and variables; faults of all groups are recorded."""

@@ -11,7 +11,7 @@ from vmctl.vmfile.kinds import Kind, One, flag, parsed, text
 from vmctl.vmfile.nodes import Table
 from vmctl.vmfile.quantities import Mismatch
 from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.structures import Either, Field, Record
+from vmctl.vmfile.structures import Either, Field, TableOf
 
 RANGE = ipaddress.IPv4Network("192.168.56.0/21")
 """What VirtualBox allows for host-only networks without configuration; every provider keeps to it."""
@@ -77,7 +77,7 @@ _NAME = text("a network's name", NAME_PATTERN, NAME_WHY)
 
 NETWORK: Kind = Either(
     One("a network", lambda value, source: Network(name=_NAME.convert(value, source)), _NAME.json),
-    Record(
+    TableOf(
         {
             "name": Field(_NAME, "The network; machines of the project that name it are on it.", required=True),
             "ip": Field(

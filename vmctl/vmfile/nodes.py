@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from vmctl.spec import Place
+from vmctl.spec import SourceLocation
 
 EXPRESSION = "{{"
 OWN_NAMES = re.compile(r"machine|(?<![.\w])each\b")
@@ -37,9 +37,9 @@ class Node(Struct, eq=False):
         return False
 
     @property
-    def place(self) -> Place:
+    def place(self) -> SourceLocation:
         """Where the value was written."""
-        return Place(file=self.source.name, line=self.line, column=self.column)
+        return SourceLocation(file=self.source.name, line=self.line, column=self.column)
 
     def walk(self) -> Iterator[Node]:
         """This node and all below it."""
@@ -70,7 +70,7 @@ class Sequence(Node, eq=False):
             yield from item.walk()
 
 
-class Entry(Struct, eq=False):
+class TableEntry(Struct, eq=False):
     """A key of a mapping (a scalar whose path is the value's) and its value."""
 
     key: Scalar
@@ -80,7 +80,7 @@ class Entry(Struct, eq=False):
 class Table(Node, eq=False):
     """A mapping."""
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, TableEntry]
 
     def walk(self) -> Iterator[Node]:
         """This node and all below it."""
@@ -118,7 +118,7 @@ def from_plain(value: Any, source: Source, path: str = "") -> Node:
             entries = {}
             for key, item in value.items():
                 below = join(path, key)
-                entries[str(key)] = Entry(
+                entries[str(key)] = TableEntry(
                     Scalar(source, 0, 0, below, str(key), str(key)), from_plain(item, source, below)
                 )
             return Table(source, 0, 0, path, entries)
@@ -136,7 +136,7 @@ def merge(base: Node | None, over: Node) -> Node:
     entries = dict(base.entries)
     for key, entry in over.entries.items():
         below = entries.get(key)
-        entries[key] = Entry(entry.key, merge(below.value if below else None, entry.value))
+        entries[key] = TableEntry(entry.key, merge(below.value if below else None, entry.value))
     return Table(over.source, over.line, over.column, over.path, entries)
 
 

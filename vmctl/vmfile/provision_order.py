@@ -13,7 +13,7 @@ from msgspec import structs
 from vmctl.provisioners import Ansible, File, Provisioner, Reboot, Shell
 from vmctl.vmfile.faults import advise
 from vmctl.vmfile.nodes import Node
-from vmctl.vmfile.provisioners import Written
+from vmctl.vmfile.provisioner_keys import Written
 from vmctl.vmfile.reading import Reading
 
 

@@ -9,10 +9,10 @@ from vmctl.spec import ReadyCheck
 from vmctl.vmfile.faults import describe
 from vmctl.vmfile.kinds import Kind, parsed, text, whole
 from vmctl.vmfile.nodes import Table
-from vmctl.vmfile.ports import NUMBER
+from vmctl.vmfile.port_keys import NUMBER
 from vmctl.vmfile.quantities import Mismatch
 from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.structures import Field, ListOf, Record
+from vmctl.vmfile.structures import Field, ListOf, TableOf
 from vmctl.vmfile.times import duration
 
 WHAT = "a URL, or a path on port 80 of the guest"
@@ -38,7 +38,7 @@ def _build(values: dict[str, Any], table: Table, at: Reading) -> ReadyCheck:
     return ReadyCheck(**values)
 
 
-CHECK = Record(
+CHECK = TableOf(
     {
         "port": Field(NUMBER, "A TCP port of the guest that accepts connections."),
         "http": Field(

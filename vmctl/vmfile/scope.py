@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from vmctl import surroundings
+from vmctl import user_environment
 from vmctl.vmfile.budget import Budget, plain_copy
 from vmctl.vmfile.expansion import Each
 
@@ -41,7 +41,7 @@ def project_scope(root: Path, environ: Mapping[str, str]) -> Scope:
             "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "os": os.uname().sysname.lower(),
             "arch": os.uname().machine,
-            "user": surroundings.user_name(),
+            "user": user_environment.user_name(),
         },
     })  # fmt: skip
 

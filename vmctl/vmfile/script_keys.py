@@ -13,7 +13,7 @@ from vmctl.vmfile.kinds import Kind, One, choice, flag, parsed, text, word
 from vmctl.vmfile.nodes import Source, Table
 from vmctl.vmfile.quantities import Mismatch
 from vmctl.vmfile.reading import Reading
-from vmctl.vmfile.structures import Either, Field, FreeMap, ListOf, MapOf, Record
+from vmctl.vmfile.structures import Either, Field, FreeMap, ListOf, MapOf, TableOf
 from vmctl.vmfile.times import duration
 
 URL = r"https?://[^\s/]\S*|file:///\S+"
@@ -52,7 +52,7 @@ def _shell(values: dict[str, Any], table: Table, at: Reading) -> Shell:
 
 SHELL: Kind = Either(
     One("a script's path", lambda value, source: Shell(name="", script=parse_script(value, source)), FILE.json),
-    Record(
+    TableOf(
         {
             "inline": Field(text(), "Commands, run by /bin/sh."),
             "script": Field(FILE, "A script on the host; its first line says what runs it."),
@@ -90,7 +90,7 @@ def _file(values: dict[str, Any], table: Table, at: Reading) -> File:
 ACCOUNT_KIND = text("a name", ACCOUNT, "not a name of a user or a group")
 FILE_ENTRY: Kind = Either(
     One("SOURCE:DESTINATION", _short_file, {"type": "string", "pattern": ".:/"}),
-    Record(
+    TableOf(
         {
             "source": Field(EXISTING, "A file or directory of the host.", required=True),
             "destination": Field(PATH, "Its path in the guest; a directory is merged into it.", required=True),
@@ -118,7 +118,7 @@ def _reboot(value: Any) -> Reboot:
 
 REBOOT: Kind = Either(
     parsed("true", _reboot, {"const": True}),
-    Record(
+    TableOf(
         {"timeout": Field(duration(), "How long the guest may take to come back.", default=DEFAULT_REBOOT_TIMEOUT)},
         lambda values, _table, _at: Reboot(name="", **values),
     ),

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from vmctl.spec import ServerProvisioner
 from vmctl.vmfile.faults import Faults, Rejected
-from vmctl.vmfile.groups import Group, references
 from vmctl.vmfile.keys import MACHINE
+from vmctl.vmfile.machine_groups import MachineGroup, references
 from vmctl.vmfile.nodes import Node, Table, uses_machine
 from vmctl.vmfile.provision_order import in_order
-from vmctl.vmfile.provisioners import Written
+from vmctl.vmfile.provisioner_keys import Written
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.scope import Scope, machine_scope
 from vmctl.vmfile.templating import Templates
@@ -22,7 +22,7 @@ NO_MACHINES = "is about machines, and there are none: neither `machines:` nor `b
 
 
 def for_servers(
-    top: Table, found: tuple[Group, ...], scope: Scope, faults: Faults, targets: tuple[str, ...]
+    top: Table, found: tuple[MachineGroup, ...], scope: Scope, faults: Faults, targets: tuple[str, ...]
 ) -> tuple[ServerProvisioner, ...]:
     """What servers get, in order.
 
@@ -30,12 +30,12 @@ def for_servers(
     only are left out.
     """
 
-    def reading(group: Group) -> Reading:
+    def reading(group: MachineGroup) -> Reading:
         each = group.each[0] if group.each else None
         inner = machine_scope(scope, group.members[0], group.name, 1, each)
         return Reading(faults, Templates(faults, inner).render, references(found), targets)
 
-    at = reading(found[0] if found else Group(name="server", key=top, table=top, members=("server",)))
+    at = reading(found[0] if found else MachineGroup(name="server", key=top, table=top, members=("server",)))
     outer = _read(top.get("provision"), at)
     chosen = [*_kept(outer, (), None, at)]
     for group in found:

@@ -176,7 +176,7 @@ Build = Callable[[dict[str, Any], Table, Reading], Any]
 """From the values of a record's keys to one value; may record faults and raise ``Rejected``."""
 
 
-class Record(Struct, frozen=True):
+class TableOf(Struct, frozen=True):
     """A mapping with known keys."""
 
     fields: Mapping[str, Field]

@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from vmctl.errors import UsageError
-from vmctl.surroundings import expanded
+from vmctl.user_environment import expanded
 
 VARIABLE = "VMCTL_SAFE_DIRECTORY"
 """Directories whose files are obeyed all the same, with ``:`` between them; ``*`` = all."""

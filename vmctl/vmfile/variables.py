@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmctl.spec import Place
+from vmctl.spec import SourceLocation
 from vmctl.vmfile.faults import Faults, Rejected, advise
 from vmctl.vmfile.nodes import Node, Scalar, Source, Table, from_plain, merge
 from vmctl.vmfile.reading import Reading
@@ -101,7 +101,7 @@ def overridden(table: Table, overrides: Mapping[str, str], environ: Mapping[str,
         keys = key.split(".")
         if keys[0] not in table.entries or not all(keys):
             advice = advise(keys[0], table.entries)
-            faults.add(Place(file=f"{OPTION} {key}"), "", f"vars: holds no '{keys[0]}'{advice}")
+            faults.add(SourceLocation(file=f"{OPTION} {key}"), "", f"vars: holds no '{keys[0]}'{advice}")
             continue
         table = _laid(table, keys, said, Source(f"{OPTION} {key}", table.source.directory))
     return table

@@ -1,0 +1,140 @@
+"""Which machines need provisioning, and how to get into them: the bridge from lifecycle to ``vmctl.provision``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from msgspec import structs
+
+from vmctl import folders, provision, ssh
+from vmctl.driver import State
+from vmctl.errors import ProvisionFailed, Unreachable, VmctlError
+from vmctl.lifecycle import triggers
+from vmctl.lifecycle.machine_job import Job
+from vmctl.lifecycle.outcome import Outcome
+from vmctl.lifecycle.selection import Selection
+from vmctl.lifecycle.steps import login
+from vmctl.lifecycle.waves import sift, waves
+from vmctl.login import Login
+from vmctl.spec import When
+from vmctl.workspace import Machine, Workspace, require_known
+
+
+def run(workspace: Workspace, machines: Sequence[Machine], selection: Selection) -> dict[str, Any]:
+    """Run what the machines need, in one go; return the summary for programs, {} when nothing was needed.
+
+    Where a machine waits for another one to be provisioned, it is one go for each wave of machines. Passwords are
+    asked for before the first.
+
+    Raises:
+        UsageError: no provisioner has a name that the selection names, or there is no terminal to ask on.
+        ProvisionFailed, Unreachable: as ``vmctl.provision.run``.
+        FleetFailed: that, and machines were not attempted.
+    """
+    provision.check_names(workspace.project.provisioners, selection.names)
+    selection.ask(machine for machine in machines if machine.state is State.RUNNING)
+    outcome = Outcome()
+    for wave in waves(machines):
+        provision_wave(workspace, sift(wave, outcome), outcome, selection)
+    outcome.raise_failure()
+    return outcome.provisioned
+
+
+def provision_wave(workspace: Workspace, machines: Sequence[Machine], outcome: Outcome, selection: Selection) -> None:
+    """Run what the machines need, all at once; the result, or the failure, is added to ``outcome``.
+
+    Raises:
+        UsageError: no provisioner has a name that the selection names, or an input makes no sense.
+    """
+    provision.check_names(workspace.project.provisioners, selection.names)
+    needy = [machine for machine in machines if _needs_something(machine, selection)]
+    if not selection.mode.check:  # a trigger may do anything
+        needy = [machine for machine in needy if _trigger("before", workspace, machine, outcome, selection)]
+    if not needy:
+        return
+    _provision(workspace, needy, outcome, selection)
+    for machine in needy:
+        if machine.name not in outcome.unprovisioned and not selection.mode.check:
+            _trigger("after", workspace, machine, outcome, selection)
+
+
+def _needs_something(machine: Machine, selection: Selection) -> bool:
+    running = machine.spec is not None and machine.state is State.RUNNING
+    return running and bool(selection.pending(require_known(machine), machine.layout))
+
+
+def _provision(workspace: Workspace, machines: Sequence[Machine], outcome: Outcome, selection: Selection) -> None:
+    """One run over machines that need something."""
+    from vmctl.provision.machine_hosts import MachineHosts
+
+    logins = [_login(workspace, machine) for machine in machines]
+    targets = [_target(workspace, machine, login) for machine, login in zip(machines, logins, strict=True)]
+    try:
+        summary = provision.run(
+            MachineHosts(workspace.project, logins, workspace.layout),
+            targets,
+            layout=workspace.layout,
+            only=selection.only,
+            start=selection.start,
+            force=selection.force,
+            mode=selection.mode,
+            passwords=selection.passwords,
+            report=workspace.report,
+        )
+    except (ProvisionFailed, Unreachable) as error:
+        outcome.provisioning.append(error)
+        outcome.add_provisioned(error.data.get("provisioned"))
+    else:
+        outcome.add_provisioned(summary.as_object())
+
+
+def _target(workspace: Workspace, machine: Machine, login: Login) -> provision.Target:
+    target = provision.Target.machine(require_known(machine), login, machine.layout)
+    return structs.replace(target, after_reboot=partial(_share_folders, workspace, machine, login))
+
+
+def _trigger(when: When, workspace: Workspace, machine: Machine, outcome: Outcome, selection: Selection) -> bool:
+    """Run the triggers around provisioning; whether all went well. What failed is the machine's failure."""
+    pending = selection.pending(require_known(machine), machine.layout) if when == "before" else ()
+    try:
+        triggers.fire(Job(workspace, machine), when, "provision")
+    except triggers.TriggerFailed as error:
+        outcome.provisioning.append(error)
+        failure = {"brief": error.brief, "task": None, "place": None, "message": error.details}
+        result = provision.HostResult(
+            status=provision.Status.FAILED, failure=failure, not_attempted=[item.name for item in pending]
+        )
+        outcome.add_provisioned(_on_top(provision.Summary({machine.name: result}).as_object(), outcome.provisioned))
+        return False
+    return True
+
+
+def _on_top(summary: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary of triggers that failed, with what provisioning had made of the same machines."""
+    changes = {"status", "failure"}
+    machines = {
+        name: {**row, **{key: value for key, value in before.items() if key not in changes}}
+        for name, row in summary["machines"].items()
+        for before in [earlier.get("machines", {}).get(name, {})]
+    }
+    return {**summary, "machines": machines}
+
+
+def _login(workspace: Workspace, machine: Machine) -> Login:
+    job = Job(workspace, machine)
+    address = job.driver.address(machine.domain, job.tag)
+    if address is None:
+        raise VmctlError(f"the address of machine {machine.name} is not known", hint=f"vmctl reload {machine.name}")
+    return login(job, address)
+
+
+def _share_folders(workspace: Workspace, machine: Machine, login: Login) -> None:
+    """Have the folders again that the machine had before it restarted."""
+    job = Job(workspace, machine)
+    had = job.record.folders
+    spec = structs.replace(job.spec, folders=tuple(folder for folder in job.spec.folders if folder.guest in had))
+    shares = folders.shares(spec, job.features, user_uid=job.record.uid)
+    with ssh.Connection.connect(login) as connection:
+        folders.attach(connection, spec, shares, login=login, report=job.report)

@@ -1,0 +1,91 @@
+"""What one call of ``provision.run`` needs on this host, and takes away with it: private directories and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmctl import user_environment
+from vmctl.layout import ProjectLayout
+from vmctl.provision import leftovers
+from vmctl.store import files, locks
+
+LONGEST_SOCKET = 104  # bytes in a UNIX socket's path, the smallest limit among systems
+SOCKET_NAME = 10 + 1 + 17  # Ansible's name for it, and what ssh appends while it makes it
+PREFIX = "vmctl-"
+ROOM = LONGEST_SOCKET - SOCKET_NAME - len(f"/{PREFIX}12345678/")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A private place for the runs of one call."""
+
+    run: str
+    """In the environment of all processes (``leftovers.VARIABLE``)."""
+    root: Path
+    """For ansible-runner's data directories; holds secrets while the runs last (0700)."""
+    sockets: Path
+    """For ssh's control sockets: connections are kept from one provisioner to the next."""
+
+    def directory(self, name: str) -> Path:
+        """A new private directory for one run."""
+        return files.make_directory(self.root / name)
+
+    def forget_connections(self) -> None:
+        """Have ssh connect anew; the old connections end by themselves, or with the run directory."""
+        for entry in self.sockets.iterdir():
+            entry.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def opened(layout: ProjectLayout) -> Iterator[RunDirectory]:
+    """A run directory; whatever happens, nothing of it is left: no process, no socket, no file with a secret in it.
+
+    What a killed vmctl has left there is removed first.
+    """
+    run = secrets.token_hex(8)
+    root = layout.runner / run
+    with locks.hold(layout.runner / "lock", "ansible-runner's directory"):
+        _prune(layout.runner)
+        files.make_directory(root)
+        handle = _claim(root)
+    sockets = Path(tempfile.mkdtemp(prefix=PREFIX, dir=user_environment.temporary_directory(ROOM)))
+    try:
+        yield RunDirectory(run, root, sockets)
+    finally:
+        leftovers.end(run)
+        shutil.rmtree(sockets, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            files.remove_tree(root)
+        os.close(handle)
+
+
+def _claim(directory: Path) -> int:
+    """Hold the directory as long as this process lives."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _prune(parent: Path) -> None:
+    """Remove directories (and end processes) of runs whose vmctl was killed."""
+    for name in files.names(parent):
+        try:
+            handle = _claim(parent / name)
+        except OSError:
+            continue  # its vmctl is at work, or it is no directory
+        leftovers.end(name)
+        with contextlib.suppress(OSError):
+            files.remove_tree(parent / name)
+        os.close(handle)

@@ -1,0 +1,146 @@
+"""The `shell` provisioner: a script runs in the guest with exactly the arguments and variables of the Vmfile.
+
+The script goes to a private directory in the guest, with its environment in a file beside it (for a command line can
+be read by everybody there), and is removed afterwards. It runs by the interpreter that its first line names, without
+which it is `sh`; an inline script without one stops at its first failing command (`sh -e`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from vmctl import interrupt
+from vmctl.errors import Interrupted, Unreachable, UsageError, VmctlError
+from vmctl.events import Output, Report
+from vmctl.provision import scripts
+from vmctl.provision.failure import Failure, label
+from vmctl.provision.parallel import each
+from vmctl.provision.provisioner_result import ProvisionerResult
+from vmctl.provision.target import Counts, Target
+from vmctl.spec import Shell
+
+if TYPE_CHECKING:
+    from vmctl.ssh.link import Link
+
+SOURCE = "shell"
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+DETAIL_LINES = 20
+CLEAN_UP_TIME = 2.0  # seconds for each command of the clean-up, so that Ctrl-C ends in time
+
+MAKE_DIRECTORY = 'umask 077 && mktemp -d "${TMPDIR:-/tmp}/vmctl-shell.XXXXXXXX"'
+# $1 is the directory, the rest the interpreter's argv. The process id says whom to end on an interruption.
+START = 'echo "$$" >"$1/pid"; . "$1/env"; rm -f "$1/env"; shift; exec "$@"'
+# The group of the script's process, which is what it has started, unless that has detached itself.
+END = 'stat=$(cat "/proc/$(cat "$1/pid")/stat") && set -- ${stat##*) } && kill -TERM "-$3"'
+
+
+def check(item: Shell) -> None:
+    """Refuse what can not work, before anything runs.
+
+    Raises:
+        UsageError: the script is not there, or a variable can not be one.
+    """
+    where = f"{item.place}: " if item.place else ""
+    if item.script is not None and not item.script.is_file():
+        raise UsageError(f"{where}provisioner '{item.name}': there is no script {item.script}", hint="vmctl validate")
+    for name, value in item.env.items():
+        if not VARIABLE_NAME.fullmatch(name) or "\0" in value:
+            raise UsageError(f"{where}provisioner '{item.name}': env: {name!r} can not be an environment variable")
+    if any("\0" in word for word in item.args):
+        raise UsageError(f"{where}provisioner '{item.name}': an argument can not hold a NUL character")
+
+
+def provision(item: Shell, targets: Sequence[Target], report: Report) -> list[ProvisionerResult]:
+    """Run the script in all targets, side by side.
+
+    Raises:
+        UsageError: the script can not be read.
+        VmctlError: it can not be downloaded.
+        Interrupted: the user asked to stop; the script has been ended in the guests that answer.
+    """
+    script = scripts.content(item, report)
+    return each(targets, lambda target: _provision(item, script, target, report))
+
+
+def _provision(item: Shell, script: bytes, target: Target, report: Report) -> ProvisionerResult:
+    from vmctl.process import CommandFailed
+
+    try:
+        with target.connect() as connection:
+            if item.creates and _is_there(item, connection):
+                return ProvisionerResult(machine=target.name, counts=Counts(ok=1))
+            status, lines = _run(item, script, target, connection, report)
+    except Unreachable as error:
+        return _unreachable(item, target.name, error)
+    except CommandFailed as error:  # of the commands context the script
+        return _failed(item, target.name, error.brief, error.details)
+    if status != 0:
+        return _failed(item, target.name, f"ended with status {status}", "\n".join(lines[-DETAIL_LINES:]))
+    return ProvisionerResult(machine=target.name, counts=Counts(ok=1, changed=1))
+
+
+def _is_there(item: Shell, connection: Link) -> bool:
+    return connection.run(["test", "-e", item.creates], sudo=item.become, check=False).status == 0
+
+
+def _run(item: Shell, script: bytes, target: Target, connection: Link, report: Report) -> tuple[int, list[str]]:
+    lines: list[str] = []
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        report(Output(machine=target.name, line=line, source=SOURCE))
+
+    with private_directory(connection, sudo=item.become) as directory:
+        told = environment({**item.env, "VMCTL_MACHINE": target.name})
+        connection.put(told.encode(), f"{directory}/env", mode=0o600)
+        connection.put(script, f"{directory}/script", mode=0o700)
+        argv = [*scripts.interpreter(script, inline=item.inline is not None), f"{directory}/script", *item.args]
+        done = connection.run(
+            ["sh", "-c", START, "sh", directory, *argv], sudo=item.become, check=False, on_line=on_line
+        )
+    return done.status, lines
+
+
+@contextlib.contextmanager
+def private_directory(connection: Link, *, sudo: bool) -> Iterator[str]:
+    """A private directory in the guest; on an interruption, the script in it is ended before it goes."""
+    directory = connection.run(MAKE_DIRECTORY).stdout.strip()
+    try:
+        yield directory
+    except Interrupted:
+        _tidy(connection, ["sh", "-c", END, "sh", directory], sudo=sudo)
+        raise
+    finally:
+        _tidy(connection, ["rm", "-rf", "--", directory], sudo=sudo)
+
+
+def _tidy(connection: Link, argv: Sequence[str], *, sudo: bool) -> None:
+    """Best effort: the machine may be gone by now, and what matters has been told."""
+    with interrupt.shielded(), contextlib.suppress(VmctlError):
+        connection.run(argv, sudo=sudo, check=False, deadline=CLEAN_UP_TIME)
+
+
+def environment(variables: Mapping[str, str]) -> str:
+    """Shell text that exports variables, whatever is in their values."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def _failed(item: Shell, machine: str, what: str, details: str) -> ProvisionerResult:
+    brief = f"{machine}: the script{scripts.name_of(item)} {what} (provisioner {label(item)})"
+    failure = Failure(machines=(machine,), brief=brief, details=details)
+    return ProvisionerResult(machine=machine, counts=Counts(failed=1), failure=failure)
+
+
+def _unreachable(item: Shell, machine: str, error: Unreachable) -> ProvisionerResult:
+    failure = Failure(
+        machines=(machine,),
+        brief=f"{error.brief} (provisioner {label(item)})",
+        details=error.details,
+        unreachable=True,
+        hint=error.hint,
+    )
+    return ProvisionerResult(machine=machine, counts=Counts(unreachable=1), failure=failure)

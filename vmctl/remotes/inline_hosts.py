@@ -1,0 +1,98 @@
+"""Servers that the Vmfile itself has: what ssh and Ansible are told of each. Nothing is written for it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vmctl.provision.inventory_groups import Group
+from vmctl.remotes.server_inventory import RemoteHost, ServerInventory
+from vmctl.spec import Remote, Server
+from vmctl.ssh import server_options
+from vmctl.ssh.openssh import Destination
+
+
+def read(remote: Remote) -> ServerInventory:
+    """The servers of the target."""
+    groups: dict[str, Group] = {}
+    for server in remote.servers:
+        for name in server.groups:
+            groups[name] = Group((*groups.get(name, Group()).hosts, server.name))
+    hosts = {server.name: _host(server, remote) for server in remote.servers}
+    return ServerInventory(remote=remote, hosts=hosts, groups=groups, variables=dict(remote.vars))
+
+
+def _host(server: Server, remote: Remote) -> RemoteHost:
+    destination = Destination(
+        name=server.name,
+        host=server.address or server.name,
+        options=(*_login(server), *_further(server, remote)),
+        enter=f"vmctl ssh --target {remote.name} {server.name}",
+    )
+    return RemoteHost(name=server.name, variables=_variables(server, remote), destination=destination)
+
+
+def _variables(server: Server, remote: Remote) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    if server.address:
+        told["ansible_host"] = server.address
+    if server.port is not None:
+        told["ansible_port"] = server.port
+    if server.user:
+        told["ansible_user"] = server.user
+    if server.key:
+        told["ansible_ssh_private_key_file"] = _path(server.key)
+    told["ansible_ssh_common_args"] = shlex.join(
+        [*server_options.words(server_options.UNATTENDED), *_further(server, remote)]
+    )
+    return {**told, **server.vars}
+
+
+def _login(server: Server) -> list[str]:
+    words = ["-o", f"Port={server.port}"] if server.port is not None else []
+    words += ["-o", f"User={server.user}"] if server.user else []
+    return words + (["-o", f"IdentityFile={_quoted(server.key)}"] if server.key else [])
+
+
+def _further(server: Server, remote: Remote) -> list[str]:
+    """What Ansible has no variable for."""
+    words = ["-o", "IdentitiesOnly=yes"] if server.key else []
+    if remote.known_hosts:
+        own = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
+        words += ["-o", f"UserKnownHostsFile={own} {_quoted(remote.known_hosts)}"]
+    if server.jump:
+        others = {one.name: one for one in remote.servers}
+        words += ["-o", f"ProxyCommand={shlex.join(_through(server.jump, remote, others))}"]
+    return words
+
+
+def _through(jump: str, remote: Remote, others: Mapping[str, Server]) -> list[str]:
+    """The ssh that leads to a server: as strict as the one that goes through it, which ProxyJump would not be."""
+    hop = others.get(jump) or _parsed(jump)
+    inner = [word.replace("%", "%%") for word in (*_login(hop), *_further(hop, remote))]
+    return ["ssh", *server_options.words(server_options.OWN), *inner, "-W", "[%h]:%p", "--", hop.address or hop.name]
+
+
+def _parsed(jump: str) -> Server:
+    """[USER@]HOST[:PORT]."""
+    user, _, place = jump.rpartition("@")
+    host, port = place, ""
+    if place.startswith("["):
+        host, _, port = place[1:].partition("]")
+        port = port.removeprefix(":")
+    elif ":" in place:
+        host, _, port = place.partition(":")
+    return Server(name=host, user=user, port=int(port) if port else None)
+
+
+def _path(path: Path) -> str:
+    """A path for a keyword that expands %-tokens."""
+    return str(path).replace("%", "%%")
+
+
+def _quoted(path: Path) -> str:
+    """A path in a list of paths, or alone."""
+    text = _path(path)
+    return f'"{text}"' if " " in text else text
