@@ -7,8 +7,8 @@ import sys
 
 IN_A_NEW_PROCESS = """
 import sys
-from vmctl.cli import guest
-from vmctl import reach, ssh
+from vmctl.cli import guest_commands
+from vmctl import logins, ssh
 print(*sorted({"paramiko", "vmctl.ssh.connection", "vmctl.ssh.waiting"} & set(sys.modules)))
 """
 

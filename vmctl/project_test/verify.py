@@ -34,16 +34,16 @@ def verify(workspace: Workspace, names: Sequence[str], verifier: Verifier) -> No
         ProvisionFailed, NotVerified: what it found.
         VmctlError: it could not be run.
     """
-    logins = {name: logins.login(workspace, name) for name in names}
+    found = {name: logins.login(workspace, name) for name in names}
     if verifier.pytest is not None:
-        _pytest(workspace, list(logins.values()), verifier.pytest)
+        _pytest(workspace, list(found.values()), verifier.pytest)
         return
     groups = {key: members for item in _playbooks(workspace) for key, members in item.groups.items()}
     item: Provisioner = Shell(name=verifier.name, script=verifier.script, become=False)
     if verifier.playbook is not None:
         item = Ansible(name=verifier.name, playbook=verifier.playbook, groups=groups)
-    targets = [_target(workspace, name, login, item) for name, login in logins.items()]
-    host_set = MachineHosts(workspace.project, list(logins.values()), workspace.layout)
+    targets = [_target(workspace, name, login, item) for name, login in found.items()]
+    host_set = MachineHosts(workspace.project, list(found.values()), workspace.layout)
     provision.run(host_set, targets, layout=workspace.layout, report=workspace.report)
 
 
