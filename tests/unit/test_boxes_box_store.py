@@ -87,7 +87,8 @@ def test_names_with_a_slash_and_names_alike_do_not_collide(box_store: BoxStore) 
 
 
 def test_an_empty_store(box_store: BoxStore) -> None:
-    assert box_store.boxes() == box_store.names() == []
+    assert not box_store.boxes()
+    assert not box_store.names()
     assert box_store.find("x") is box_store.from_source("/x") is None
 
 
