@@ -26,7 +26,7 @@ class DiscoveredMachine:
 
 @dataclass
 class Discovery:
-    """What the hypervisors say. One that can not be asked is warned of."""
+    """What the hypervisors say. One that cannot be asked is warned of."""
 
     home: HomeLayout
     report: Report

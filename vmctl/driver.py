@@ -209,10 +209,10 @@ class Driver(Protocol):
         """Which hypervisor this is, where a provider can mean several ("qemu:///system"); may connect."""
 
     def usable(self) -> str:
-        """Why this provider can not be used on this host, or "" when it can. Quick, changes nothing, never raises."""
+        """Why this provider cannot be used on this host, or "" when it can. Quick, changes nothing, never raises."""
 
     def check(self, definition: Definition) -> None:
-        """Refuse what can not work (``UsageError``, with hint) before anything is changed."""
+        """Refuse what cannot work (``UsageError``, with hint) before anything is changed."""
 
     def create(self, definition: Definition, base: Disk) -> None:
         """Make the machine, stopped. It exists with this tag: nothing to do. It fails: leaves nothing behind."""
@@ -236,7 +236,7 @@ class Driver(Protocol):
         """
 
     def states(self) -> Mapping[str, Observed]:
-        """All tagged machines, of all projects, by hypervisor name, in one call; raises when it can not ask."""
+        """All tagged machines, of all projects, by hypervisor name, in one call; raises when it cannot ask."""
 
     def observe(self, name: str) -> Observed | None:
         """As ``states``, of one machine, without a look at the others; None = none of that name bears a tag."""

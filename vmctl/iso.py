@@ -37,7 +37,7 @@ def read(path: Path) -> dict[str, bytes]:
     """The files of an image, by path; empty where it is damaged or no ISO image.
 
     Raises:
-        OSError: it can not be read.
+        OSError: it cannot be read.
     """
     from pycdlib import PyCdlib
     from pycdlib.pycdlibexception import PyCdlibException

@@ -20,7 +20,7 @@ def ensure(path: Path) -> str:
         The public key as one line, without a newline.
 
     Raises:
-        VmctlError: the private key is there but can not be read as one.
+        VmctlError: the private key is there but cannot be read as one.
     """
     public = public_path(path)
     there = files.exists(path)

@@ -154,7 +154,7 @@ class ProjectLayout(Struct, frozen=True):
         return self.root / "locks" / f"{name}.target"
 
     def machine_lock(self, name: str) -> Path:
-        """Held by the one vmctl that changes this machine; outlives the machine, so that removal can not race."""
+        """Held by the one vmctl that changes this machine; outlives the machine, so that removal cannot race."""
         return self.root / "locks" / name
 
     @property
@@ -169,7 +169,7 @@ class ProjectLayout(Struct, frozen=True):
             VmctlError: nothing of vmctl's is called so.
         """
         if not MACHINE.fullmatch(name):
-            raise VmctlError(f"{name!r} can not name a machine", hint="vmctl list")
+            raise VmctlError(f"{name!r} cannot name a machine", hint="vmctl list")
         return MachineLayout(self.machines / name)
 
 

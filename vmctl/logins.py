@@ -92,7 +92,7 @@ def _not_created(name: str) -> WrongState:
 
 @contextlib.contextmanager
 def explained(workspace: Workspace, name: str) -> Iterator[None]:
-    """Where the block can not reach the machine because it is not running, say that instead.
+    """Where the block cannot reach the machine because it is not running, say that instead.
 
     Raises:
         WrongState: in place of ``Unreachable``.

@@ -70,13 +70,13 @@ def recorded(layout: ProjectLayout) -> tuple[str, ...]:
 def everywhere(home: HomeLayout, report: Report = ignore) -> Iterator[tuple[str, Path, str]]:
     """All recorded machines of all known projects whose directories are there: project id, directory, machine.
 
-    A project that can not be read is told of and passed over: it must not hide the others.
+    A project that cannot be read is told of and passed over: it must not hide the others.
     """
     for place in project_identity.known(home, report=report):
         try:
             present = place.is_there
         except OSError as error:
-            report(Warned(text=f"the project {place.root} can not be read: {error}"))
+            report(Warned(text=f"the project {place.root} cannot be read: {error}"))
             continue
         if present:
             for machine in recorded(place.layout(home)):

@@ -29,7 +29,7 @@ def identities(root: Path, present: str | None, home: HomeLayout) -> frozenset[s
 def ask_others(told: dict[str, States], driver: Callable[[str], Driver], report: Report) -> None:
     """Ask every provider that is not in ``told`` yet; one that should answer and does not is told of, and has none.
 
-    Also those that can not be used now: a hypervisor whose kernel module is not loaded still knows its machines.
+    Also those that cannot be used now: a hypervisor whose kernel module is not loaded still knows its machines.
     """
     for provider in registry.names():
         if provider in told:

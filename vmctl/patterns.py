@@ -39,7 +39,7 @@ def select(parts: Iterable[str], names: Mapping[str, Sequence[str]]) -> tuple[st
         names: hosts (each means itself) and groups, and what they mean.
 
     Raises:
-        BadPattern: a part matches nothing, or is no pattern.
+        BadPattern: a part matches nothing, or is not a pattern.
     """
     everyone = hosts(names)
     several = list(parts)
@@ -63,7 +63,7 @@ def meant(part: str, names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """What one part without ``!`` or ``&`` means.
 
     Raises:
-        BadPattern: nothing, or it is no pattern.
+        BadPattern: nothing, or it is not a pattern.
     """
     if part in names:
         return tuple(names[part])
@@ -97,7 +97,7 @@ def _regular(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
-        raise BadPattern(f"'~{text}' is no regular expression: {error}") from error
+        raise BadPattern(f"invalid regular expression '~{text}': {error}") from error
 
 
 def _chosen(part: str, found: re.Match[str], members: Sequence[str]) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ def _range(said: str, text: str) -> list[str]:
     else:
         found = []
     if not found:
-        raise BadPattern(f"'[{said}]' in '{text}' is no range; write [1:3], [01:10] or [a:c]")
+        raise BadPattern(f"invalid range '[{said}]' in '{text}'; write [1:3], [01:10] or [a:c]")
     return found
 
 

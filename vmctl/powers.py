@@ -56,7 +56,7 @@ class Snapshots(Protocol):
         """
 
     def restore_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
-        """Go back to a snapshot; the present state is lost. Afterwards ``start`` goes on from it.
+        """Restore a snapshot; the current state is lost. Afterwards ``start`` goes on from it.
 
         The machine is SAVED then where the snapshot holds memory, else STOPPED. Its disk is as it was, and no larger.
         Raises ``WrongState`` when there is none of that name.

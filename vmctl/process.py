@@ -287,7 +287,7 @@ def end_group(child: subprocess.Popen[bytes]) -> None:
             os.killpg(child.pid, number)
         except ProcessLookupError:
             return
-        if _ends(child, with_group=number == signal.SIGTERM):  # what is left of a group can not refuse SIGKILL
+        if _ends(child, with_group=number == signal.SIGTERM):  # what is left of a group cannot refuse SIGKILL
             return
 
 

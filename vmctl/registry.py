@@ -24,7 +24,7 @@ Make = Callable[[Host], Driver]
 
 
 class NoProvider(VmctlError):
-    """No provider can be used, or the wanted one can not."""
+    """No provider can be used, or the wanted one cannot."""
 
 
 def _entries() -> dict[str, EntryPoint]:
@@ -43,12 +43,12 @@ def make(name: str, host: Host) -> Driver:
 
     Raises:
         UsageError: there is no such provider.
-        NoProvider: its code can not be loaded (a library is missing).
+        NoProvider: its code cannot be loaded (a library is missing).
     """
     try:
         driver = _load(name)
     except ImportError as error:
-        raise NoProvider(f"the provider '{name}' can not be loaded", details=str(error)) from error
+        raise NoProvider(f"the provider '{name}' cannot be loaded", details=str(error)) from error
     made: Driver = driver(host)
     return made
 
@@ -65,7 +65,7 @@ def _load(name: str) -> Any:
 
 
 def make_or_none(name: str, host: Host) -> Driver | None:
-    """Make the driver of a provider; None when its code can not be loaded."""
+    """Make the driver of a provider; None when its code cannot be loaded."""
     try:
         return make(name, host)
     except NoProvider:

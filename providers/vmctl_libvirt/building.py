@@ -143,5 +143,5 @@ class Builder:
     def _platform(self, arch: str) -> Platform:
         platform, why_not = choose_platform(self.connection, self.abilities, self.evidence, arch)
         if why_not:
-            self.warn_once(f"machines are emulated, which is many times slower, because KVM can not be used: {why_not}")
+            self.warn_once(f"machines are emulated, which is many times slower, because KVM cannot be used: {why_not}")
         return platform

@@ -1,4 +1,4 @@
-"""What can not work, found before anything is changed."""
+"""What cannot work, found before anything is changed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def leak(definition: Definition, door: LibvirtConnection) -> str:
 
 
 def why_not_listed(connection: Any, arch: str) -> str:
-    """Why KVM can not be used by libvirt's own account, or ""."""
+    """Why KVM cannot be used by libvirt's own account, or ""."""
     libvirt = library()
     try:
         connection.getDomainCapabilities(None, arch, None, "kvm", 0)
@@ -86,7 +86,7 @@ def _forwards(definition: Definition, chosen: knobs.LibvirtKnobs) -> Iterator[Fa
     asked = [forward for forward in definition.forwards if forward.name != "ssh"]
     if chosen.management_network and asked:
         yield Fault(
-            "ports", "can not be forwarded with libvirt.management_network; connect to the machine's own address"
+            "ports", "cannot be forwarded with libvirt.management_network; connect to the machine's own address"
         )
     for index, forward in enumerate(asked):
         if ipaddress.ip_address(forward.host_ip).version != 4 and chosen.user_network == "slirp":  # noqa: PLR2004
@@ -133,7 +133,7 @@ def _disk(definition: Definition, connection: Any, storage: Storage) -> Iterator
     domain = machines.find(connection, definition.name) if wanted is not None else None
     present = storage.size(domain_edit.root_disk(domain)) if domain is not None else None
     if wanted is not None and present is not None and wanted < present:
-        yield Fault("disk", f"{wanted} bytes is less than the disk has now ({present}); a disk can not shrink")
+        yield Fault("disk", f"{wanted} bytes is less than the disk has now ({present}); a disk cannot shrink")
 
 
 def _multicast(definition: Definition) -> Iterator[Fault]:
@@ -154,7 +154,7 @@ def _subnets(definition: Definition, connection: Any, door: LibvirtConnection) -
     by_libvirt = list(networks.taken_by_libvirt(connection))
     for each, obstacle in networks.overlaps(wanted, by_libvirt, by_host):
         index = wanted.index(each)
-        yield Fault(f"networks.{index}", f"{each.subnet} can not be used: {obstacle}")
+        yield Fault(f"networks.{index}", f"{each.subnet} cannot be used: {obstacle}")
 
 
 def _is_installed(program: str) -> bool:

@@ -7,9 +7,9 @@ virtiofsd acts with the numbers that the guest's processes have, and a guest's r
 - It lives in a user namespace. GUEST-UID means the host's HOST-UID there: the login user owns the folder's files, and
   files that it makes belong to the folder's owner on the host. The guest's root is a nobody on the host, who may do
   anything in the folder but be somebody else outside. The host's root is nobody's number, unless it owns the folder;
-  then it is the login user's. Device nodes can not be made in there.
+  then it is the login user's. Device nodes cannot be made in there.
 - A system call filter refuses modes with set-uid and set-gid, which would have the host run a guest's program with
-  another's rights. It refuses extended attributes (file capabilities) and calls whose arguments it can not see.
+  another's rights. It refuses extended attributes (file capabilities) and calls whose arguments it cannot see.
 - It sees the folder as a mount of its own, at ``ROOM``: read-only for ``ro``, whatever the guest mounts it as, and
   reached whoever may enter the directories above it.
 
@@ -172,7 +172,7 @@ def _enter(users: Sequence[Row], groups: Sequence[Row]) -> None:
     os.close(reader)
     _, status = os.waitpid(helper, 0)
     if status != 0:
-        sys.exit("the id maps can not be written")
+        sys.exit("the id maps cannot be written")
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)

@@ -28,13 +28,13 @@ def copy_into(source: Path, target: Path, mode: int) -> None:
             os.fchmod(writer.fileno(), mode)
             os.fsync(writer.fileno())
     except OSError as error:
-        raise VmctlError(f"can not copy {source} to {target}", details=str(error), hint="df -h") from error
+        raise VmctlError(f"cannot copy {source} to {target}", details=str(error), hint="df -h") from error
 
 
 def _copy(reader: int, writer: int) -> None:
     try:
         fcntl.ioctl(writer, FICLONE, reader)
-    except OSError:  # another file system, or one that can not
+    except OSError:  # another file system, or one that cannot
         _copy_data(reader, writer)
 
 

@@ -66,7 +66,7 @@ class LibvirtDriver:
         return self.features
 
     def usable(self) -> str:
-        """Why libvirt can not be used here, or ""."""
+        """Why libvirt cannot be used here, or ""."""
         try:
             library()
         except LibvirtMissing as error:
@@ -74,7 +74,7 @@ class LibvirtDriver:
         return why_unusable(self._connection.wanted)
 
     def check(self, definition: Definition) -> None:
-        """Refuse what can not work, all faults of the machine at once."""
+        """Refuse what cannot work, all faults of the machine at once."""
         from vmctl_libvirt import checks
         from vmctl_libvirt.storage import Storage
 

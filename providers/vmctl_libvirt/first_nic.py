@@ -41,7 +41,7 @@ class FirstNic:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """QEMU's arguments for slirp. libvirt's own ``<interface type='user'>`` can not forward ports with it."""
+        """QEMU's arguments for slirp. libvirt's own ``<interface type='user'>`` cannot forward ports with it."""
         forwards = (
             f"hostfwd={forward.protocol}:{forward.host_ip}:{forward.host}-:{forward.guest}" for forward in self.forwards
         )

@@ -26,7 +26,7 @@ class Evidence(Struct, frozen=True):
         return next(iter(sorted(words & X86_FLAGS)), "")
 
     def why_not(self, arch: str, *, as_user: bool) -> str:
-        """Why KVM can not work for guests of ``arch`` by what this host shows, or "".
+        """Why KVM cannot work for guests of ``arch`` by what this host shows, or "".
 
         Args:
             arch: of the host and the guest.

@@ -129,7 +129,7 @@ def open_uri(wanted: str) -> Any:
 
     Raises:
         UsageError: ``wanted`` names what vmctl does not connect to.
-        VmctlError: it can not be opened; the hint says how to start it.
+        VmctlError: it cannot be opened; the hint says how to start it.
     """
     uris.check(wanted)
     libvirt = library()
@@ -148,7 +148,7 @@ def open_uri(wanted: str) -> Any:
 
 
 def why_unusable(wanted: str) -> str:
-    """Why ``wanted`` can not be opened here, told without opening it; "" when nothing speaks against it."""
+    """Why ``wanted`` cannot be opened here, told without opening it; "" when nothing speaks against it."""
     parts = urlsplit(wanted)
     if wanted != AUTO and (parts.netloc or parts.scheme.partition("+")[0] != "qemu"):
         return ""  # another host, or another hypervisor: only opening it can tell
@@ -167,7 +167,7 @@ def _unreachable(uri: str, error: Exception) -> VmctlError:
             "Permission denied" in str(error)
         ):
             hint = "sudo adduser $USER libvirt    # then log in again; or use `uri: qemu:///session`"
-    return VmctlError(f"can not connect to libvirt at {uri}", details=str(error), hint=hint)
+    return VmctlError(f"cannot connect to libvirt at {uri}", details=str(error), hint=hint)
 
 
 def _start_hint() -> str:

@@ -158,7 +158,7 @@ def overlaps(
     by_libvirt: Sequence[tuple[str, str, ipaddress.IPv4Network]],
     by_host: Sequence[tuple[str, ipaddress.IPv4Network]],
 ) -> Iterator[tuple[Subnet, str]]:
-    """Each wanted network that can not be, with what is in its way.
+    """Each wanted network that cannot be, with what is in its way.
 
     Args:
         wanted: the machine's networks.

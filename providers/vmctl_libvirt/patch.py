@@ -12,7 +12,7 @@ QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
 class BadPatch(ValueError):
-    """The fragment can not be used; the text says why."""
+    """The fragment cannot be used; the text says why."""
 
 
 def parse_patch(text: str) -> list[ET.Element]:
@@ -26,7 +26,7 @@ def parse_patch(text: str) -> list[ET.Element]:
     try:
         root = ET.fromstring(text)  # noqa: S314  without a document type there are no entities to expand
     except ET.ParseError as error:
-        raise BadPatch(f"is no well-formed XML with one root element: {error}") from error
+        raise BadPatch(f"is not well-formed XML with one root element: {error}") from error
     elements = list(root) if root.tag == "domain" else [root]
     for element in elements:
         if element.tag in OWN:

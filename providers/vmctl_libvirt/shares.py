@@ -46,12 +46,12 @@ class Owners:
         """Those of a share.
 
         Raises:
-            VmctlError: the folder can not be looked at.
+            VmctlError: the folder cannot be looked at.
         """
         try:
             status = share.host.stat()
         except OSError as error:
-            raise VmctlError(f"can not share {share.host}", details=str(error), hint=f"ls -ld {share.host}") from error
+            raise VmctlError(f"cannot share {share.host}", details=str(error), hint=f"ls -ld {share.host}") from error
         host = (status.st_uid, status.st_gid)
         unknown = (DEFAULT_USER, DEFAULT_USER) if status.st_uid == 0 else host
         return cls(host=host, guest=share.owner or unknown)
@@ -65,7 +65,7 @@ def program_directory(home: Path) -> Path:
 def kinds(abilities: Abilities, directory: Path, programs: Sequence[Path] = VIRTIOFSD) -> tuple[FolderKind, ...]:
     """What a share may be on this connection, with programs of ours in ``directory``.
 
-    A remote host can not see the project's folder, and in session mode virtiofsd runs as the user alone, to whom
+    A remote host cannot see the project's folder, and in session mode virtiofsd runs as the user alone, to whom
     the files of nobody but the guest's root would belong. Without our program a guest's root would be the host's.
     """
     if not abilities.runs_guests or not abilities.is_local or abilities.is_session:
@@ -119,7 +119,7 @@ def shared_folders(shares: Sequence[Share], programs: Path) -> tuple[SharedFolde
 def _binary(share: Share, owners: Owners, programs: Path) -> str:
     virtiofsd = find()
     if virtiofsd is None:
-        raise VmctlError(f"can not share {share.host}: there is no virtiofsd", hint="use `type: rsync`")
+        raise VmctlError(f"cannot share {share.host}: there is no virtiofsd", hint="use `type: rsync`")
     users, groups = (f"{guest}:{host}" for guest, host in zip(owners.guest, owners.host, strict=True))
     mode = "ro" if share.read_only else "rw"
     path = programs / f"virtiofsd-{users}-{groups}-{mode}".replace(":", "-")

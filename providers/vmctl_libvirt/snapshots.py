@@ -1,7 +1,7 @@
 """Snapshots: the overlays that a machine writes to are frozen, and new ones put on top; memory goes to a file.
 
 libvirt's own internal snapshots would need no files, but it refuses them for UEFI machines, for machines with a live
-folder, and beside a raw disk such as the seed; and it can not go back to its own external ones before version 10. So
+folder, and beside a raw disk such as the seed; and it cannot go back to its own external ones before version 10. So
 vmctl lets libvirt make external ones, and keeps account of them itself, in the domain's metadata.
 """
 
@@ -119,7 +119,7 @@ class DomainSnapshotter:
         own = self.storage.own(disks)
         if foreign := [path for path in disks if path not in own]:
             raise WrongState(
-                f"{self.name} has a disk that vmctl did not make, and a snapshot can not keep it",
+                f"{self.name} has a disk that vmctl did not make, and a snapshot cannot keep it",
                 details="\n".join(foreign),
                 hint="vmctl reload    # once `libvirt.xml` makes it <readonly/>, or leaves it out",
             )
@@ -149,7 +149,7 @@ class DomainSnapshotter:
         return True
 
     def _try_to_tidy(self, domain: Any) -> None:
-        """What can not be put away now will be by the next command; it is no reason to fail."""
+        """What cannot be put away now will be by the next command; it is no reason to fail."""
         try:
             self._tidy(domain)
         except (library().libvirtError, VmctlError) as error:

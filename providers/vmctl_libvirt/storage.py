@@ -1,6 +1,6 @@
 """vmctl's storage pool: read-only base volumes named by digest, and one overlay and one seed per machine.
 
-Volumes can not be renamed, so a base volume gets a name of its own each time (digest and a random part), and counts
+Volumes cannot be renamed, so a base volume gets a name of its own each time (digest and a random part), and counts
 only once a second, empty volume ``….complete`` stands beside it. An upload that was killed is never used, and two
 vmctl, even of different users on different hosts, need no lock against each other.
 """
@@ -260,7 +260,7 @@ def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise VmctlError(f"can not read {path}", details=str(error), hint="vmctl box list") from error
+        raise VmctlError(f"cannot read {path}", details=str(error), hint="vmctl box list") from error
 
 
 def _send(stream: Any, chunk: bytes) -> None:

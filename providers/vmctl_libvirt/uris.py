@@ -36,7 +36,7 @@ def problem(uri: str) -> str:
         parts = urlsplit(uri)
         _ = parts.port
     except ValueError as error:
-        return f"is no URI: {error}"
+        return f"is not a URI: {error}"
     hypervisor, _, transport = parts.scheme.partition("+")
     if uri != uri.strip() or not uri.isprintable() or parts.fragment or hypervisor not in ("qemu", "test"):
         return f"must be auto or a libvirt URI such as {EXAMPLES}"

@@ -1,4 +1,4 @@
-"""What can not work, found before anything is changed."""
+"""What cannot work, found before anything is changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOAD_DRIVER = "sudo modprobe vboxdrv   (not found: sudo apt-get install virtualb
 
 
 def unusable(door: VBoxManage, *, forced: bool) -> str:
-    """Why VirtualBox can not be used on this host, or "". Never raises."""
+    """Why VirtualBox cannot be used on this host, or "". Never raises."""
     try:
         version = door.version()
     except VmctlError as error:
@@ -33,22 +33,22 @@ def unusable(door: VBoxManage, *, forced: bool) -> str:
 
 
 def check(door: VBoxManage, definition: Definition, *, present_disk: int) -> None:
-    """Refuse what can not work; ``present_disk`` is the size of an existing machine's disk, else 0.
+    """Refuse what cannot work; ``present_disk`` is the size of an existing machine's disk, else 0.
 
     Raises:
         UsageError: one or more faults in the machine, all in one error.
-        VmctlError: this host can not start VirtualBox machines now.
+        VmctlError: this host cannot start VirtualBox machines now.
     """
     found = list(faults(door, definition))
     wanted = definition.spec.disk
     if wanted is not None and wanted < present_disk:
-        found.append(Fault("disk", f"{wanted} bytes is less than it has now ({present_disk}); a disk can not shrink"))
+        found.append(Fault("disk", f"{wanted} bytes is less than it has now ({present_disk}); a disk cannot shrink"))
     if found:
         raise refusal(definition.spec, found)
     forced = knobs.read(definition.spec).force
     if problem := unusable(door, forced=forced):
         raise VmctlError(
-            "VirtualBox can not start machines here",
+            "VirtualBox cannot start machines here",
             details=problem,
             hint="see the advice above, or set `virtualbox: {force: true}` to try all the same",
         )

@@ -1,7 +1,7 @@
 """KVM and VirtualBox on one Linux host: who holds the processor's virtualization, and what helps.
 
 Since Linux 6.12, KVM takes VT-x/AMD-V when its module is loaded (``kvm.enable_virt_at_load``, on by default) and
-VirtualBox up to 7.2.8 then can not start a machine. VirtualBox 7.2.10 and later use the processor through KVM's
+VirtualBox up to 7.2.8 then cannot start a machine. VirtualBox 7.2.10 and later use the processor through KVM's
 enabling of it, and fail where that option is off. Before Linux 6.12, KVM holds it only while one of its machines runs.
 """
 
@@ -62,7 +62,7 @@ def conflict(facts: Facts, version: tuple[int, int, int]) -> Conflict | None:
     if version >= VIRTUALBOX_RELIES_ON_KVM:
         if facts.kernel >= KERNEL_TAKES_AT_LOAD and facts.at_load is False:
             return Conflict(
-                f"{facts.module} is loaded with enable_virt_at_load off, which VirtualBox 7.2.10 and later can not use",
+                f"{facts.module} is loaded with enable_virt_at_load off, which VirtualBox 7.2.10 and later cannot use",
                 "remove `kvm.enable_virt_at_load=0` (kernel command line, /etc/modprobe.d), then: "
                 f"{unload} && sudo modprobe {facts.module}",
             )

@@ -43,11 +43,11 @@ class VirtualBoxDriver:
         return ""
 
     def usable(self) -> str:
-        """Why VirtualBox can not be used here, or ""."""
+        """Why VirtualBox cannot be used here, or ""."""
         return checks.unusable(self._door, forced=self._host.options.get("force") is True)
 
     def check(self, definition: Definition) -> None:
-        """Refuse what can not work, all faults of the machine at once."""
+        """Refuse what cannot work, all faults of the machine at once."""
         checks.check(self._door, definition, present_disk=self._present_disk(definition))
         version = self._door.version()
         if version.numbers[:2] > NEWEST_KNOWN:

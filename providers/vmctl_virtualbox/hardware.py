@@ -55,7 +55,7 @@ def settings(definition: Definition, knobs: VirtualBoxKnobs, present: Iterable[R
 
 
 def firmware(kind: str) -> list[str]:
-    """Options for ``modifyvm``; set once, the disk can not boot with another one."""
+    """Options for ``modifyvm``; set once, the disk cannot boot with another one."""
     return ["--firmware", "efi" if kind == "uefi" else "bios"]
 
 

@@ -159,7 +159,7 @@ def _command_faults(entry: Any) -> Iterator[str]:
     if not words:
         yield "names no VBoxManage command"
     elif words[0] not in COMMANDS:
-        yield f"{words[0]!r} can not be used here{_near(words[0], (*COMMANDS, *EVENTS))}"
+        yield f"{words[0]!r} cannot be used here{_near(words[0], (*COMMANDS, *EVENTS))}"
 
 
 def _command(entry: Any) -> tuple[str, tuple[str, ...]]:

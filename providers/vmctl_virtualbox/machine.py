@@ -32,7 +32,7 @@ class VirtualBoxMachine:
     def shown(self) -> dict[str, str] | None:
         """``showvminfo``'s properties; None = VirtualBox says there is no such machine.
 
-        For a machine whose files VirtualBox can not read, the state is ``inaccessible`` and little else is known.
+        For a machine whose files VirtualBox cannot read, the state is ``inaccessible`` and little else is known.
         """
         try:
             found = answers.properties(self.door("showvminfo", self.uuid, "--machinereadable"))
@@ -69,14 +69,14 @@ class VirtualBoxMachine:
         """As ``settled``, for a machine that must exist and be readable.
 
         Raises:
-            WrongState: it does not exist, or its files can not be read.
+            WrongState: it does not exist, or its files cannot be read.
         """
         found = self.settled()
         if found is None:
             raise WrongState(f"there is no machine {self.name} in VirtualBox", hint="vmctl up")
         if found["VMState"] == states.INACCESSIBLE:
             raise WrongState(
-                f"VirtualBox can not read the files of the machine {self.name}",
+                f"VirtualBox cannot read the files of the machine {self.name}",
                 details="Its folder may lie on a disk that is not mounted.",
                 hint=f"VBoxManage showvminfo {self.uuid}",
             )
@@ -92,7 +92,7 @@ class VirtualBoxMachine:
             self.door("controlvm", self.uuid, "resume")
             return
         if now is State.UNKNOWN:
-            raise WrongState(f"VirtualBox says that {self.name} is {word!r}, from where vmctl can not start it")
+            raise WrongState(f"VirtualBox says that {self.name} is {word!r}, from where vmctl cannot start it")
         if states.letters(word) in states.DEAD:
             self.cut_power()
         if now is not State.SAVED:
@@ -101,7 +101,7 @@ class VirtualBoxMachine:
         self._customize(mark.post_boot)
 
     def press_button(self) -> None:
-        """Ask the guest to shut down. In a state where it can not hear, cut the power."""
+        """Ask the guest to shut down. In a state where it cannot hear, cut the power."""
         word = (self.settled() or {}).get("VMState", "poweroff")
         if states.letters(word) in states.DEAD:
             self.cut_power()

@@ -48,7 +48,7 @@ class Media:
         return self.root / "bases" / f"{digest}.vdi"
 
     def lock_path(self, digest: str) -> Path:
-        """Held while the base is made, opened or copied: VirtualBox can not open one medium twice at a time."""
+        """Held while the base is made, opened or copied: VirtualBox cannot open one medium twice at a time."""
         return self.root / "locks" / digest
 
     def add_root_disk(self, base: Disk, path: Path, *, linked: bool, size: int | None) -> None:
@@ -68,14 +68,14 @@ class Media:
         """Copy a disk, with all that it stands on, to ``path``.
 
         Raises:
-            UsageError: it is larger than what it stands on, which VirtualBox can not copy (nor export).
+            UsageError: it is larger than what it stands on, which VirtualBox cannot copy (nor export).
         """
         info, size = {"Parent UUID": medium}, self.capacity(medium)
         while info.get("Parent UUID", "base") != "base":
             info = next(answers.records(self.door("showmediuminfo", "disk", info["Parent UUID"])), {})
         if self.capacity(info.get("UUID", medium)) < size:
             raise UsageError(
-                "VirtualBox can not copy a disk that was made larger than the box it stands on",
+                "VirtualBox cannot copy a disk that was made larger than the box it stands on",
                 hint="make the machine with `virtualbox: {linked_clone: false}`, or without `disk:`",
             )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def check_size(wanted: int | None, present: int) -> None:
     """
     if wanted is not None and wanted < present:
         raise UsageError(
-            f"disk: {wanted} bytes is less than it has now ({present}); a disk can not shrink",
+            f"disk: {wanted} bytes is less than it has now ({present}); a disk cannot shrink",
             hint="give a larger size, or leave `disk` out",
         )
 

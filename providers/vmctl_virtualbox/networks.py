@@ -1,4 +1,4 @@
-"""Further networks: host-only where this host can, internal where it can not, bridged where the Vmfile names one.
+"""Further networks: host-only where this host can, internal where it cannot, bridged where the Vmfile names one.
 
 VirtualBox allows host-only addresses in 192.168.56.0/21 only, unless /etc/vbox/networks.conf says otherwise.
 """

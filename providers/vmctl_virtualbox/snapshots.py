@@ -24,7 +24,7 @@ from vmctl_virtualbox.machine import VirtualBoxMachine
 from vmctl_virtualbox.vboxmanage import COPY_DEADLINE, VBoxManage
 
 HIDDEN = "vmctl-deleted-"
-"""Begins the name of a snapshot that is forgotten, but that VirtualBox can not delete yet: several others, or one
+"""Begins the name of a snapshot that is forgotten, but that VirtualBox cannot delete yet: several others, or one
 other and the machine itself, build on it."""
 POSSIBLE = (State.RUNNING, State.PAUSED, State.STOPPED, State.CRASHED)
 NAMESPACE = "{http://www.virtualbox.org/}"
@@ -61,7 +61,7 @@ class VirtualBoxSnapshotter:
         name = self.machine.name
         if snapshot.startswith(HIDDEN):
             raise UsageError(
-                f"a VirtualBox snapshot can not be called {HIDDEN}…: that is what forgotten ones are called"
+                f"a VirtualBox snapshot cannot be called {HIDDEN}…: that is what forgotten ones are called"
             )
         older = self._named(snapshot)
         if older and not replacing:
@@ -99,7 +99,7 @@ class VirtualBoxSnapshotter:
         self.door("snapshot", self.machine.uuid, "edit", kept.uuid, "--name", f"{HIDDEN}{kept.uuid}")
 
     def _try_to_tidy(self) -> None:
-        """What can not be put away now will be by the next command; it is no reason to fail."""
+        """What cannot be put away now will be by the next command; it is no reason to fail."""
         with suppress(VmctlError):
             self._tidy()
 
@@ -151,12 +151,12 @@ def read_kept(settings: Path) -> tuple[Kept, ...]:
     """The snapshots in a settings file, parents first.
 
     Raises:
-        VmctlError: the file can not be read.
+        VmctlError: the file cannot be read.
     """
     try:
         root = ET.fromstring(settings.read_bytes())  # noqa: S314  VirtualBox wrote this file, for the same user
     except (OSError, ET.ParseError) as error:
-        raise VmctlError(f"can not read the machine's settings in {settings}", details=str(error)) from error
+        raise VmctlError(f"cannot read the machine's settings in {settings}", details=str(error)) from error
     machine = root.find(f"{NAMESPACE}Machine")
     if machine is None:
         return ()

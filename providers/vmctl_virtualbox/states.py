@@ -50,7 +50,7 @@ def state(word: str) -> State:
 
 
 def is_known(word: str) -> bool:
-    """Whether the word is one of those above, or names a machine whose files can not be read."""
+    """Whether the word is one of those above, or names a machine whose files cannot be read."""
     return letters(word) in STATES or word == INACCESSIBLE
 
 

@@ -37,7 +37,7 @@ WARNING = re.compile(r"^WARNING: (.*(?:\n\s+\S.*)*)", re.MULTILINE)
 
 NOT_FOUND = "VBOX_E_OBJECT_NOT_FOUND"
 LOCALE = {"LANG": "C", "LC_ALL": "C.UTF-8", "LC_MESSAGES": "C", "LANGUAGE": ""}
-"""English, but UTF-8: under a plain C locale VBoxManage can not even be given a path with an umlaut."""
+"""English, but UTF-8: under a plain C locale VBoxManage cannot even be given a path with an umlaut."""
 
 
 class VBoxManageFailed(VmctlError):
@@ -86,7 +86,7 @@ class VBoxManage:
     ) -> str:
         """Run one command and return what it printed.
 
-        With ``partial``, status 0 is enough: a listing tells on stderr of each machine whose files it can not read,
+        With ``partial``, status 0 is enough: a listing tells on stderr of each machine whose files it cannot read,
         and one of them must not hide the others.
 
         Raises:

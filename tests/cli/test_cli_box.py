@@ -87,7 +87,7 @@ def test_verify_finds_what_changed(shop: Project, jammy: Path) -> None:
     path.write_bytes(b"x" + path.read_bytes()[1:])
     assert "its content changed" in shop.vmctl("box", "verify", "jammy", status=1).out
     path.unlink()
-    assert "can not be read" in shop.vmctl("box", "verify", status=1).out
+    assert "cannot be read" in shop.vmctl("box", "verify", status=1).out
 
 
 def test_build_names_all_that_is_missing(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,9 +116,9 @@ def test_what_is_said_of_a_box_that_is_there_counts(shop: Project, jammy: Path) 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["jammy.qcow2", "--arch", "../../x"], "'../../x' is no architecture"),
-        (["jammy.qcow2", "--user", 'a"; system("x'], "is no user's name"),
-        (["."], "is no file"),
+        (["jammy.qcow2", "--arch", "../../x"], "invalid architecture '../../x'"),
+        (["jammy.qcow2", "--user", 'a"; system("x'], "invalid user name"),
+        (["."], "is not a file"),
         (["./nothing.qcow2"], "there is no file"),
         (["\udcff.qcow2"], r"\xff.qcow2 has a name that is not UTF-8"),
     ],

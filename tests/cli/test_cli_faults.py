@@ -25,7 +25,7 @@ def test_a_fault_of_vmctl_is_one_message_and_a_log(project: Project, monkeypatch
     project.vmfile("")
     monkeypatch.setattr(Workspace, "survey", broken)
     ran = project.vmctl("status", status=1)
-    assert "error: vmctl has a fault: ZeroDivisionError: seven by nothing" in ran.err
+    assert "error: internal error (a bug in vmctl): ZeroDivisionError: seven by nothing" in ran.err
     assert "Traceback" not in ran.err
     log = project.home / "vmctl.log"
     assert f"hint: tail -n 50 '{log}'" in ran.err

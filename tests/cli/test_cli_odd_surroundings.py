@@ -49,7 +49,7 @@ def test_odd_surroundings_get_an_answer(project: Path, odd: str, words: tuple[st
     environ |= {name: value.format(root=project) for name, value in ODD[odd].items()}
     ran = vmctl(project, environ, *words)
     assert "Traceback" not in ran.stderr
-    assert "has a fault" not in ran.stderr
+    assert "internal error" not in ran.stderr
     assert ran.returncode == 0 or ran.stderr.startswith("error: "), ran.stderr
     assert words == ("status",) or ran.returncode == 0, ran.stderr
 
@@ -91,5 +91,5 @@ def test_the_last_resort_does_not_need_what_has_failed(
     monkeypatch.chdir(tmp_path)
     assert run(broken, []) == 1
     said = capsys.readouterr().err
-    assert "vmctl has a fault: ZeroDivisionError: seven by nothing" in said
+    assert "internal error (a bug in vmctl): ZeroDivisionError: seven by nothing" in said
     assert "there is no user 'no-such-user'" in said

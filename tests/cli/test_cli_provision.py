@@ -167,7 +167,7 @@ def test_a_password_that_nobody_can_type_is_exit_2_before_anything_starts(projec
     for words in (["up"], ["test"]):
         ran = project.vmctl(*words, status=2)
         assert "error: provisioner 'site' (" in ran.err
-        assert "asks for the password of the vault 'default', and there is no terminal to ask on" in ran.err
+        assert "asks for the password of the vault 'default', and there is no terminal to ask for it" in ran.err
     assert set(project.states().values()) == {"not created"}
     assert not log.exists()
     project.vmctl("up", "--no-provision")
@@ -186,16 +186,16 @@ def test_passwords_are_asked_for_first_and_once_and_only_where_they_are_needed(
     assert "correct-horse" not in log.read_text()
     assert "nothing to do" in project.vmctl("up").out
     (project.root / "site.yml").write_text(PLAYBOOK % "/bin/true")
-    assert "no terminal to ask on" in project.vmctl("up", status=2).err
+    assert "no terminal to ask for it" in project.vmctl("up", status=2).err
     project.vmctl("halt", "web")
     child = typed(project, "provision", "--changed", "db")
     child.expect(r"db: provisioned \(1 ok\)")
     child.expect(pexpect.EOF)
-    assert "no terminal to ask on" in project.vmctl("up", status=2).err
+    assert "no terminal to ask for it" in project.vmctl("up", status=2).err
     assert project.states() == {"db": "running", "web": "stopped"}
     asking(project, log, more=", run: never")
     project.vmctl("up")
-    assert "no terminal to ask on" in project.vmctl("up", "--only", "site", status=2).err
+    assert "no terminal to ask for it" in project.vmctl("up", "--only", "site", status=2).err
 
 
 def test_a_test_asks_once_for_all_its_phases(project: Project, tmp_path: Path) -> None:

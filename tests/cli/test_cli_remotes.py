@@ -221,7 +221,7 @@ def test_an_existing_inventory_serves_as_it_is(project: Project, servers: SshSer
     assert "turns host key checking off for db-a: ansible_ssh_extra_args" in ran.err
     existing(project, servers, more="[broken\n")
     ran = project.vmctl("provision", "--target", "staging", "--yes", status=2)
-    assert "Ansible can not read the inventory" in ran.err
+    assert "Ansible cannot read the inventory" in ran.err
 
 
 def test_a_person_is_asked_and_a_wrong_name_changes_nothing(project: Project, servers: SshServers, place: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_name_is_not_overwritten_without_force(project: Project) -> None:
 def test_what_can_not_be_a_name(project: Project, name: str) -> None:
     project.vmfile(ONE)
     failed = project.vmctl("snapshot", "save", "--", name, status=2)
-    assert "can not name a snapshot" in failed.err
+    assert "cannot name a snapshot" in failed.err
 
 
 def test_several_machines_are_checked_before_any_is_changed(project: Project) -> None:

@@ -35,7 +35,7 @@ def test_init_never_replaces_a_vmfile_unasked(project: Project) -> None:
 
 
 def test_init_refuses_what_is_no_box(project: Project) -> None:
-    assert "'debian 12' is no name of a box" in project.vmctl("init", "debian 12", status=2).err
+    assert "invalid box name 'debian 12'" in project.vmctl("init", "debian 12", status=2).err
     assert not (project.root / "Vmfile").exists()
     assert not (project.root / ".vmctl").exists()
 

@@ -144,7 +144,7 @@ def test_what_can_not_work_is_refused_before_anything_runs(bench: Bench, tmp_pat
 @pytest.mark.parametrize("name", ["A B", "1A", "A;id", ""])
 def test_impossible_variables_are_refused(bench: Bench, name: str) -> None:
     bench.machine("one", Shell(name="a", inline="true", env={name: "x"}))
-    with pytest.raises(UsageError, match="can not be an environment variable"):
+    with pytest.raises(UsageError, match="cannot be an environment variable"):
         bench.run()
 
 

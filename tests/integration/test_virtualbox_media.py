@@ -246,7 +246,7 @@ def test_snapshots_form_a_tree(driver: VirtualBoxDriver, door: VBoxManage, machi
         driver.save_snapshot(machine.name, machine.tag, "third")
     again = driver.save_snapshot(machine.name, machine.tag, "third", replace=True)
     assert again.current
-    driver.remove_snapshot(machine.name, machine.tag, "first 'ü'")  # which VirtualBox itself can not, with two on it
+    driver.remove_snapshot(machine.name, machine.tag, "first 'ü'")  # which VirtualBox itself cannot, with two on it
     assert {each.name: each.parent for each in driver.snapshots(machine.name, machine.tag)} == {
         "second": "",
         "third": "",
@@ -317,7 +317,7 @@ def test_an_inaccessible_machine_is_named_and_can_be_destroyed(
     settings.rename(settings.with_suffix(".away"))
     observed = driver.states()[machine.name]
     assert (observed.state, observed.raw) == (State.UNKNOWN, "inaccessible")
-    with pytest.raises(WrongState, match="can not read the files"):
+    with pytest.raises(WrongState, match="cannot read the files"):
         driver.start(machine.name, machine.tag)
     driver.destroy(machine.name, machine.tag)
     assert driver.states() == {}

@@ -93,7 +93,7 @@ def test_what_can_not_be_a_machines_name_is_none(private_home: Path, tmp_path: P
     home, root = HomeLayout(private_home), tmp_path / "p"
     root.mkdir()
     layout = project_identity.ensure(root, home).layout(home)
-    with pytest.raises(VmctlError, match="can not name a machine"):
+    with pytest.raises(VmctlError, match="cannot name a machine"):
         layout.machine(name)
     files.make_directory(layout.machines / "web")
     if name and "/" not in name:

@@ -38,7 +38,7 @@ def test_a_name_made_from_an_address_is_valid(address: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b/c", "-x", "a b", "x" * 101, "a/", "a\n"])
 def test_bad_names_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="is no name for a box"):
+    with pytest.raises(UsageError, match="invalid box name"):
         box_names.check(name)
 
 

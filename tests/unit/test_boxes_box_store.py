@@ -317,7 +317,7 @@ def test_a_store_that_can_not_be_written_is_one_clear_error_and_can_be_read(box_
     files.remove_tree(box_store.home.locks)
     box_store.home.locks.write_text("in the way")
     assert box_store.find("debian") == box
-    with pytest.raises(VmctlError, match="the store of boxes can not be written") as caught:
+    with pytest.raises(VmctlError, match="the store of boxes cannot be written") as caught:
         box_store.remove(box, {})
     assert str(box_store.home.locks) in caught.value.details
     assert box_store.boxes() == [box]

@@ -96,10 +96,10 @@ def test_boxes_beside_the_catalogue(place: str, url: str) -> None:
     [
         (b"<html>", "it is not valid JSON"),
         (b"[" * 100_000, "it is not valid JSON"),
-        (b"[]", "the document in it is no JSON object"),
+        (b"[]", "the document in it is not a JSON object"),
         (b"{}", "'name' must be a text, not None"),
         (b'{"name": "a"}', "'versions' must be a list, not None"),
-        (b'{"name": "a", "versions": [1]}', "a version in it is no JSON object but '1'"),
+        (b'{"name": "a", "versions": [1]}', "a version in it is not a JSON object but '1'"),
         (document(("one", [])), "invalid version 'one'"),
         (document(("1." + "9" * 5000, [])), "invalid version '1.999"),
         (b'{"name": "a", "versions": ' + b"9" * 5000 + b"}", "a number of 5000 digits"),
@@ -152,7 +152,7 @@ def test_no_checksum_is_said_in_many_ways() -> None:
         (provider(url="FILE:/etc/passwd"), "leads to 'FILE:/etc/passwd'"),
         (provider(url="ftp://example.org/a.box"), "may only lead to http and https URLs"),
         (provider(url="data:text/plain,x"), "may only lead to http and https URLs"),
-        (provider(url="http://[::1/a.box"), "is no URL"),
+        (provider(url="http://[::1/a.box"), "invalid URL"),
     ],
 )
 def test_a_bad_entry_costs_only_itself_and_is_told(bad: dict[str, Any], words: str) -> None:

@@ -30,7 +30,7 @@ def test_lists(text: str, where: str, expected: str) -> None:
         (f"{A}  other.img\n", "SHA256SUMS", "SHA256SUMS has no checksum of disk.img\nit has 1 others"),
         (f"{A}  old-disk.img\n", "SHA256SUMS", "has no checksum"),
         (f"{A}\n{B}\n", "x/disk.img.sha256", "has no checksum"),
-        ("<html>", "SHA256SUMS", "it is no list of checksums"),
+        ("<html>", "SHA256SUMS", "it is not a list of checksums"),
         (f"{A}  disk.img\n{B}  disk.img\n", "SHA256SUMS", "two different checksums of disk.img"),
     ],
 )

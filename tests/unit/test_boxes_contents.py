@@ -249,7 +249,7 @@ def test_an_archive_of_junk_alone_holds_nothing(tmp_path: Path, home: HomeLayout
 
 def test_truncated_and_damaged(tmp_path: Path, home: HomeLayout) -> None:
     data = libvirt_box(tmp_path).read_bytes()
-    with pytest.raises(BadArchive, match=r"cut\.box can not be unpacked"):
+    with pytest.raises(BadArchive, match=r"cut\.box cannot be unpacked"):
         add(written(tmp_path / "cut.box", data[: len(data) // 2]), home)
     assert list(home.boxes.iterdir()) == []
 
@@ -305,12 +305,12 @@ def test_a_password_that_is_no_plain_literal_is_not_shown(tmp_path: Path, home: 
 def test_a_port_that_is_none(tmp_path: Path, home: HomeLayout) -> None:
     with pytest.raises(BadBox, match="can use") as caught:
         add(with_vagrantfile(tmp_path, "config.ssh.guest_port = 70000"), home)
-    assert "config.ssh.guest_port = 70000, which is no port" in caught.value.details
+    assert "config.ssh.guest_port = 70000, which is not a valid port" in caught.value.details
 
 
 def test_a_key_that_is_none(tmp_path: Path, home: HomeLayout) -> None:
     members = {**box_members(tmp_path), "vagrant_private_key": b"ssh-rsa AAAA"}
-    with pytest.raises(BadBox, match="vagrant_private_key in it is no private SSH key"):
+    with pytest.raises(BadBox, match="vagrant_private_key in it is not a private SSH key"):
         add(written(tmp_path / "own.box", tarred(members)), home)
     assert list(home.boxes.iterdir()) == []
 

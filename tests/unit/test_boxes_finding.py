@@ -33,7 +33,7 @@ def test_a_name_is_looked_up_with_its_constraint(home: HomeLayout, tmp_path: Pat
     assert boxes.find(BoxRef(address="jammy"), home) == new
     assert boxes.ensure(BoxRef(address="jammy", constraint="<1.2"), home) == old
     assert boxes.find(BoxRef(address="noble"), home) is None
-    with pytest.raises(UsageError, match="is no version constraint"):
+    with pytest.raises(UsageError, match="invalid version constraint"):
         boxes.find(BoxRef(address="jammy", constraint=">>1"), home)
 
 

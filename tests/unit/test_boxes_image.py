@@ -43,7 +43,7 @@ def test_whatever_qemu_writes_is_taken_and_a_truncated_one_is_not(tmp_path: Path
     process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, source, target])
     assert inspect(target, "it") == Image("qcow2", 6 * MIB)
     data = target.read_bytes()
-    with pytest.raises(NotAnImage, match="can not be used") as caught:
+    with pytest.raises(NotAnImage, match="cannot be used") as caught:
         look(tmp_path, data[: len(data) // 3])
     assert "cut off" in caught.value.details
 
@@ -75,7 +75,7 @@ def test_whatever_qemu_writes_is_taken_and_a_truncated_one_is_not(tmp_path: Path
     ],
 )
 def test_everything_else_is_refused_and_told_apart(tmp_path: Path, data: bytes, why: str) -> None:
-    with pytest.raises(NotAnImage, match="the image can not be used as a box") as caught:
+    with pytest.raises(NotAnImage, match="the image cannot be used as a box") as caught:
         look(tmp_path, data)
     assert why in caught.value.details
     assert caught.value.hint

@@ -84,13 +84,13 @@ def test_virtualbox_with_and_without_metadata(tmp_path: Path, metadata: Any) -> 
         (None, "it holds no metadata.json"),
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ({}, "it is for the provider None"),
         ({"provider": "vmware_desktop"}, "it is for the provider 'vmware_desktop'; vmctl runs boxes for libvirt and"),
         ({"provider": ["libvirt"]}, "it is for the provider ['libvirt']"),
         ({**LIBVIRT, "format": "raw"}, "format must be 'qcow2', not 'raw'"),
         ({**LIBVIRT, "architecture": 64}, "architecture must be a text, not 64"),
-        ({**LIBVIRT, "architecture": "../../x"}, "'../../x' is no architecture"),
+        ({**LIBVIRT, "architecture": "../../x"}, "invalid architecture '../../x'"),
         ({"provider": "libvirt", "disks": []}, "disks must be a list"),
         ({"provider": "libvirt", "disks": [{"name": "x"}]}, "each of disks needs a path"),
         ({"provider": "libvirt", "disks": [{"path": "box.img"}, {"path": "box.img"}]}, "the same path or name"),
@@ -113,13 +113,13 @@ def test_bad_users(tmp_path: Path, user: str) -> None:
     text = f"Vagrant.configure('2') do |config|\n  config.ssh.username = '{user}'\nend"
     with pytest.raises(BadBox) as caught:
         vagrant_box.read(box(tmp_path, LIBVIRT, Vagrantfile=text), name="b.box")
-    assert "which is no user's name" in caught.value.details
+    assert "which is not a valid user name" in caught.value.details
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("nonsense", "is no OVF descriptor"),
+        ("nonsense", "is not an OVF descriptor"),
         ("<Envelope/>", "names no disks"),
         ('<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>', "it declares a document type"),
         (OVF.replace('"b-disk001.vmdk"', '"/etc/shadow"'), "'/etc/shadow', which is not in it"),

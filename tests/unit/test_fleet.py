@@ -10,7 +10,7 @@ from vmctl.lifecycle.fleet import FleetFailed, Outcome, named
         ("the disk is full", "web: the disk is full"),
         ("machine web is locked", "machine web is locked"),
         ("web: no SSH", "web: no SSH"),
-        ("can not read /srv/web/site", "web: can not read /srv/web/site"),
+        ("cannot read /srv/web/site", "web: cannot read /srv/web/site"),
         ("machine web-1 is off", "web: machine web-1 is off"),
     ],
 )

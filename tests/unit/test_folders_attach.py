@@ -30,8 +30,8 @@ def test_a_vboxsf_that_can_not_mount_falls_back_to_a_copy_unless_it_was_asked_fo
     assert _settle("web", wanted, answer, events.append) == "rsync"
     (event,) = events
     assert isinstance(event, Notice)
-    assert "/project is a copy (the guest can not mount vboxsf: Protocol error)" in event.text
+    assert "/project is a copy (the guest cannot mount vboxsf: Protocol error)" in event.text
     folder = Folder(host=Path("/src"), guest="/project", kind="vboxsf")
     wanted = WantedFolder(folder=folder, share=wanted.share)
-    with pytest.raises(VmctlError, match="can not mount vboxsf: Protocol error"):
+    with pytest.raises(VmctlError, match="cannot mount vboxsf: Protocol error"):
         _settle("web", wanted, answer, events.append)

@@ -36,7 +36,7 @@ def test_auto_and_rsync_offer_nothing_where_there_is_nothing(tmp_path: Path) -> 
 
 
 def test_a_kind_that_is_not_to_be_had_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the folder /project can not be shared by 9p here") as caught:
+    with pytest.raises(UsageError, match="the folder /project cannot be shared by 9p here") as caught:
         folders.shares(machine(folder(tmp_path, kind="9p")), LIVE, user_uid=None)
     assert caught.value.details == "Here, folders can be shared by virtiofs and rsync."
 

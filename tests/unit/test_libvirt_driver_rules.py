@@ -119,7 +119,7 @@ def test_ports_need_the_user_network(driver: LibvirtDriver, tmp_path: Path) -> N
     definition = define(tmp_path, knobs={"management_network": "default"})
     with pytest.raises(UsageError) as caught:
         driver.check(structs.replace(definition, forwards=(forward,)))
-    assert "can not be forwarded with libvirt.management_network" in caught.value.details
+    assert "cannot be forwarded with libvirt.management_network" in caught.value.details
 
 
 def test_slirp_listens_on_ipv4_only(driver: LibvirtDriver, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_networks_come_and_go_with_their_machines(driver: LibvirtDriver, tmp_pat
     driver.create(definition, disk)
     driver.check(definition)
     other = structs.replace(definition, name="other", network_prefix="other-")
-    with pytest.raises(UsageError, match=r"192\.168\.56\.0/24 can not be used: libvirt's network 'shop-backend'"):
+    with pytest.raises(UsageError, match=r"192\.168\.56\.0/24 cannot be used: libvirt's network 'shop-backend'"):
         driver.check(other)
     driver.update(define(tmp_path))
     driver.check(other)
@@ -187,7 +187,7 @@ def test_a_dropped_connection_is_opened_again_once(driver: LibvirtDriver, tmp_pa
 
 def test_a_hypervisor_that_can_not_be_asked_is_an_error(tmp_path: Path) -> None:
     driver = LibvirtDriver(Host(home=tmp_path, options={"uri": f"test://{tmp_path / 'absent.xml'}"}))
-    with pytest.raises(VmctlError, match="can not connect to libvirt at test://"):
+    with pytest.raises(VmctlError, match="cannot connect to libvirt at test://"):
         driver.states()
 
 

@@ -287,7 +287,7 @@ def test_whose_folder_is_not_for_the_user_to_give(
 
 def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
     share = Share(tag="t", host=tmp_path / "absent", kind="virtiofs")
-    with pytest.raises(VmctlError, match="can not share"):
+    with pytest.raises(VmctlError, match="cannot share"):
         shares.shared_folders([share], tmp_path)
 
 

@@ -155,5 +155,5 @@ def test_a_copy_ends_when_the_user_says_so(tmp_path: Path, clean_interrupt: None
 
 def test_an_image_that_is_gone_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "target").touch()
-    with pytest.raises(VmctlError, match="can not copy"):
+    with pytest.raises(VmctlError, match="cannot copy"):
         copy_into(tmp_path / "absent", tmp_path / "target", 0o600)

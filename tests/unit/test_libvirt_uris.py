@@ -59,7 +59,7 @@ def test_local_ssh_and_tls_are_possible(uri: str) -> None:
         ("qemu+ssh://-oProxyCommand=evil/system", "names no host"),
         ("qemu+ssh://-oProxyCommand=evil@host/system", "names no host"),
         ("qemu+ssh://user:word@host/system", "names no host"),
-        ("qemu+ssh://host:no/system", "is no URI"),
+        ("qemu+ssh://host:no/system", "is not a URI"),
         ("qemu+ssh://host/system\n", "must be auto"),
         ("xen:///system", "must be auto"),
         ("esx://host/?no_verify=1", "must be auto"),

@@ -43,18 +43,18 @@ def test_what_a_pattern_means(text: str) -> None:
 
 BAD = {
     "k8s-[1:5]": "nothing is called 'k8s-4', of 'k8s-[1:5]'",
-    "k8s-[3:1]": "'[3:1]' in 'k8s-[3:1]' is no range; write [1:3], [01:10] or [a:c]",
-    "k8s-[1:]": "'[1:]' in 'k8s-[1:]' is no range; write [1:3], [01:10] or [a:c]",
-    "k8s-[a:3]": "'[a:3]' in 'k8s-[a:3]' is no range; write [1:3], [01:10] or [a:c]",
-    "db[01:9]": "'[01:9]' in 'db[01:9]' is no range; write [1:3], [01:10] or [a:c]",
-    "k8s-[1:3:0]": "'[1:3:0]' in 'k8s-[1:3:0]' is no range; write [1:3], [01:10] or [a:c]",
+    "k8s-[3:1]": "invalid range '[3:1]' in 'k8s-[3:1]'; write [1:3], [01:10] or [a:c]",
+    "k8s-[1:]": "invalid range '[1:]' in 'k8s-[1:]'; write [1:3], [01:10] or [a:c]",
+    "k8s-[a:3]": "invalid range '[a:3]' in 'k8s-[a:3]'; write [1:3], [01:10] or [a:c]",
+    "db[01:9]": "invalid range '[01:9]' in 'db[01:9]'; write [1:3], [01:10] or [a:c]",
+    "k8s-[1:3:0]": "invalid range '[1:3:0]' in 'k8s-[1:3:0]'; write [1:3], [01:10] or [a:c]",
     "k8s-[1:999999999]": "'k8s-[1:999999999]' stands for more than 10000 names",
     "a[1:99999]b[1:99999]": "'a[1:99999]b[1:99999]' stands for more than 10000 names",
     "k8s[3]": "'k8s' has 3 members, so there is no 'k8s[3]'",
     "k8s[1:9]": "'k8s' has 3 members, so there is no 'k8s[1:9]'",
     "mail": "nothing matches 'mail'",
     "!mail": "nothing matches 'mail'",
-    "~(": "'~(' is no regular expression: missing ), unterminated subpattern at position 0",
+    "~(": "invalid regular expression '~(': missing ), unterminated subpattern at position 0",
 }
 
 

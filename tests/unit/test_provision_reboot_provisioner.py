@@ -11,7 +11,7 @@ from vmctl.spec import Reboot
 
 
 class Guest:
-    """A guest that can not be reached for some tries after it was told to restart."""
+    """A guest that cannot be reached for some tries after it was told to restart."""
 
     def __init__(self, away: int = 2, *, comes_back: bool = True) -> None:
         self.away, self.comes_back = away, comes_back

@@ -45,7 +45,7 @@ def test_openssh_reads_what_was_meant(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["${HOME}", "new\nline"])
 def test_what_openssh_can_not_be_told_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(VmctlError, match="OpenSSH can not be told"):
+    with pytest.raises(VmctlError, match="OpenSSH cannot be told"):
         ssh.render([login_in(tmp_path / name)])
 
 

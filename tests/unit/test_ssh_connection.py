@@ -114,7 +114,7 @@ def test_files_appear_whole_with_their_mode(web: Connection, tmp_path: Path) -> 
 def test_a_file_that_can_not_be_written_or_read_is_an_error(web: Connection, tmp_path: Path) -> None:
     with pytest.raises(CommandFailed):
         web.put(b"x", str(tmp_path / "absent" / "file"))
-    with pytest.raises(VmctlError, match="can not be read"):
+    with pytest.raises(VmctlError, match="cannot be read"):
         web.put(tmp_path / "absent", str(tmp_path / "file"))
 
 
@@ -147,7 +147,7 @@ def test_another_user_key_is_refused(sshd: Sshd, tmp_path: Path) -> None:
 
 def test_a_damaged_private_key_is_told(sshd: Sshd, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("nonsense")
-    with pytest.raises(VmctlError, match="can not be read"):
+    with pytest.raises(VmctlError, match="cannot be read"):
         Connection.connect(sshd.but(key=tmp_path / "key"))
 
 

@@ -202,7 +202,7 @@ def test_a_copy_can_be_made_the_project(home: HomeLayout, tmp_path: Path) -> Non
     shutil.copytree(tmp_path / "p", tmp_path / "copy")
     assert project_identity.adopt(tmp_path / "copy", home).id == made.id
     assert project_identity.ensure(tmp_path / "p", home).id != made.id
-    with pytest.raises(UsageError, match="is no project that was known before"):
+    with pytest.raises(UsageError, match="is not a project that was known before"):
         project_identity.adopt(directory(tmp_path / "fresh"), home)
 
 
@@ -235,7 +235,7 @@ def test_a_strangers_directory_does_not_become_ours_by_adopt_either(
     stranger = directory(tmp_path / "stranger")
     (stranger / ".vmctl").mkdir()
     claim(stranger).write_text(forged(own, other, kind))
-    with pytest.raises(UsageError, match="is no project that was known before"):
+    with pytest.raises(UsageError, match="is not a project that was known before"):
         project_identity.adopt(stranger, home)
     assert found(tmp_path / "victim", home) == other.id
 

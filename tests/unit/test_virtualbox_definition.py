@@ -60,7 +60,7 @@ def test_knobs_are_read_with_their_defaults() -> None:
         ("networks", {"bakend": "internal"}, "did you mean 'backend'"),
         ("customize", "modifyvm", "list of commands"),
         ("customize", [["modifyvn", ":id"]], "did you mean 'modifyvm'"),
-        ("customize", [["unregistervm", ":id", "--delete"]], "can not be used here"),
+        ("customize", [["unregistervm", ":id", "--delete"]], "cannot be used here"),
         ("customize", [[]], "list of words"),
         ("customize", [["pre-boot"]], "names no"),
         ("customize", ["modifyvm :id"], "list of words"),

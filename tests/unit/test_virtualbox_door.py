@@ -235,7 +235,7 @@ def test_a_network_that_can_not_be_set_up_is_told_though_taking_it_back_fails_to
         (0, "", "", 0),
         (0, "Interface 'vboxnet7' was successfully created\n", "", 0),
         (1, "", "VBoxManage: error: no such address\n", 0),
-        (1, "", "VBoxManage: error: it can not be removed\n", 0),
+        (1, "", "VBoxManage: error: it cannot be removed\n", 0),
     )
     with pytest.raises(VBoxManageFailed, match="no such address"):
         networks._hostonly_interface(door, ipaddress.IPv4Network("192.168.56.0/24"))

@@ -65,7 +65,7 @@ def load_bytes(root: Path) -> None:
 
 
 def test_a_file_that_is_gone_is_named(root: Path) -> None:
-    with pytest.raises(VmfileInvalid, match=r"^Vmfile: can not be read: No such file or directory$"):
+    with pytest.raises(VmfileInvalid, match=r"^Vmfile: cannot be read: No such file or directory$"):
         load_bytes(root)
 
 

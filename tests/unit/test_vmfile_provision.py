@@ -126,7 +126,7 @@ def test_patterns_mean_the_same_wherever_machines_are_named(root: Path, said: st
     ("said", "fault"),
     [
         ("['k8s-[1:4]']", "there is no machine 'k8s-[1:4]' (nothing is called 'k8s-4', of 'k8s-[1:4]')"),
-        ("['k8s-[3:1]']", "'[3:1]' in 'k8s-[3:1]' is no range"),
+        ("['k8s-[3:1]']", "invalid range '[3:1]' in 'k8s-[3:1]'"),
         ("['~k8s.*']", "regular expressions are for the command line"),
         ("[k8s, '!mail']", "there is no machine 'mail'"),
         ("['web:!web']", "leaves no machine"),

@@ -62,7 +62,7 @@ def _told(source: str, home: HomeLayout) -> Iterator[None]:
         yield
     except OSError as error:
         ours = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(home.root)
-        what = "the store of boxes can not be written" if ours else "a file can not be read"
+        what = "the store of boxes cannot be written" if ours else "a file cannot be read"
         raise VmctlError(
             f"{source} was not added: {what}", details=str(error), hint=f"ls -ld '{home.boxes if ours else source}'"
         ) from error
@@ -92,7 +92,7 @@ def _check(request: Request) -> None:
         box_names.check_user(request.user)
     source = plain_source(request.address)
     if "://" not in source and not Path(source).is_file():
-        what = f"{source} is no file" if Path(source).exists() else f"there is no file {source}"
+        what = f"{source} is not a file" if Path(source).exists() else f"there is no file {source}"
         raise UsageError(what, hint="vmctl box add --help")
     if "://" in source and source.partition("://")[0] not in HTTP:
         raise UsageError(f"boxes come from files and http(s) URLs, not from {source}", hint="vmctl box add --help")

@@ -64,7 +64,7 @@ def beside(where: str, reference: str) -> str:
     try:
         found = urljoin(where, reference)
     except ValueError as error:
-        raise Astray(f"{reference!r} is no URL: {error}") from error
+        raise Astray(f"invalid URL {reference!r}: {error}") from error
     if not is_web(found):
         raise Astray(f"{where} leads to {reference!r}; what is on the web may only lead to http and https URLs")
     return found

@@ -43,7 +43,7 @@ class BadArchive(VmctlError):
 
     def __init__(self, archive: str, details: str) -> None:
         super().__init__(
-            f"{archive} can not be unpacked",
+            f"{archive} cannot be unpacked",
             details=details,
             hint="download it again, and compare its checksum with the publisher's",
         )
@@ -96,7 +96,7 @@ def unpack(archive: Path | BinaryIO, into: Path, *, name: str, limits: UnpackLim
     Raises:
         BadArchive: it is damaged or holds what no box may hold; nothing was written outside ``into``.
         NoSpace: it would take the reserve of the disk.
-        VmctlError: the disk can not be written.
+        VmctlError: the disk cannot be written.
         Interrupted: the user asked to stop.
     """
     files.make_directory(into.parent)
@@ -196,14 +196,14 @@ class Intake:
         self._links[path] = name, _followed(base, target, name)
 
     def other(self, name: str, kind: str) -> None:
-        """Refuse a member that is no file, directory or link."""
+        """Refuse a member that is not a file, directory or link."""
         raise RefusedMember(f"member {name!r}: it is a {kind}, and a box holds only files")
 
     def finish(self) -> tuple[Path, ...]:
         """Make the links; the relative paths of all files."""
         for path, (name, target) in self._links.items():
             if target not in self._files:
-                raise RefusedMember(f"member {name!r}: it links to {str(target)!r}, which is no file of the archive")
+                raise RefusedMember(f"member {name!r}: it links to {str(target)!r}, which is not a file of the archive")
             self._make(path.parent)
             os.link(self._files[target], self.root / path)
         if not self._files:
@@ -223,7 +223,7 @@ class Intake:
         if name.startswith("/"):
             raise RefusedMember(f"member {name!r}: the name is absolute")
         if not name or "\0" in name or "\\" in name:
-            raise RefusedMember(f"member {name!r}: that is no name for a file")
+            raise RefusedMember(f"member {name!r}: invalid file name")
         path = PurePosixPath(name)
         if ".." in path.parts:
             raise RefusedMember(f"member {name!r}: the name leads out of the archive")

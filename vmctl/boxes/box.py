@@ -187,7 +187,7 @@ def _check_images(info: BoxInfo) -> None:
     """See that images are named by digests: a box's files lie in its directory."""
     for image in info.images:
         if not DIGEST.fullmatch(image.digest) or not FORMAT.fullmatch(image.format):
-            raise ValueError(f"{image.image_name!r} is no image of a box")
+            raise ValueError(f"{image.image_name!r} is not an image of a box")
 
 
 def _carried_over(data: Any) -> Any:

@@ -83,7 +83,7 @@ def _epoch() -> int:
     if not said:
         return int(time.time())
     if not said.isascii() or not said.isdecimal() or len(said) > LONGEST_EPOCH:
-        raise UsageError(f"SOURCE_DATE_EPOCH: {said!r} is no number of seconds", hint="unset SOURCE_DATE_EPOCH")
+        raise UsageError(f"SOURCE_DATE_EPOCH: {said!r} is not a number of seconds", hint="unset SOURCE_DATE_EPOCH")
     return int(said)
 
 

@@ -42,7 +42,7 @@ def check(name: str) -> str:
     """
     if not is_name(name):
         raise UsageError(
-            f"{name!r} is no name for a box",
+            f"invalid box name {name!r}",
             details="Letters, digits and ._- are; one / may stand between.",
             hint="vmctl box add FILE --name my-box",
         )
@@ -82,7 +82,7 @@ def check_architecture(name: str) -> str:
     """``name``, which can be a word for an architecture.
 
     Raises:
-        UsageError: it can not.
+        UsageError: it cannot.
     """
     return _checked(name, ARCH, "architecture", "--arch aarch64")
 
@@ -93,12 +93,12 @@ def check_user(name: str) -> str:
     Raises:
         UsageError: it may not.
     """
-    return _checked(name, USER, "user's name", "--user admin")
+    return _checked(name, USER, "user name", "--user admin")
 
 
 def _checked(name: str, pattern: re.Pattern[str], what: str, example: str) -> str:
     if not pattern.fullmatch(name):
-        raise UsageError(f"{name!r} is no {what}", hint=f"vmctl box add FILE {example}")
+        raise UsageError(f"invalid {what} {name!r}", hint=f"vmctl box add FILE {example}")
     return name
 
 

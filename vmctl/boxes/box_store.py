@@ -5,7 +5,7 @@ architecture, but of two origins, lie side by side (``ARCH``, ``ARCH.2``…).
 
 A box appears and disappears by one rename of its directory, so a kill -9 leaves it whole or absent. What is being made
 lies in ``boxes/.new-…``, under a kernel-held lock; the next vmctl that writes removes what nobody holds. What lies in
-the store and is no box is told of, left alone, and in nobody's way.
+the store and is not a box is told of, left alone, and in nobody's way.
 """
 
 from __future__ import annotations
@@ -131,11 +131,11 @@ class BoxStore(Struct, frozen=True):
                 self._discard(path, discard)
 
     def _discard(self, path: Path, discard: Discard) -> None:
-        """Remove a draft. What can not be removed is in nobody's way: it is told of, and the next vmctl tries again."""
+        """Remove a draft. What cannot be removed is in nobody's way: it is told of, and the next vmctl tries again."""
         try:
             discard(path)
         except (OSError, VmctlError) as error:
-            self.report(Warned(text=f"the remains {path} can not be removed: {error}", hint=f"ls -la '{path}'"))
+            self.report(Warned(text=f"the remains {path} cannot be removed: {error}", hint=f"ls -la '{path}'"))
 
     def publish(self, directory: Path, info: BoxInfo) -> Box:
         """``take_in``, for a box with a version of its own."""
@@ -214,7 +214,7 @@ class BoxStore(Struct, frozen=True):
 
         Raises:
             WrongState: somebody needs it.
-            VmctlError: the store can not be written.
+            VmctlError: the store cannot be written.
         """
         with _written(self.home), self._locked(box.name):
             if holders := (users() if callable(users) else users).get(box.digest):
@@ -322,7 +322,7 @@ def _written(home: HomeLayout) -> Iterator[None]:
         yield
     except OSError as error:
         raise VmctlError(
-            "the store of boxes can not be written", details=str(error), hint=f"ls -ld '{home.boxes}'"
+            "the store of boxes cannot be written", details=str(error), hint=f"ls -ld '{home.boxes}'"
         ) from error
 
 

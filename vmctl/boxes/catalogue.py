@@ -151,7 +151,7 @@ def _summary(offer: Offer) -> str:
 
 def _version(name: str, entry: Any, where: str) -> list[Offer]:
     if not isinstance(entry, dict):
-        raise _Unusable(f"a version in it is no JSON object but {str(entry)[:40]!r}")
+        raise _Unusable(f"a version in it is not a JSON object but {str(entry)[:40]!r}")
     version = entry.get("version")
     try:
         Version(version.strip() if isinstance(version, str) else "")
@@ -204,7 +204,7 @@ def _entry_text(entry: Mapping[str, Any], key: str) -> str:
 
 def _object(value: Any, where: str, what: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise BadCatalogue(where, f"{what} in it is no JSON object")
+        raise BadCatalogue(where, f"{what} in it is not a JSON object")
     return value
 
 

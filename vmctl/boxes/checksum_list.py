@@ -32,7 +32,7 @@ def find(text: str, file: str, *, where: str) -> Checksum:
     if not found:
         raise VmctlError(
             f"{where} has no checksum of {file}",
-            details=f"it has {len(entries)} others" if entries else "it is no list of checksums",
+            details=f"it has {len(entries)} others" if entries else "it is not a list of checksums",
             hint="vmctl box add URL --checksum sha256:HEX",
         )
     return _strongest(found, file, where)

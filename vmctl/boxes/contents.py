@@ -48,7 +48,7 @@ def unpack(packed: Path | BinaryIO, draft: Path, *, name: str, report: Report) -
     """Unpack an archive in ``draft``, make its disks plain (the first is ``draft / "image"``), tell what it says.
 
     Raises:
-        BadArchive, BadBox, NotAnImage: it is no box that vmctl can use.
+        BadArchive, BadBox, NotAnImage: it is not a box that vmctl can use.
         VmctlError: the disk is full, or qemu-img is missing.
     """
     content = draft / "content"
@@ -122,7 +122,7 @@ def _first_key(box: VagrantBox, draft: Path, name: str) -> str:
     if box.key is None:
         return PUBLISHED
     if box.key.stat().st_size > LONGEST_KEY or PRIVATE_KEY not in box.key.read_bytes():
-        raise BadBox(name, f"{box.key.name} in it is no private SSH key")
+        raise BadBox(name, f"{box.key.name} in it is not a private SSH key")
     box.key.rename(draft / OWN_KEY)
     return OWN
 

@@ -30,7 +30,7 @@ NO_PARENT = re.compile(rb"^\s*parentCID\s*=\s*f{8}\s*$", re.IGNORECASE | re.MULT
 PARENT = re.compile(rb"parentCID\s*=|parentFileNameHint\s*=", re.IGNORECASE)
 INFO_DEADLINE = 60.0
 CORRUPT = 2
-"""Exit status of `qemu-img check`; formats that it can not check end otherwise."""
+"""Exit status of `qemu-img check`; formats that it cannot check end otherwise."""
 
 
 def sniff(path: Path) -> str | None:

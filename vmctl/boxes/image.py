@@ -50,11 +50,11 @@ class Image:
 
 
 class NotAnImage(VmctlError):
-    """A file is no disk image that machines can start from."""
+    """A file is not a disk image that machines can start from."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(
-            f"{name} can not be used as a box",
+            f"{name} cannot be used as a box",
             details=why,
             hint=f"qemu-img info '{name}'" if name.startswith("/") else "give the address of the image itself",
         )
@@ -104,7 +104,7 @@ def _raw(head: bytes, size: int, name: str) -> Image:
     if size < SECTOR or head[-2:] != BOOT_SIGNATURE:
         raise NotAnImage(name, "It is neither a qcow2 image nor a raw disk with a boot sector.")
     if size % SECTOR:
-        raise NotAnImage(name, f"It is cut off: {size} bytes are no whole number of sectors.")
+        raise NotAnImage(name, f"It is cut off: {size} bytes are not a whole number of sectors.")
     return Image("raw", size)
 
 

@@ -1,6 +1,6 @@
 """What lies in the store: boxes, and what should be one but cannot be used.
 
-Nothing is followed: a link in the store is no box. One entry that is damaged hides no other.
+Nothing is followed: a link in the store is not a box. One entry that is damaged hides no other.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def read(directory: Path) -> Box | Damaged | None:
         if metadata is None:
             return None
         if not stat.S_ISREG(metadata):
-            raise files.damaged(directory / METADATA, "it is no file")
+            raise files.damaged(directory / METADATA, "it is not a file")
         box = Box.from_json(files.read_json(directory / METADATA), directory)
         _check(box)
     except (OSError, VmctlError) as error:
@@ -105,7 +105,7 @@ def _check(box: Box) -> None:
         raise files.damaged(box.directory / METADATA, f"it speaks of {box}, which does not belong there")
     for image in box.images:
         if not stat.S_ISREG(_kind(box.directory / image.image_name) or 0):
-            raise files.damaged(box.directory / METADATA, f"the image {image.image_name} can not be read")
+            raise files.damaged(box.directory / METADATA, f"the image {image.image_name} cannot be read")
 
 
 def _kind(path: Path) -> int | None:

@@ -143,7 +143,7 @@ def provide(refs: Iterable[BoxRef], project: Project, home: HomeLayout, *, repor
     """Have the locked images of these boxes in the store; those that are there need no network.
 
     Raises:
-        VmctlError: an image can not be had, or its source has another one by now.
+        VmctlError: an image cannot be had, or its source has another one by now.
     """
     lock = read(path_for(project.file))
     for ref in dict.fromkeys(refs):
@@ -174,7 +174,7 @@ def _fetch(ref: BoxRef, entry: Locked, home: HomeLayout, report: Report) -> None
     if entry.source.startswith(RECIPE):
         raise VmctlError(
             f"the locked build of {ref} ({entry.version}) is not in the store",
-            details="A build takes the packages of its day, so it can not be made again.",
+            details="A build takes the packages of its day, so it cannot be made again.",
             hint=f"copy it here: vmctl box repackage {entry.name}@{entry.version}; or lock a new one: {HINT}",
         )
     order = Order(

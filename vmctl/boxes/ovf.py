@@ -47,7 +47,7 @@ def read(path: Path) -> Ovf:
     try:
         tree = ET.fromstring(path.read_bytes(), ET.XMLParser(target=_NoDoctype()))  # noqa: S314
     except (ET.ParseError, ValueError, LookupError) as error:
-        raise BadOvf(f"{path.name} is no OVF descriptor: {error}") from error
+        raise BadOvf(f"{path.name} is not an OVF descriptor: {error}") from error
     disks = _disks(tree)
     drives = _config_drives(tree, disks)
     if not disks:

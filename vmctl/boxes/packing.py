@@ -62,7 +62,7 @@ class Contents:
 
 
 def repackage(box: Box, target: Path) -> None:
-    """Write a box of the store as a .box file; an existing file is never replaced.
+    """Write a box from the store to a .box file; an existing file is never replaced.
 
     Raises:
         UsageError: the target exists.
@@ -116,7 +116,7 @@ def write(contents: Contents, target: Path) -> None:
     """Write the .box; it appears whole or not at all.
 
     Raises:
-        OSError: the disk is full, or can not be written.
+        OSError: the disk is full, or cannot be written.
         Interrupted: the user asked to stop.
     """
     files.write_with(target, lambda stream: _write(stream, contents), mode=MODE)

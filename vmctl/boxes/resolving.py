@@ -33,7 +33,7 @@ class Choice:
     """Absolute paths or URLs of the same file, to be tried in order."""
     name: str = ""
     label: str = ""
-    """What to call it where the catalogue's word for it is no name that a box may have."""
+    """What to call it where the catalogue's word for it is not a name that a box may have."""
     version: str = ""
     arch: str = ""
     checksum: Checksum | None = None

@@ -28,7 +28,7 @@ def unpack(source: BinaryIO, intake: Intake) -> None:
     """Give every member of a tar stream to ``intake``.
 
     Raises:
-        Damaged: it is no tar, or it ends early.
+        Damaged: it is not a tar, or it ends early.
         Refused: a member is unsafe.
     """
     intake.packed = compression.file_size(source)

@@ -25,7 +25,7 @@ class Finding:
     newer: str = ""
     """The newer version ("new image" where the source has no numbers); "" = none."""
     unknown: str = ""
-    """Why it can not be told; "" = it can."""
+    """Why it cannot be told; "" = it can."""
 
 
 def newest(boxes: Sequence[Box]) -> list[Box]:
@@ -41,7 +41,7 @@ def look(box: Box, access: Access, *, report: Report = ignore) -> Finding:
     """Ask where the box came from.
 
     Raises:
-        VmctlError: the source can not be asked, or makes no sense: that is not the same as "nothing newer".
+        VmctlError: the source cannot be asked, or makes no sense: that is not the same as "nothing newer".
     """
     origin = box.provenance.get("origin")
     if not origin:

@@ -13,7 +13,7 @@ def users(home: HomeLayout, *, report: Report = ignore) -> Mapping[str, list[str
     """Box digest → the machines that need it: "machine web of /home/me/project".
 
     Raises:
-        VmctlError: a machine's record can not be read, so nobody knows what it needs.
+        VmctlError: a machine's record cannot be read, so nobody knows what it needs.
     """
     found: dict[str, list[str]] = {}
     for place in sorted(project_identity.known(home, report=report), key=lambda place: place.root):

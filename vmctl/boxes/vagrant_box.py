@@ -31,7 +31,7 @@ PROVIDERS = ("libvirt", "virtualbox")
 
 
 class BadBox(VmctlError):
-    """A box's metadata is missing, broken, or about something that vmctl can not run."""
+    """A box's metadata is missing, broken, or about something that vmctl cannot run."""
 
     def __init__(self, box: str, details: str, *, hint: str = "") -> None:
         super().__init__(
@@ -136,7 +136,7 @@ def _object(path: Path, name: str) -> Mapping[str, Any]:
     except ValueError as error:
         raise BadBox(name, f"{path.name} in it is not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise BadBox(name, f"{path.name} in it is no JSON object")
+        raise BadBox(name, f"{path.name} in it is not a JSON object")
     return value
 
 
@@ -198,14 +198,14 @@ def _arch(metadata: Mapping[str, Any], name: str) -> str | None:
     if not isinstance(value, str):
         raise BadBox(name, f"{METADATA}: architecture must be a text, not {value!r}")
     if not box_names.ARCH.fullmatch(value):
-        raise BadBox(name, f"{METADATA}: {value!r} is no architecture")
+        raise BadBox(name, f"{METADATA}: invalid architecture {value!r}")
     return box_names.architecture(value.lower())
 
 
 def _user(settings: Settings, name: str) -> str:
     user = settings.text("ssh.username") or DEFAULT_USER
     if not box_names.USER.fullmatch(user):
-        raise BadBox(name, f"its Vagrantfile says config.ssh.username = {user!r}, which is no user's name")
+        raise BadBox(name, f"its Vagrantfile says config.ssh.username = {user!r}, which is not a valid user name")
     return user
 
 
@@ -218,7 +218,7 @@ def _mac(settings: Settings) -> str | None:
 def _ssh_port(settings: Settings, name: str) -> int | None:
     port = settings.number("ssh.guest_port")
     if port is not None and port > HIGHEST_PORT:
-        raise BadBox(name, f"its Vagrantfile says config.ssh.guest_port = {port}, which is no port")
+        raise BadBox(name, f"its Vagrantfile says config.ssh.guest_port = {port}, which is not a valid port")
     return port
 
 

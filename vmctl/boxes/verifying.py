@@ -32,7 +32,7 @@ def _damage(directory: Path, image: FurtherDisk, report: Report) -> str:
                 if hashing.size % REPORT_EVERY == 0:
                     report(Progress(step="verify_box", done=hashing.size, total=image.size))
     except OSError as error:
-        return f"it can not be read: {error.strerror}"
+        return f"it cannot be read: {error.strerror}"
     if hashing.sha256 != image.digest:
         return f"its content changed: {hashing.size} bytes with the digest {hashing.sha256}"
     return ""

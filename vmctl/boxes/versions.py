@@ -30,7 +30,7 @@ class Version:
 
     def __post_init__(self) -> None:
         if len(self.text) > LONGEST or not VERSION.fullmatch(self.text):
-            raise UsageError(f"{self.text[:LONGEST]!r} is no version", hint="write numbers with dots between: 1.2.0")
+            raise UsageError(f"invalid version {self.text[:LONGEST]!r}", hint="write numbers with dots between: 1.2.0")
 
     @property
     def segments(self) -> Segments:
@@ -130,6 +130,6 @@ def _clause(part: str, whole: str) -> tuple[str, Version]:
     match = CLAUSE.fullmatch(part)
     if match is None or len(match[2]) > LONGEST or not VERSION.fullmatch(match[2]):
         raise UsageError(
-            f"{part.strip()!r} in {whole!r} is no version constraint", hint="vmctl box list   # shows the versions"
+            f"invalid version constraint {part.strip()!r} in {whole!r}", hint="vmctl box list   # shows the versions"
         )
     return match[1] or "=", Version(match[2])

@@ -69,12 +69,12 @@ class Access:
         """What the environment and the command line say.
 
         Raises:
-            UsageError: ``VMCTL_BOX_HEADER`` is no header, or a server no URL.
+            UsageError: ``VMCTL_BOX_HEADER`` is not a header, or a server no URL.
         """
         servers = tuple(os.environ.get(SERVERS_VARIABLE, DEFAULT_SERVERS).replace(",", " ").split())
         for server in servers:
             if urlsplit(server).scheme not in ("http", "https") or not urlsplit(server).hostname:
-                raise UsageError(f"{SERVERS_VARIABLE}: {server!r} is no URL", hint=f"unset {SERVERS_VARIABLE}")
+                raise UsageError(f"{SERVERS_VARIABLE}: invalid URL {server!r}", hint=f"unset {SERVERS_VARIABLE}")
         return cls(
             insecure=insecure, ca=ca, servers=servers, token=os.environ.get(TOKEN_VARIABLE, ""),
             header=_header(os.environ.get(HEADER_VARIABLE, "")),
@@ -118,7 +118,7 @@ class Access:
         A server in trouble is asked again, after the time that it asks for (Retry-After) if that is short.
 
         Raises:
-            Unavailable: it can not be had, or is longer than a document of that kind can be.
+            Unavailable: it cannot be had, or is longer than a document of that kind can be.
             Interrupted: the user asked to stop.
         """
         import requests
@@ -256,5 +256,7 @@ def _header(text: str) -> tuple[str, str] | None:
         return None
     name, colon, value = text.partition(":")
     if not colon or not name.strip() or not value.strip() or "\n" in text or "\r" in text:
-        raise UsageError(f"{HEADER_VARIABLE} is no header", hint=f"export {HEADER_VARIABLE}='Authorization: Bearer …'")
+        raise UsageError(
+            f"{HEADER_VARIABLE} is not a header", hint=f"export {HEADER_VARIABLE}='Authorization: Bearer …'"
+        )
     return name.strip(), value.strip()

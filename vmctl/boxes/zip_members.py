@@ -27,7 +27,7 @@ def unpack(source: BinaryIO, intake: Intake) -> None:
     """Give every member of a zip file to ``intake``.
 
     Raises:
-        Damaged: it is no zip, or it is damaged, encrypted or strangely compressed.
+        Damaged: it is not a zip, or it is damaged, encrypted or strangely compressed.
         Refused: a member is unsafe.
     """
     intake.packed = compression.file_size(source)

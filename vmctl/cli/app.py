@@ -106,7 +106,7 @@ class App:
             UsageError: nobody can be asked (no terminal, or --json); the error names the flag that answers.
         """
         if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UsageError(f"refusing without a terminal to ask: {question}", hint=f"add {flag}")
+            raise UsageError(f"cannot ask for confirmation without a terminal: {question}", hint=f"add {flag}")
         self.console.close()
         click.confirm(terminal.harmless(question), abort=True, err=True)
 
@@ -194,7 +194,7 @@ class App:
             return project
 
     def _salvaged(self, path: Path, error: VmfileInvalid) -> Project | None:
-        """The machines that were created, in place of a Vmfile that can not be obeyed."""
+        """The machines that were created, in place of a Vmfile that cannot be obeyed."""
         from vmctl.vmfile.variables import OPTION
         from vmctl.workspace import from_records
 

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from vmctl.boxes import Box
     from vmctl.errors import VmctlError
 
-SOURCE = click.option(
-    "--source", metavar="ADDRESS", help="Only boxes from there: where names are alike, `box list` shows it."
-)
+SOURCE = click.option("--source", metavar="ADDRESS", help="Only boxes from this address (`box list` shows it).")
 
 
 def matching(boxes: Sequence[Box], ref: str | None, source: str | None = None) -> list[Box]:

@@ -26,18 +26,18 @@ def box() -> None:
 
 @command("add")
 @click.argument("address", metavar="NAME|ORG/NAME|PATH|URL", shell_complete=completion.known_boxes)
-@click.option("--name", default="", metavar="NAME", help="What to call it (default: from the address).")
+@click.option("--name", default="", metavar="NAME", help="Name for the box (default: from the address).")
 @click.option(
     "--version",
     default="",
     metavar="VERSION",
     help="A version or constraint (~>1.2) of a catalogue; for a file, its number.",
 )
-@click.option("--provider", default="", metavar="PROVIDER", help="Take a catalogue's box for this provider.")
+@click.option("--provider", default="", metavar="PROVIDER", help="Take the catalogue's box for this provider.")
 @click.option(
     "--arch", default="", metavar="ARCH", help="Its architecture (default: what the box says, else this host's)."
 )
-@click.option("--checksum", metavar="[ALGO:]HEX", help="What the file must hash to.")
+@click.option("--checksum", metavar="[ALGO:]HEX", help="Expected checksum.")
 @click.option(
     "--user",
     default="",
@@ -49,9 +49,9 @@ def box() -> None:
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path),
-    help="Holds the login user's password, for the first login to a guest that takes no seed.",
+    help="File with the login user's password, for the first login to a guest that reads no seed.",
 )
-@click.option("--insecure", is_flag=True, help="Take any certificate of a server.")
+@click.option("--insecure", is_flag=True, help="Do not verify TLS certificates.")
 @click.option("--ca", type=FromDirectory(), help="Trust these certificates (file or directory).")
 def add(
     app: App,
@@ -64,7 +64,7 @@ def add(
     ca: Path | None,
     **options: Any,
 ) -> None:
-    """Take a box into the store: a .box, an OVA, or a disk image (qcow2, raw, VMDK, VDI, VHDX; also compressed).
+    """Add a box to the store: a .box, an OVA, or a disk image (qcow2, raw, VMDK, VDI, VHDX; also compressed).
 
     A name is one of the built-in catalogue (`ubuntu-24.04`) or ORG/NAME on the servers of VMCTL_BOX_SERVER.
     """
@@ -88,7 +88,7 @@ def add(
 
 @command("build")
 @click.argument("name", metavar="NAME", shell_complete=completion.recipes)
-@click.option("--again", is_flag=True, help="Build even if this recipe made one already, for newer packages.")
+@click.option("--again", is_flag=True, help="Build again, with newer packages, even if there is one already.")
 def build(app: App, name: str, *, again: bool) -> None:
     """Build a box from its distribution's packages."""
     from vmctl.boxes import box_build
@@ -133,7 +133,7 @@ def remove(app: App, ref: str, *, every: bool, source: str | None) -> None:
 @click.argument("ref", metavar="[NAME[@VERSION]]", required=False, shell_complete=completion.boxes)
 @SOURCE
 def verify(app: App, ref: str | None, *, source: str | None) -> int:
-    """Read the images again and compare them with their digests; exit 1 when one is damaged."""
+    """Check images against their digests; exit 1 when one is damaged."""
     from vmctl.boxes.box_store import BoxStore
     from vmctl.boxes.verifying import damage
 
@@ -172,7 +172,7 @@ def _password(path: Path) -> str:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} can not be read: {error}", hint="vmctl box add --help") from error
+        raise UsageError(f"{path} cannot be read: {error}", hint="vmctl box add --help") from error
     if len(lines) != 1 or not lines[0]:
         raise UsageError(f"{path} must hold one line, the password", hint="vmctl box add --help")
     return lines[0]

@@ -23,7 +23,7 @@ NAME = click.argument("name", metavar="[NAME]", required=False, shell_complete=c
 @NAME
 @SOURCE
 def outdated(app: App, name: str | None, *, source: str | None) -> int:
-    """Ask where boxes came from for newer ones; exit 1 when there are any."""
+    """Check for newer boxes where they came from; exit 1 when there are any."""
     findings = _findings(app, name, source)
     rows = [(str(one.box), _told(one)) for one in findings]
     app.result({"boxes": [_object(one) for one in findings]}, table(("BOX", "NEWER"), rows) if rows else "no boxes")
@@ -46,9 +46,9 @@ def update(app: App, name: str | None, *, source: str | None) -> None:
 
 
 @command("prune")
-@click.option("--dry-run", is_flag=True, help="Only show what would go.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 def prune(app: App, *, dry_run: bool) -> None:
-    """Remove boxes that have a newer version and no machine, and downloads that were given up."""
+    """Remove boxes that have a newer version and no machine, and abandoned downloads."""
     from vmctl.boxes import pruning
     from vmctl.boxes.box_store import BoxStore
     from vmctl.boxes.space import readable
@@ -90,7 +90,7 @@ def du(app: App) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="The file to write (default: NAME-VERSION.box).")
 @SOURCE
 def repackage(app: App, ref: str, *, output: Path | None, source: str | None) -> None:
-    """Write a box of the store as a .box file, for vmctl elsewhere and for Vagrant's libvirt provider."""
+    """Write a box from the store to a .box file, for vmctl elsewhere and for Vagrant's libvirt provider."""
     from vmctl.boxes import packing
     from vmctl.boxes.box_store import BoxStore
 
@@ -103,7 +103,7 @@ def repackage(app: App, ref: str, *, output: Path | None, source: str | None) ->
 
 @command("lock")
 def lock(app: App) -> None:
-    """Write Vmfile.lock: the very images that this project's boxes mean now, for `up --locked`."""
+    """Write Vmfile.lock: exactly the images that this project's boxes are now, for `up --locked`."""
     from vmctl import boxes
     from vmctl.boxes import locking
 

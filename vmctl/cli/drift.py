@@ -32,13 +32,13 @@ DRIFTED = 1
     multiple=True,
     metavar="NAME",
     shell_complete=completion.provisioners,
-    help="Check this provisioner (and other --only ones) only.",
+    help="Check only this provisioner; may be repeated.",
 )
 @click.option("--diff", is_flag=True, help="Show how files differ.")
 def drift(
     app: App, names: tuple[str, ...], *, target: str | None, limits: tuple[str, ...], only: tuple[str, ...], diff: bool
 ) -> int:
-    """Tell which hosts differ from what the playbooks say: Ansible's check mode; nothing is changed.
+    """Show which hosts differ from what the playbooks say: Ansible's check mode; nothing is changed.
 
     Exits with 0 when all are in sync, 1 when one has drifted, 4 when a check failed, 5 when one was unreachable.
     """
@@ -73,7 +73,7 @@ def _checked(
 
 
 def _verdicts(done: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What became of each host → what it means; "in sync" says nothing of what can not be checked."""
+    """What became of each host → what it means; "in sync" says nothing of what cannot be checked."""
     return {
         name: {
             "verdict": VERDICTS.get(row["status"]) or ("drifted" if row["changed"] else "in sync"),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vmctl.workspace import Workspace
 
 PARALLEL = click.option(
-    "--parallel", type=click.IntRange(min=1), metavar="N", help="Work on N machines at the same time, at most."
+    "--parallel", type=click.IntRange(min=1), metavar="N", help="Work on at most N machines at a time."
 )
 
 

@@ -1,4 +1,4 @@
-"""`vmctl list`: the machines of all projects. A hypervisor that can not be asked leaves its machines unknown."""
+"""`vmctl list`: the machines of all projects. A hypervisor that cannot be asked leaves its machines unknown."""
 
 from __future__ import annotations
 

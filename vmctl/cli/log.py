@@ -23,7 +23,7 @@ LOGGER = "vmctl"
 
 
 class LogFile(logging.Handler):
-    """Appends to a private file, which is opened with the first record; a log that can not be kept is done without."""
+    """Appends to a private file, which is opened with the first record; a log that cannot be kept is done without."""
 
     def __init__(self, path: Callable[[], Path], headline: str) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ POLL = 0.2  # seconds between looks at a console that is followed
 
 @command()
 @click.argument("name", required=False, metavar="[MACHINE]", shell_complete=completion.machines)
-@click.option("-f", "--follow", is_flag=True, help="Go on showing what comes, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep showing new output, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 def logs(app: App, name: str | None, *, follow: bool, lines: int | None) -> None:
     """Show a machine's serial console output: boot loader, kernel, services, panics."""
@@ -46,7 +46,7 @@ def _read(path: Path, name: str) -> tuple[str, int]:
     except FileNotFoundError:
         raise WrongState(f"machine {name} has no console output yet", hint=f"vmctl up {name}") from None
     except OSError as error:
-        raise VmctlError(f"{path} can not be read", details=str(error)) from error
+        raise VmctlError(f"{path} cannot be read", details=str(error)) from error
     return data.decode(errors="replace"), len(data)
 
 

@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="FILE",
     type=FromDirectory(dir_okay=False),
-    help="Also put this file into the box, below include/; repeatable.",
+    help="Also put this file into the box, below include/; may be repeated.",
 )
 @click.option(
     "--info",
     type=FromDirectory(dir_okay=False),
-    help="A JSON object that tells people of the box (`box list -i`).",
+    help="A JSON file with facts about the box (`box list -i`).",
 )
 def package(
     app: App, machine: str | None, *, output: Path | None, include: tuple[Path, ...], info: Path | None
 ) -> None:
-    """Make a box of a halted machine, for vmctl and for Vagrant.
+    """Make a box from a halted machine, for vmctl and for Vagrant.
 
     A copy of the machine is booted, cleaned (identity, SSH keys, cloud-init's state, logs) and written, flattened. The
     machine itself stays as it is. The box's login user is the machine's, with the key that Vagrant publishes.

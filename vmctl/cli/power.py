@@ -75,7 +75,7 @@ def _select_rising(app: App, names: tuple[str, ...]) -> Workspace:
 @NAMES
 @PARALLEL
 def resume(app: App, names: tuple[str, ...], *, parallel: int | None) -> None:
-    """Go on from where `suspend` stopped."""
+    """Continue suspended machines where they stopped."""
     from vmctl.driver import State
     from vmctl.errors import WrongState
     from vmctl.lifecycle.up import Options, up
@@ -96,7 +96,7 @@ def resume(app: App, names: tuple[str, ...], *, parallel: int | None) -> None:
 @click.option("--provision/--no-provision", default=None, help="Run all provisioners again / none at all.")
 @PARALLEL
 def reload(app: App, names: tuple[str, ...], *, force: bool, provision: bool | None, parallel: int | None) -> None:
-    """Restart machines, applying what the Vmfile has changed."""
+    """Restart machines and apply changes to the Vmfile."""
     from vmctl.lifecycle import verbs
     from vmctl.lifecycle.up import Options, up
 

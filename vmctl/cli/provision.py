@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="NAME",
     shell_complete=completion.provisioners,
-    help="Run this provisioner (and other --only ones) only.",
+    help="Run only this provisioner; may be repeated.",
 )
 @click.option(
     "--from",
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     default="",
     metavar="NAME",
     shell_complete=completion.provisioners,
-    help="Begin with this provisioner.",
+    help="Start with this provisioner.",
 )
 @click.option("--changed", is_flag=True, help="Only what has not succeeded yet with the inputs it has now.")
-@click.option("--check", is_flag=True, help="Change nothing; tell what playbooks would change.")
+@click.option("--check", is_flag=True, help="Change nothing; show what playbooks would change.")
 @click.option("--diff", is_flag=True, help="Show how files change.")
 @click.option(
     "--target",
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     "named",
     metavar="TARGET",
     shell_complete=completion.targets,
-    help="With --target: the answer that `confirm: name` wants.",
+    help="With --target: the answer to `confirm: name`.",
 )
 def provision(
     app: App,

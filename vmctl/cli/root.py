@@ -15,13 +15,13 @@ SUMMARIES: dict[str, tuple[str, str, str]] = {
     "up": ("up_command", "up", "Create, start, share folders with and provision machines."),
     "halt": ("power", "halt", "Shut machines down."),
     "suspend": ("power", "suspend", "Save machines' memory to disk and stop them."),
-    "resume": ("power", "resume", "Go on from where suspend stopped."),
-    "reload": ("power", "reload", "Restart machines, applying changes of the Vmfile."),
+    "resume": ("power", "resume", "Continue suspended machines."),
+    "reload": ("power", "reload", "Restart machines and apply changes to the Vmfile."),
     "destroy": ("destroy", "destroy", "Remove machines and everything vmctl made for them."),
     "status": ("status", "status", "Show this project's machines."),
     "list": ("list", "list_", "Show all machines of all projects."),
     "plan": ("up_command", "plan", "Show what `up` would do."),
-    "snapshot": ("snapshot", "snapshot", "Keep machines' states by name, and go back to them."),
+    "snapshot": ("snapshot", "snapshot", "Save machines' states by name, and restore them."),
     "ssh": ("guest_commands", "ssh", "Open a shell in a machine, or run a command there."),
     "ssh-config": ("guest_commands", "ssh_config", "Print OpenSSH configuration for machines."),
     "exec": ("guest_commands", "exec_", "Run a program in machines, arguments passed exactly."),
@@ -35,15 +35,15 @@ SUMMARIES: dict[str, tuple[str, str, str]] = {
         "test",
         "Try the project on machines of their own: up, idempotence, reboot, verify.",
     ),
-    "drift": ("drift", "drift", "Tell which hosts differ from what the playbooks say."),
+    "drift": ("drift", "drift", "Show which hosts differ from what the playbooks say."),
     "history": ("history_command", "history", "Show what provisioning ran where, and with what result."),
     "inventory": ("inventory_command", "inventory", "Show the Ansible inventory, or install it as a script."),
     "box": ("box_commands", "box", "Manage base boxes."),
-    "package": ("package", "package", "Make a box of a halted machine."),
+    "package": ("package", "package", "Make a box from a halted machine."),
     "adopt": ("adopt", "adopt", "Make this directory the project that it was before it was restored or cloned again."),
     "validate": ("vmfile_commands", "validate", "Check the Vmfile."),
     "config": ("vmfile_commands", "config", "Show the effective configuration."),
-    "completion": ("completion", "completion", "Print the script by which a shell completes vmctl's words."),
+    "completion": ("completion", "completion", "Print the completion script for a shell."),
     "schema": ("vmfile_commands", "schema", "Print the Vmfile's JSON Schema."),
 }
 
@@ -98,9 +98,9 @@ class LazyGroup(click.Group):
     type=click.FloatRange(min=0),
     default=None,
     metavar="SECONDS",
-    help="How long to wait for another vmctl (default: for ever).",
+    help="How long to wait for another vmctl (default: forever).",
 )
-@click.option("-v", "--verbose", count=True, help="Also tell finished steps and their times.")
+@click.option("-v", "--verbose", count=True, help="Show completed steps and how long they took.")
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
 @click.option("--color/--no-color", default=None, help="Force colours on or off.")
 @click.pass_context

@@ -96,7 +96,7 @@ def _meant(error: BaseException) -> VmctlError:
             return UsageError(error.format_message(), hint=hint)
         case OSError():
             return from_os(error)
-    brief = f"vmctl has a fault: {type(error).__name__}: {error}"
+    brief = f"internal error (a bug in vmctl): {type(error).__name__}: {error}"
     try:
         kept = _log_path()
     except (VmctlError, OSError) as unknown:  # what has failed may be the very question where the log belongs

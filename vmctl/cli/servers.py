@@ -76,7 +76,7 @@ def confirm(app: App, remote: Remote, question: str, *, yes: bool, named: str | 
         return
     if app.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(
-            f"refusing without a terminal to ask: {question}",
+            f"cannot ask for confirmation without a terminal: {question}",
             details="Its `confirm: name` wants the target's name.",
             hint=f"add --confirm {remote.name}",
         )

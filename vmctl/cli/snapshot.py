@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 NAME = click.argument("snapshot_name", metavar="NAME", shell_complete=completion.snapshots)
 MACHINES = click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
-START = click.option("--start/--no-start", default=True, help="Go on from it until SSH answers (default) / do not.")
+START = click.option(
+    "--start/--no-start", default=True, help="Start the machine after restoring (default) / leave it off."
+)
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
 @click.group()
 def snapshot() -> None:
-    """Keep machines' states by name, and go back to them."""
+    """Save machines' states by name, and restore them."""
 
 
 @command("save")
@@ -35,7 +37,7 @@ def snapshot() -> None:
 @MACHINES
 @click.option("--force", is_flag=True, help="Replace a snapshot of that name.")
 def save(app: App, snapshot_name: str, names: tuple[str, ...], *, force: bool) -> None:
-    """Keep the present state: a running machine's memory too, where the hypervisor can."""
+    """Save the current state; also the memory of a running machine, where the hypervisor can."""
     from vmctl.lifecycle import snapshot_commands
 
     workspace = _select(app, "save", snapshot_name, names, orphans=True)
@@ -48,7 +50,7 @@ def save(app: App, snapshot_name: str, names: tuple[str, ...], *, force: bool) -
 @MACHINES
 @START
 def restore(app: App, snapshot_name: str, names: tuple[str, ...], *, start: bool) -> None:
-    """Go back to a snapshot; the present state is lost."""
+    """Restore a snapshot; the current state is lost."""
     from vmctl.lifecycle import snapshot_commands
 
     workspace = _select(app, "restore", snapshot_name, names, orphans=False)
@@ -72,7 +74,7 @@ def list_(app: App, names: tuple[str, ...]) -> None:
 @NAME
 @MACHINES
 def delete(app: App, snapshot_name: str, names: tuple[str, ...]) -> None:
-    """Forget a snapshot; what builds on it, and the present state, stay."""
+    """Delete a snapshot; snapshots that build on it, and the current state, stay."""
     from vmctl.lifecycle import snapshot_commands
 
     workspace = _select(app, "delete", snapshot_name, names, orphans=True)
@@ -94,7 +96,7 @@ def push(app: App, names: tuple[str, ...]) -> None:
 @START
 @click.option("--delete/--no-delete", "drop", default=True, help="Delete it afterwards (default) / keep it.")
 def pop(app: App, names: tuple[str, ...], *, start: bool, drop: bool) -> None:
-    """Go back to the last snapshot that was pushed, and delete it."""
+    """Restore the last snapshot that was pushed, and delete it."""
     from vmctl.lifecycle import snapshot_commands
 
     workspace = app.select(names)
@@ -105,7 +107,7 @@ def _select(app: App, verb: str, snapshot: str, names: tuple[str, ...], *, orpha
     """The machines; the order of Vagrant, MACHINE NAME, is answered with ours.
 
     Raises:
-        UsageError: a name is no machine's.
+        UsageError: a name is not a machine's.
     """
     try:
         return app.select(names, orphans=orphans)

@@ -50,7 +50,7 @@ def upload(app: App, source: Path, target: str, machine: str | None) -> None:
 
 @command()
 @click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
-@click.option("--watch", is_flag=True, help="Go on: send changes as they happen, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Keep watching and send changes as they happen, until Ctrl-C.")
 def sync(app: App, names: tuple[str, ...], *, watch: bool) -> None:
     """Send the folders that are copied by rsync again, and mount live ones that are not mounted; -v lists files.
 

@@ -29,12 +29,12 @@ MANY = 8  # machines that a line still names
     multiple=True,
     metavar="NAME",
     shell_complete=completion.provisioners,
-    help="Run this provisioner (and other --only ones) only.",
+    help="Run only this provisioner; may be repeated.",
 )
 @click.option("--destroy-on-error", is_flag=True, help="Remove a new machine that fails to come up.")
 @PARALLEL
-@click.option("--fail-fast", is_flag=True, help="Begin nothing new once a machine has failed.")
-@click.option("--locked", is_flag=True, help="Use exactly the boxes of Vmfile.lock (`vmctl box lock`), or fail.")
+@click.option("--fail-fast", is_flag=True, help="Start nothing new after a machine has failed.")
+@click.option("--locked", is_flag=True, help="Use exactly the boxes in Vmfile.lock (`vmctl box lock`), or fail.")
 def up(app: App, names: tuple[str, ...], *, locked: bool, **options: Any) -> None:
     """Create, start, share folders with and provision machines.
 

@@ -69,7 +69,7 @@ def _settle(machine: str, one: WantedFolder, answer: Answer, report: Report) -> 
         )
     if "norsync" in said:
         raise VmctlError(
-            f"{machine}: the folder {path} can not be copied: the guest has no rsync",
+            f"{machine}: the folder {path} cannot be copied: the guest has no rsync",
             hint=f"vmctl ssh {machine} -c 'sudo apt-get install -y rsync'",
         )
     if "hides" in said:
@@ -80,7 +80,7 @@ def _settle(machine: str, one: WantedFolder, answer: Answer, report: Report) -> 
         report(
             Warned(
                 machine=machine,
-                text=f"the guest's login user can not write to {path}",
+                text=f"the guest's login user cannot write to {path}",
                 hint=f"ls -ld '{one.folder.host}'",
             )
         )
@@ -97,14 +97,14 @@ def _tell_fallback(machine: str, one: WantedFolder, refused: str, report: Report
     if one.folder.kind == "rsync":
         return
     if one.share is None:
-        reason = "the hypervisor can not share folders here"
+        reason = "the hypervisor cannot share folders here"
     elif refused:
-        reason = f"the guest can not mount {one.share.kind}: {refused}"
+        reason = f"the guest cannot mount {one.share.kind}: {refused}"
     else:
         reason = f"the guest's kernel has no {one.share.kind}"
     if one.share is not None and one.folder.kind != "auto":
         raise VmctlError(
-            f"{machine}: the folder {one.folder.guest} can not be shared: {reason}",
+            f"{machine}: the folder {one.folder.guest} cannot be shared: {reason}",
             hint="write `type: auto` in the Vmfile to have it copied by rsync instead",
         )
     text = f"{one.folder.guest} is a copy ({reason}): `vmctl sync --watch {machine}` keeps it up to date"
@@ -117,7 +117,7 @@ def _tell_sent(machine: str, folder: Folder, sent: rsync.Sent, report: Report, *
     if sent.changed or sent.removed:
         report(Notice(machine=machine, text=f"{folder.guest}: {sent}"))
     if sent.skipped:
-        text = f"{folder.guest}: not sent, for they are no files: {', '.join(sent.skipped)}"
+        text = f"{folder.guest}: not sent, because they are not regular files: {', '.join(sent.skipped)}"
         report(Notice(machine=machine, text=text))
 
 

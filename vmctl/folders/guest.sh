@@ -52,7 +52,7 @@ is_empty() {
     done
 }
 
-# Whether the login user can write there; a guest that can not tell is believed to.
+# Whether the login user can write there; a guest that cannot tell is believed to.
 can_write() {
     setpriv --reuid="$uid" --regid="$gid" --keep-groups test -w "$1"
     [ $? != 1 ]
@@ -73,7 +73,7 @@ share() {
     block="$block$2 $4 $1 $options 0 0$newline"
 }
 
-# A vboxsf that is there and can not mount (guest additions of another version) is as good as none.
+# A vboxsf that is there and cannot mount (guest additions of another version) is as good as none.
 refuse() {
     text=$1
     shift

@@ -62,7 +62,7 @@ def _kind(folder: Folder, spec: MachineSpec, features: Features) -> FolderKind:
         return features.folders[0] if features.folders else "rsync"
     offered = " and ".join([*features.folders, "rsync"])
     raise UsageError(
-        f"{spec.name}: the folder {folder.guest} can not be shared by {folder.kind} here",
+        f"{spec.name}: the folder {folder.guest} cannot be shared by {folder.kind} here",
         details=f"Here, folders can be shared by {offered}.",
         hint="write `type: auto` (or leave it out) to get the best that host and guest can",
     )

@@ -142,7 +142,7 @@ def _word(word: str) -> str:
 
 
 def _run(folder: Folder, login: Login, owner: tuple[int, int]) -> tuple[list[_Item], list[bytes]]:
-    """What the folder has: what was sent or is there already, and the names of what is no file."""
+    """What the folder has: what was sent or is there already, and the names of what is not a file."""
     # In the C locale rsync escapes every byte that is not ASCII, so that all names survive exactly.
     completed = process.run(argv(folder, login, owner), check=False, env={"LC_ALL": "C", "RSYNC_OLD_ARGS": "0"})
     if completed.status in UNREACHED:

@@ -44,7 +44,7 @@ def suspend(job: Job) -> bool:
     """Save the machine's memory."""
     driver = job.driver
     if not isinstance(driver, Suspends):
-        raise WrongState(f"the provider {job.machine.provider} can not suspend machines", hint=f"vmctl halt {job.name}")
+        raise WrongState(f"the provider {job.machine.provider} cannot suspend machines", hint=f"vmctl halt {job.name}")
     driver.suspend(job.machine.domain, job.tag)
     job.look()
     return True

@@ -128,7 +128,7 @@ def present_blocks(
 
 
 def refresh(workspace: Workspace, wanted: Mapping[str, str], *, locked: Collection[str]) -> None:
-    """Write the block of every machine that runs and has another one; what can not be written is a warning.
+    """Write the block of every machine that runs and has another one; what cannot be written is a warning.
 
     Args:
         workspace: the project.

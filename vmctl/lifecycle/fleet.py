@@ -92,7 +92,7 @@ class _Run:
         return self.limits.fail_fast and bool(self.outcome.failed)
 
     def _skip(self, waiting: dict[str, Job]) -> None:
-        """Give up the machines that can not begin any more."""
+        """Give up the machines that cannot begin any more."""
         for name in list(waiting):
             if interrupt.requested():
                 self.outcome.failed[name] = interrupt.error()

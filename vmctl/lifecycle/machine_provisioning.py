@@ -29,7 +29,7 @@ def run(workspace: Workspace, machines: Sequence[Machine], selection: Selection)
     asked for before the first.
 
     Raises:
-        UsageError: no provisioner has a name that the selection names, or there is no terminal to ask on.
+        UsageError: no provisioner has a name that the selection names, or there is no terminal to ask for them.
         ProvisionFailed, Unreachable: as ``vmctl.provision.run``.
         FleetFailed: that, and machines were not attempted.
     """

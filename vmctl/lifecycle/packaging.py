@@ -42,7 +42,7 @@ def take(workspace: Workspace, name: str, directory: Path) -> tuple[Exported, Ma
 
     Raises:
         WrongState: it does not exist, or is not off.
-        UsageError: its provider can not export machines.
+        UsageError: its provider cannot export machines.
         VmctlError: the copy could not be made, booted, cleaned or exported; nothing is left of it.
     """
     with workspace.locked([name, name + SUFFIX]):
@@ -69,7 +69,7 @@ def _checked(workspace: Workspace, machine: Machine) -> tuple[Record, _Exporting
         )
     driver = workspace.driver(machine.provider)
     if not isinstance(driver, Exports):
-        raise UsageError(f"the provider {machine.provider} can not package machines", hint="vmctl box repackage NAME")
+        raise UsageError(f"the provider {machine.provider} cannot package machines", hint="vmctl box repackage NAME")
     return machine.record, cast("_ExportingDriver", driver)
 
 

@@ -38,7 +38,7 @@ class Selection(Struct, frozen=True, kw_only=True):
         """Ask for the passwords of what the machines need by their records; one that does not exist needs all.
 
         Raises:
-            UsageError: there is no terminal to ask on.
+            UsageError: there is no terminal to ask for them.
         """
         for machine in machines:
             if machine.spec:
@@ -48,7 +48,7 @@ class Selection(Struct, frozen=True, kw_only=True):
         """As ``ask``, for machines that are yet to be made.
 
         Raises:
-            UsageError: there is no terminal to ask on.
+            UsageError: there is no terminal to ask for them.
         """
         for spec in specs:
             self._ask(spec, None)

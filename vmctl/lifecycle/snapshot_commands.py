@@ -28,14 +28,14 @@ class SnapshotResult:
 
 
 def check_name(name: str) -> None:
-    """Refuse what can not name a snapshot.
+    """Refuse what cannot name a snapshot.
 
     Raises:
         UsageError: it is empty, too long, begins with a hyphen, or holds a slash or a control character.
     """
     if not NAME.fullmatch(name) or name != name.strip():
         raise UsageError(
-            f"{name!r} can not name a snapshot: 1 to 80 characters, no '/', no control characters, no '-' in front",
+            f"{name!r} cannot name a snapshot: 1 to 80 characters, no '/', no control characters, no '-' in front",
             hint="vmctl snapshot save before-upgrade",
         )
 
@@ -52,7 +52,7 @@ def save(
     """Keep the present state of machines under a name; ``every``: of those that exist.
 
     Raises:
-        UsageError: the name can not be used.
+        UsageError: the name cannot be used.
         WrongState: a machine is neither running nor off, or has a snapshot of that name; nothing was changed.
     """
     check_name(snapshot)

@@ -76,11 +76,11 @@ def driver_of(job: Job) -> Snapshots:
     """The machine's driver.
 
     Raises:
-        WrongState: it can not keep snapshots.
+        WrongState: it cannot keep snapshots.
     """
     driver = job.driver
     if not isinstance(driver, Snapshots):
-        raise WrongState(f"the provider {job.machine.provider} can not keep snapshots", hint="vmctl halt")
+        raise WrongState(f"the provider {job.machine.provider} cannot keep snapshots", hint="vmctl halt")
     return driver
 
 
@@ -156,7 +156,7 @@ def restore_snapshot(job: Job) -> bool:
         provision.put_back(layout, then)
         job.save(kept.put_back(job.record, memory=snapshot.memory) if kept else job.record.but(ready_run="", names=""))
     if kept is None:
-        job.warn(f"vmctl did not make snapshot {job.snapshot!r}: it can not tell what was provisioned then")
+        job.warn(f"vmctl did not make snapshot {job.snapshot!r}: it cannot tell what was provisioned then")
     return True
 
 

@@ -39,7 +39,7 @@ def lease_ports(job: Job) -> tuple[Forward, ...]:
 
 
 def check(job: Job, *, restarting: bool = False) -> None:
-    """Refuse what can not work, before anything is changed: ports first, then the provider's own rules.
+    """Refuse what cannot work, before anything is changed: ports first, then the provider's own rules.
 
     A machine that is not off keeps the ports that its hypervisor has bound (or will bind again, when it is restored)
     until it is restarted, whatever the Vmfile says by now.
@@ -79,7 +79,7 @@ def fetch_box(job: Job) -> bool:
     """Have the machine's box in the store.
 
     Raises:
-        UsageError: its provider can not make machines from it.
+        UsageError: its provider cannot make machines from it.
     """
     job.box = boxes.ensure(job.spec.box, job.workspace.home, report=job.report)
     if job.box.further and not job.features.several_disks:
@@ -286,7 +286,7 @@ def share_folders(job: Job) -> bool:
 
 
 def write_names(job: Job) -> bool:
-    """Tell the guest the names of the other machines; where it can not be told, that is no reason to fail."""
+    """Tell the guest the names of the other machines; where it cannot be told, that is no reason to fail."""
     assert job.connection is not None  # noqa: S101  `await_ssh` ran
     try:
         etc_hosts.write(job.connection, job.names)

@@ -104,7 +104,7 @@ def _checked(
         workspace.project = reload()
         names = [job.name for job in jobs]
         jobs = [Job(workspace, machine) for machine in workspace.survey(names, option=options.provider, choose=True)]
-        _check(jobs, restarting=restarting)  # the boxes' defaults may ask for what can not be had
+        _check(jobs, restarting=restarting)  # the boxes' defaults may ask for what cannot be had
     return [job.machine for job in jobs]
 
 
@@ -123,7 +123,7 @@ def _check(jobs: Sequence[Job], *, restarting: bool) -> None:
     if problems:
         kind = UsageError if all(isinstance(problem, UsageError) for problem in problems) else VmctlError
         raise kind(
-            f"{len(problems)} machines can not come up as the Vmfile wants; nothing was changed",
+            f"{len(problems)} machines cannot come up as the Vmfile wants; nothing was changed",
             details="\n".join(str(problem) for problem in problems),
         )
 

@@ -47,7 +47,7 @@ def sift(wave: Sequence[Machine], outcome: Outcome) -> list[Machine]:
 
 
 def lost_need(spec: MachineSpec | None, lost: Collection[str], unprovisioned: Collection[str]) -> str:
-    """Why a machine can not begin, given those that did not come up or whose provisioning failed; "" = it can."""
+    """Why a machine cannot begin, given those that did not come up or whose provisioning failed; "" = it can."""
     for one in spec.depends_on if spec else ():
         if one.machine in lost:
             return f"it depends on {one.machine}"

@@ -49,5 +49,5 @@ def _case(parent: ET.Element, classname: str, phase: Phase) -> None:
 
 
 def _clean(text: str) -> str:
-    """Text without what XML can not hold."""
+    """Text without what XML cannot hold."""
     return NOT_XML.sub("", text)

@@ -129,7 +129,7 @@ class BoxTest:
     def _no_idempotence(self) -> str:
         if not self._workspace.project.test.idempotence:
             return "the Vmfile says so"
-        return "" if self._telling() else "there is no playbook, and scripts can not tell what they change"
+        return "" if self._telling() else "there is no playbook, and scripts cannot tell what they change"
 
     def _idempotence(self) -> None:
         with self._workspace.locked(self._existing()):

@@ -44,7 +44,7 @@ def provision(item: Ansible, number: int, targets: Sequence[Target], context: Ru
 
     Raises:
         Interrupted: the user asked to stop; the runs have been ended in the guests that answer.
-        VmctlError: its roles and collections could not be installed, or a vault's password can not be had.
+        VmctlError: its roles and collections could not be installed, or a vault's password cannot be had.
     """
     python.ensure(item, targets, number, context)
     stage = GuestPayload(item, context.host_set.root, galaxy.installed(item, context), _secrets(item, context))

@@ -20,7 +20,7 @@ NO_HOSTS = "no hosts to target"  # how Ansible says that a limit leaves none
 
 
 def check(host_set: HostSet, item: Ansible) -> None:
-    """Refuse what can not work, before anything runs.
+    """Refuse what cannot work, before anything runs.
 
     Raises:
         UsageError: a file is not there, a group makes no sense, or a server is to run Ansible itself.

@@ -33,7 +33,7 @@ def file_in_force(directory: Path, environment: Mapping[str, str]) -> Path | Non
 
 
 def said(directory: Path, environment: Mapping[str, str]) -> Said:
-    """The settings in force. An ansible.cfg that can not be read is Ansible's to report."""
+    """The settings in force. An ansible.cfg that cannot be read is Ansible's to report."""
     in_force = file_in_force(directory, environment)
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",), strict=False)
     try:

@@ -1,4 +1,4 @@
-"""What of a directory can be put elsewhere: its files, wherever links lead; and what can not, with the reason.
+"""What of a directory can be put elsewhere: its files, wherever links lead; and what cannot, with the reason.
 
 Editors, agents and servers leave dangling links (Emacs' locks), sockets and pipes beside the files that are meant.
 """
@@ -33,13 +33,13 @@ def contents(source: Path) -> Copyable:
     """All that is below a directory, or the file itself; links are followed.
 
     Raises:
-        VmctlError: a directory can not be read.
+        VmctlError: a directory cannot be read.
     """
     found = Copyable()
     try:
         _add(source, (), found)
     except OSError as error:
-        raise VmctlError(f"{error.filename or source} can not be read", details=str(error)) from error
+        raise VmctlError(f"{error.filename or source} cannot be read", details=str(error)) from error
     return found
 
 
@@ -64,7 +64,7 @@ def copyable(source: Path) -> Iterator[tuple[Path, Copyable]]:
     That is the source itself, as long as all of it can be copied, else a tree of links to what can.
 
     Raises:
-        VmctlError: a directory can not be read, or the source itself is none and no file.
+        VmctlError: a directory cannot be read, or the source itself is none and no file.
     """
     found = contents(source)
     if source in found.skipped:

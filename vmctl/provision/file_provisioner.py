@@ -50,7 +50,7 @@ class _New:
 
 
 def check(item: File) -> None:
-    """Refuse what can not work, before anything runs.
+    """Refuse what cannot work, before anything runs.
 
     Raises:
         UsageError: the source is not there.
@@ -66,7 +66,7 @@ def provision(item: File, targets: Sequence[Target], root: Path, report: Report)
 
     Raises:
         Interrupted: the user asked to stop; each file is whole, the old one or the new one.
-        VmctlError: the source can not be read.
+        VmctlError: the source cannot be read.
     """
     for path, why in copyable.contents(item.source).skipped.items():
         report(Warned(text=f"{item.name}: {path} is left out: {why}"))
@@ -133,7 +133,7 @@ def _packed(item: File, target: Target, root: Path) -> bytes:
     """The archive with the files and the script that puts them.
 
     Raises:
-        VmctlError: a file can not be read, or a template has a fault.
+        VmctlError: a file cannot be read, or a template has a fault.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -168,7 +168,7 @@ def _read(path: Path) -> tuple[bytes, int]:
     try:
         return path.read_bytes(), path.stat().st_mode & 0o777
     except OSError as error:
-        raise VmctlError(f"{path} can not be read", details=str(error)) from error
+        raise VmctlError(f"{path} cannot be read", details=str(error)) from error
 
 
 def scope(item: File, target: Target, root: Path) -> Mapping[str, Any]:

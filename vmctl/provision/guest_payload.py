@@ -65,7 +65,7 @@ class GuestPayload:
         """All of it as a gzipped tar.
 
         Raises:
-            VmctlError: a file can not be read.
+            VmctlError: a file cannot be read.
         """
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
@@ -90,7 +90,7 @@ def _add_file(archive: tarfile.TarFile, name: str, path: Path) -> None:
     except FileNotFoundError:
         return  # a broken link, which nothing can read
     except OSError as error:
-        raise VmctlError(f"{path} can not be read", details=str(error)) from error
+        raise VmctlError(f"{path} cannot be read", details=str(error)) from error
     _add(archive, name, data, mode)
 
 

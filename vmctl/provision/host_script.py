@@ -20,8 +20,8 @@ def provision(item: Shell, targets: Sequence[Target], root: Path, report: Report
     """Run the script for each target, in the project's directory.
 
     Raises:
-        UsageError: the script can not be read.
-        VmctlError: it can not be downloaded.
+        UsageError: the script cannot be read.
+        VmctlError: it cannot be downloaded.
         Interrupted: the user asked to stop; the script has been ended.
     """
     script = scripts.content(item, report)

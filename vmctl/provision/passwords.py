@@ -34,14 +34,14 @@ class Passwords:
         """Ask for what the provisioner needs and the user has not typed yet.
 
         Raises:
-            UsageError: there is no terminal to ask on.
+            UsageError: there is no terminal to ask for them.
         """
         for option, what in _wanted(item).items():
             if option in self._typed:
                 continue
             if not sys.stdin.isatty():
                 raise UsageError(
-                    f"provisioner {label(item)} asks for {what}, and there is no terminal to ask on",
+                    f"provisioner {label(item)} asks for {what}, and there is no terminal to ask for it",
                     hint=_without_terminal(option),
                 )
             import getpass

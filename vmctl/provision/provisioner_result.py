@@ -29,7 +29,7 @@ def judge(item: Ansible, machines: Sequence[str], recap: PlayRecap, host_set: Ho
     """What a run that was not interrupted means for each machine.
 
     A machine is done when Ansible got to the end of the playbook and nothing failed on it. Where Ansible gave up
-    early, or something failed on a host that is no machine (localhost), no machine is done.
+    early, or something failed on a host that is not a machine (localhost), no machine is done.
     """
     if recap.counts is None:
         failure = _never_ran(item, machines, recap)

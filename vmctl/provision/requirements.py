@@ -1,6 +1,6 @@
 """A file of requirements (ansible-galaxy's `requirements.yml`), with what it names on this host.
 
-Paths in it start from its own directory. Roles that are directories, which ansible-galaxy can not install, are packed
+Paths in it start from its own directory. Roles that are directories, which ansible-galaxy cannot install, are packed
 for it.
 """
 
@@ -89,11 +89,11 @@ def read(file: Path) -> Requirements:
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{file} can not be read", details=str(error)) from error
+        raise UsageError(f"{file} cannot be read", details=str(error)) from error
     if isinstance(data, list):
         data = {"roles": data}
     if not isinstance(data, Mapping):
-        raise UsageError(f"{file} is no file of requirements", details=f"It wants roles: and collections: ({DOCS}).")
+        raise UsageError(f"{file} is not a requirements file", details=f"It wants roles: and collections: ({DOCS}).")
     roles, collections = (
         tuple(_one(item, key) for item in data.get(part) or ())
         for part, key in (("roles", "src"), ("collections", "name"))

@@ -84,7 +84,7 @@ def _prune(parent: Path) -> None:
         try:
             handle = _claim(parent / name)
         except OSError:
-            continue  # its vmctl is at work, or it is no directory
+            continue  # its vmctl is at work, or it is not a directory
         leftovers.end(name)
         with contextlib.suppress(OSError):
             files.remove_tree(parent / name)

@@ -77,7 +77,7 @@ class Runner:
         return self._summary
 
     def _check(self, item: Provisioner) -> None:
-        """Refuse what can not work, and ask for passwords, before anything runs."""
+        """Refuse what cannot work, and ask for passwords, before anything runs."""
         match item:
             case Ansible():
                 ansible_provisioner.check(self.host_set, item)

@@ -20,8 +20,8 @@ def content(item: Shell, report: Report) -> bytes:
     """The script's bytes as they are to run; those of a URL are what its checksum promises.
 
     Raises:
-        UsageError: the file can not be read, or is UTF-16.
-        VmctlError: it can not be downloaded, or is another one than promised.
+        UsageError: the file cannot be read, or is UTF-16.
+        VmctlError: it cannot be downloaded, or is another one than promised.
         Interrupted: the user asked to stop.
     """
     script = line_ends.for_unix(_raw(item, report), f"the script{name_of(item)}")
@@ -44,7 +44,7 @@ def _read(item: Shell, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"provisioner {label(item)}: {path} can not be read", details=str(error)) from error
+        raise UsageError(f"provisioner {label(item)}: {path} cannot be read", details=str(error)) from error
 
 
 def _downloaded(item: Shell, url: str, report: Report) -> bytes:
@@ -64,7 +64,7 @@ def _downloaded(item: Shell, url: str, report: Report) -> bytes:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise VmctlError(f"{path} can not be read", details=str(error)) from error
+            raise VmctlError(f"{path} cannot be read", details=str(error)) from error
         finally:
             path.unlink(missing_ok=True)
 

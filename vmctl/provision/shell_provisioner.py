@@ -39,27 +39,27 @@ END = 'stat=$(cat "/proc/$(cat "$1/pid")/stat") && set -- ${stat##*) } && kill -
 
 
 def check(item: Shell) -> None:
-    """Refuse what can not work, before anything runs.
+    """Refuse what cannot work, before anything runs.
 
     Raises:
-        UsageError: the script is not there, or a variable can not be one.
+        UsageError: the script is not there, or a variable cannot be one.
     """
     where = f"{item.place}: " if item.place else ""
     if item.script is not None and not item.script.is_file():
         raise UsageError(f"{where}provisioner '{item.name}': there is no script {item.script}", hint="vmctl validate")
     for name, value in item.env.items():
         if not VARIABLE_NAME.fullmatch(name) or "\0" in value:
-            raise UsageError(f"{where}provisioner '{item.name}': env: {name!r} can not be an environment variable")
+            raise UsageError(f"{where}provisioner '{item.name}': env: {name!r} cannot be an environment variable")
     if any("\0" in word for word in item.args):
-        raise UsageError(f"{where}provisioner '{item.name}': an argument can not hold a NUL character")
+        raise UsageError(f"{where}provisioner '{item.name}': an argument cannot hold a NUL character")
 
 
 def provision(item: Shell, targets: Sequence[Target], report: Report) -> list[ProvisionerResult]:
     """Run the script in all targets, side by side.
 
     Raises:
-        UsageError: the script can not be read.
-        VmctlError: it can not be downloaded.
+        UsageError: the script cannot be read.
+        VmctlError: it cannot be downloaded.
         Interrupted: the user asked to stop; the script has been ended in the guests that answer.
     """
     script = scripts.content(item, report)

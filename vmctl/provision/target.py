@@ -102,7 +102,7 @@ class HostResult(Struct):
     ran: list[str] = field(default_factory=list)
     """Names of the provisioners that succeeded."""
     not_checked: list[str] = field(default_factory=list)
-    """Names of those that can not run without changing anything, and so did not in check mode."""
+    """Names of those that cannot run without changing anything, and so did not in check mode."""
     changed_tasks: list[str] = field(default_factory=list)
     """The tasks of playbooks that changed something (in check mode: would), as Ansible names them, with their place."""
     not_attempted: list[str] = field(default_factory=list)

@@ -34,7 +34,7 @@ def read(project: Project, remote: Remote, inventory: Path, passwords: Passwords
     """Ask Ansible who is in the inventory, with the vaults and settings of the entries that run on the target.
 
     Raises:
-        UsageError: it can not be read, or turns host key checking off.
+        UsageError: it cannot be read, or turns host key checking off.
     """
     items = [
         entry.provisioner
@@ -100,7 +100,7 @@ class _Question:
     def _unreadable(self, done: Completed) -> UsageError:
         where = f"{self.remote.place}: " if self.remote.place else ""
         return UsageError(
-            f"{where}remotes.{self.remote.name}: Ansible can not read the inventory {self.inventory}",
+            f"{where}remotes.{self.remote.name}: Ansible cannot read the inventory {self.inventory}",
             details=done.stderr.strip() or done.stdout.strip(),
             hint=shlex.join(["ansible-inventory", *self._words(), "--graph"]),
         )

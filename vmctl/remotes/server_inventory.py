@@ -30,7 +30,7 @@ class RemoteHost:
         """Where ssh goes.
 
         Raises:
-            UsageError: vmctl can not tell; Ansible may well.
+            UsageError: vmctl cannot tell; Ansible may well.
         """
         if self.destination is None:
             raise UsageError(f"{self.name}: {self.why_not}", hint="say it in ~/.ssh/config, by the server's name")
@@ -80,7 +80,7 @@ def load(project: Project, remote: Remote, passwords: Passwords | None = None) -
         passwords: what the user has typed; a vaulted inventory may want more.
 
     Raises:
-        VmctlError: the inventory can not be read, or turns host key checking off.
+        VmctlError: the inventory cannot be read, or turns host key checking off.
     """
     if remote.inventory is None:
         from vmctl.remotes import inline_hosts

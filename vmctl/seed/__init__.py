@@ -54,7 +54,7 @@ def write(
         Whether the image changed.
 
     Raises:
-        UsageError: user, key or hostname hold what can not be one.
+        UsageError: user, key or hostname hold what cannot be one.
     """
     wishes = Wishes(
         definition=definition, features=features, user=user, public_key=public_key, host_key=host_key, uid=uid,

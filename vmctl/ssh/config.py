@@ -81,11 +81,11 @@ def _block(login: Login) -> str:
 
 
 def _path(path: Path) -> str:
-    """A path for a keyword that expands %-tokens and ${VARIABLES}; the latter can not be escaped."""
+    """A path for a keyword that expands %-tokens and ${VARIABLES}; the latter cannot be escaped."""
     text = str(path)
     if "${" in text:
         raise VmctlError(
-            f"OpenSSH can not be told of a path with '${{' in it: {text}", hint="move the project to another directory"
+            f"OpenSSH cannot be told of a path with '${{' in it: {text}", hint="move the project to another directory"
         )
     return text.replace("%", "%%")
 
@@ -93,7 +93,7 @@ def _path(path: Path) -> str:
 def _value(text: str) -> str:
     """One argument of a configuration line."""
     if not text.isprintable():
-        raise VmctlError(f"OpenSSH can not be told of a value with control characters: {text!r}")
+        raise VmctlError(f"OpenSSH cannot be told of a value with control characters: {text!r}")
     if text and not set(text) & set(" \"'\\#="):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

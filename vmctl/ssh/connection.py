@@ -142,7 +142,7 @@ class Connection:
             sudo: write it as root.
 
         Raises:
-            VmctlError: ``source`` can not be read.
+            VmctlError: ``source`` cannot be read.
             CommandFailed, Unreachable, Interrupted: as for ``run``.
         """
         self.run(put_argv(remote, mode), input=content(source), sudo=sudo)
@@ -152,12 +152,12 @@ def content(source: bytes | Path) -> bytes:
     """What ``put`` sends.
 
     Raises:
-        VmctlError: ``source`` can not be read.
+        VmctlError: ``source`` cannot be read.
     """
     try:
         return source.read_bytes() if isinstance(source, Path) else source
     except OSError as error:
-        raise VmctlError(f"{source!s} can not be read", details=str(error)) from error
+        raise VmctlError(f"{source!s} cannot be read", details=str(error)) from error
 
 
 def put_argv(remote: str, mode: int) -> list[str]:

@@ -132,7 +132,7 @@ def _load_key(login: Login, key: Path) -> PKey:
         return paramiko.PKey.from_path(key)
     except (OSError, paramiko.SSHException, UnknownKeyType, ValueError) as error:
         raise VmctlError(
-            f"{login.machine}: its private key {key} can not be read",
+            f"{login.machine}: its private key {key} cannot be read",
             details=f"{error}\nWithout it nobody gets in; a backup of the file would do.",
             hint=f"ls -l -- {shlex.quote(str(key))}",
         ) from error

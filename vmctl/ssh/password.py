@@ -49,7 +49,7 @@ def _asked(transport: Transport, user: str, password: str, wait: Wait) -> bool:
         return ["" if echoes else password for _prompt, echoes in prompts]
 
     answered = threading.Event()
-    transport.auth_handler = AuthHandler(transport)  # as paramiko does, whose own call can not be interrupted
+    transport.auth_handler = AuthHandler(transport)  # as paramiko does, whose own call cannot be interrupted
     transport.auth_handler.auth_interactive(user, answer, answered)
     try:
         wait(answered)

@@ -113,12 +113,12 @@ def waits(project: str, root: str, home: HomeLayout) -> bool:
 
 
 def all_over(home: HomeLayout, report: Report) -> None:
-    """Carry over all projects of old; one that can not be is told of, and must not hide the others."""
+    """Carry over all projects of old; one that cannot be is told of, and must not hide the others."""
     for here, claim in _due(home):
         try:
             over(here, claim, home)
         except (VmctlError, OSError) as error:
-            report(Warned(text=f"the project {here.path} can not be read: {error}"))
+            report(Warned(text=f"the project {here.path} cannot be read: {error}"))
 
 
 def _index(home: HomeLayout) -> Mapping[str, str]:
@@ -126,7 +126,7 @@ def _index(home: HomeLayout) -> Mapping[str, str]:
     if data is None:
         return {}
     if not isinstance(data, Mapping) or not all(isinstance(root, str) for root in data.values()):
-        raise files.damaged(home.old_index, "it is no index of projects")
+        raise files.damaged(home.old_index, "it is not an index of projects")
     return data
 
 

@@ -13,7 +13,7 @@ from vmctl.layout import PROJECT_DIRECTORY, TreeLayout
 from vmctl.store import files
 
 IGNORE_ALL = "*\n"
-LONGEST = 4096  # bytes; a longer file is no claim, and its end may be far away
+LONGEST = 4096  # bytes; a longer file is not a claim, and its end may be far away
 
 
 class Claim(Struct, frozen=True):

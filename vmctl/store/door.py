@@ -149,7 +149,7 @@ def _enter(parent: int, name: str, path: Path, *, make: bool, ours: bool) -> int
     except OSError as error:
         error.filename = str(path)
         if error.errno in LINK:
-            raise _strange(path, "it is no directory: a file or a link is in its place") from error
+            raise _strange(path, "it is not a directory: a file or a link is in its place") from error
         raise
     if ours:
         try:

@@ -11,7 +11,7 @@ UDP_OPEN = "07"  # what /proc/net/udp shows for an unconnected socket
 
 
 def listener(port: int, protocol: str, *, proc: Path = Path("/proc")) -> str:
-    """Name the process that has the port: "python3 (process 4711)", or "another program" when that can not be seen."""
+    """Name the process that has the port: "python3 (process 4711)", or "another program" when that cannot be seen."""
     inodes = {f"socket:[{inode}]" for inode in _inodes(port, protocol, proc)}
     if inodes:
         for process in proc.iterdir():

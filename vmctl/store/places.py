@@ -60,7 +60,7 @@ class ProjectPlace(Struct, frozen=True, kw_only=True):
         """Whether its directory is still where it was last seen.
 
         Raises:
-            OSError: that can not be seen (no permission, a server that does not answer).
+            OSError: that cannot be seen (no permission, a server that does not answer).
         """
         found = where(Path(self.root))
         return found is not None and found.is_same(self)
@@ -128,7 +128,7 @@ def everywhere(home: HomeLayout, report: Report = ignore) -> Iterator[ProjectPla
         try:
             place = load(home, project)
         except (VmctlError, OSError) as error:
-            report(Warned(text=f"a project can not be read: {error}"))
+            report(Warned(text=f"a project cannot be read: {error}"))
             continue
         if place is not None:
             yield place

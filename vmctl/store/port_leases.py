@@ -48,7 +48,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     forward: Forward
 
     def same_port(self, forward: Forward) -> bool:
-        """Whether both can not be had at once."""
+        """Whether both cannot be had at once."""
         mine = self.forward
         addresses = {mine.host_ip, forward.host_ip}
         return (mine.protocol, mine.host) == (forward.protocol, forward.host) and (
@@ -127,7 +127,7 @@ class Ports(Struct, frozen=True):
     def _exists(self, owner: Owner) -> bool:
         """Whether the owner's project is still where it was; the leases of a deleted project are free again.
 
-        One that can not be asked (its record is damaged, its directory is out of reach) keeps what it has.
+        One that cannot be asked (its record is damaged, its directory is out of reach) keeps what it has.
         """
         try:
             place = places.load(self.home, owner.project)
@@ -170,7 +170,7 @@ class _Allocation(Struct):
         return tuple(chosen)
 
     def problems(self, forwards: Sequence[Forward]) -> list[str]:
-        """Which of these ports can not be had, and why."""
+        """Which of these ports cannot be had, and why."""
         return [problem for forward in forwards for problem in self._conflicts(forward)]
 
     def _conflicts(self, forward: Forward) -> list[str]:
@@ -211,7 +211,7 @@ def _forward(name: str, port: Port, number: int) -> Forward:
 
 
 def require_free(machine: str, forwards: Iterable[Forward]) -> None:
-    """See that no program has taken ports that a machine can not do without.
+    """See that no program has taken ports that a machine cannot do without.
 
     Raises:
         PortTaken: all that are taken, and who has them.

@@ -122,7 +122,7 @@ def adopt(root: Path, home: HomeLayout, *, report: Report = ignore) -> ProjectPl
         if (place is None or (present and place.id == present.id)) and len(former) == 1:
             place = former[0]
         if place is None or (present and place.id == present.id):
-            raise UsageError(f"{here.path} is no project that was known before", hint="vmctl list")
+            raise UsageError(f"{here.path} is not a project that was known before", hint="vmctl list")
         if present is not None:
             files.remove_tree(home.projects / present.id)
         place = _moved(place, here, home)
@@ -163,7 +163,7 @@ def _refuse_unknown(here: Where, home: HomeLayout) -> None:
     if original := carry.indexed(claim, home):
         raise WrongState(
             f"{here.path} is a copy of {original}, which an older vmctl made",
-            details="Two directories can not own the same machines.",
+            details="Two directories cannot own the same machines.",
             hint=f"vmctl -C '{original}' status    # then the copy can be a project of its own",
         )
     raise WrongState(

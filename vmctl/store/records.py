@@ -106,7 +106,7 @@ def load(layout: MachineLayout) -> Record | None:
 
 
 def _check(forward: Forward) -> None:
-    """Refuse what is no port forward: drivers hand its words on to hypervisors, among options of theirs."""
+    """Refuse what is not a port forward: drivers hand its words on to hypervisors, among options of theirs."""
     ipaddress.ip_address(forward.host_ip)
     if not forward.name.isprintable() or "," in forward.name or forward.protocol not in ("tcp", "udp"):
-        raise ValueError(f"{forward} is no port forward")
+        raise ValueError(f"invalid port forward {forward}")

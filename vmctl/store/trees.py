@@ -38,7 +38,7 @@ def empty(top: int) -> None:
 
 
 def _unlinked(directory: int) -> list[str]:
-    """Remove what is no directory; the names of the directories."""
+    """Remove what is not a directory; the names of the directories."""
     with os.scandir(directory) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in found:

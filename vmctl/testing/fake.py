@@ -95,11 +95,11 @@ class FakeDriver:
         self._begin("check", definition.name)
         for share in definition.shares:
             if share.kind not in self._features.folders:
-                raise UsageError(f"{share.host}: the fake driver can not do {share.kind}", hint="use `type: rsync`")
+                raise UsageError(f"{share.host}: the fake driver cannot do {share.kind}", hint="use `type: rsync`")
         with self._machines.open() as content:
             present = content.machines.get(definition.name)
             if present and definition.spec.disk is not None and definition.spec.disk < present.disk:
-                raise UsageError(f"machines.{definition.spec.name}.disk: a disk can not shrink")
+                raise UsageError(f"machines.{definition.spec.name}.disk: a disk cannot shrink")
 
     def create(self, definition: Definition, base: Disk) -> None:
         """Write the machine down."""

@@ -41,10 +41,10 @@ def absolute(path: str, source: Source) -> Path:
     """An absolute path, ``~`` expanded, relative paths from the source's directory; ``..`` resolved by name only.
 
     Raises:
-        Mismatch: there is no such home directory, or the path can not exist.
+        Mismatch: there is no such home directory, or the path cannot exist.
     """
     if "\x00" in path:
-        raise Mismatch("a path can not hold a NUL character")
+        raise Mismatch("a path cannot hold a NUL character")
     try:
         expanded = Path(path).expanduser()
     except RuntimeError as error:
@@ -63,9 +63,9 @@ def _url(address: str) -> BoxRef:
     if scheme in LATER_SCHEMES:
         raise Mismatch(f"{scheme}:// boxes are not supported yet")
     if scheme not in SCHEMES:
-        raise Mismatch(f"'{scheme}' is no scheme that boxes come from; there are {', '.join(SCHEMES)}")
+        raise Mismatch(f"unsupported URL scheme '{scheme}'; boxes come from {', '.join(SCHEMES)}")
     if not rest.strip("/") or re.search(r"\s", address):
-        raise Mismatch(f"{describe(address)} is no URL")
+        raise Mismatch(f"invalid URL {describe(address)}")
     return BoxRef(address=address)
 
 
@@ -74,11 +74,11 @@ def _named(text: str) -> BoxRef:
     if name.endswith(IMAGE_SUFFIXES) and not at:
         raise Mismatch(f"'{name}' looks like a file; write ./{name}")
     if not NAME.fullmatch(name):
-        raise Mismatch(f"{describe(name)} is no name of a box")
+        raise Mismatch(f"invalid box name {describe(name)}")
     parts = constraint.split(",") if at else []
     for part in parts:
         if not CONSTRAINT.fullmatch(part):
-            raise Mismatch(f"{describe(part)} is no version constraint; write {name}@1.2.0 or {name}@~>1.2,!=1.2.3")
+            raise Mismatch(f"invalid version constraint {describe(part)}; write {name}@1.2.0 or {name}@~>1.2,!=1.2.3")
     return BoxRef(address=name, constraint=",".join(re.sub(r"\s", "", part) for part in parts))
 
 

@@ -23,14 +23,14 @@ def read(path: Path, source: Source, faults: Faults) -> Node | None:
     """The nodes of a file; None for an empty one.
 
     Raises:
-        Rejected: it can not be read or is not YAML; the fault is recorded.
+        Rejected: it cannot be read or is not YAML; the fault is recorded.
     """
     start = SourceLocation(file=source.name, line=1, column=1)
     try:
         with path.open("rb") as stream:
             raw = stream.read(LARGEST_FILE + 1)  # a larger one may have no end
     except OSError as error:
-        faults.reject(SourceLocation(file=source.name), "", f"can not be read: {error.strerror}")
+        faults.reject(SourceLocation(file=source.name), "", f"cannot be read: {error.strerror}")
     if len(raw) > LARGEST_FILE:
         faults.reject(start, "", f"larger than {LARGEST_FILE // 1024**2} MiB: not a Vmfile")
     try:
@@ -186,7 +186,7 @@ class _Composer:
                 key, key.path, "merge keys (<<) are not part of YAML 1.2; shared settings belong to the top level"
             )
         elif key.is_expression:
-            self.refuse_node(key, key.path, "keys can not be expressions; only values can")
+            self.refuse_node(key, key.path, "keys cannot be expressions; only values can")
         elif key.value is None:
             self.refuse_node(key, key.path, "an empty key")
         return key.text

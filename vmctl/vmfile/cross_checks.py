@@ -46,7 +46,7 @@ def _primary(drafts: Sequence[Draft], faults: Faults) -> None:
     primary = [draft for draft in drafts if draft.values.get("primary")]
     for draft in primary[1:]:
         node = draft.layer["primary"]
-        message = f"'{primary[0].name}' is the primary machine already, '{draft.name}' can not be it too"
+        message = f"'{primary[0].name}' is the primary machine already, '{draft.name}' cannot be it too"
         faults.add(node.place, node.path, message)
 
 

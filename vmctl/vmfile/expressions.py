@@ -105,7 +105,7 @@ def _getitem(at: Evaluation, node: nodes.Getitem) -> Any:
             return value[key]
         raise Undefined(f"{describe(value)} has no item {key}")
     if not isinstance(key, str | int | float | None):
-        raise CannotEvaluate(f"{describe(key)} is no key")
+        raise CannotEvaluate(f"{describe(key)} is not a key")
     return _below(at, value, str(key))
 
 

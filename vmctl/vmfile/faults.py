@@ -33,7 +33,7 @@ class Fault(Struct, frozen=True, kw_only=True):
 
 
 class VmfileInvalid(UsageError):
-    """A Vmfile that can not be obeyed; ``faults`` holds everything that is wrong, sorted by place."""
+    """A Vmfile that cannot be obeyed; ``faults`` holds everything that is wrong, sorted by place."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
@@ -44,7 +44,7 @@ class VmfileInvalid(UsageError):
 
 
 class Rejected(Exception):
-    """A value can not be used. Whoever raises this has recorded why; it never leaves ``vmctl.vmfile``."""
+    """A value cannot be used. Whoever raises this has recorded why; it never leaves ``vmctl.vmfile``."""
 
 
 class Faults(Struct):

@@ -34,7 +34,7 @@ def parse_folder(value: Any, source: Source) -> Folder:
     if len(parts) not in (2, 3) or not all(parts):
         raise Mismatch(f"expected {WHAT}, got {describe(value)}")
     if len(parts) == 3 and parts[2] not in ("ro", "rw"):  # noqa: PLR2004  HOST, GUEST, MODE
-        raise Mismatch(f"'{parts[2]}' is no mode of a folder; there are ro and rw")
+        raise Mismatch(f"unknown folder mode '{parts[2]}'; use ro or rw")
     return Folder(host=parse_directory(parts[0], source), guest=parse_guest(parts[1]), read_only=parts[2:] == ["ro"])
 
 
@@ -50,7 +50,7 @@ def parse_directory(value: Any, source: Source) -> Path:
     try:
         found = path.is_dir()
     except OSError as error:
-        raise Mismatch(f"the host's {path} can not be looked at: {error.strerror}") from error
+        raise Mismatch(f"the host's {path} cannot be looked at: {error.strerror}") from error
     if not found:
         raise Mismatch(f"{path} is not a directory" if path.exists() else f"the host has no directory {path}")
     return path
@@ -99,7 +99,7 @@ FOLDER: Kind = Either(
                 "How it is shared; auto = the best that host and guest can.",
                 default="auto",
             ),
-            "read_only": Field(flag(), "Whether the guest can not write to it.", default=False),
+            "read_only": Field(flag(), "Whether the guest cannot write to it.", default=False),
             "exclude": Field(ListOf(text()), "rsync patterns that are not sent.", default=[]),
         },
         _build,

@@ -26,7 +26,7 @@ def parse_file(value: Any, source: Source) -> Path:
             return path
         there = path.exists()
     except OSError as error:
-        raise Mismatch(f"the host's {path} can not be looked at: {error.strerror}") from error
+        raise Mismatch(f"the host's {path} cannot be looked at: {error.strerror}") from error
     if there:
         raise Mismatch(f"{path} is not a file")
     raise Mismatch(f"the host has no file {path}")
@@ -56,7 +56,7 @@ def parse_existing(value: Any, source: Source) -> Path:
     try:
         there = path.exists()
     except OSError as error:
-        raise Mismatch(f"the host's {path} can not be looked at: {error.strerror}") from error
+        raise Mismatch(f"the host's {path} cannot be looked at: {error.strerror}") from error
     if not there:
         raise Mismatch(f"the host has no {path}")
     return path

@@ -50,7 +50,7 @@ def _protocol(text: str | None) -> Protocol:
     for known in PROTOCOLS:
         if text in (None, known):
             return known
-    raise Mismatch(f"'{text}' is no protocol of ports; there are tcp and udp{suggest(str(text), PROTOCOLS)}")
+    raise Mismatch(f"unknown protocol '{text}'; use tcp or udp{suggest(str(text), PROTOCOLS)}")
 
 
 def parse_number(value: Any) -> int:

@@ -36,7 +36,7 @@ def parse_size(value: Any) -> int:
     """Bytes, from a number of bytes or a text with a unit.
 
     Raises:
-        Mismatch: it is no size.
+        Mismatch: it is not a size.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -45,7 +45,7 @@ def parse_size(value: Any) -> int:
         raise Mismatch(f"expected {SIZE_WORDS}, got {describe(value)}")
     number, unit = match.groups()
     if unit not in UNITS:
-        raise Mismatch(f"'{unit}' is no unit of size{_nearest_size(number, unit)}")
+        raise Mismatch(f"unknown size unit '{unit}'{_nearest_size(number, unit)}")
     size = float(number) * UNITS[unit] if "." in number else int(number) * UNITS[unit]
     if size != int(size):
         raise Mismatch(f"'{value}' is not a whole number of bytes")
@@ -73,7 +73,7 @@ def parse_duration(value: Any) -> float:
     """Seconds, from a number or a text with a unit.
 
     Raises:
-        Mismatch: it is no duration.
+        Mismatch: it is not a duration.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

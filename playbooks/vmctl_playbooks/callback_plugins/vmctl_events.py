@@ -64,7 +64,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
             self._end("runner_on_ok", result)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        """Tell of a host that can not be reached."""
+        """Tell of a host that cannot be reached."""
         self._end("runner_on_unreachable", result)
 
     def v2_playbook_on_no_hosts_remaining(self) -> None:

@@ -34,7 +34,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
             self._tell(result)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        """Tell of a host that can not be reached."""
+        """Tell of a host that cannot be reached."""
         self._tell(result)
 
     def _tell(self, result: Any) -> None:

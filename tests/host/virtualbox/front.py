@@ -1,4 +1,4 @@
-"""A VBoxManage that can start machines where VirtualBox can not: each runs in QEMU, on VirtualBox's own media.
+"""A VBoxManage that can start machines where VirtualBox cannot: each runs in QEMU, on VirtualBox's own media.
 
 Every call goes to the real VBoxManage. Answered here: ``startvm`` and ``controlvm``, ``snapshot take`` and ``delete``
 of a running machine (it is saved for a moment), refusals to change a machine that runs, and the lines of other answers

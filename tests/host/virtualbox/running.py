@@ -35,7 +35,7 @@ class Running:
         return self.path / "qmp"
 
     def is_alive(self) -> bool:
-        """Whether the machine's supervisor lives (it holds a lock, so a recycled process id can not deceive)."""
+        """Whether the machine's supervisor lives (it holds a lock, so a recycled process id cannot deceive)."""
         try:
             with (self.path / "lock").open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
