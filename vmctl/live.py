@@ -11,6 +11,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from vmctl.events import Event, Notice, Output, Progress, StepDone, StepStarted, Warned
+from vmctl.units import readable
 
 REFRESH = 8  # times a second
 
@@ -87,14 +88,5 @@ def amount(event: Progress) -> str:
     if event.unit != "bytes":
         return f"{event.done:g}/{event.total:g} {event.unit}" if event.total else f"{event.done:g} {event.unit}"
     if event.total:
-        return f"{event.done / event.total:.0%} of {size(event.total)}"
-    return size(event.done)
-
-
-def size(count: float) -> str:
-    """Bytes for people, in binary units."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:  # noqa: PLR2004  the step between binary units
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
+        return f"{event.done / event.total:.0%} of {readable(event.total)}"
+    return readable(event.done)

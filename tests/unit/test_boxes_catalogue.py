@@ -187,11 +187,6 @@ def test_nothing_fits_says_what_there_is() -> None:
     assert caught.value.details == "it offers 1.0 (libvirt, aarch64)"
 
 
-def test_what_looks_like_a_catalogue() -> None:
-    assert catalogue.is_catalogue(b"\n " + document())
-    assert not catalogue.is_catalogue(b"QFI\xfb")
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(["1.0", "x", "sha256", "libvirt"]),
     lambda inner: (

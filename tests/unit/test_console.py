@@ -5,7 +5,8 @@ import re
 from vmctl.console import Console, error_text
 from vmctl.errors import Interrupted, UsageError
 from vmctl.events import Notice, Output, Progress, StepDone, StepStarted, Warned
-from vmctl.live import LiveView, amount, size
+from vmctl.live import LiveView, amount
+from vmctl.units import readable
 
 
 class Terminal(io.StringIO):
@@ -108,8 +109,9 @@ def test_a_terminal_gets_the_live_view() -> None:
 
 
 def test_amounts_for_people() -> None:
-    assert size(512) == "512 B"
-    assert size(3 * 1024**3) == "3.0 GiB"
+    assert readable(512) == "512 B"
+    assert readable(3 * 1024**3) == "3.0 GiB"
+    assert readable(2.5 * 1024**4) == "2.5 TiB"
     assert amount(Progress(step="s", done=1, total=4)) == "25% of 4 B"
     assert amount(Progress(step="s", done=3, total=40, unit="tasks")) == "3/40 tasks"
     assert amount(Progress(step="s", done=2048)) == "2.0 KiB"

@@ -52,6 +52,7 @@ LAYERS = (
         "json_text",
         "user_environment",
         "patterns",
+        "units",
     },
     {"boxes", "key_pairs", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},
     {"lifecycle", "workspace", "machine_names", "orphans", "discovery", "logins", "remotes", "project_test"},

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vmctl.boxes import archive, box_names, compression, contents, foreign, image, space, sparse
-from vmctl.boxes.address import is_local, local_path
+from vmctl.boxes.address import is_local, local_path, without_login
 from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxInfo, FurtherDisk
 from vmctl.boxes.box_store import BoxStore, lock_path
 from vmctl.boxes.checksum import Hashing
 from vmctl.boxes.contents import Said
-from vmctl.boxes.download import Patience, fetch, without_password
+from vmctl.boxes.download import Patience, fetch
 from vmctl.boxes.metering import Meter, hashed
 from vmctl.boxes.request import Request
 from vmctl.boxes.vagrant_box import DEFAULT_USER as VAGRANT_USER
@@ -27,6 +27,7 @@ from vmctl.events import Report, StepDone, StepStarted, Warned, ignore
 from vmctl.layout import HomeLayout
 from vmctl.spec import DEFAULT_USER
 from vmctl.store import files, locks
+from vmctl.units import readable
 
 STEP = "add_box"
 HTTP = ("http", "https")
@@ -72,7 +73,7 @@ def plain_source(address: str) -> str:
     """How the address is remembered: file:// as a path, URLs without a password."""
     if is_local(address):
         return str(local_path(address))
-    return without_password(address) if "://" in address else address
+    return without_login(address) if "://" in address else address
 
 
 def stamp(file: Path | BinaryIO) -> str:
@@ -225,7 +226,7 @@ class _Adding:
             except compression.DamagedStream as error:
                 raise image.NotAnImage(self.source, f"It is damaged: {error}.") from error
             except sparse.TooLong:
-                raise image.NotAnImage(self.source, f"It unpacks to more than {space.readable(most)}.") from None
+                raise image.NotAnImage(self.source, f"It unpacks to more than {readable(most)}.") from None
         meter.drain()
         return outer, inner.sha256
 

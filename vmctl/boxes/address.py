@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os.path
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from vmctl.errors import UsageError
 
@@ -19,6 +19,12 @@ WEB = ("http", "https")
 
 class Astray(UsageError):
     """What comes from the web leads to something that is not on the web, or a URL names another host's file."""
+
+
+def without_login(url: str) -> str:
+    """The URL without user and password, as it may be shown and stored."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def is_local(address: str) -> bool:

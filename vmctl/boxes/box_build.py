@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vmctl import process
-from vmctl.boxes import debian, disk_image, image, rootless, space
+from vmctl.boxes import contents, debian, disk_image, image, rootless, space
 from vmctl.boxes.box import RECIPE, Box, BoxInfo
 from vmctl.boxes.box_store import BoxStore, lock_path
 from vmctl.boxes.recipe import Recipe, load
@@ -130,7 +129,7 @@ class _Build:
             name=self.recipe.name,
             version=version,
             arch=str(data["arch"]),
-            digest=_digest(target),
+            digest=contents.digest(target),
             format=found.format,
             virtual_size=found.virtual_size,
             size=target.stat().st_size,
@@ -150,8 +149,3 @@ class _Build:
     def _version(self) -> str:
         """The day of the build; a second one on that day gets a further number from the store."""
         return time.strftime(f"{self.recipe.data['version']}.%Y%m%d", time.gmtime(self.epoch))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

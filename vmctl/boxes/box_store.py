@@ -160,9 +160,9 @@ class BoxStore(Struct, frozen=True):
         """
         for image in [directory / one.image_name for one in info.images]:
             image.chmod(IMAGE_MODE)
-            _sync(image)
+            files.sync(image)
         if (key := directory / OWN_KEY).exists():
-            _sync(key)
+            files.sync(key)
         with self._locked(info.name):
             there = self.boxes(info.name)
             if same and (known := next(filter(same, there), None)):
@@ -305,14 +305,6 @@ def _same(there: Box, new: Box) -> Box:
 
 def _facts(box: Box) -> tuple[object, ...]:
     return box.digest, box.further, box.user, box.first_login_password(), box.firmware, box.cloud_init
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

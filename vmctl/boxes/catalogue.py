@@ -62,11 +62,6 @@ class Wanted:
     host: str = "x86_64"
 
 
-def is_catalogue(data: bytes) -> bool:
-    """Whether a document looks like a catalogue (a box never does)."""
-    return data.lstrip()[:1] == b"{" and b'"versions"' in data
-
-
 def read(data: bytes, *, where: str, report: Report = ignore) -> list[Offer]:
     """All that a catalogue offers, newest first.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,11 +94,6 @@ class Hashing:
         self.size += len(data)
         for one in self._hashes.values():
             one.update(data)
-
-    def feed(self, pieces: Iterable[bytes]) -> None:
-        """Take all pieces."""
-        for piece in pieces:
-            self.update(piece)
 
     @property
     def sha256(self) -> str:

@@ -11,10 +11,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from vmctl import interrupt
 from vmctl.boxes import space
+from vmctl.boxes.address import without_login
 from vmctl.boxes.checksum import Checksum, ChecksumMismatch, Hashing
 from vmctl.boxes.polling import Stalled, pieces
 from vmctl.boxes.range_request import CHECK, CHUNK, PATIENCE, RangeRequest, Refused, Resource, StartOver, TryAgain
@@ -50,12 +51,6 @@ class Patience:
     first_pause: float = FIRST_PAUSE
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be shown and stored."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 def fetch(
     url: str,
     home: HomeLayout,
@@ -79,7 +74,7 @@ def fetch(
     part = home.downloads / f"{hashlib.sha256(url.encode()).hexdigest()}.part"
     transfer = _Transfer(url, part, checksum, access=access or Access(), patience=patience or Patience(), report=report)
     try:
-        with space.needed(home.downloads, f"to download {without_password(url)}"):
+        with space.needed(home.downloads, f"to download {without_login(url)}"):
             transfer.run()
             transfer.verify()
     except (space.NoSpace, ChecksumMismatch):
@@ -104,7 +99,7 @@ class _Transfer:
         self.report = report
         self.hashing = Hashing(checksum)
         self.known = Resource()
-        self.room = space.Room(path.parent, f"to download {without_password(url)}")
+        self.room = space.Room(path.parent, f"to download {without_login(url)}")
         self._taken_up = False
         self._reported = 0.0
 
@@ -152,14 +147,14 @@ class _Transfer:
             ChecksumMismatch: it is not what was promised.
         """
         try:
-            self.hashing.verify(without_password(self.url))
+            self.hashing.verify(without_login(self.url))
         except ChecksumMismatch:
             if not self._taken_up:
                 raise
-            self.report(Warned(text=f"what was kept of {without_password(self.url)} is of no use; downloading it anew"))
+            self.report(Warned(text=f"what was kept of {without_login(self.url)} is of no use; downloading it anew"))
             self._start_over()
             self.run()
-            self.hashing.verify(without_password(self.url))
+            self.hashing.verify(without_login(self.url))
 
     def _take_up(self) -> None:
         """Go on from what an earlier command left, if the note says what it belongs to."""
@@ -206,7 +201,7 @@ class _Transfer:
         source.fresh = None
         self.known = source.found
         if self.total is not None:
-            space.require(self.path.parent, self.total - self.hashing.size, f"to download {without_password(self.url)}")
+            space.require(self.path.parent, self.total - self.hashing.size, f"to download {without_login(self.url)}")
         if self.known.validator:
             files.write_json(self.note, self.known.to_note())
         else:
@@ -222,7 +217,7 @@ class _Transfer:
         if not self.hashing.size:
             self.forget()
         return DownloadFailed(
-            f"{without_password(self.url)} could not be downloaded",
+            f"{without_login(self.url)} could not be downloaded",
             details=f"{reason} ({self.hashing.size} bytes are kept)" if self.note.exists() else reason,
             hint=hint,
         )

@@ -17,11 +17,6 @@ class BadSignature(VmctlError):
     """A signature is missing, wrong, or somebody else's."""
 
 
-def is_clear_signed(document: bytes) -> bool:
-    """Whether the signature is part of the document."""
-    return document.lstrip().startswith(CLEAR_SIGNED)
-
-
 def keyring(paths: Sequence[Path]) -> Path | None:
     """The first of some keyrings that is on this host; None = none is."""
     return next((path for path in paths if path.is_file()), None)

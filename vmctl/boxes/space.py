@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vmctl.errors import VmctlError
+from vmctl.units import readable
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 KEPT = 1024**3
@@ -19,15 +20,6 @@ STEP = 32 * 1024**2
 
 class NoSpace(VmctlError):
     """The disk is full, or will be."""
-
-
-def readable(size: float) -> str:
-    """A size for people: "1.5 GiB"."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:  # noqa: PLR2004  the step between units
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def available(directory: Path) -> int:

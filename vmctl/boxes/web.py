@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from vmctl import interrupt
 from vmctl.boxes import compression
-from vmctl.boxes.address import is_web
+from vmctl.boxes.address import is_web, without_login
 from vmctl.boxes.polling import Stalled, pieces
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Report, Warned, ignore
@@ -134,13 +134,7 @@ class Access:
                         interrupt.sleep(busy.after)
                 return _text(session, url, accept)
         except (requests.RequestException, Stalled) as error:
-            raise Unavailable(without_secrets(url), str(getattr(error, "brief", error))) from error
-
-
-def without_secrets(url: str) -> str:
-    """The URL without user and password, for messages."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+            raise Unavailable(without_login(url), str(getattr(error, "brief", error))) from error
 
 
 def retry_after(response: requests.Response) -> float | None:
@@ -167,10 +161,10 @@ def _text(session: requests.Session, url: str, accept: str) -> bytes:
     for data in pieces(lambda: _read(session, url, accept), patience=TIMEOUT):
         parts.append(data)
         if time.monotonic() > deadline:
-            raise Unavailable(without_secrets(url), f"it takes longer than {DEADLINE:.0f} s")
+            raise Unavailable(without_login(url), f"it takes longer than {DEADLINE:.0f} s")
     data = b"".join(parts)
     kind = compression.sniff(data[: compression.SNIFFED])
-    return _decompressed(data, kind, without_secrets(url)) if kind and kind.name == "gzip" else data
+    return _decompressed(data, kind, without_login(url)) if kind and kind.name == "gzip" else data
 
 
 def _decompressed(data: bytes, kind: compression.Compression, url: str) -> bytes:
@@ -194,7 +188,7 @@ def _read(session: requests.Session, url: str, accept: str) -> Generator[bytes, 
         for data in response.iter_content(CHUNK) if encoded else _as_sent(response):
             total += len(data)
             if total > LONGEST_TEXT:
-                raise Unavailable(without_secrets(url), f"it is longer than {LONGEST_TEXT} bytes")
+                raise Unavailable(without_login(url), f"it is longer than {LONGEST_TEXT} bytes")
             yield data
 
 
@@ -212,9 +206,9 @@ def _unavailable(response: requests.Response, url: str) -> Unavailable:
     status = response.status_code
     reason = f"the server says {status} {response.reason}"
     if status in AGAIN:
-        return _Busy(without_secrets(url), reason, after=retry_after(response) or 0.0)
+        return _Busy(without_login(url), reason, after=retry_after(response) or 0.0)
     hint = LOG_IN if status in UNWELCOME else ""
-    return Unavailable(without_secrets(url), reason, absent=status == NOT_FOUND, hint=hint)
+    return Unavailable(without_login(url), reason, absent=status == NOT_FOUND, hint=hint)
 
 
 def _session(secrets: Mapping[str, Mapping[str, str]], report: Report) -> requests.Session:
@@ -235,10 +229,10 @@ def _session(secrets: Mapping[str, Mapping[str, str]], report: Report) -> reques
 
         def _stay_on_the_web(self, url: str) -> None:
             if not is_web(url):
-                text = f"it leads to {without_secrets(url)}; what is on the web may only lead to http and https URLs"
+                text = f"it leads to {without_login(url)}; what is on the web may only lead to http and https URLs"
                 raise requests.exceptions.InvalidURL(text)
             if self.came_from.startswith("https:") and url.startswith("http:"):
-                text = f"{without_secrets(self.came_from)} leads to {without_secrets(url)}, which others can change"
+                text = f"{without_login(self.came_from)} leads to {without_login(url)}, which others can change"
                 report(Warned(text=f"{text} on its way"))
             self.came_from = url
 

@@ -12,6 +12,7 @@ from vmctl.cli import box_choice, box_upkeep, completion
 from vmctl.cli.app import App, command
 from vmctl.cli.box_choice import SOURCE
 from vmctl.cli.path_types import FromDirectory, require_text
+from vmctl.cli.report import table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -206,14 +207,11 @@ def _described(one: Box) -> str:
 
 
 def _table(boxes: Sequence[Box], by: Mapping[str, Sequence[str]]) -> str:
-    from vmctl.boxes.space import readable
+    from vmctl.units import readable
 
-    rows = [("NAME", "VERSION", "ARCH", "SIZE", "DISK", "FROM", "USED BY")]
+    rows = []
     for one in boxes:
         used = ", ".join(by.get(one.digest, ())) or "-"
         name, source = one.name if one.named else f"({one.name})", box_choice.shown(one)
         rows.append((name, one.version, one.arch, readable(one.size), readable(one.virtual_size), source, used))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return table(("NAME", "VERSION", "ARCH", "SIZE", "DISK", "FROM", "USED BY"), rows)

@@ -51,8 +51,8 @@ def prune(app: App, *, dry_run: bool) -> None:
     """Remove boxes that have a newer version and no machine, and abandoned downloads."""
     from vmctl.boxes import pruning
     from vmctl.boxes.box_store import BoxStore
-    from vmctl.boxes.space import readable
     from vmctl.boxes.users import users
+    from vmctl.units import readable
 
     store = BoxStore(app.home, app.report)
     by = users(app.home, report=app.report)
@@ -74,7 +74,7 @@ def du(app: App) -> None:
     """Show what boxes and partial downloads take up on disk."""
     from vmctl.boxes import pruning
     from vmctl.boxes.box_store import BoxStore
-    from vmctl.boxes.space import readable
+    from vmctl.units import readable
 
     sizes = [(box, pruning.allocated(box.directory)) for box in BoxStore(app.home, app.report).boxes()]
     partial = pruning.allocated(app.home.downloads)

@@ -9,7 +9,7 @@ import click
 
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
-from vmctl.cli.limits import PARALLEL, limits
+from vmctl.cli.shared_options import PARALLEL, limits
 from vmctl.errors import UsageError, VmctlError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import click
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.report import table
+from vmctl.cli.shared_options import ONLY
 
 if TYPE_CHECKING:
     from vmctl.provision.target import Mode
@@ -27,13 +28,7 @@ DRIFTED = 1
     help="Servers of this target of `remotes:`, not machines.",
 )
 @click.option("--limit", "limits", multiple=True, metavar="PATTERN", help="With --target: only these servers.")
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=completion.provisioners,
-    help="Check only this provisioner; may be repeated.",
-)
+@ONLY
 @click.option("--diff", is_flag=True, help="Show how files differ.")
 def drift(
     app: App, names: tuple[str, ...], *, target: str | None, limits: tuple[str, ...], only: tuple[str, ...], diff: bool

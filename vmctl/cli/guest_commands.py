@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
-from vmctl.errors import UsageError, VmctlError
-from vmctl.events import Output
+from vmctl.cli.fan_out import answer, execute
+from vmctl.errors import UsageError
 
 if TYPE_CHECKING:
     from vmctl.process import Completed
+    from vmctl.ssh import Connection
     from vmctl.workspace import Workspace
 
 PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-AT_ONCE = 8
 
 
 def only_machine(app: App, name: str | None) -> tuple[Workspace, str]:
@@ -76,7 +77,7 @@ def ssh(app: App, words: tuple[str, ...], line: str | None, *, tty: bool | None,
         app.close()
         os.execv(argv[0], argv)  # noqa: S606  a fixed program, arguments as a list
     if app.json:
-        return _answer(app, _captured(workspace, name, line))
+        return answer(app, _captured(workspace, name, line))
     with logins.explained(workspace, name):
         return run_session(logins.login(workspace, name), line, tty=tty, options=options)
 
@@ -98,15 +99,16 @@ def _ssh_words(
 
 
 def _captured(workspace: Workspace, name: str, words: str | Sequence[str]) -> Completed:
-    from vmctl import logins
-
-    with logins.connect(workspace, name) as connection, logins.explained(workspace, name):
+    with _link(workspace, name) as connection:
         return connection.run(words, check=False)
 
 
-def _answer(app: App, completed: Completed) -> int:
-    app.done({"status": completed.status, "stdout": completed.stdout, "stderr": completed.stderr})
-    return completed.status
+@contextmanager
+def _link(workspace: Workspace, name: str) -> Iterator[Connection]:
+    from vmctl import logins
+
+    with logins.connect(workspace, name) as connection, logins.explained(workspace, name):
+        yield connection
 
 
 @command("ssh-config", query=True)
@@ -158,33 +160,9 @@ def exec_(app: App, machine: str, argv: tuple[str, ...], target: str | None) -> 
         return servers.execute(app, target, machine, words)
     workspace = app.select([machine], salvage=True)
     if len(app.names) > 1:
-        return _exec_all(app, workspace, words)
+        return execute(app, app.names, words, partial(_link, workspace))
     (name,) = app.names
     if app.json:
-        return _answer(app, _captured(workspace, name, words))
+        return answer(app, _captured(workspace, name, words))
     with logins.explained(workspace, name):
         return run_session(logins.login(workspace, name), shlex.join(words))
-
-
-def _exec_all(app: App, workspace: Workspace, words: Sequence[str]) -> int:
-    from vmctl.lifecycle.outcome import Outcome
-
-    def run(name: str) -> Completed | VmctlError:
-        from vmctl import logins
-
-        def tell(line: str) -> None:
-            app.console.output(Output(machine=name, line=line, source=words[0]))
-
-        try:
-            with logins.connect(workspace, name) as connection, logins.explained(workspace, name):
-                return connection.run(words, check=False, on_line=tell)
-        except VmctlError as error:
-            return error
-
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="vmctl") as pool:
-        ended = dict(zip(app.names, pool.map(run, app.names), strict=True))
-    failed = {name: end for name, end in ended.items() if isinstance(end, VmctlError)}
-    Outcome(done=[name for name in ended if name not in failed], failed=failed).raise_failure()
-    statuses = {name: end.status for name, end in ended.items() if not isinstance(end, VmctlError)}
-    app.done({"machines": {name: {"status": status} for name, status in statuses.items()}})
-    return max(statuses.values())

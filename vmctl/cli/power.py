@@ -9,8 +9,8 @@ import click
 
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
-from vmctl.cli.limits import PARALLEL, limits
 from vmctl.cli.report import machine_object
+from vmctl.cli.shared_options import PARALLEL, limits
 
 if TYPE_CHECKING:
     from vmctl.lifecycle.machine_job import Step

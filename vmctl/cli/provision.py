@@ -8,6 +8,7 @@ import click
 
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
+from vmctl.cli.shared_options import ONLY
 from vmctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,13 +20,7 @@ if TYPE_CHECKING:
 
 @command()
 @click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.hosts)
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=completion.provisioners,
-    help="Run only this provisioner; may be repeated.",
-)
+@ONLY
 @click.option(
     "--from",
     "start",

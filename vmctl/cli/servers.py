@@ -6,15 +6,15 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vmctl import terminal
+from vmctl.cli import fan_out
 from vmctl.cli.app import App
-from vmctl.errors import UsageError, VmctlError
-from vmctl.events import Output, Warned
+from vmctl.errors import UsageError
+from vmctl.events import Warned
 
 if TYPE_CHECKING:
     from vmctl.process import Completed
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from vmctl.remotes.server_inventory import RemoteHost, ServerInventory
     from vmctl.spec import Remote
 
-AT_ONCE = 8
 SSH_FAILED = 255  # ssh's own status when it could not connect; a remote command may end with it too
 MANY = 8  # names that a question still holds
 
@@ -136,7 +135,7 @@ def ssh(app: App, target: str, name: str | None, line: str | None, *, tty: bool 
         if line is None:
             hint = f"vmctl ssh --target {target} {host.name} -c COMMAND --json"
             raise UsageError("an interactive shell has no JSON answer", hint=hint)
-        return _answer(app, _captured(host, line))
+        return fan_out.answer(app, _captured(host, line))
     terminal = [] if tty is None else ["-t" if tty else "-T"]
     argv = destination.argv(server_options.STRICT if line is None else server_options.TYPED, *terminal, *options)
     if line is None:
@@ -150,33 +149,16 @@ def ssh(app: App, target: str, name: str | None, line: str | None, *, tty: bool 
 
 def execute(app: App, target: str, name: str, words: Sequence[str]) -> int:
     """Run a program on one server or on several."""
-    from vmctl.lifecycle.outcome import Outcome
-
     _, hosts = chosen(app, target, [name])
     if len(hosts) == 1 and not app.json:
         return ssh(app, target, hosts[0].name, shlex.join(words), tty=None, options=())
     if len(hosts) == 1:
-        return _answer(app, _captured(hosts[0], words))
+        return fan_out.answer(app, _captured(hosts[0], words))
 
-    def run(host: RemoteHost) -> Completed | VmctlError:
-        from vmctl.ssh.openssh import OpenSsh
+    from vmctl.ssh.openssh import OpenSsh
 
-        def tell(line: str) -> None:
-            app.console.output(Output(machine=host.name, line=line, source=words[0]))
-
-        try:
-            with OpenSsh.connect(host.reached()) as link:
-                return link.run(words, check=False, on_line=tell)
-        except VmctlError as error:
-            return error
-
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="vmctl") as pool:
-        ended = dict(zip([host.name for host in hosts], pool.map(run, hosts), strict=True))
-    failed = {name: end for name, end in ended.items() if isinstance(end, VmctlError)}
-    Outcome(done=[name for name in ended if name not in failed], failed=failed).raise_failure()
-    statuses = {name: end.status for name, end in ended.items() if not isinstance(end, VmctlError)}
-    app.done({"machines": {name: {"status": status} for name, status in statuses.items()}})
-    return max(statuses.values())
+    by_name = {host.name: host for host in hosts}
+    return fan_out.execute(app, list(by_name), words, lambda name: OpenSsh.connect(by_name[name].reached()))
 
 
 def _captured(host: RemoteHost, words: str | Sequence[str]) -> Completed:
@@ -184,8 +166,3 @@ def _captured(host: RemoteHost, words: str | Sequence[str]) -> Completed:
 
     with OpenSsh.connect(host.reached()) as link:
         return link.run(words, check=False)
-
-
-def _answer(app: App, completed: Completed) -> int:
-    app.done({"status": completed.status, "stdout": completed.stdout, "stderr": completed.stderr})
-    return completed.status

@@ -12,7 +12,8 @@ import click
 
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
-from vmctl.cli.guest_commands import AT_ONCE, only_machine
+from vmctl.cli.fan_out import AT_ONCE
+from vmctl.cli.guest_commands import only_machine
 from vmctl.cli.path_types import FromDirectory
 from vmctl.errors import Interrupted, Unreachable, UsageError, VmctlError
 from vmctl.events import Warned

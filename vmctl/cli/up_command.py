@@ -8,8 +8,8 @@ import click
 
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
-from vmctl.cli.limits import PARALLEL
 from vmctl.cli.report import machine_object
+from vmctl.cli.shared_options import ONLY, PARALLEL
 
 if TYPE_CHECKING:
     from vmctl.lifecycle.plan import Plan
@@ -24,13 +24,7 @@ MANY = 8  # machines that a line still names
     "--provider", metavar="NAME", shell_complete=completion.providers, help="Create machines under this provider."
 )
 @click.option("--provision/--no-provision", default=None, help="Run all provisioners again / none at all.")
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=completion.provisioners,
-    help="Run only this provisioner; may be repeated.",
-)
+@ONLY
 @click.option("--destroy-on-error", is_flag=True, help="Remove a new machine that fails to come up.")
 @PARALLEL
 @click.option("--fail-fast", is_flag=True, help="Start nothing new after a machine has failed.")

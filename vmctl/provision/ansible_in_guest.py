@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vmctl import json_text, process
-from vmctl.errors import Unreachable, VmctlError
+from vmctl.errors import Unreachable
 from vmctl.events import Output
 from vmctl.process import CommandFailed
 from vmctl.provision import (
@@ -22,12 +22,12 @@ from vmctl.provision import (
 )
 from vmctl.provision.ansible_events import PlayRecap, plain
 from vmctl.provision.context import SOURCE, RunContext
-from vmctl.provision.failure import Failure, label
+from vmctl.provision.failure import label
 from vmctl.provision.guest_payload import CONTENT, PLUGIN, PRIVATE, GuestPayload
 from vmctl.provision.machine_hosts import MachineHosts
 from vmctl.provision.parallel import each
-from vmctl.provision.provisioner_result import ProvisionerResult
-from vmctl.provision.target import Counts, Target
+from vmctl.provision.provisioner_result import ProvisionerResult, failed
+from vmctl.provision.target import Target
 from vmctl.spec import Ansible
 
 if TYPE_CHECKING:
@@ -71,9 +71,17 @@ def _provision(item: Ansible, stage: GuestPayload, target: Target, context: RunC
             program = ansible_install.ensure(item, target.name, connection, context.report)
             recap = _run(stage, program, target, connection, context)
     except Unreachable as error:
-        return _failed(target, f"{error.brief} (provisioner {label(item)})", error, unreachable=True)
+        return failed(
+            target.name,
+            f"{error.brief} (provisioner {label(item)})",
+            error.details,
+            unreachable=True,
+            hint=error.hint,
+        )
     except (ansible_install.NoAnsible, CommandFailed) as error:
-        return _failed(target, f"{target.name}: {error.brief} (provisioner {label(item)})", error)
+        return failed(
+            target.name, f"{target.name}: {error.brief} (provisioner {label(item)})", error.details, hint=error.hint
+        )
     ansible_provisioner.tell_gaps(item, [target.name], recap, context.report)
     (outcome,) = provisioner_result.judge(item, [target.name], recap, context.host_set)
     return outcome
@@ -137,12 +145,3 @@ def _environment(there: Ansible, stage: GuestPayload, place: str, context: RunCo
 def _inventory(item: Ansible, target: Target, context: RunContext) -> str:
     assert isinstance(context.host_set, MachineHosts)  # noqa: S101  `ansible.check` refuses others
     return context.host_set.inventory_inside(item, target.name)
-
-
-def _failed(target: Target, brief: str, error: VmctlError, *, unreachable: bool = False) -> ProvisionerResult:
-    failure = Failure(
-        machines=(target.name,), brief=brief, details=error.details, unreachable=unreachable, hint=error.hint
-    )
-    return ProvisionerResult(
-        machine=target.name, counts=Counts(failed=not unreachable, unreachable=unreachable), failure=failure
-    )

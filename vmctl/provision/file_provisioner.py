@@ -14,10 +14,10 @@ from vmctl.errors import Unreachable, UsageError, VmctlError
 from vmctl.events import Output, Report, Warned
 from vmctl.process import CommandFailed
 from vmctl.provision import copyable, line_ends
-from vmctl.provision.failure import Failure, label
+from vmctl.provision.failure import label
 from vmctl.provision.file_templates import filled
 from vmctl.provision.parallel import each
-from vmctl.provision.provisioner_result import ProvisionerResult
+from vmctl.provision.provisioner_result import ProvisionerResult, failed
 from vmctl.provision.target import Counts, Target
 from vmctl.spec import File
 
@@ -82,12 +82,12 @@ def _provision(item: File, target: Target, root: Path, report: Report) -> Provis
             changed = _put(item, archive, connection)
     except Unreachable as error:
         brief = f"{error.brief} (provisioner {label(item)})"
-        return _failed(target, brief, error.details, unreachable=True, hint=error.hint)
+        return failed(target.name, brief, error.details, unreachable=True, hint=error.hint)
     except CommandFailed as error:
         brief = f"{target.name}: {item.destination} could not be written (provisioner {label(item)})"
-        return _failed(target, brief, error.completed.stderr.strip() or error.details)
+        return failed(target.name, brief, error.completed.stderr.strip() or error.details)
     except VmctlError as error:
-        return _failed(target, f"{target.name}: {error.brief} (provisioner {label(item)})", error.details)
+        return failed(target.name, f"{target.name}: {error.brief} (provisioner {label(item)})", error.details)
     for path in changed:
         report(Output(machine=target.name, line=f"changed: {path}", source=SOURCE))
     return ProvisionerResult(machine=target.name, counts=Counts(ok=1, changed=int(bool(changed))))
@@ -186,12 +186,3 @@ def _rendered(path: Path, data: bytes, names: Mapping[str, Any]) -> bytes:
     except UnicodeDecodeError as error:
         raise VmctlError(f"the template {path} has a fault", details=str(error)) from error
     return filled(path, text, names).encode()
-
-
-def _failed(
-    target: Target, brief: str, details: str, *, unreachable: bool = False, hint: str = ""
-) -> ProvisionerResult:
-    failure = Failure(machines=(target.name,), brief=brief, details=details, unreachable=unreachable, hint=hint)
-    return ProvisionerResult(
-        machine=target.name, counts=Counts(failed=not unreachable, unreachable=unreachable), failure=failure
-    )

@@ -9,8 +9,8 @@ from pathlib import Path
 from vmctl import process
 from vmctl.events import Output, Report
 from vmctl.provision import scripts
-from vmctl.provision.failure import Failure, label
-from vmctl.provision.provisioner_result import ProvisionerResult
+from vmctl.provision.failure import label
+from vmctl.provision.provisioner_result import ProvisionerResult, failed
 from vmctl.provision.shell_provisioner import DETAIL_LINES, SOURCE
 from vmctl.provision.target import Counts, Target
 from vmctl.spec import Shell
@@ -47,13 +47,12 @@ def _one(item: Shell, target: Target, argv: Sequence[str], root: Path, report: R
             argv, on_line, cwd=root, env={**item.env, **target.environment, "VMCTL_MACHINE": target.name}, named=True
         )
     except (process.ProgramMissing, process.CommandFailed) as error:
-        return _failed(item, target, error.brief, error.details)
+        return failed(target.name, _brief(item, target, error.brief), error.details)
     if status != 0:
-        return _failed(item, target, f"ended with status {status}", "\n".join(lines[-DETAIL_LINES:]))
+        brief = _brief(item, target, f"ended with status {status}")
+        return failed(target.name, brief, "\n".join(lines[-DETAIL_LINES:]))
     return ProvisionerResult(machine=target.name, counts=Counts(ok=1, changed=1))
 
 
-def _failed(item: Shell, target: Target, what: str, details: str) -> ProvisionerResult:
-    brief = f"{target.name}: the script{scripts.name_of(item)} on the host {what} (provisioner {label(item)})"
-    failure = Failure(machines=(target.name,), brief=brief, details=details)
-    return ProvisionerResult(machine=target.name, counts=Counts(failed=1), failure=failure)
+def _brief(item: Shell, target: Target, what: str) -> str:
+    return f"{target.name}: the script{scripts.name_of(item)} on the host {what} (provisioner {label(item)})"

@@ -25,6 +25,16 @@ class ProvisionerResult:
     """It did not run, because nothing was to be changed."""
 
 
+def failed(
+    machine: str, brief: str, details: str = "", *, unreachable: bool = False, hint: str = ""
+) -> ProvisionerResult:
+    """A provisioner that failed on a machine, or could not reach it."""
+    failure = Failure(machines=(machine,), brief=brief, details=details, unreachable=unreachable, hint=hint)
+    return ProvisionerResult(
+        machine=machine, counts=Counts(failed=not unreachable, unreachable=unreachable), failure=failure
+    )
+
+
 def judge(item: Ansible, machines: Sequence[str], recap: PlayRecap, host_set: HostSet) -> list[ProvisionerResult]:
     """What a run that was not interrupted means for each machine.
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.events import Progress, Report
 from vmctl.process import CommandFailed
-from vmctl.provision.failure import Failure, label
+from vmctl.provision.failure import label
 from vmctl.provision.parallel import each
-from vmctl.provision.provisioner_result import ProvisionerResult
+from vmctl.provision.provisioner_result import ProvisionerResult, failed
 from vmctl.provision.target import Counts, Target
 from vmctl.spec import Reboot
 from vmctl.wait import Deadline, TimedOut, until
@@ -39,6 +39,7 @@ def provision(item: Reboot, targets: Sequence[Target], report: Report) -> list[P
 
 def _provision(item: Reboot, target: Target, report: Report) -> ProvisionerResult:
     deadline = Deadline.after(item.timeout)
+    hint = f"vmctl ssh {target.name}"
     try:
         with target.connect() as connection:
             before = _boot_id(connection)
@@ -46,11 +47,13 @@ def _provision(item: Reboot, target: Target, report: Report) -> ProvisionerResul
         _await_return(target, before, deadline, report)
     except TimedOut as error:
         brief = f"{target.name}: the guest did not come back within {item.timeout:g} s (provisioner {label(item)})"
-        return _failed(target, brief, error.details, unreachable=True)
+        return failed(target.name, brief, error.details, unreachable=True, hint=hint)
     except Unreachable as error:
-        return _failed(target, f"{error.brief} (provisioner {label(item)})", error.details, unreachable=True)
+        brief = f"{error.brief} (provisioner {label(item)})"
+        return failed(target.name, brief, error.details, unreachable=True, hint=hint)
     except VmctlError as error:  # a refused command, a folder that could not be mounted
-        return _failed(target, f"{target.name}: {error.brief} (provisioner {label(item)})", error.details)
+        brief = f"{target.name}: {error.brief} (provisioner {label(item)})"
+        return failed(target.name, brief, error.details, hint=hint)
     return ProvisionerResult(machine=target.name, counts=Counts(ok=1, changed=1))
 
 
@@ -77,12 +80,3 @@ def _await_return(target: Target, before: str, deadline: Deadline, report: Repor
     until(is_back, deadline, f"{target.name} to restart")
     if target.after_reboot is not None:
         target.after_reboot()
-
-
-def _failed(target: Target, brief: str, details: str, *, unreachable: bool = False) -> ProvisionerResult:
-    failure = Failure(
-        machines=(target.name,), brief=brief, details=details, unreachable=unreachable, hint=f"vmctl ssh {target.name}"
-    )
-    return ProvisionerResult(
-        machine=target.name, counts=Counts(failed=not unreachable, unreachable=unreachable), failure=failure
-    )

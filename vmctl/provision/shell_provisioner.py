@@ -17,9 +17,9 @@ from vmctl import interrupt
 from vmctl.errors import Interrupted, Unreachable, UsageError, VmctlError
 from vmctl.events import Output, Report
 from vmctl.provision import scripts
-from vmctl.provision.failure import Failure, label
+from vmctl.provision.failure import label
 from vmctl.provision.parallel import each
-from vmctl.provision.provisioner_result import ProvisionerResult
+from vmctl.provision.provisioner_result import ProvisionerResult, failed
 from vmctl.provision.target import Counts, Target
 from vmctl.spec import Shell
 
@@ -75,12 +75,18 @@ def _provision(item: Shell, script: bytes, target: Target, report: Report) -> Pr
                 return ProvisionerResult(machine=target.name, counts=Counts(ok=1))
             status, lines = _run(item, script, target, connection, report)
     except Unreachable as error:
-        return _unreachable(item, target.name, error)
-    except CommandFailed as error:  # of the commands context the script
-        return _failed(item, target.name, error.brief, error.details)
+        brief = f"{error.brief} (provisioner {label(item)})"
+        return failed(target.name, brief, error.details, unreachable=True, hint=error.hint)
+    except CommandFailed as error:  # of the commands around the script
+        return failed(target.name, _brief(item, target, error.brief), error.details)
     if status != 0:
-        return _failed(item, target.name, f"ended with status {status}", "\n".join(lines[-DETAIL_LINES:]))
+        brief = _brief(item, target, f"ended with status {status}")
+        return failed(target.name, brief, "\n".join(lines[-DETAIL_LINES:]))
     return ProvisionerResult(machine=target.name, counts=Counts(ok=1, changed=1))
+
+
+def _brief(item: Shell, target: Target, what: str) -> str:
+    return f"{target.name}: the script{scripts.name_of(item)} {what} (provisioner {label(item)})"
 
 
 def _is_there(item: Shell, connection: Link) -> bool:
@@ -127,20 +133,3 @@ def _tidy(connection: Link, argv: Sequence[str], *, sudo: bool) -> None:
 def environment(variables: Mapping[str, str]) -> str:
     """Shell text that exports variables, whatever is in their values."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-
-
-def _failed(item: Shell, machine: str, what: str, details: str) -> ProvisionerResult:
-    brief = f"{machine}: the script{scripts.name_of(item)} {what} (provisioner {label(item)})"
-    failure = Failure(machines=(machine,), brief=brief, details=details)
-    return ProvisionerResult(machine=machine, counts=Counts(failed=1), failure=failure)
-
-
-def _unreachable(item: Shell, machine: str, error: Unreachable) -> ProvisionerResult:
-    failure = Failure(
-        machines=(machine,),
-        brief=f"{error.brief} (provisioner {label(item)})",
-        details=error.details,
-        unreachable=True,
-        hint=error.hint,
-    )
-    return ProvisionerResult(machine=machine, counts=Counts(unreachable=1), failure=failure)

@@ -115,10 +115,6 @@ class ServerHosts:
                     found[host] = {**found.get(host, {}), **values}
         return found
 
-    def inventory_inside(self, item: Ansible, name: str) -> str:
-        """Never asked for: `mode: guest` is refused on servers before anything runs."""
-        raise NotImplementedError(item.name, name)
-
     def enter(self, name: str) -> str:
         """The command that goes into a server."""
         return f"vmctl ssh --target {self.target} {name}"

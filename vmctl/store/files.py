@@ -125,6 +125,15 @@ def remove_empty(path: Path) -> None:
         os.rmdir(path.name, dir_fd=parent)
 
 
+def sync(path: Path) -> None:
+    """Make what was written to a file durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def sync_directory(path: Path) -> None:
     """Make renames and removals in a directory durable."""
     with door.directory(path) as handle:

@@ -103,7 +103,6 @@ FOLDER: Kind = Either(
             "exclude": Field(ListOf(text()), "rsync patterns that are not sent.", default=[]),
         },
         _build,
-        later=("symlinks", "owner", "group", "mount_options", "create"),
     ),
     f"{WHAT} or a mapping",
 )

@@ -103,5 +103,3 @@ USER_ONLY_MISSES = (
     "provision", "remotes",
 )  # fmt: skip
 """Keys that make no sense in the user's own Vmfile, which lies below every project's."""
-
-LATER_TOP = ("lock",)

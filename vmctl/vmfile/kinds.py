@@ -122,13 +122,11 @@ def flag() -> One:
     return parsed("true or false", parse, {"type": "boolean"})
 
 
-def choice(*allowed: str, later: tuple[str, ...] = ()) -> One:
-    """One of some words; those of ``later`` are refused as not supported yet."""
+def choice(*allowed: str) -> One:
+    """One of some words."""
     listed = ", ".join(allowed)
 
     def parse(value: Any) -> str:
-        if value in later:
-            raise Mismatch(f"'{value}' is not supported yet")
         if value not in allowed or not isinstance(value, str):
             raise Mismatch(f"expected one of {listed}; got {describe(value)}{suggest(str(value), allowed)}")
         return value

@@ -28,7 +28,7 @@ from vmctl.vmfile import address_plan, compose, cross_checks, remote_keys, serve
 from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Boxes, Draft, Drafter, Layer, machine_layer, merged, places
 from vmctl.vmfile.faults import Faults, Rejected, unknown_key
 from vmctl.vmfile.folders import DEFAULT_GUEST
-from vmctl.vmfile.keys import LATER_TOP, MACHINE, TOP_ONLY, USER_ONLY_MISSES
+from vmctl.vmfile.keys import MACHINE, TOP_ONLY, USER_ONLY_MISSES
 from vmctl.vmfile.locate import find
 from vmctl.vmfile.machine_groups import groups, references
 from vmctl.vmfile.nodes import Node, Source, Table, merge
@@ -208,27 +208,23 @@ PROJECT = "belongs to a project's Vmfile, not to the user's own"
 
 
 def _check_top_keys(top: Table, faults: Faults) -> None:
-    _check_keys(top, TOP_KEYS, LATER_TOP, faults, misplaced=dict.fromkeys(EXPANDING, ONE_MACHINE))
+    _check_keys(top, TOP_KEYS, faults, misplaced=dict.fromkeys(EXPANDING, ONE_MACHINE))
 
 
 def _check_user_keys(user: Table, faults: Faults) -> None:
     misplaced = {**dict.fromkeys(EXPANDING, ONE_MACHINE), **dict.fromkeys(USER_ONLY_MISSES, PROJECT)}
-    _check_keys(user, TOP_KEYS, LATER_TOP, faults, misplaced=misplaced)
+    _check_keys(user, TOP_KEYS, faults, misplaced=misplaced)
 
 
 def _check_machine_keys(table: Table, faults: Faults) -> None:
     misplaced = dict.fromkeys((*TOP_ONLY, "machines"), TOP_LEVEL)
-    _check_keys(table, MACHINE_KEYS, (), faults, misplaced=misplaced)
+    _check_keys(table, MACHINE_KEYS, faults, misplaced=misplaced)
 
 
-def _check_keys(
-    table: Table, known: tuple[str, ...], later: tuple[str, ...], faults: Faults, *, misplaced: Mapping[str, str]
-) -> None:
+def _check_keys(table: Table, known: tuple[str, ...], faults: Faults, *, misplaced: Mapping[str, str]) -> None:
     for key, entry in table.entries.items():
         message = misplaced.get(key, "")
-        if key in later:
-            message = "not supported yet"
-        elif not message and key not in known and not is_provider(key):
+        if not message and key not in known and not is_provider(key):
             message = unknown_key(key, (*known, *BUILT_IN))
         if message:
             faults.add(entry.key.place, entry.key.path, message)

@@ -94,7 +94,6 @@ NETWORK: Kind = Either(
             ),
         },
         _build,
-        later=("type", "bridge", "dhcp", "mac", "gateway", "ip6"),
     ),
     "a network's name or a mapping",
 )

@@ -129,26 +129,6 @@ class Free(Kind):
         return {}
 
 
-class NotYet(Struct, frozen=True):
-    """A kind whose other form, a mapping or marked text, belongs to a feature still to come."""
-
-    kind: Kind
-    what: str
-    mark: str = ""
-    """Text that begins with this is refused; "" = mappings are."""
-
-    def read(self, node: Node, at: Reading) -> Any:
-        """The value, unless it is in the other form."""
-        marked = self.mark and isinstance(node, Scalar) and node.text.startswith(self.mark)
-        if marked or (not self.mark and isinstance(node, Table)):
-            at.reject(node, f"{self.what} are not supported yet")
-        return self.kind.read(node, at)
-
-    def schema(self) -> Schema:
-        """What is supported now."""
-        return self.kind.schema()
-
-
 class FreeMap(Kind):
     """A mapping with any keys and values."""
 
@@ -181,8 +161,6 @@ class TableOf(Struct, frozen=True):
 
     fields: Mapping[str, Field]
     build: Build
-    later: tuple[str, ...] = ()
-    """Keys of features still to come: refused as such."""
     exactly_one: tuple[str, ...] = ()
     instead: Mapping[str, str] = field(default_factory=dict)
     """Keys that people know from elsewhere, and what to write here."""
@@ -190,7 +168,7 @@ class TableOf(Struct, frozen=True):
     def read(self, node: Node, at: Reading) -> Any:
         """The built value, when every key is right."""
         table = as_table(node, at)
-        good = check_keys(table, self.fields, at, later=self.later, instead=self.instead) and self._one_of(table, at)
+        good = check_keys(table, self.fields, at, instead=self.instead) and self._one_of(table, at)
         good = self._complete(table, at) and good
         values = {}
         for key, entry in table.entries.items():
@@ -236,7 +214,6 @@ def check_keys(
     known: Mapping[str, Any],
     at: Reading,
     *,
-    later: tuple[str, ...] = (),
     instead: Mapping[str, str] = MappingProxyType({}),
 ) -> bool:
     """Record a fault for every unknown key; whether there were none."""
@@ -245,10 +222,7 @@ def check_keys(
         if key in known:
             continue
         good = False
-        if key in later:
-            at.add(entry.key, "not supported yet")
-        else:
-            at.add(entry.key, f"unknown key; {instead[key]}" if key in instead else unknown_key(key, known))
+        at.add(entry.key, f"unknown key; {instead[key]}" if key in instead else unknown_key(key, known))
     return good
 
 

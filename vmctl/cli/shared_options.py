@@ -1,4 +1,4 @@
-"""How many machines a command works on at the same time, as the command line says it."""
+"""Options that several commands have, and what they say."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vmctl.cli import completion
+
 if TYPE_CHECKING:
     from vmctl.lifecycle.capacity import Limits
     from vmctl.workspace import Workspace
 
 PARALLEL = click.option(
     "--parallel", type=click.IntRange(min=1), metavar="N", help="Work on at most N machines at a time."
+)
+
+ONLY = click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.provisioners,
+    help="Run only this provisioner; may be repeated.",
 )
 
 
