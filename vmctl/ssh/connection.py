@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 15.0
+CHANNEL_TIMEOUT = 90.0  # a starved guest starts programs late; a connection that is gone is noticed by itself
 # $1 is the target, $2 its mode: the content appears whole or not at all.
 PUT_SCRIPT = (
     'set -e; part="$1.vmctl-part.$$"; trap \'rm -f "$part"\' EXIT; '
@@ -122,7 +123,7 @@ class Connection:
         limit = None if deadline is None else Deadline.after(deadline)
         heard = login_shell.Lines(on_line) if on_line else None
         try:
-            channel = self.transport.open_session(timeout=CONNECT_TIMEOUT)
+            channel = self.transport.open_session(timeout=CHANNEL_TIMEOUT)
             channel.exec_command(login_shell.line(argv))
             return channels.communicate(channel, data, limit, heard, on_line)
         except (paramiko.SSHException, channels.Lost, EOFError, OSError) as error:
