@@ -11,6 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +134,20 @@ class ProjectDirectory:
         )
 
 
+def fetch(url: str) -> str:
+    """A page, as text; a service may start a while after SSH, which is all that `up` waits for."""
+    limit = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                text: str = answer.read().decode()
+                return text
+        except OSError:
+            if time.monotonic() > limit:
+                raise
+            time.sleep(0.5)
+
+
 def domains(uri: str = "qemu:///system") -> list[str]:
     """All domains that libvirt knows."""
     return virsh(uri, "list", "--all", "--name")
@@ -207,4 +223,4 @@ def _project(test_host: Path, box_home: Path, name: str, *, as_ordinary_user: bo
         project.clean_up()
 
 
-__all__ = ["GID", "ProjectDirectory", "domains", "virsh", "volumes"]
+__all__ = ["GID", "ProjectDirectory", "domains", "fetch", "virsh", "volumes"]

@@ -12,12 +12,11 @@ import shutil
 import signal
 import subprocess
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import ProjectDirectory, domains, volumes
+from tests.integration.conftest import ProjectDirectory, domains, fetch, volumes
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -56,13 +55,6 @@ provision:
     shell: {inline: 'echo "$1 $NAME" > /etc/greeting', args: ["it's"], env: {NAME: "a \\"b\\" c"}}
   - ansible: {playbook: playbook.yml, groups: {stores: [db]}}
 """
-
-
-def fetch(url: str) -> str:
-    """A page, as text."""
-    with urllib.request.urlopen(url, timeout=20) as answer:
-        text: str = answer.read().decode()
-        return text
 
 
 def nothing_is_left(project: ProjectDirectory, uri: str) -> None:

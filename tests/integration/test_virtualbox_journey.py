@@ -6,14 +6,13 @@ import os
 import shutil
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.host.virtualbox.install import Installation, installed
-from tests.integration.conftest import ProjectDirectory
+from tests.integration.conftest import ProjectDirectory, fetch
 from vmctl.spec import GIB
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
@@ -38,12 +37,6 @@ def virtualbox(test_host: Path) -> Iterator[Installation]:
 def manage(virtualbox: Installation, *words: str | Path) -> str:
     argv = [virtualbox.bin / "VBoxManage", *words]
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-
-
-def fetch(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=20) as answer:
-        text: str = answer.read().decode()
-        return text
 
 
 def domain(project: ProjectDirectory) -> str:
