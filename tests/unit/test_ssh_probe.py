@@ -39,22 +39,3 @@ def test_a_guest_that_has_booted_is_not_asked_ever_more_while_it_is_slow(
         prober.close()
     assert started == tries
     assert alive == (tries if booted else tries[-9:])
-
-
-def test_nor_is_one_whose_network_is_up_since_it_refused_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "SLICE", 0.01)
-    clock, started = Clock(), []
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        where = Address(host="127.0.0.1", port=server.getsockname()[1])
-        prober = Prober(clock)
-        for _ in range(3):
-            prober.poll(where)
-        server.accept()[0].close()
-        while prober._tries:
-            prober.poll(where)
-        for second in range(1, 41):
-            clock.now = float(second)
-            assert prober.poll(where) is None
-            started += [round(one.started) for one in prober._tries if round(one.started) not in started]
-        prober.close()
-    assert started == [1, 3, 7, 15, 31]

@@ -4,9 +4,8 @@ User-mode NAT accepts connections itself long before the guest listens, and a co
 network was down may stay silent for seconds after it is up. So a silent try is not waited for alone: a new one starts
 beside it every second, and the first that shows an SSH banner wins.
 
-Once the guest has booted, or has refused a try, its network is up: silence then means that its server is slow, and each
-try costs that guest a process of sshd's. New ones then come ever more rarely, and old ones are given time. Otherwise a
-slow guest would never answer any of them, or refuse the first logins because too many are waiting.
+Once the guest has booted, silence means that its server is slow, and each try costs that guest a process of sshd's: new
+ones then come ever more rarely, and old ones are given time. Otherwise a slow guest would never answer any of them.
 """
 
 from __future__ import annotations
@@ -61,8 +60,6 @@ class Prober:
     """What answered instead of an SSH server, if anything did."""
     booted: bool = False
     """Whether the guest is known to have booted; for the user of this class to set."""
-    _refused: bool = False
-    """Whether the guest itself has turned a try away: its network is up."""
     _tries: list[_Try] = field(default_factory=list)
     _stagger: float = STAGGER
     _pauses: Iterator[float] = field(default_factory=pauses)
@@ -71,7 +68,7 @@ class Prober:
     def poll(self, address: Address) -> socket.socket | None:
         """Look for a moment (50 ms at most); the connection whose server has sent its SSH banner, or None."""
         now = self.clock.monotonic()
-        lifetime = PATIENT_LIFETIME if self._is_up else LIFETIME
+        lifetime = PATIENT_LIFETIME if self.booted else LIFETIME
         for old in [one for one in self._tries if now - one.started > lifetime]:
             self._drop(old)
         if self._is_due(now):
@@ -85,10 +82,6 @@ class Prober:
         """Forget all tries."""
         for one in list(self._tries):
             self._drop(one)
-
-    @property
-    def _is_up(self) -> bool:
-        return self.booted or self._refused
 
     def _is_due(self, now: float) -> bool:
         if not self._tries:
@@ -105,7 +98,7 @@ class Prober:
             code = error.errno or errno.EHOSTUNREACH
         one = _Try(sock, now)
         self._tries.append(one)
-        self._stagger = min(2 * self._stagger, RARELY) if self._is_up else STAGGER
+        self._stagger = min(2 * self._stagger, RARELY) if self.booted else STAGGER
         if code not in (0, errno.EINPROGRESS):
             self._failed(one, Stage.CONNECT)
 
@@ -142,8 +135,6 @@ class Prober:
             self._failed(one, Stage.BANNER)
             self._not_before += RESPITE
             return False
-        if not said:
-            self._refused, self._stagger = True, STAGGER
         self.stranger = said.decode("ascii", "replace").split("\n")[0].strip()
         self._failed(one, Stage.BANNER)
         return False
