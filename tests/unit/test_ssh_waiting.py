@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import socket
 import threading
@@ -188,6 +189,22 @@ def test_a_machine_that_went_off_ends_the_wait(sshd: Sshd, console: Path, clock:
     with server(silence) as address, pytest.raises(Unreachable, match="went off before SSH answered"):
         wait_for(sshd.but(address=address), console=console, clock=clock, alive=lambda: False)
     assert clock.now < 1010
+
+
+def test_a_hypervisor_that_is_slow_to_ask_is_asked_less_often(sshd: Sshd, console: Path, clock: FastClock) -> None:
+    asked: list[float] = []
+
+    def alive() -> bool:
+        asked.append(clock.now)
+        clock.now += 1.0  # as VBoxManage takes it on a busy machine
+        return True
+
+    with pytest.raises(Unreachable), server(silence) as address:
+        wait_for(sshd.but(address=address), console=console, clock=clock, timeout=40.0, alive=alive)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert len(asked) > 2
+    assert all(10 <= pause < 15 for pause in pauses)
+
 
 
 @pytest.mark.parametrize(

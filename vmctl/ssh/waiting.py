@@ -24,7 +24,8 @@ from vmctl.ssh.serial import SerialConsole
 from vmctl.wait import Deadline
 
 STEP = "await_ssh"
-LOOK = 1.0  # seconds between questions to the hypervisor and looks at the console
+LOOK = 1.0  # seconds between looks at the console, and at least between questions to the hypervisor
+REST = 10.0  # times as long as the last ones took until the next: VBoxManage takes a processor for half a second
 HANDSHAKE = 30.0  # seconds for one login; an emulated guest needs several
 LOGIN_PAUSE = 1.0  # seconds after a login that failed
 SURE = 15.0  # seconds that an obstacle must stand once the console says that booting is over
@@ -84,6 +85,8 @@ class _Waiter:
     _obstacle: str = ""
     _since: float = 0.0
     _looked: float | None = None
+    _ask_at: float = 0.0
+    """When the hypervisor is asked again."""
     _began: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,21 +106,27 @@ class _Waiter:
                 raise self._unreachable(f"no SSH within {self.total:.0f} s: {self._state()}")
 
     def _look(self) -> None:
-        """Once a second: ask the hypervisor, read the console, and end a hopeless wait."""
+        """Once a second: read the console, end a hopeless wait, and mostly ask the hypervisor."""
         now = self.deadline.clock.monotonic()
         if self._looked is not None and now - self._looked < LOOK:
             return
         self._looked = now
-        self.known = self.address() or self.known
         self.report(Progress(machine=self.machine, step=STEP, done=self.total - self.deadline.left(), unit="seconds"))
         self.console.read()
         self.prober.booted = self.console.booted or self.console.prompts
         if fatal := self.console.fatal():
             raise self._unreachable(fatal)
-        if not self.alive():
-            raise self._unreachable("it went off before SSH answered")
+        if now >= self._ask_at:
+            self._ask(now)
         if self._is_hopeless(now):
             raise self._unreachable(self._state())
+
+    def _ask(self, now: float) -> None:
+        """Ask the hypervisor whether the machine is still on, and where it is."""
+        if not self.alive():
+            raise self._unreachable("it went off before SSH answered")
+        self.known = self.address() or self.known
+        self._ask_at = now + REST * (self.deadline.clock.monotonic() - now)
 
     def _try(self) -> Connection | None:
         if self.known is None:
