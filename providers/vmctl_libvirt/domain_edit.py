@@ -11,7 +11,7 @@ from msgspec import Struct
 from vmctl_libvirt import identity, layers
 from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.layers import Tree
-from vmctl_libvirt.libvirt_errors import is_code, library
+from vmctl_libvirt.libvirt_errors import NO_DOMAIN, library, still_there
 from vmctl_libvirt.patch import register_prefixes
 
 DISK = "devices/disk[@device='disk']"
@@ -78,13 +78,11 @@ def all_volumes(connection: Any) -> frozenset[str]:
     """Paths of the files that any domain has as a disk, ours or not, as it runs and as it will next."""
     libvirt = library()
     found: set[str] = set()
-    for domain in connection.listAllDomains(0):
-        try:
-            texts = [domain.XMLDesc(flags) for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE)]
-        except libvirt.libvirtError as error:
-            if not is_code(error, "VIR_ERR_NO_DOMAIN"):  # it went while we were asking
-                raise
-            continue
+
+    def texts_of(domain: Any) -> list[str]:
+        return [domain.XMLDesc(flags) for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE)]
+
+    for _, texts in still_there(connection.listAllDomains(0), texts_of, NO_DOMAIN):
         for text in texts:
             found |= {source.get("file", "") for source in ET.fromstring(text).iterfind(f"{DISK}//source")}  # noqa: S314  as above
     return frozenset(found)

@@ -75,12 +75,6 @@ class LayerStorage(Storage):
             return False
         return True
 
-    def delete(self, path: str) -> None:
-        """Delete a volume; absent: nothing."""
-        volume = self._find_path(path)
-        if volume is not None:
-            volume.delete(0)
-
 
 def _overlay(volume: Any) -> Overlay:
     root = ET.fromstring(volume.XMLDesc(0))  # noqa: S314  libvirt made this text

@@ -6,10 +6,17 @@ because the exception that follows carries the same text.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from vmctl.errors import VmctlError
+
+T = TypeVar("T")
+
+NO_DOMAIN = "VIR_ERR_NO_DOMAIN"
+NO_NETWORK = "VIR_ERR_NO_NETWORK"
+NO_VOLUME = "VIR_ERR_NO_STORAGE_VOL"
 
 HINTS = (
     ("Could not set up host forwarding rule", "ss -lntup    # another program listens on that port"),
@@ -58,3 +65,18 @@ def is_code(error: Exception, *names: str) -> bool:
     """Whether a ``libvirt.libvirtError`` has one of the codes ``names`` ("VIR_ERR_NO_DOMAIN")."""
     code = error.get_error_code()  # type: ignore[attr-defined]  # libvirt has no types
     return code in {getattr(library(), name) for name in names}
+
+
+def still_there(listed: Iterable[Any], ask: Callable[[Any], T], gone: str) -> Iterator[tuple[Any, T]]:
+    """Each of the objects that libvirt has listed, with what ``ask`` tells of it.
+
+    Left out are those that somebody removed since they were listed: asking of one raises an error with code ``gone``.
+    """
+    for each in listed:
+        try:
+            told = ask(each)
+        except library().libvirtError as error:
+            if not is_code(error, gone):
+                raise
+        else:
+            yield each, told

@@ -17,7 +17,7 @@ from vmctl.errors import WrongState
 from vmctl_libvirt import domain_edit, identity, missing, networks
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.identity import DomainMark
-from vmctl_libvirt.libvirt_errors import is_code, library
+from vmctl_libvirt.libvirt_errors import NO_DOMAIN, is_code, library, still_there
 
 # libvirt's numbers (virDomainState) and words for what a domain does.
 STATES = {
@@ -41,7 +41,7 @@ def find(connection: Any, name: str) -> Any | None:
     try:
         return connection.lookupByName(name)
     except libvirt.libvirtError as error:
-        if is_code(error, "VIR_ERR_NO_DOMAIN"):
+        if is_code(error, NO_DOMAIN):
             return None
         raise
 
@@ -75,15 +75,17 @@ def observe_all(connection: Any) -> Iterator[tuple[str, Observed]]:
     """Name and observation of every domain with a whole mark."""
     libvirt = library()
     saved = {each.name() for each in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
-    for domain in connection.listAllDomains(0):
-        try:
-            mark = identity.read(domain)
-            if mark is not None:
-                is_saved = domain.name() in saved or bool(mark.resume and not domain.isActive())
-                yield domain.name(), _observe(domain, mark, is_saved=is_saved)
-        except libvirt.libvirtError as error:
-            if not is_code(error, "VIR_ERR_NO_DOMAIN"):  # it went while we were asking
-                raise
+
+    def ask(domain: Any) -> Observed | None:
+        mark = identity.read(domain)
+        if mark is None:
+            return None
+        is_saved = domain.name() in saved or bool(mark.resume and not domain.isActive())
+        return _observe(domain, mark, is_saved=is_saved)
+
+    for domain, observed in still_there(connection.listAllDomains(0), ask, NO_DOMAIN):
+        if observed is not None:
+            yield domain.name(), observed
 
 
 def observe(connection: Any, name: str) -> Observed | None:
@@ -94,7 +96,7 @@ def observe(connection: Any, name: str) -> Observed | None:
         mark = identity.read(domain) if domain is not None else None
         return _observe(domain, mark, is_saved=_is_saved(domain, mark)) if mark else None
     except libvirt.libvirtError as error:
-        if is_code(error, "VIR_ERR_NO_DOMAIN"):  # it went while we were asking
+        if is_code(error, NO_DOMAIN):  # it went while we were asking
             return None
         raise
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from vmctl import templates
 from vmctl.driver import Definition
-from vmctl_libvirt.libvirt_errors import is_code, library
+from vmctl_libvirt.libvirt_errors import NO_DOMAIN, NO_NETWORK, is_code, library, still_there
 
 NAMESPACE = "urn:x-vmctl:network:1"
 FIRST_PORT, LAST_PORT = 20000, 60000
@@ -101,26 +101,23 @@ def start(connection: Any, names: Iterable[str]) -> None:
 
 def prune(connection: Any) -> None:
     """Remove vmctl's networks that no machine uses any more, of whatever project."""
-    ours = [network for network in connection.listAllNetworks(0) if is_ours(network)]
+    ours = [network for network, own in still_there(connection.listAllNetworks(0), is_ours, NO_NETWORK) if own]
     if not ours:
         return
-    used = {name for domain in connection.listAllDomains(0) for name in used_by(domain)}
-    for network in ours:
-        if network.name() not in used:
-            if network.isActive():
-                network.destroy()
-            network.undefine()
+    used = {name for _, names in still_there(connection.listAllDomains(0), used_by, NO_DOMAIN) for name in names}
+    unused = [network for network in ours if network.name() not in used]
+    list(still_there(unused, _remove, NO_NETWORK))
+
+
+def _remove(network: Any) -> None:
+    if network.isActive():
+        network.destroy()
+    network.undefine()
 
 
 def used_by(domain: Any) -> set[str]:
     """Names of the libvirt networks that a machine is on."""
-    libvirt = library()
-    try:
-        root = ET.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))  # noqa: S314  libvirt made this text
-    except libvirt.libvirtError as error:
-        if is_code(error, "VIR_ERR_NO_DOMAIN"):
-            return set()
-        raise
+    root = ET.fromstring(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))  # noqa: S314  libvirt made this text
     return {source.get("network", "") for source in root.iterfind("devices/interface/source")} - {""}
 
 
@@ -130,7 +127,7 @@ def find(connection: Any, name: str) -> Any | None:
     try:
         return connection.networkLookupByName(name)
     except libvirt.libvirtError as error:
-        if is_code(error, "VIR_ERR_NO_NETWORK"):
+        if is_code(error, NO_NETWORK):
             return None
         raise
 
@@ -143,8 +140,9 @@ def is_ours(network: Any) -> bool:
 
 def taken_by_libvirt(connection: Any) -> Iterator[tuple[str, str, ipaddress.IPv4Network]]:
     """Name, bridge and subnet of every IPv4 network that libvirt knows, running or not."""
-    for network in connection.listAllNetworks(0):
-        root = ET.fromstring(network.XMLDesc(0))  # noqa: S314  libvirt made this text
+    listed = still_there(connection.listAllNetworks(0), lambda network: network.XMLDesc(0), NO_NETWORK)
+    for network, text in listed:
+        root = ET.fromstring(text)  # noqa: S314  libvirt made this text
         bridge = root.find("bridge")
         for ip in root.iterfind("ip"):
             if ip.get("family", "ipv4") == "ipv4":

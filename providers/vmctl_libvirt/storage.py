@@ -23,7 +23,7 @@ from vmctl.driver import Disk
 from vmctl.errors import VmctlError
 from vmctl_libvirt.copying import copy_into
 from vmctl_libvirt.libvirt_connection import Abilities
-from vmctl_libvirt.libvirt_errors import is_code, library
+from vmctl_libvirt.libvirt_errors import NO_VOLUME, is_code, library, still_there
 
 POOL = "vmctl"
 SYSTEM_DIRECTORY = Path("/var/lib/libvirt/images/vmctl")
@@ -46,6 +46,16 @@ class Volume:
     mode: str = "0600"
     backing: str = ""
     backing_format: str = ""
+
+
+@dataclass(frozen=True)
+class PoolVolume:
+    """A volume that is there."""
+
+    name: str
+    path: str
+    backing: str
+    """Path of the volume that it stands on; "" = none."""
 
 
 def overlay_name(machine: str, number: int = 1) -> str:
@@ -78,8 +88,8 @@ class Storage:
     def base(self, disk: Disk) -> str:
         """Path (on the hypervisor) of a complete, read-only copy of ``disk``; makes one where there is none."""
         pool = self._pool()
-        for volume in self._complete(pool, disk.digest):
-            return str(volume.path())
+        for path in self._complete(pool, disk.digest):
+            return path
         stem = base_stem(disk.digest) + secrets.token_hex(4)
         mode = "0644" if self._abilities.writes_pool else "0444"  # the copy itself makes it read-only then
         wanted = Volume(f"{stem}.{disk.format}", "raw", _file_size(disk.path), mode=mode)
@@ -121,13 +131,19 @@ class Storage:
         Their names alone tell whose they are. What is among ``used`` (paths), or another machine's volume stands on,
         stays, and so do boxes.
         """
-        own = {volume.path(): volume for volume in self._of(machine)}
-        pool = self._existing() if own else None
-        others = [each for each in (pool.listAllVolumes(0) if pool else ()) if each.path() not in own]
-        needed = {*used, *map(backing, others)}
+        pool = self._existing()
+        listed = {place.path: place for place in self._listed(pool)}
+        own = {path: listed.pop(path) for path, place in list(listed.items()) if self._is_of(machine, place.name)}
+        needed = {*used, *(place.backing for place in listed.values())}
         while kept := own.keys() & needed:
-            needed |= {backing(own.pop(path)) for path in kept}
-        for volume in own.values():
+            needed |= {own.pop(path).backing for path in kept}
+        for path in own:
+            self.delete(path)
+
+    def delete(self, path: str) -> None:
+        """Delete a volume; absent: nothing."""
+        volume = self._find_path(path)
+        if volume is not None:
             volume.delete(0)
 
     def own(self, paths: Iterable[str]) -> tuple[str, ...]:
@@ -140,19 +156,26 @@ class Storage:
 
     def _of(self, machine: str) -> list[Any]:
         pool = self._existing()
-        if pool is None:
-            return []
+        return [] if pool is None else [each for each in pool.listAllVolumes(0) if self._is_of(machine, each.name())]
+
+    @staticmethod
+    def _is_of(machine: str, volume: str) -> bool:
         plain = {overlay_name(machine), seed_name(machine)}
-        kept = re.compile(rf"{re.escape(machine)}(?:-disk[1-9]\d*\.qcow2|\.[0-9a-f]{{8}}\.(?:{OVERLAY}|{MEMORY}))")
-        found = (each for each in pool.listAllVolumes(0) if each.name() in plain or kept.fullmatch(each.name()))
-        return [each for each in found if not BASE_NAME.match(each.name())]
+        kept = rf"{re.escape(machine)}(?:-disk[1-9]\d*\.qcow2|\.[0-9a-f]{{8}}\.(?:{OVERLAY}|{MEMORY}))"
+        return not BASE_NAME.match(volume) and (volume in plain or bool(re.fullmatch(kept, volume)))
+
+    @staticmethod
+    def _listed(pool: Any | None) -> list[PoolVolume]:
+        """All volumes of the pool; other machines' come and go at any time."""
+        listed = still_there(pool.listAllVolumes(0) if pool else (), pool_volume, NO_VOLUME)
+        return [place for _, place in listed]
 
     def _find_path(self, path: str) -> Any | None:
         libvirt = library()
         try:
             return self._connection.storageVolLookupByPath(path)
         except libvirt.libvirtError as error:
-            if is_code(error, "VIR_ERR_NO_STORAGE_VOL"):
+            if is_code(error, NO_VOLUME):
                 return None
             raise
 
@@ -161,15 +184,15 @@ class Storage:
         pool = self._existing()
         if pool is None:
             return []
-        volumes = pool.listAllVolumes(0)
-        used = {backing(each) for each in volumes}
-        unused = [volume for volume in volumes if self._is_complete(pool, volume) and volume.path() not in used]
-        for volume in unused:
-            marker = self._find(pool, _marker(volume.name()))
+        places = self._listed(pool)
+        used = {place.backing for place in places}
+        unused = [each for each in places if self._is_complete(pool, each.name) and each.path not in used]
+        for place in unused:
+            marker = self._find(pool, _marker(place.name))
             if marker is not None:
                 marker.delete(0)  # first, so that nobody takes it up any more
-            volume.delete(0)
-        return [volume.name() for volume in unused]
+            self.delete(place.path)
+        return [place.name for place in unused]
 
     def _pool(self) -> Any:
         """The pool, defined and started where needed."""
@@ -206,14 +229,14 @@ class Storage:
         pool.setAutostart(1)
         return pool
 
-    def _complete(self, pool: Any, digest: str) -> Iterator[Any]:
+    def _complete(self, pool: Any, digest: str) -> Iterator[str]:
         stem = base_stem(digest)
-        for volume in pool.listAllVolumes(0):
-            if volume.name().startswith(stem) and self._is_complete(pool, volume):
-                yield volume
+        copies = [volume for volume in pool.listAllVolumes(0) if volume.name().startswith(stem)]
+        for volume, path in still_there(copies, lambda volume: str(volume.path()), NO_VOLUME):
+            if self._is_complete(pool, volume.name()):
+                yield path
 
-    def _is_complete(self, pool: Any, volume: Any) -> bool:
-        name = volume.name()
+    def _is_complete(self, pool: Any, name: str) -> bool:
         if not name.startswith(BASE) or name.endswith(COMPLETE):
             return False
         return self._find(pool, _marker(name)) is not None
@@ -232,7 +255,7 @@ class Storage:
         try:
             return pool.storageVolLookupByName(name)
         except libvirt.libvirtError as error:
-            if is_code(error, "VIR_ERR_NO_STORAGE_VOL"):
+            if is_code(error, NO_VOLUME):
                 return None
             raise
 
@@ -272,7 +295,7 @@ def _marker(name: str) -> str:
     return name.rpartition(".")[0] + COMPLETE
 
 
-def backing(volume: Any) -> str:
-    """Path of the volume that this one stands on; "" = none."""
-    path = ET.fromstring(volume.XMLDesc(0)).findtext("backingStore/path")  # noqa: S314  libvirt made this text
-    return path or ""
+def pool_volume(volume: Any) -> PoolVolume:
+    """A volume of libvirt's, as it is now; raises ``libvirt.libvirtError``."""
+    root = ET.fromstring(volume.XMLDesc(0))  # noqa: S314  libvirt made this text
+    return PoolVolume(volume.name(), volume.path(), root.findtext("backingStore/path") or "")

@@ -17,7 +17,7 @@ from vmctl.spec import GIB, MIB, BoxRef, MachineSpec, SourceLocation
 from vmctl_libvirt import LibvirtDriver, host_routes, libvirt_connection, machines, missing
 from vmctl_libvirt.domain_edit import disks
 from vmctl_libvirt.libvirt_connection import LibvirtConnection
-from vmctl_libvirt.storage import backing
+from vmctl_libvirt.storage import pool_volume
 
 NODE = """<node><cpu><mhz>3000</mhz><model>x86_64</model><active>4</active><nodes>1</nodes><sockets>1</sockets>
 <cores>4</cores><threads>1</threads></cpu><memory>8388608</memory>{}</node>"""
@@ -283,12 +283,12 @@ def test_snapshots_hold_all_disks(driver: LibvirtDriver, tmp_path: Path, disk: D
     first = disks(domain)
     driver.save_snapshot("shop-web", TAG, "one")
     second = disks(domain)
-    assert [backing(pool.storageVolLookupByName(Path(path).name)) for path in second] == list(first)
+    assert [pool_volume(pool.storageVolLookupByName(Path(path).name)).backing for path in second] == list(first)
     assert pool.storageVolLookupByName(Path(second[1]).name).info()[1] == 3 * GIB
     driver.restore_snapshot("shop-web", TAG, "one")
     third = disks(domain)
     assert not set(third) & {*first, *second}
-    assert [backing(pool.storageVolLookupByName(Path(path).name)) for path in third] == list(first)
+    assert [pool_volume(pool.storageVolLookupByName(Path(path).name)).backing for path in third] == list(first)
     names = {name for name in pool.listVolumes() if not name.startswith("base-")}
     assert names == {Path(path).name for path in (*first, *third)}
     driver.destroy("shop-web", TAG)

@@ -88,6 +88,22 @@ def test_a_network_is_made_once_and_goes_with_its_last_user(connection: Any) -> 
     assert networks.find(connection, "shop-backend") is None
 
 
+def test_a_network_that_goes_while_they_are_listed_is_no_hindrance(
+    connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Subnet("shop-other", net("192.168.57.0/24"))
+    networks.ensure(connection, [BACKEND, other], "0a1b")
+    listed = connection.listAllNetworks(0)
+    gone = networks.find(connection, BACKEND.name)
+    assert gone is not None
+    gone.destroy()
+    gone.undefine()
+    monkeypatch.setattr(library().virConnect, "listAllNetworks", lambda _self, _flags: listed)
+    assert BACKEND.name not in [name for name, _, _ in networks.taken_by_libvirt(connection)]
+    networks.prune(connection)
+    assert networks.find(connection, other.name) is None
+
+
 def test_networks_of_others_are_never_touched(connection: Any) -> None:
     network = networks.find(connection, "default")
     assert network is not None

@@ -91,6 +91,31 @@ def test_what_others_use_is_no_leftover(pool: Storage, connection: Any, disk: Di
     assert set(before) - set(volumes(connection)) == {"shop-web-disk4.qcow2"}
 
 
+def test_volumes_that_others_remove_while_they_are_listed_are_no_hindrance(
+    pool: Storage, connection: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libvirt = library()
+    base = pool.base(disk)
+    unused = pool.base(Disk(path=disk.path, format="qcow2", digest="e" * 64, virtual_size=1000))
+    for name in ("shop-web", "shop-api"):
+        pool.overlay(name, base, "qcow2", 2000)
+    list_all = libvirt.virStoragePool.listAllVolumes
+
+    def slow(self: Any, flags: int) -> list[Any]:
+        others = connection.storageVolLookupByPath(pool.overlay("shop-db", base, "qcow2", 2000))
+        listed: list[Any] = list_all(self, flags)
+        others.delete(0)
+        return listed
+
+    monkeypatch.setattr(libvirt.virStoragePool, "listAllVolumes", slow)
+    pool.remove("shop-web", used=())
+    assert pool.prune_bases() == [PurePosixPath(unused).name]
+    assert pool.base(disk) == base
+    monkeypatch.undo()
+    copies = [PurePosixPath(base).name, PurePosixPath(base).stem + ".complete"]
+    assert volumes(connection) == sorted([*copies, "shop-api.qcow2"])
+
+
 def test_a_box_is_no_leftover(pool: Storage, connection: Any, disk: Disk) -> None:
     base = pool.base(disk)
     pool.remove(PurePosixPath(base).name.removesuffix(".qcow2"), used=())
