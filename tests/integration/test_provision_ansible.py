@@ -381,11 +381,11 @@ def test_people_can_use_the_inventory(bench: Bench, place: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def no_process_survives() -> Iterator[None]:
-    from vmctl.provision import leftovers
+    from vmctl.provision import run_directory
 
     yield
     mine = [entry for entry in Path("/proc").glob("[0-9]*") if _marked(entry)]
-    assert mine == [], leftovers.VARIABLE
+    assert mine == [], run_directory.VARIABLE
 
 
 def _marked(entry: Path) -> bool:

@@ -12,7 +12,7 @@ from tests.unit.openssh_server import Sshd, sshd
 from vmctl import process
 from vmctl.errors import ProvisionFailed
 from vmctl.events import Warned
-from vmctl.provision import python
+from vmctl.provision import ansible_provisioner
 from vmctl.provision.settings import playbook_program
 from vmctl.spec import Ansible
 
@@ -32,7 +32,7 @@ def bench(tmp_path: Path, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> Bench:
 @pytest.fixture
 def pythonless(monkeypatch: pytest.MonkeyPatch) -> None:
     """The guest is this host, which has Python: what is asked for is something that no guest has."""
-    monkeypatch.setattr(python, "PROBE", "command -v no-such-python3")
+    monkeypatch.setattr(ansible_provisioner, "PROBE", "command -v no-such-python3")
 
 
 def test_a_guest_without_python_gets_the_bootstrap_first(bench: Bench, pythonless: None) -> None:
@@ -49,7 +49,7 @@ def test_a_bootstrap_that_fails_is_a_warning_and_the_playbook_has_the_word(
     broken = bench.write(
         "broken.yml", "- hosts: all\n  gather_facts: false\n  tasks: [{raw: 'echo no network; exit 1'}]\n"
     )
-    monkeypatch.setattr(python, "bundled", lambda _name: broken)
+    monkeypatch.setattr(ansible_provisioner, "bundled", lambda _name: broken)
     bench.machine("one", bench.playbook(RAW))
     bench.run()
     (warning,) = [event for event in bench.events if isinstance(event, Warned)]
@@ -74,7 +74,9 @@ def shell_profile(place: Path, **environment: str) -> dict[str, object]:
 def test_project_shell_is_idempotent_and_quotes_whatever_it_gets(bench: Bench, tmp_path: Path) -> None:
     value = 'it\'s "a" $HOME; `id`'
     item = Ansible(
-        name="home", playbook=python.bundled("project_shell.yml"), extra_vars=shell_profile(tmp_path, A=value)
+        name="home",
+        playbook=ansible_provisioner.bundled("project_shell.yml"),
+        extra_vars=shell_profile(tmp_path, A=value),
     )
     bench.machine("one", item)
     assert bench.run().changed
@@ -85,14 +87,18 @@ def test_project_shell_is_idempotent_and_quotes_whatever_it_gets(bench: Bench, t
 
 def test_project_shell_refuses_what_can_not_be_a_variable(bench: Bench, tmp_path: Path) -> None:
     values = shell_profile(tmp_path) | {"project_shell_environment": {"A B": "x"}}
-    bench.machine("one", Ansible(name="home", playbook=python.bundled("project_shell.yml"), extra_vars=values))
+    bench.machine(
+        "one", Ansible(name="home", playbook=ansible_provisioner.bundled("project_shell.yml"), extra_vars=values)
+    )
     with pytest.raises(ProvisionFailed, match="Refuse names"):
         bench.run()
 
 
 @pytest.mark.parametrize("name", ["bootstrap.yml", "project_shell.yml"])
 def test_plain_ansible_can_run_them(name: str, tmp_path: Path) -> None:
-    process.run([playbook_program(), "-i", "localhost,", "--syntax-check", python.bundled(name)], cwd=tmp_path)
+    process.run(
+        [playbook_program(), "-i", "localhost,", "--syntax-check", ansible_provisioner.bundled(name)], cwd=tmp_path
+    )
 
 
 def test_plain_ansible_can_run_the_example(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.scripted_link import ScriptedLink
 from vmctl.events import Event
-from vmctl.provision import ansible_install, bundle
+from vmctl.provision import ansible_install
 from vmctl.spec import Ansible
 
 
@@ -82,6 +82,6 @@ def test_no_ansible_is_an_error_that_says_what_to_do() -> None:
 
 
 def test_the_bundle_is_named_for_what_is_in_it() -> None:
-    assert bundle.own() == bundle.own()
-    assert bundle.own().name.startswith("ansible-2.")
-    assert bundle.own().python >= (3, 9)
+    assert ansible_install.own_bundle() == ansible_install.own_bundle()
+    assert ansible_install.own_bundle().name.startswith("ansible-2.")
+    assert ansible_install.own_bundle().python >= (3, 9)

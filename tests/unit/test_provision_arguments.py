@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from vmctl.provision import arguments, configuration, passwords
+from vmctl.provision import arguments, passwords
 from vmctl.spec import Ansible
 
 
@@ -56,17 +55,3 @@ def test_a_pipe_that_nobody_reads_keeps_nobody_waiting(tmp_path: Path) -> None:
     with passwords.told({"--become-password-file=": "x"}, tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
-
-
-def test_installed_content_comes_before_what_is_configured(tmp_path: Path) -> None:
-    (tmp_path / "ansible.cfg").write_text("[defaults]\nroles_path = mine:/theirs\n")
-    environment = {"HOME": "/home/me"}
-    settings = configuration.said(tmp_path, environment)
-    found = configuration.paths_before(Path("/c"), settings, environment)
-    assert found["ANSIBLE_ROLES_PATH"] == f"/c/roles:{tmp_path}/mine:/theirs"
-    assert found["ANSIBLE_COLLECTIONS_PATH"] == (
-        "/c/collections:/home/me/.ansible/collections:/usr/share/ansible/collections"
-    )
-    own = {**environment, "ANSIBLE_ROLES_PATH": "/own"}
-    assert configuration.paths_before(Path("/c"), settings, own)["ANSIBLE_ROLES_PATH"] == "/c/roles:/own"
-    assert os.environ.get("HOME") != "/home/me"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vmctl.layout import ProjectLayout
-from vmctl.provision import leftovers, run_directory
+from vmctl.provision import run_directory
 
 
 @pytest.fixture
@@ -47,15 +47,15 @@ def test_one_at_work_is_left_alone_and_a_dead_ones_is_removed(layout: ProjectLay
 
 def test_processes_of_a_run_are_ended_wherever_they_have_gone() -> None:
     script = "import os, time; os.fork(); os.setsid() if os.fork() == 0 else None; print(flush=True); time.sleep(100)"
-    environment = {leftovers.VARIABLE: "test-of-leftovers"}
+    environment = {run_directory.VARIABLE: "test-of-leftovers"}
     with subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         for _ in range(4):
             child.stdout.readline()
-        assert len(leftovers.running("test-of-leftovers")) == 4
-        leftovers.end("test-of-leftovers")
-    assert leftovers.running("test-of-leftovers") == []
+        assert len(run_directory.processes("test-of-leftovers")) == 4
+        run_directory.end_processes("test-of-leftovers")
+    assert run_directory.processes("test-of-leftovers") == []
 
 
 def test_ending_what_has_ended_is_nothing() -> None:
-    leftovers.end("no-such-run")
+    run_directory.end_processes("no-such-run")

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import locale
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from vmctl.provision import settings
+
+LOCALE_VARIABLES = ("LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_NUMERIC")
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +86,53 @@ def test_colours(tmp_path: Path) -> None:
 
 def test_ansible_of_the_own_environment_is_preferred() -> None:
     assert settings.playbook_program() == str(Path(sys.executable).parent / "ansible-playbook")
+
+
+@pytest.mark.parametrize(
+    ("setting", "works"),
+    [
+        ({"LC_ALL": "C"}, False),
+        ({"LC_ALL": "POSIX"}, False),
+        ({"LC_ALL": "xx_XX.UTF-8"}, False),
+        ({"LC_CTYPE": "UTF-8"}, False),
+        ({"LANG": "en_US.ISO-8859-1"}, False),
+        ({"LANG": "C.UTF-8", "LC_NUMERIC": "xx_XX.UTF-8"}, False),
+        ({}, False),
+        ({"LANG": ""}, False),
+        ({"LC_ALL": "C.UTF-8"}, True),
+        ({"LANG": "C.UTF-8", "LANGUAGE": "de:xx"}, True),
+    ],
+)
+def test_ansible_gets_a_utf8_locale_that_exists(
+    monkeypatch: pytest.MonkeyPatch, setting: dict[str, str], *, works: bool
+) -> None:
+    for name in LOCALE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    before = locale.setlocale(locale.LC_ALL)
+    assert settings.utf8_locale(os.environ) == ({} if works else {"LC_ALL": "C.UTF-8"})
+    assert locale.setlocale(locale.LC_ALL) == before
+
+
+def test_the_users_language_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"de_DE.UTF-8", "C.UTF-8"}
+    monkeypatch.setattr(settings, "_locale_works", installed.__contains__)
+    assert settings.utf8_locale({"LANG": "de_DE@euro"}) == {"LC_ALL": "de_DE.UTF-8"}
+    assert settings.utf8_locale({"LANG": "fr_FR.ISO-8859-1"}) == {"LC_ALL": "C.UTF-8"}
+    installed.clear()
+    assert settings.utf8_locale({"LANG": "C"}) == {}
+
+
+def test_installed_content_comes_before_what_is_configured(tmp_path: Path) -> None:
+    (tmp_path / "ansible.cfg").write_text("[defaults]\nroles_path = mine:/theirs\n")
+    environment = {"HOME": "/home/me"}
+    configured = settings.user_settings(tmp_path, environment)
+    found = settings.paths_before(Path("/c"), configured, environment)
+    assert found["ANSIBLE_ROLES_PATH"] == f"/c/roles:{tmp_path}/mine:/theirs"
+    assert found["ANSIBLE_COLLECTIONS_PATH"] == (
+        "/c/collections:/home/me/.ansible/collections:/usr/share/ansible/collections"
+    )
+    own = {**environment, "ANSIBLE_ROLES_PATH": "/own"}
+    assert settings.paths_before(Path("/c"), configured, own)["ANSIBLE_ROLES_PATH"] == "/c/roles:/own"
+    assert os.environ.get("HOME") != "/home/me"

@@ -146,12 +146,12 @@ def _argv(trigger: Trigger, directory: Path) -> list[str]:
     """
     if trigger.argv:
         return list(trigger.argv)
-    from vmctl.provision import line_ends, scripts
+    from vmctl.provision import scripts
 
     written = trigger.script.read_bytes() if trigger.script else (trigger.inline or "").encode()
     if trigger.script and written.startswith(NATIVE) and os.access(trigger.script, os.X_OK):
         return [str(trigger.script), *trigger.args]
-    runs = line_ends.for_unix(written, str(trigger.script or "its script"))
+    runs = scripts.for_unix(written, str(trigger.script or "its script"))
     path = trigger.script
     if path is None or runs != written:
         path = directory / (path.name if path else "script")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
 
-from vmctl.errors import UsageError
+from vmctl.errors import Unreachable, UsageError
 from vmctl.events import Notice, Report, Warned
-from vmctl.provision import arguments, galaxy, playbook, provisioner_result, python, settings
+from vmctl.provision import arguments, galaxy, playbook, provision_state, provisioner_result, settings
 from vmctl.provision.ansible_events import PlayRecap
 from vmctl.provision.context import RunContext
 from vmctl.provision.failure import label
 from vmctl.provision.host_set import HostSet
 from vmctl.provision.provisioner_result import ProvisionerResult
-from vmctl.provision.target import Counts, Target
+from vmctl.provision.target import Counts, Target, each
 from vmctl.spec import Ansible
 
 NO_HOSTS = "no hosts to target"  # how Ansible says that a limit leaves none
+PROBE = "command -v python3 >/dev/null || test -x /usr/libexec/platform-python"
 
 
 def check(host_set: HostSet, item: Ansible) -> None:
@@ -51,7 +54,7 @@ def provision(item: Ansible, number: int, targets: Sequence[Target], context: Ru
         Interrupted: the user asked to stop.
         VmctlError: its roles and collections could not be installed, or it asks for what nobody can answer.
     """
-    python.ensure(item, targets, number, context)
+    ensure_python(item, targets, number, context)
     names = tuple(target.name for target in targets)
     host_set = context.host_set
     run = playbook.Run(
@@ -102,3 +105,50 @@ def _limited_away(run: playbook.Run, item: Ansible, recap: PlayRecap, context: R
     if playbook.matches_any(run, context.run_files, item.limit):
         return dataclasses.replace(recap, counts={"": Counts()}, ended=len(item.playbooks), status=0)
     return recap
+
+
+def ensure_python(item: Ansible, targets: Sequence[Target], number: int, context: RunContext) -> None:
+    """Have Python in machines that Ansible has never worked on; where that fails, warn and let the playbook tell.
+
+    Servers are left as they are: what is installed there is for their playbooks to say.
+
+    Raises:
+        Interrupted: the user asked to stop.
+    """
+    fresh = [target for target in targets if target.layout and not provision_state.has_had_ansible(target.layout)]
+    if not fresh or context.mode.check or item.python_interpreter or "ansible_python_interpreter" in item.extra_vars:
+        return
+    lacking = [target for target, lacks in zip(fresh, each(fresh, _lacks_python), strict=True) if lacks]
+    if lacking:
+        _bootstrap(lacking, number, context)
+
+
+def _lacks_python(target: Target) -> bool:
+    try:
+        with target.connect() as connection:
+            return connection.run(PROBE, check=False).status != 0
+    except Unreachable:
+        return False  # Ansible will say so, of this machine, and go on with the others
+
+
+def _bootstrap(targets: Sequence[Target], number: int, context: RunContext) -> None:
+    names = tuple(target.name for target in targets)
+    run = playbook.Run(
+        name=f"{number}-bootstrap",
+        playbooks=(bundled("bootstrap.yml"),),
+        inventory=context.host_set.inventory(None),
+        targets=names,
+        others=context.host_set.others(None, names),
+        directory=context.host_set.root,
+        color=context.color,
+    )
+    recap = context.play(run)
+    for name in names:
+        if recap.counts is None or name in recap.bad or name not in recap.counts:
+            text = f"there is no python3 in the guest, and it could not be installed: {recap.failures.get(name, '')}"
+            context.report(Warned(machine=name, text=text, hint=f"vmctl ssh {name}"))
+
+
+def bundled(name: str) -> Path:
+    """A playbook that ships with vmctl."""
+    return Path(str(resources.files("vmctl_playbooks") / name))

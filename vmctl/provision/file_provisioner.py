@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from vmctl.errors import Unreachable, UsageError, VmctlError
 from vmctl.events import Output, Report, Warned
 from vmctl.process import CommandFailed
-from vmctl.provision import copyable, line_ends
+from vmctl.provision import copyable, scripts
 from vmctl.provision.failure import label
 from vmctl.provision.file_templates import filled
-from vmctl.provision.parallel import each
 from vmctl.provision.provisioner_result import ProvisionerResult, failed
-from vmctl.provision.target import Counts, Target
+from vmctl.provision.target import Counts, Target, each
 from vmctl.spec import File
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def _unstartable(item: File) -> list[Path]:
     """Scripts that Windows has written: a file is put as it is."""
     if item.template:  # which ends its lines in LF
         return []
-    return [path for path in copyable.contents(item.source).files if line_ends.is_of_windows(_start(path))]
+    return [path for path in copyable.contents(item.source).files if scripts.is_of_windows(_start(path))]
 
 
 def _start(path: Path) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 from vmctl import process
 from vmctl.errors import VmctlError
 from vmctl.events import StepDone, StepStarted
-from vmctl.provision import inputs, locales, requirements, settings
+from vmctl.provision import inputs, requirements, settings
 from vmctl.provision.context import RunContext
 from vmctl.provision.failure import label
 from vmctl.provision.host_set import HostSet
@@ -77,7 +77,7 @@ def _run(kind: str, said: object, target: Path, item: Ansible, context: RunConte
     file = target.parent.with_name(f"{kind}.yml")
     files.write_json(file, said)  # JSON is YAML
     argv = [settings.program("ansible-galaxy"), *(kind, "install"), "-r", str(file), "-p", str(target), "--force"]
-    environment = {**locales.utf8(os.environ), **item.env, "ANSIBLE_NOCOLOR": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {**settings.utf8_locale(os.environ), **item.env, "ANSIBLE_NOCOLOR": "1", "PYTHONWARNINGS": "ignore"}
     if item.config_file:
         environment["ANSIBLE_CONFIG"] = str(item.config_file)
     done = process.run(argv, cwd=context.host_set.root, env=environment, check=False)

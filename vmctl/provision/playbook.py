@@ -18,7 +18,7 @@ from typing import Any
 
 from vmctl import interrupt, process
 from vmctl.errors import VmctlError
-from vmctl.provision import leftovers, passwords, settings
+from vmctl.provision import passwords, run_directory, settings
 from vmctl.provision.ansible_events import PlayRecap
 from vmctl.provision.inventory_groups import OTHERS
 from vmctl.provision.run_directory import RunDirectory
@@ -95,7 +95,7 @@ def play(run: Run, run_files: RunDirectory, on_event: OnEvent) -> PlayRecap:
             raise VmctlError(f"ansible-runner gave up with status {error.code}") from error
         finally:
             if listener.stop():
-                leftovers.end(run_files.run)
+                run_directory.end_processes(run_files.run)
     if listener.error:
         raise listener.error
     interrupt.check()
@@ -226,7 +226,7 @@ def _environment(run: Run, run_files: RunDirectory) -> dict[str, str]:
     plugins = str(resources.files(PLUGINS[0]) / PLUGINS[1])
     further = told.get("ANSIBLE_CALLBACK_PLUGINS") or os.environ.get("ANSIBLE_CALLBACK_PLUGINS")
     told["ANSIBLE_CALLBACK_PLUGINS"] = f"{further}:{plugins}" if further else plugins
-    return {**told, leftovers.VARIABLE: run_files.run, "VMCTL_FATAL": str(run_files.root / run.name / FATAL)}
+    return {**told, run_directory.VARIABLE: run_files.run, "VMCTL_FATAL": str(run_files.root / run.name / FATAL)}
 
 
 def jsonable(value: Any) -> Any:

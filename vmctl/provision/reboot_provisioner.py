@@ -10,9 +10,8 @@ from vmctl.errors import Unreachable, VmctlError
 from vmctl.events import Progress, Report
 from vmctl.process import CommandFailed
 from vmctl.provision.failure import label
-from vmctl.provision.parallel import each
 from vmctl.provision.provisioner_result import ProvisionerResult, failed
-from vmctl.provision.target import Counts, Target
+from vmctl.provision.target import Counts, Target, each
 from vmctl.spec import Reboot
 from vmctl.wait import Deadline, TimedOut, until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -19,9 +19,7 @@ from vmctl.provision import (
     failure,
     file_provisioner,
     history_record,
-    host_script,
     inputs,
-    order,
     provision_state,
     reboot_provisioner,
     run_directory,
@@ -58,15 +56,15 @@ class Runner:
             target.name: provision_state.pending(target, target.layout, force=force, only=only, start=start)
             for target in self.targets
         }
-        batches = order.batches(work)
-        for item, _ in batches:
+        planned = batches(work)
+        for item, _ in planned:
             self._check(item)
         self._summary = Summary({name: HostResult() for name, items in work.items() if items})
-        if not batches:
+        if not planned:
             return self._summary
         self.host_set.prepare()
         names = {name: [item.name for item in items] for name, items in work.items() if items}
-        return history_record.kept(self.layout, self.host_set, names, self.mode, lambda: self._run(batches))
+        return history_record.kept(self.layout, self.host_set, names, self.mode, lambda: self._run(planned))
 
     def _run(self, batches: Sequence[tuple[Provisioner, tuple[str, ...]]]) -> Summary:
         with ExitStack() as stack:
@@ -137,7 +135,7 @@ class Runner:
             ]
         match item:
             case Shell(on="host"):
-                return host_script.provision(item, targets, self.host_set.root, self.report)
+                return shell_provisioner.provision_on_host(item, targets, self.host_set.root, self.report)
             case Shell():
                 return shell_provisioner.provision(item, targets, self.report)
             case File():
@@ -193,3 +191,23 @@ def _ended(outcome: ProvisionerResult) -> str:
 
 def _color_wanted() -> bool:
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+def batches(work: Mapping[str, Sequence[Provisioner]]) -> list[tuple[Provisioner, tuple[str, ...]]]:
+    """Provisioners with the machines (by name) that they run on.
+
+    Every machine gets its own provisioners in its own order. Two are the same when all that they say is the same;
+    one whose values differ between machines (``{{ machine.name }}``) runs once for each value.
+    """
+    queues = {name: list(items) for name, items in work.items() if items}
+    found: list[tuple[Provisioner, tuple[str, ...]]] = []
+    while queues:
+        heads = [queue[0] for queue in queues.values()]
+        # One that nobody else needs later, so that all who need it get it now.
+        pick = next((head for head in heads if not any(head in queue[1:] for queue in queues.values())), heads[0])
+        members = tuple(name for name, queue in queues.items() if queue[0] == pick)
+        for name in members:
+            queues[name].pop(0)
+        queues = {name: queue for name, queue in queues.items() if queue}
+        found.append((pick, members))
+    return found

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import configparser
+import locale
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from vmctl import process
-from vmctl.provision import configuration, locales
 from vmctl.ssh import server_options
 
 CONNECT_TIMEOUT = 30  # seconds; an emulated guest under load is slow to answer
@@ -26,6 +27,23 @@ DEFAULTS = {
 SSH_ARGS = ("ssh_connection", "ssh_args")
 LEAST_FORKS = 5  # Ansible's own default
 MOST_FORKS = 50
+UserSettings = Mapping[tuple[str, str], str]
+"""Section and key of a setting → its value."""
+
+SEARCH_PATHS = {
+    "ANSIBLE_ROLES_PATH": (
+        "roles", ("roles_path",),
+        "{home}/.ansible/roles:/usr/share/ansible/roles:/etc/ansible/roles",
+    ),
+    "ANSIBLE_COLLECTIONS_PATH": (
+        "collections", ("collections_path", "collections_paths"),
+        "{home}/.ansible/collections:/usr/share/ansible/collections",
+    ),
+}  # fmt: skip
+"""Environment variable → directory of ours, names of the same setting in ansible.cfg, and Ansible's own default."""
+LOCALE_VARIABLES = ("LC_ALL", "LC_CTYPE", "LANG")
+USUAL_LOCALES = ("C.UTF-8", "C.utf8", "en_US.UTF-8")
+"""The first has been part of glibc and musl for years."""
 
 
 def playbook_program(wanted: str = "", directory: Path | None = None) -> str:
@@ -80,7 +98,7 @@ def environment(
         content: directory with ``roles`` and ``collections`` that come before those of the configuration.
     """
     in_force = {**os.environ, **own}
-    said = configuration.said(directory, in_force)
+    said = user_settings(directory, in_force)
     defaults = {name: value for name, (where, value) in DEFAULTS.items() if where not in said}
     if ("defaults", "forks") not in said:
         defaults["ANSIBLE_FORKS"] = str(min(MOST_FORKS, max(LEAST_FORKS, hosts)))
@@ -94,6 +112,83 @@ def environment(
         "PYTHONWARNINGS": "ignore",
     }
     if content:
-        rules |= configuration.paths_before(content, said, in_force)
+        rules |= paths_before(content, said, in_force)
     defaults = {name: value for name, value in defaults.items() if name not in in_force}
-    return defaults | locales.utf8(os.environ) | dict(own) | rules
+    return defaults | utf8_locale(os.environ) | dict(own) | rules
+
+
+def _configuration_file(directory: Path, environment: Mapping[str, str]) -> Path | None:
+    """The ansible.cfg that an ansible-playbook in ``directory`` obeys."""
+    named = environment.get("ANSIBLE_CONFIG")
+    home = Path(environment.get("HOME", "/"))
+    usual = [directory / "ansible.cfg", home / ".ansible.cfg", Path("/etc/ansible/ansible.cfg")]
+    candidates = [Path(named).expanduser()] if named else usual
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def user_settings(directory: Path, environment: Mapping[str, str]) -> UserSettings:
+    """The settings in force. An ansible.cfg that cannot be read is Ansible's to report."""
+    in_force = _configuration_file(directory, environment)
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";",), strict=False)
+    try:
+        if in_force:
+            parser.read_string(in_force.read_text(encoding="utf-8"))
+    except (configparser.Error, OSError, UnicodeDecodeError):
+        return {}
+    found = {(section, key): value for section in parser.sections() for key, value in parser[section].items()}
+    for _, keys, _ in SEARCH_PATHS.values():
+        for key in keys:
+            if in_force and ("defaults", key) in found:
+                found["defaults", key] = _from(in_force.parent, found["defaults", key])
+    return found
+
+
+def _from(base: Path, paths: str) -> str:
+    """Search paths of an ansible.cfg, which start from its directory."""
+    return ":".join(str(base / Path(os.path.expandvars(path.strip())).expanduser()) for path in paths.split(":"))
+
+
+def paths_before(content: Path, settings: UserSettings, environment: Mapping[str, str]) -> dict[str, str]:
+    """Ansible's search paths, with those of ``content`` first."""
+    found = {}
+    for variable, (ours, keys, default) in SEARCH_PATHS.items():
+        configured = next((settings["defaults", key] for key in keys if ("defaults", key) in settings), "")
+        usual = environment.get(variable) or configured or default.format(home=environment.get("HOME", "/"))
+        found[variable] = f"{content / ours}:{usual}"
+    return found
+
+
+def utf8_locale(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables to add so that Ansible starts: it refuses a locale that is not installed, or is not UTF-8.
+
+    None, where it starts already.
+
+    Where no UTF-8 locale is installed, none either: then it is for Ansible to say so.
+    """
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        if _locale_works(""):
+            return {}
+        found = next((name for name in _locales_to_try(environment) if _locale_works(name)), "")
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+    return {"LC_ALL": found} if found else {}
+
+
+def _locales_to_try(environment: Mapping[str, str]) -> Iterator[str]:
+    """The user's language first, as far as it has a name."""
+    for variable in LOCALE_VARIABLES:
+        name = environment.get(variable, "").partition("@")[0].partition(".")[0]
+        if "_" in name:
+            yield f"{name}.UTF-8"
+    yield from USUAL_LOCALES
+
+
+def _locale_works(name: str) -> bool:
+    """As Ansible looks itself; "" = what the environment says."""
+    try:
+        locale.setlocale(locale.LC_ALL, name)
+        encoding = locale.getlocale()[1]
+    except (locale.Error, ValueError):  # ValueError: a name that Python cannot take apart
+        return False
+    return (encoding or "").lower().replace("-", "") == "utf8"

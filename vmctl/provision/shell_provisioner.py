@@ -3,6 +3,8 @@
 The script goes to a private directory in the guest, with its environment in a file beside it (for a command line can
 be read by everybody there), and is removed afterwards. It runs by the interpreter that its first line names, without
 which it is `sh`; an inline script without one stops at its first failing command (`sh -e`).
+
+With `on: host` the script runs here, in the project's directory, for one machine after the other.
 """
 
 from __future__ import annotations
@@ -10,17 +12,18 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmctl import interrupt
+from vmctl import interrupt, process
 from vmctl.errors import Interrupted, Unreachable, UsageError, VmctlError
 from vmctl.events import Output, Report
 from vmctl.provision import scripts
 from vmctl.provision.failure import label
-from vmctl.provision.parallel import each
 from vmctl.provision.provisioner_result import ProvisionerResult, failed
-from vmctl.provision.target import Counts, Target
+from vmctl.provision.target import Counts, Target, each
 from vmctl.spec import Shell
 
 if TYPE_CHECKING:
@@ -86,7 +89,8 @@ def _provision(item: Shell, script: bytes, target: Target, report: Report) -> Pr
 
 
 def _brief(item: Shell, target: Target, what: str) -> str:
-    return f"{target.name}: the script{scripts.name_of(item)} {what} (provisioner {label(item)})"
+    where = " on the host" if item.on == "host" else ""
+    return f"{target.name}: the script{scripts.name_of(item)}{where} {what} (provisioner {label(item)})"
 
 
 def _is_there(item: Shell, connection: Link) -> bool:
@@ -133,3 +137,41 @@ def _tidy(connection: Link, argv: Sequence[str], *, sudo: bool) -> None:
 def environment(variables: Mapping[str, str]) -> str:
     """Shell text that exports variables, whatever is in their values."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def provision_on_host(item: Shell, targets: Sequence[Target], root: Path, report: Report) -> list[ProvisionerResult]:
+    """Run the script for each target, in the project's directory.
+
+    Raises:
+        UsageError: the script cannot be read.
+        VmctlError: it cannot be downloaded.
+        Interrupted: the user asked to stop; the script has been ended.
+    """
+    script = scripts.content(item, report)
+    with tempfile.TemporaryDirectory(prefix="vmctl-") as place:  # private (0700)
+        path = Path(place, "script")
+        path.write_bytes(script)
+        path.chmod(0o700)
+        argv = [*scripts.interpreter(script, inline=item.inline is not None), str(path), *item.args]
+        return [_run_here(item, target, argv, root, report) for target in targets]
+
+
+def _run_here(item: Shell, target: Target, argv: Sequence[str], root: Path, report: Report) -> ProvisionerResult:
+    if item.creates and (root / Path(item.creates).expanduser()).exists():
+        return ProvisionerResult(machine=target.name, counts=Counts(ok=1))
+    lines: list[str] = []
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        report(Output(machine=target.name, line=line, source=SOURCE))
+
+    try:
+        status = process.stream(
+            argv, on_line, cwd=root, env={**item.env, **target.environment, "VMCTL_MACHINE": target.name}, named=True
+        )
+    except (process.ProgramMissing, process.CommandFailed) as error:
+        return failed(target.name, _brief(item, target, error.brief), error.details)
+    if status != 0:
+        brief = _brief(item, target, f"ended with status {status}")
+        return failed(target.name, brief, "\n".join(lines[-DETAIL_LINES:]))
+    return ProvisionerResult(machine=target.name, counts=Counts(ok=1, changed=1))

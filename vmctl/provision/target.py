@@ -1,11 +1,11 @@
-"""Who is to be provisioned (a running machine, or a server), and what became of each."""
+"""Who is to be provisioned (a running machine, or a server), all of them at once, and what became of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from msgspec import Struct, field, structs
 
@@ -15,6 +15,10 @@ from vmctl.spec import MachineSpec, Provisioner
 
 if TYPE_CHECKING:
     from vmctl.ssh.link import Link
+
+R = TypeVar("R")
+
+AT_ONCE = 16  # connections; each is a thread that mostly waits
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -139,3 +143,17 @@ def _object(result: HostResult) -> dict[str, Any]:
         "not_checked": list(result.not_checked),
         "changed_tasks": list(result.changed_tasks),
     }
+
+
+def each(targets: Sequence[Target], act: Callable[[Target], R]) -> list[R]:
+    """``act`` on every target, side by side; results in the order of the targets.
+
+    Raises:
+        The first exception, after all have ended: an interruption ends them all within moments.
+    """
+    if len(targets) == 1:
+        return [act(targets[0])]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=min(AT_ONCE, max(1, len(targets)))) as pool:
+        return [future.result() for future in [pool.submit(act, target) for target in targets]]

@@ -14,7 +14,7 @@ from typing import Any
 from vmctl import json_text, process
 from vmctl.errors import UsageError
 from vmctl.process import Completed
-from vmctl.provision import arguments, locales, passwords, settings
+from vmctl.provision import arguments, passwords, settings
 from vmctl.provision.inventory_groups import Group
 from vmctl.provision.passwords import Passwords
 from vmctl.remotes.server_inventory import RemoteHost, ServerInventory
@@ -88,7 +88,7 @@ class _Question:
             "PYTHONWARNINGS": "ignore",
             "ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS": "ignore",
         }
-        environment = locales.utf8(os.environ) | environment
+        environment = settings.utf8_locale(os.environ) | environment
         with tempfile.TemporaryDirectory(prefix="vmctl-") as place, passwords.told(typed, Path(place)) as words:
             argv = [settings.program("ansible-inventory"), *self._words(), *words, "--list"]
             return process.run(argv, check=False, cwd=self.root, env=environment)

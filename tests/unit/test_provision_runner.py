@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from vmctl.provision.order import batches
+from vmctl.provision.runner import batches
 from vmctl.spec import Shell, SourceLocation
 
 

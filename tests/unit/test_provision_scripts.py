@@ -7,7 +7,7 @@ import pytest
 
 from vmctl.errors import UsageError
 from vmctl.events import Event, Warned
-from vmctl.provision import line_ends, scripts
+from vmctl.provision import scripts
 from vmctl.spec import Shell
 
 
@@ -25,13 +25,13 @@ from vmctl.spec import Shell
     ],
 )
 def test_what_windows_has_written_runs_as_meant(written: bytes, runs: bytes) -> None:
-    assert line_ends.for_unix(written, "it") == runs
+    assert scripts.for_unix(written, "it") == runs
 
 
 @pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
 def test_utf_16_is_refused(mark: bytes) -> None:
     with pytest.raises(UsageError, match="is UTF-16"):
-        line_ends.for_unix(mark + b"e\0c\0", "setup.sh")
+        scripts.for_unix(mark + b"e\0c\0", "setup.sh")
 
 
 def test_a_script_from_a_file_is_told_of_line_ends_that_it_keeps(tmp_path: Path) -> None:
@@ -44,3 +44,24 @@ def test_a_script_from_a_file_is_told_of_line_ends_that_it_keeps(tmp_path: Path)
     assert scripts.content(Shell(name="a", script=script), told.append) == b"echo\n"
     assert scripts.content(Shell(name="a", inline="echo\r\n"), told.append) == b"echo\n"
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "argv"),
+    [
+        (b"#!/bin/bash\necho", ["/bin/bash"]),
+        (b"#!/usr/bin/env python3\n", ["/usr/bin/env", "python3"]),
+        (b"#! /bin/sh -e -u \n", ["/bin/sh", "-e -u"]),
+        (b"#!/bin/bash\r\necho", ["/bin/bash"]),
+        (b"#!\necho", ["sh"]),
+        (b"echo #!/bin/bash", ["sh"]),
+        (b"", ["sh"]),
+    ],
+)
+def test_the_first_line_chooses_the_interpreter(script: bytes, argv: list[str]) -> None:
+    assert scripts.interpreter(script, inline=False) == argv
+
+
+def test_inline_text_stops_at_the_first_failure_unless_it_chooses_itself() -> None:
+    assert scripts.interpreter(b"false\n", inline=True) == ["sh", "-e"]
+    assert scripts.interpreter(b"#!/bin/sh\nfalse\n", inline=True) == ["/bin/sh"]
