@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,9 @@ import yaml
 from tests.unit.vmfile_cases import fill, load
 from vmctl.errors import UsageError
 from vmctl.provision.inventory_groups import Group
-from vmctl.remotes import inline_hosts, pattern, server_inventory
+from vmctl.remotes import hosts, server_inventory
 from vmctl.remotes.server_hosts import ServerHosts
-from vmctl.spec import Ansible, Project, Remote, Server
+from vmctl.spec import Ansible, Project
 
 VMFILE = """\
 box: debian-12
@@ -101,7 +100,7 @@ def test_an_unknown_target_is_refused_with_the_known_ones(project: Project) -> N
     ],
 )
 def test_patterns(project: Project, patterns: list[str], meant: list[str]) -> None:
-    assert [host.name for host in pattern.select(host_set(project).server_inventory, patterns)] == meant
+    assert [host.name for host in hosts.select(host_set(project).server_inventory, patterns)] == meant
 
 
 @pytest.mark.parametrize(
@@ -114,47 +113,6 @@ def test_patterns(project: Project, patterns: list[str], meant: list[str]) -> No
 )
 def test_patterns_that_mean_nothing_are_refused(project: Project, patterns: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        pattern.select(host_set(project).server_inventory, patterns)
+        hosts.select(host_set(project).server_inventory, patterns)
     assert caught.value.brief == message
     assert "servers of staging: web-1, front, db-a, lone; groups: web, dbservers" in caught.value.hint
-
-
-def test_ssh_is_told_everything_and_is_strict_on_the_way() -> None:
-    hosts = (
-        Server(name="web", address="10.0.0.5", port=2222, user="deploy", key=Path("/k/a b%"), jump="inner"),
-        Server(name="inner", address="10.0.0.1", jump="ops@outer:2200"),
-    )
-    known = inline_hosts.read(Remote(name="staging", servers=hosts, known_hosts=Path("/p/known")))
-    destination = known.hosts["web"].destination
-    assert destination is not None
-    argv = destination.argv({"StrictHostKeyChecking": "yes"})
-    assert argv[1:3] == ["-o", "StrictHostKeyChecking=yes"]
-    assert argv[-2:] == ["--", "10.0.0.5"]
-    options = argv[4:-2:2]
-    assert options[:4] == ["Port=2222", "User=deploy", 'IdentityFile="/k/a b%%"', "IdentitiesOnly=yes"]
-    through = shlex.split(options[-1].removeprefix("ProxyCommand="))
-    assert through[:3] == ["ssh", "-o", "StrictHostKeyChecking=yes"]
-    assert through[-4:] == ["-W", "[%h]:%p", "--", "10.0.0.1"]
-    inner = shlex.split(
-        next(word for word in through if word.startswith("ProxyCommand=")).removeprefix("ProxyCommand=")
-    )
-    assert inner[-4:] == ["-W", "[%%h]:%%p", "--", "outer"]
-    assert {"Port=2200", "User=ops"} <= set(inner)
-    variables = known.hosts["web"].variables
-    assert shlex.split(variables["ansible_ssh_common_args"])[:2] == ["-o", "StrictHostKeyChecking=yes"]
-    assert (variables["ansible_port"], variables["ansible_user"]) == (2222, "deploy")
-
-
-@pytest.mark.parametrize(
-    ("jump", "meant"),
-    [
-        ("bastion", ("", "bastion", None)),
-        ("ops@bastion", ("ops", "bastion", None)),
-        ("ops@bastion:22", ("ops", "bastion", 22)),
-        ("[fd00::1]:22", ("", "fd00::1", 22)),
-        ("ops@[fd00::1]", ("ops", "fd00::1", None)),
-    ],
-)
-def test_jump_hosts(jump: str, meant: tuple[str, str, int | None]) -> None:
-    hop = inline_hosts._parsed(jump)
-    assert (hop.user, hop.name, hop.port) == meant

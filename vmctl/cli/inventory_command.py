@@ -59,9 +59,7 @@ def inventory(app: App, *, target: str, install: bool, output: str | None, **for
         path = _install(app, target, output)
         app.result({"file": str(path)}, f"wrote {path}; next: ansible-inventory -i {shlex.quote(str(path))} --graph")
         return
-    from vmctl.remotes import inventories
-
-    listing = inventories.of(app.workspace, target)
+    listing = _listing(app, target)
     data = _host(listing, str(forms["host"])) if forms["host"] else listing.as_object()
     if forms["as_yaml"]:
         from vmctl.provision import machine_inventory
@@ -70,6 +68,20 @@ def inventory(app: App, *, target: str, install: bool, output: str | None, **for
     else:
         text = listing.as_ini() if forms["as_ini"] else json.dumps(data, indent=2, ensure_ascii=False)
     app.result(data, text)
+
+
+def _listing(app: App, target: str) -> Listing:
+    """The inventory of a target; "" = of the machines that exist."""
+    project = app.project
+    if target:
+        from vmctl.remotes import server_inventory
+        from vmctl.remotes.server_hosts import ServerHosts
+
+        return ServerHosts(project, server_inventory.load(project, server_inventory.find(project, target))).listing()
+    from vmctl import logins
+    from vmctl.provision import machine_inventory
+
+    return machine_inventory.listing(project, logins.known_logins(app.workspace), app.workspace.layout)
 
 
 def _host(listing: Listing, name: str) -> dict[str, object]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vmctl.process import Completed
     from vmctl.provision.passwords import Passwords
     from vmctl.provision.target import Mode
-    from vmctl.remotes.server_inventory import RemoteHost, ServerInventory
+    from vmctl.remotes.hosts import RemoteHost, ServerInventory
     from vmctl.spec import Remote
 
 SSH_FAILED = 255  # ssh's own status when it could not connect; a remote command may end with it too
@@ -41,10 +41,10 @@ def chosen(
     app: App, target: str, patterns: Sequence[str], passwords: Passwords | None = None
 ) -> tuple[ServerInventory, tuple[RemoteHost, ...]]:
     """The servers that patterns mean, all without any."""
-    from vmctl.remotes import pattern
+    from vmctl.remotes import hosts
 
     known = inventory_of(app, target, passwords)
-    return known, pattern.select(known, patterns)
+    return known, hosts.select(known, patterns)
 
 
 def only_server(app: App, target: str, name: str | None) -> RemoteHost:
@@ -99,21 +99,18 @@ def provision(
 ) -> dict[str, Any]:
     """Provision servers, after asking; what became of each as an object, {} when they get nothing."""
     from vmctl.provision.passwords import Passwords
-    from vmctl.remotes import server_provisioning
-    from vmctl.remotes.server_hosts import ServerHosts
+    from vmctl.remotes import server_hosts
 
     passwords = Passwords()
     server_inventory, hosts = chosen(app, target, patterns, passwords)
-    host_set = ServerHosts(app.project, server_inventory)
-    work = server_provisioning.planned(host_set, hosts, only, start)
+    host_set = server_hosts.ServerHosts(app.project, server_inventory)
+    work = server_hosts.planned(host_set, hosts, only, start)
     if not work:
         return {}
     if not mode.check:
         confirm(app, server_inventory.remote, _question(work, target), yes=yes, named=named)
     wanted = [host for host in hosts if host.name in work]
-    done = server_provisioning.run(
-        app.workspace, host_set, wanted, only=only, mode=mode, start=start, passwords=passwords
-    )
+    done = server_hosts.run(app.workspace, host_set, wanted, only=only, mode=mode, start=start, passwords=passwords)
     return done.as_object()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from vmctl.layout import ProjectLayout
 from vmctl.login import Login
 from vmctl.provision import inventory_groups
+from vmctl.provision.inventory_formats import Listing
 from vmctl.provision.inventory_groups import Group
 from vmctl.spec import Project
 from vmctl.ssh import config
@@ -61,6 +62,12 @@ def hosts(project: Project, logins: Iterable[Login], layout: ProjectLayout) -> d
             # The machine's name is the alias in there: ssh finds the rest itself.
             found[spec.name] = {"ansible_ssh_common_args": shlex.join(["-F", str(last)])}
     return found
+
+
+def listing(project: Project, logins: Iterable[Login], layout: ProjectLayout) -> Listing:
+    """The machines with all groups of all provisioners, for `vmctl inventory` and whoever reads its answers."""
+    groups = inventory_groups.all_of(project)
+    return Listing(hosts=hosts(project, logins, layout), groups=groups, variables={"vmctl_project": project.name})
 
 
 def _variables(login: Login) -> dict[str, Any]:

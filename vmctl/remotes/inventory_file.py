@@ -17,7 +17,7 @@ from vmctl.process import Completed
 from vmctl.provision import arguments, passwords, settings
 from vmctl.provision.inventory_groups import Group
 from vmctl.provision.passwords import Passwords
-from vmctl.remotes.server_inventory import RemoteHost, ServerInventory
+from vmctl.remotes.hosts import RemoteHost, ServerInventory
 from vmctl.spec import Ansible, Project, Remote
 from vmctl.ssh.openssh import Destination
 

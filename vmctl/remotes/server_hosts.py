@@ -1,4 +1,4 @@
-"""A target of servers as a host_set: how the Vmfile's provisioners and their groups apply to it.
+"""A target of servers as a host_set: how the Vmfile's provisioners and their groups apply to it, and running them.
 
 One rule: a server **stands for** a machine when it bears the machine's name (or its key below ``machines:``), or is in
 a group of that name. From it follow the provisioners that it gets and the groups of the Vmfile that it is in.
@@ -10,14 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vmctl.provision import inventory_groups, machine_inventory
+from vmctl import provision
+from vmctl.provision import inventory_groups, machine_inventory, provision_state
+from vmctl.provision.inventory_formats import Listing
 from vmctl.provision.inventory_groups import Group
 from vmctl.provision.target import Target
-from vmctl.remotes.server_inventory import RemoteHost, ServerInventory, stands_for
+from vmctl.remotes.hosts import RemoteHost, ServerInventory, stands_for
 from vmctl.spec import Ansible, Project, Provisioner, ServerProvisioner
 from vmctl.ssh.link import Link
+from vmctl.store import locks
+
+if TYPE_CHECKING:
+    from vmctl.provision.passwords import Passwords
+    from vmctl.provision.target import Mode, Summary
+    from vmctl.workspace import Workspace
 
 
 @dataclass
@@ -115,6 +123,17 @@ class ServerHosts:
                     found[host] = {**found.get(host, {}), **values}
         return found
 
+    def listing(self) -> Listing:
+        """The servers with the groups of all provisioners, for `vmctl inventory` and whoever reads its answers."""
+        servers = self.server_inventory
+        groups: dict[str, Group] = dict(servers.groups)
+        for item in self.provisioners:
+            if isinstance(item, Ansible):
+                groups |= {name: group for name, group in self.groups(item).items() if name not in groups}
+        variables = {"vmctl_project": self.project.name, **servers.variables, "vmctl_target": self.target}
+        hosts = {name: dict(host.variables) for name, host in servers.hosts.items()}
+        return Listing(hosts=hosts, groups=groups, variables=variables)
+
     def enter(self, name: str) -> str:
         """The command that goes into a server."""
         return f"vmctl ssh --target {self.target} {name}"
@@ -128,3 +147,44 @@ def _connect(host: RemoteHost) -> Link:
     from vmctl.ssh.openssh import OpenSsh
 
     return OpenSsh.connect(host.reached())
+
+
+def planned(
+    host_set: ServerHosts, hosts: Sequence[RemoteHost], only: Sequence[str], start: str = ""
+) -> dict[str, list[str]]:
+    """Names of servers → names of the provisioners that each would get, without servers that would get none.
+
+    Raises:
+        UsageError: no provisioner has a name of ``only``.
+    """
+    provision_state.check_names(host_set.provisioners, [*only, *([start] if start else [])])
+    work = {
+        target.name: provision_state.pending(target, None, only=only, start=start) for target in host_set.targets(hosts)
+    }
+    return {name: [item.name for item in items] for name, items in work.items() if items}
+
+
+def run(
+    workspace: Workspace,
+    host_set: ServerHosts,
+    hosts: Sequence[RemoteHost],
+    *,
+    only: Sequence[str],
+    mode: Mode,
+    start: str = "",
+    passwords: Passwords | None = None,
+) -> Summary:
+    """Run everything that the servers are to get, done before or not: others may have changed them meanwhile.
+
+    Raises:
+        UsageError, ProvisionFailed, Unreachable: as ``vmctl.provision.run``.
+    """
+    workspace.ensure_id()
+    layout = workspace.layout
+    what = f"target {host_set.target}"
+    with locks.hold(layout.target_lock(host_set.target), what, timeout=workspace.lock_timeout, report=workspace.report):
+        targets = host_set.targets(hosts)
+        return provision.run(
+            host_set, targets, layout=layout, only=only, start=start, force=True, mode=mode, passwords=passwords,
+            report=workspace.report,
+        )  # fmt: skip

@@ -1,74 +1,20 @@
-"""The servers of a target: names, groups, variables, and how ssh gets to each."""
+"""The servers of a target: those that the Vmfile itself has, or those of an inventory that Ansible reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vmctl.errors import UsageError, suggest
 from vmctl.provision.inventory_groups import Group
 from vmctl.provision.passwords import Passwords
-from vmctl.spec import Project, Remote
+from vmctl.remotes import inventory_file
+from vmctl.remotes.hosts import RemoteHost, ServerInventory
+from vmctl.spec import Project, Remote, Server
+from vmctl.ssh import server_options
 from vmctl.ssh.openssh import Destination
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RemoteHost:
-    """One server."""
-
-    name: str
-    variables: Mapping[str, Any]
-    """Those of the inventory; for servers of an existing one, with those of its groups."""
-    destination: Destination | None
-    """Where ssh goes; None: nowhere that vmctl can tell."""
-    why_not: str = ""
-    """Why there is no destination."""
-
-    def reached(self) -> Destination:
-        """Where ssh goes.
-
-        Raises:
-            UsageError: vmctl cannot tell; Ansible may well.
-        """
-        if self.destination is None:
-            raise UsageError(f"{self.name}: {self.why_not}", hint="say it in ~/.ssh/config, by the server's name")
-        return self.destination
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerInventory:
-    """All servers of a target, with their groups."""
-
-    remote: Remote
-    hosts: Mapping[str, RemoteHost]
-    groups: Mapping[str, Group]
-    """All but `all` and `ungrouped`."""
-    variables: Mapping[str, Any] = field(default_factory=dict)
-    """Those of the group `all`, where the Vmfile has the servers."""
-    sources: tuple[Path, ...] = ()
-    """The user's own inventory."""
-    warnings: tuple[str, ...] = ()
-    """What Ansible says of files in it that it could not read."""
-
-    def members(self, group: str) -> tuple[str, ...]:
-        """The servers in a group or in one below it, in the order of the inventory."""
-        if group == "all":
-            return tuple(self.hosts)
-        found: set[str] = set()
-        queue, seen = [group], set[str]()
-        while queue:
-            name = queue.pop()
-            if name in self.groups and name not in seen:
-                seen.add(name)
-                found |= set(self.groups[name].hosts)
-                queue += self.groups[name].children
-        return tuple(name for name in self.hosts if name in found)
-
-    def groups_of(self, host: str) -> set[str]:
-        """The groups that a server is in, directly or through others."""
-        return {group for group in self.groups if host in self.members(group)}
 
 
 def load(project: Project, remote: Remote, passwords: Passwords | None = None) -> ServerInventory:
@@ -83,11 +29,7 @@ def load(project: Project, remote: Remote, passwords: Passwords | None = None) -
         VmctlError: the inventory cannot be read, or turns host key checking off.
     """
     if remote.inventory is None:
-        from vmctl.remotes import inline_hosts
-
-        return inline_hosts.read(remote)
-    from vmctl.remotes import inventory_file
-
+        return inline(remote)
     return inventory_file.read(project, remote, remote.inventory, passwords or Passwords())
 
 
@@ -105,7 +47,85 @@ def find(project: Project, target: str) -> Remote:
     raise UsageError(f"there is no target '{target}'{suggest(target, known)}", hint=hint)
 
 
-def stands_for(server_inventory: ServerInventory, host: str, names: Iterable[str]) -> bool:
-    """Whether a server bears one of these names, or is in a group of such a name."""
-    wanted = set(names)
-    return host in wanted or bool(server_inventory.groups_of(host) & wanted)
+def inline(remote: Remote) -> ServerInventory:
+    """The servers that the Vmfile itself has: what ssh and Ansible are told of each. Nothing is written for it."""
+    groups: dict[str, Group] = {}
+    for server in remote.servers:
+        for name in server.groups:
+            groups[name] = Group((*groups.get(name, Group()).hosts, server.name))
+    hosts = {server.name: _host(server, remote) for server in remote.servers}
+    return ServerInventory(remote=remote, hosts=hosts, groups=groups, variables=dict(remote.vars))
+
+
+def _host(server: Server, remote: Remote) -> RemoteHost:
+    destination = Destination(
+        name=server.name,
+        host=server.address or server.name,
+        options=(*_login(server), *_further(server, remote)),
+        enter=f"vmctl ssh --target {remote.name} {server.name}",
+    )
+    return RemoteHost(name=server.name, variables=_variables(server, remote), destination=destination)
+
+
+def _variables(server: Server, remote: Remote) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    if server.address:
+        told["ansible_host"] = server.address
+    if server.port is not None:
+        told["ansible_port"] = server.port
+    if server.user:
+        told["ansible_user"] = server.user
+    if server.key:
+        told["ansible_ssh_private_key_file"] = _path(server.key)
+    told["ansible_ssh_common_args"] = shlex.join(
+        [*server_options.words(server_options.UNATTENDED), *_further(server, remote)]
+    )
+    return {**told, **server.vars}
+
+
+def _login(server: Server) -> list[str]:
+    words = ["-o", f"Port={server.port}"] if server.port is not None else []
+    words += ["-o", f"User={server.user}"] if server.user else []
+    return words + (["-o", f"IdentityFile={_quoted(server.key)}"] if server.key else [])
+
+
+def _further(server: Server, remote: Remote) -> list[str]:
+    """What Ansible has no variable for."""
+    words = ["-o", "IdentitiesOnly=yes"] if server.key else []
+    if remote.known_hosts:
+        own = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
+        words += ["-o", f"UserKnownHostsFile={own} {_quoted(remote.known_hosts)}"]
+    if server.jump:
+        others = {one.name: one for one in remote.servers}
+        words += ["-o", f"ProxyCommand={shlex.join(_through(server.jump, remote, others))}"]
+    return words
+
+
+def _through(jump: str, remote: Remote, others: Mapping[str, Server]) -> list[str]:
+    """The ssh that leads to a server: as strict as the one that goes through it, which ProxyJump would not be."""
+    hop = others.get(jump) or _jump_host(jump)
+    inner = [word.replace("%", "%%") for word in (*_login(hop), *_further(hop, remote))]
+    return ["ssh", *server_options.words(server_options.OWN), *inner, "-W", "[%h]:%p", "--", hop.address or hop.name]
+
+
+def _jump_host(jump: str) -> Server:
+    """[USER@]HOST[:PORT]."""
+    user, _, place = jump.rpartition("@")
+    host, port = place, ""
+    if place.startswith("["):
+        host, _, port = place[1:].partition("]")
+        port = port.removeprefix(":")
+    elif ":" in place:
+        host, _, port = place.partition(":")
+    return Server(name=host, user=user, port=int(port) if port else None)
+
+
+def _path(path: Path) -> str:
+    """A path for a keyword that expands %-tokens."""
+    return str(path).replace("%", "%%")
+
+
+def _quoted(path: Path) -> str:
+    """A path in a list of paths, or alone."""
+    text = _path(path)
+    return f'"{text}"' if " " in text else text
