@@ -7,13 +7,13 @@ import logging
 import shlex
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmctl import interrupt
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.login import Login
-from vmctl.ssh import password
 from vmctl.store import files
 from vmctl.wait import Deadline
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 POLL = 0.02
 KEEPALIVE = 15  # seconds
+INTERACTIVE = "keyboard-interactive"
+"""How a server asks whose PAM does the talking; many allow nothing else besides keys."""
 
 
 class HostKeyWrong(Unreachable):
@@ -68,7 +70,6 @@ def _close(transport: Transport | None, sock: socket.socket) -> None:
 
 
 def _authenticate(transport: Transport, login: Login, known: HostKeys, deadline: Deadline) -> None:
-
     transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = max(deadline.left(), 1.0)
     if kinds := known.lookup(login.machine):
         transport.get_security_options().key_types = tuple(kinds)
@@ -78,16 +79,14 @@ def _authenticate(transport: Transport, login: Login, known: HostKeys, deadline:
     if login.first_key is None or files.exists(login.known_hosts):
         _check_host_key(transport.get_remote_server_key(), login, known)
     keys = [key for key in (login.key, login.first_key) if key]
-    if any(_takes(transport, login, key, deadline) for key in keys):
+    if any(_takes_key(transport, login, key, deadline) for key in keys):
         return
     secret = login.first_password
-    if secret is None or not password.lets_in(
-        transport, login.user, secret, lambda sent: _await(sent, transport, deadline)
-    ):
+    if secret is None or not _takes_password(transport, login, secret, deadline):
         raise _refused(login)
 
 
-def _takes(transport: Transport, login: Login, key: Path, deadline: Deadline) -> bool:
+def _takes_key(transport: Transport, login: Login, key: Path, deadline: Deadline) -> bool:
     """Whether the guest lets us in with a key."""
     import paramiko
 
@@ -95,6 +94,39 @@ def _takes(transport: Transport, login: Login, key: Path, deadline: Deadline) ->
     transport.auth_publickey(login.user, _load_key(login, key), event=answered)
     with contextlib.suppress(paramiko.AuthenticationException):
         _await(answered, transport, deadline)
+    return transport.is_authenticated()
+
+
+def _takes_password(transport: Transport, login: Login, secret: Path, deadline: Deadline) -> bool:
+    """Whether the guest lets us in with the password in the file ``secret``, whichever way it asks for one."""
+    import paramiko
+
+    password, answered = files.read(secret).decode(), threading.Event()
+    transport.auth_password(login.user, password, event=answered, fallback=False)
+    try:
+        _await(answered, transport, deadline)
+    except paramiko.BadAuthenticationType as error:
+        return INTERACTIVE in error.allowed_types and _takes_answers(transport, login, password, deadline)
+    except paramiko.AuthenticationException:
+        return False
+    return transport.is_authenticated()
+
+
+def _takes_answers(transport: Transport, login: Login, password: str, deadline: Deadline) -> bool:
+    """Whether it takes the password as the answer to what it asks; a prompt that echoes asks for something else."""
+    import paramiko
+    from paramiko.auth_handler import AuthHandler
+
+    def answer(_title: str, _instructions: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:
+        return ["" if echoes else password for _prompt, echoes in prompts]
+
+    answered = threading.Event()
+    transport.auth_handler = AuthHandler(transport)  # as paramiko does, whose own call cannot be interrupted
+    transport.auth_handler.auth_interactive(login.user, answer, answered)
+    try:
+        _await(answered, transport, deadline)
+    except paramiko.AuthenticationException:
+        return False
     return transport.is_authenticated()
 
 

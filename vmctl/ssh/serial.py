@@ -1,9 +1,9 @@
-"""Reading a booting guest's serial console for signs of what became of it."""
+"""Reading a booting guest's serial console for signs of what became of it, and of its network."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vmctl.store import files
@@ -42,6 +42,20 @@ _BEGIN = re.compile(
 _SEED = re.compile(r"^(?:\[ *[\d.]+\] )?vmctl-seed: (.*)$", re.MULTILINE)
 """What a guest that vmctl's own unit seeds says of a seed that it could not take."""
 _PROMPT = re.compile(r"^[\w.-]+ login: ?\Z", re.MULTILINE)
+# cloud-init's table of devices: name, whether it is up, address ("." = none).
+_DEVICE_ROW = re.compile(r"ci-info: ?\|\s*([\w.@-]+)\s*\|\s*(True|False)\s*\|\s*(\S+)\s*\|")
+_LINK_STATE = re.compile(r"\b([a-z][\w.-]*): (?:NIC )?link (becomes ready|is up|is down)", re.IGNORECASE)
+_KERNEL_LINK = re.compile(r": ([a-z][\w.-]*) NIC link (is up|is down)", re.IGNORECASE)
+_NETWORK = r"[^\n]*(?:network|ifup@|sys-subsystem-net|dhc(?:p|lient))"
+_NETWORK_FAILED = re.compile(
+    rf"(?:Failed to start|Timed out waiting for|Dependency failed for){_NETWORK}[^\n]*"
+    r"|No DHCPOFFERS received[^\n]*|no lease, failing[^\n]*",
+    re.IGNORECASE,
+)
+_NETWORK_WAITS = re.compile(rf"A start job is running for{_NETWORK}[^\n]*", re.IGNORECASE)
+LOOPBACK = "lo"
+LINK_LOCAL = ("fe80:", "169.254.")
+LONGEST = 120  # characters of a line in errors
 
 
 def clean(text: str) -> str:
@@ -101,3 +115,66 @@ class SerialConsole:
         """The last lines, for people."""
         lines = [line.rstrip() for line in self.text.splitlines()]
         return "\n".join([line for line in lines if line][-TAIL:])
+
+
+@dataclass
+class GuestNetwork:
+    """What a guest's console tells of its network: links, addresses, and what did not start.
+
+    A guest whose network never came up looks from outside like one without an SSH server: with user-mode networking,
+    the hypervisor takes every connection, and nobody answers.
+    """
+
+    links: dict[str, bool] = field(default_factory=dict)
+    """Whether a device's link is up."""
+    addresses: dict[str, str] = field(default_factory=dict)
+    """A device's address; "" = it has none."""
+    failure: str = ""
+    """The console's own words for what did not start, or is waited for."""
+
+    @classmethod
+    def read(cls, boot: str) -> GuestNetwork:
+        """From what the console showed since the guest's boot began."""
+        found = cls()
+        for pattern in (_LINK_STATE, _KERNEL_LINK):
+            found.links |= {match[1]: match[2].lower() != "is down" for match in pattern.finditer(boot)}
+        for device, up, address in _DEVICE_ROW.findall(boot):
+            found.links[device] = up == "True"
+            usable = address != "." and not address.startswith(LINK_LOCAL)
+            found.addresses[device] = address if usable else found.addresses.get(device, "")
+        failed = [match[0] for match in (_NETWORK_FAILED.search(boot), _last(_NETWORK_WAITS, boot)) if match]
+        found.failure = failed[0].strip()[:LONGEST] if failed else ""
+        found.links.pop(LOOPBACK, None)
+        found.addresses.pop(LOOPBACK, None)
+        return found
+
+    @property
+    def has_address(self) -> bool:
+        """Whether the console shows an address that others can reach."""
+        return any(self.addresses.values())
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the console shows that there is no network: the server may run, and nobody get to it."""
+        if self.has_address:
+            return False
+        return bool(self.failure or self.addresses) or (bool(self.links) and not any(self.links.values()))
+
+    def __str__(self) -> str:
+        """All that is known, for people; "" = nothing."""
+        devices = dict.fromkeys([*self.addresses, *self.links])
+        parts = [self._device(device) for device in devices]
+        if self.failure and not self.has_address:
+            parts.append(f"it says {self.failure!r}")
+        return ", ".join(parts)
+
+    def _device(self, device: str) -> str:
+        link = {True: " (link up)", False: " (link down)"}.get(self.links[device], "") if device in self.links else ""
+        address = self.addresses.get(device)
+        if address is None:
+            return f"{device}{link}"
+        return f"{device} has {address or 'no address'}{link}"
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(iter(list(pattern.finditer(text))[-1:]), None)

@@ -18,9 +18,8 @@ from vmctl.events import Progress, Report
 from vmctl.login import Login
 from vmctl.ssh import handshake
 from vmctl.ssh.connection import Connection
-from vmctl.ssh.guest_network import GuestNetwork
 from vmctl.ssh.probe import SLICE, Prober, Stage
-from vmctl.ssh.serial import SerialConsole
+from vmctl.ssh.serial import GuestNetwork, SerialConsole
 from vmctl.wait import Deadline
 
 STEP = "await_ssh"
