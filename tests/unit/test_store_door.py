@@ -88,9 +88,8 @@ def test_what_is_no_plain_file_is_refused_at_once(private_home: Path, tmp_path: 
 # Who opens files by path beside the door, and why that is no way in.
 BESIDE = {
     "store/door.py": "it is the door",
-    "store/listeners.py": "/proc/net",
+    "store/port_leases.py": "/proc/net and /proc/PID: who listens",
     "store/files.py": "by descriptors of the door",
-    "store/trees.py": "by descriptors of the door",
     "store/places.py": "projects' directories: only to see what they are",
 }
 OPENS = re.compile(r"\b(os\.open|open|io\.open)$|\.(read_text|read_bytes|write_text|write_bytes|touch|mkdir|unlink)$")

@@ -7,8 +7,9 @@ it, just before the machine starts.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, structs, to_builtins
@@ -19,11 +20,13 @@ from vmctl.events import Report, ignore
 from vmctl.layout import HomeLayout
 from vmctl.spec import LOOPBACK, Port
 from vmctl.store import carry, files, locks, places
-from vmctl.store.listeners import listener
 
 SSH_RANGE = range(22000, 23000)
 AUTO_RANGE = range(23000, 24000)  # both below Linux's ephemeral ports (32768 up)
 WILDCARD = "0.0.0.0"  # noqa: S104  compared with, not bound unless the Vmfile says so
+# proc_net_tcp and proc(5) of the Linux documentation have the format.
+LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
+UDP_OPEN = "07"  # what /proc/net/udp shows for an unconnected socket
 
 
 class Owner(Struct, frozen=True, kw_only=True):
@@ -247,3 +250,39 @@ def can_bind(forward: Forward) -> bool:
 def as_objects(forwards: Iterable[Forward]) -> list[dict[str, Any]]:
     """Forwards for JSON output."""
     return [structs.asdict(forward) for forward in forwards]
+
+
+def listener(port: int, protocol: str, *, proc: Path = Path("/proc")) -> str:
+    """Name the process that has the port: "python3 (process 4711)", or "another program" when that cannot be seen."""
+    inodes = {f"socket:[{inode}]" for inode in _socket_inodes(port, protocol, proc)}
+    if inodes:
+        for process in proc.iterdir():
+            if process.name.isdigit() and _has_socket(process, inodes):
+                return f"{_program_name(process)} (process {process.name})"
+    return "another program"
+
+
+def _socket_inodes(port: int, protocol: str, proc: Path) -> Iterator[str]:
+    wanted = LISTEN if protocol == "tcp" else UDP_OPEN
+    for table in (protocol, f"{protocol}6"):
+        with suppress(OSError):
+            for line in (proc / "net" / table).read_text().splitlines()[1:]:
+                fields = line.split()
+                local, state, inode = fields[1], fields[3], fields[9]
+                if int(local.rpartition(":")[2], 16) == port and state == wanted:
+                    yield inode
+
+
+def _has_socket(process: Path, inodes: set[str]) -> bool:
+    with suppress(OSError):
+        for link in (process / "fd").iterdir():
+            with suppress(OSError):
+                if str(link.readlink()) in inodes:
+                    return True
+    return False
+
+
+def _program_name(process: Path) -> str:
+    with suppress(OSError):
+        return (process / "comm").read_text().strip()
+    return "a program"
