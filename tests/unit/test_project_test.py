@@ -2,7 +2,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from vmctl.errors import VmctlError
-from vmctl.project_test import junit_report
+from vmctl.project_test import result
 from vmctl.project_test.result import Phase, ProjectTestFailed, Suite
 
 
@@ -15,7 +15,7 @@ def suites() -> list[Suite]:
 
 
 def test_junit_holds_whatever_was_printed(tmp_path: Path) -> None:
-    junit_report.write(tmp_path / "r.xml", "shop", suites())
+    result.write_junit(tmp_path / "r.xml", "shop", suites())
     root = ET.fromstring((tmp_path / "r.xml").read_text())  # noqa: S314  vmctl wrote it
     assert root.attrib == {"tests": "3", "failures": "1", "errors": "0", "skipped": "1", "time": "1.500"}
     first, second, third = root.iter("testcase")

@@ -36,7 +36,7 @@ def test(app: App, names: tuple[str, ...], *, boxes: tuple[str, ...], junit: Pat
     """
     from vmctl.lifecycle.selection import Selection
     from vmctl.lifecycle.up import with_dependencies
-    from vmctl.project_test import BoxTest, ProjectTestFailed, junit_report, prepare
+    from vmctl.project_test import BoxTest, ProjectTestFailed, prepare, write_junit
 
     app.select(names, rising=True)
     project = app.project
@@ -51,7 +51,7 @@ def test(app: App, names: tuple[str, ...], *, boxes: tuple[str, ...], junit: Pat
         suites.append(BoxTest(place, app.names, keep=keep, passwords=selection.passwords).run())
         kept += [place.root] if keep and suites[-1].failed else []
         if junit:
-            junit_report.write(app.directory / junit, project.name, suites)
+            write_junit(app.directory / junit, project.name, suites)
     if any(suite.failed for suite in suites):
         raise ProjectTestFailed(suites, hint=_look(kept))
     data = {"changed": True, "suites": [suite.as_object() for suite in suites]}

@@ -1,12 +1,18 @@
-"""How the phases of a test ended."""
+"""How the phases of a test ended, for people, for programs and as JUnit XML."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 from vmctl.errors import VmctlError
+from vmctl.store import files
+
+NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(kw_only=True)
@@ -72,3 +78,43 @@ class ProjectTestFailed(VmctlError):
         details = "\n".join(part for parts in said for part in parts if part)
         super().__init__(brief, details=details, hint=hint)
         self.data = {"suites": [suite.as_object() for suite in suites]}
+
+
+def write_junit(path: Path, project: str, suites: Sequence[Suite]) -> None:
+    """Write all suites as JUnit XML, the dialect that Jenkins, GitLab and GitHub's reporters read; all may read it."""
+    root = ET.Element("testsuites", _junit_counts([phase for suite in suites for phase in suite.phases]))
+    for suite in suites:
+        node = ET.SubElement(root, "testsuite", {"name": suite.name, **_junit_counts(suite.phases)})
+        for phase in suite.phases:
+            _junit_case(node, f"vmctl.{project}.{suite.name}", phase)
+    ET.indent(root)
+    text = ET.tostring(root, encoding="unicode", xml_declaration=False)
+    files.write(path, f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n', mode=0o644)
+
+
+def _junit_counts(phases: Sequence[Phase]) -> dict[str, str]:
+    return {
+        "tests": str(len(phases)),
+        "failures": str(sum(phase.failure is not None for phase in phases)),
+        "errors": "0",
+        "skipped": str(sum(bool(phase.skipped) for phase in phases)),
+        "time": f"{sum(phase.seconds for phase in phases):.3f}",
+    }
+
+
+def _junit_case(parent: ET.Element, classname: str, phase: Phase) -> None:
+    case = ET.SubElement(
+        parent, "testcase", {"classname": classname, "name": phase.name, "time": f"{phase.seconds:.3f}"}
+    )
+    if phase.failure:
+        failure = ET.SubElement(case, "failure", {"message": _xml_text(phase.failure.brief)})
+        failure.text = _xml_text(str(phase.failure))
+    if phase.skipped:
+        ET.SubElement(case, "skipped", {"message": _xml_text(phase.skipped)})
+    if phase.output:
+        ET.SubElement(case, "system-out").text = _xml_text("\n".join(phase.output))
+
+
+def _xml_text(text: str) -> str:
+    """Text without what XML cannot hold."""
+    return NOT_XML.sub("", text)
