@@ -1,26 +1,30 @@
-"""Where every command ends: errors are told once, and become the exit codes of docs/commands.md."""
+"""Where every command ends: errors are told once, and become the exit codes of docs/commands.md; and the debug log."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from vmctl import __version__, interrupt, redaction
-from vmctl.cli import log
+from vmctl import __version__, interrupt, redaction, terminal
 from vmctl.errors import Interrupted, UsageError, VmctlError, from_os
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
+
+LONGEST_LOG = 1024**2  # bytes; the log before this one is kept as vmctl.log.1
+LOG_FORMAT = "%(asctime)s %(process)d %(name)s: %(message)s"
+LOGGER_NAME = "vmctl"
 
 
 def run(cli: click.Command, argv: Sequence[str]) -> int:
@@ -29,7 +33,7 @@ def run(cli: click.Command, argv: Sequence[str]) -> int:
     redaction.learn(argv)
     _have_streams()
     command_name = next((word for word in argv if word.isalpha()), "")
-    with log.kept(_log_path, f"vmctl {__version__} {command_name}"):
+    with debug_log(_log_path, f"vmctl {__version__} {command_name}"):
         try:
             outcome = cli.main(list(argv), prog_name="vmctl", standalone_mode=False)
             return outcome if isinstance(outcome, int) else 0
@@ -116,3 +120,59 @@ def _without_reader(error: BaseException) -> int:
 def _drop_stdout() -> None:
     """Let Python's exit flush go nowhere: the reader of our output is gone (``vmctl list | head -1``)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+class LogFile(logging.Handler):
+    """Appends to a private file, which is opened with the first record; a log that cannot be kept is done without."""
+
+    def __init__(self, path: Callable[[], Path], headline: str) -> None:
+        super().__init__()
+        self.path = path
+        self.headline = headline
+        self.setFormatter(logging.Formatter(LOG_FORMAT))
+        self._descriptor: int | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record with one call, so that several vmctl do not mix theirs."""
+        with contextlib.suppress(OSError, VmctlError):  # VmctlError: nobody knows where the log belongs
+            if self._descriptor is None:
+                self._descriptor = _opened_log(self.path())
+                self.emit(logging.makeLogRecord({"name": LOGGER_NAME, "msg": self.headline}))
+            text = terminal.harmless(redaction.text(self.format(record)))  # people read it with cat
+            os.write(self._descriptor, (text + "\n").encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        super().close()
+
+
+def _opened_log(path: Path) -> int:
+    from vmctl.store import door, files
+
+    if files.size(path) > LONGEST_LOG:
+        files.rename(path, path.name + ".1")
+    return door.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, make=True)
+
+
+@contextlib.contextmanager
+def debug_log(path: Callable[[], Path], headline: str) -> Iterator[None]:
+    """Keep the log for the length of the block; what is logged comes below ``headline``.
+
+    It is for bug reports: which programs were run, how they ended, and tracebacks of what went wrong; no output of
+    programs, no environment and no `--set` value. It is the user's alone (0600).
+
+    ``path`` is asked with the first record: most runs of ``--help`` and the like log nothing, and need not wait for it.
+    """
+    everything, handler = logging.getLogger(LOGGER_NAME), LogFile(path, headline)
+    before = everything.level
+    everything.addHandler(handler)
+    everything.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        everything.removeHandler(handler)
+        everything.setLevel(before)
+        handler.close()
