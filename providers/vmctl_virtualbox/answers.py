@@ -1,10 +1,12 @@
-"""Reading what VBoxManage prints. Pure functions."""
+"""Reading what VBoxManage prints, and its words for what a machine is doing. Pure functions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from vmctl.driver import State
 
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 PROPERTY = re.compile(r'^(?:"((?:[^"\\]|\\.)*)"|([^="]+))=(.*)$')
@@ -15,6 +17,42 @@ LONG_STATE = re.compile(r"^State: +(.*?)(?: \(since (.*)\))?$")
 LONG_INACCESSIBLE = re.compile(r"^Name: +<inaccessible!?>$")
 EXTRADATA = re.compile(r"^Key: (.*?), Value: (.*)$")
 RULE_FIELDS = 6
+INACCESSIBLE = "inaccessible"
+
+STATES = {
+    "poweredoff": State.STOPPED,
+    "poweroff": State.STOPPED,
+    "teleported": State.STOPPED,
+    "saved": State.SAVED,
+    "abortedsaved": State.SAVED,
+    "aborted": State.CRASHED,
+    "gurumeditation": State.CRASHED,
+    "stuck": State.CRASHED,
+    "running": State.RUNNING,
+    "livesnapshotting": State.RUNNING,
+    "onlinesnapshotting": State.RUNNING,
+    "deletingsnapshotlive": State.RUNNING,
+    "teleporting": State.RUNNING,
+    "paused": State.PAUSED,
+    "deletingsnapshotlivepaused": State.PAUSED,
+    "deletingsnapshotpaused": State.PAUSED,
+    "teleportingpausedvm": State.PAUSED,
+    "starting": State.STARTING,
+    "restoring": State.STARTING,
+    "settingup": State.STARTING,
+    "teleportingin": State.STARTING,
+    "teleportingincoming": State.STARTING,
+    "stopping": State.STOPPING,
+    "saving": State.STOPPING,
+    "snapshotting": State.STOPPING,
+    "offlinesnapshotting": State.STOPPING,
+    "deletingsnapshot": State.STOPPING,
+    "restoringsnapshot": State.STOPPING,
+}
+"""By the letters of the word alone: the long and the short listing differ in blanks and hyphens."""
+
+DEAD = frozenset({"gurumeditation", "stuck"})
+"""The machine's process is still there, but nothing runs in it: only cutting the power helps."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +130,7 @@ def long_states(text: str) -> dict[str, Shown]:
         elif not uuid and (match := LONG_UUID.match(line)):
             uuid = match[1]
             if inaccessible:
-                found.setdefault(uuid, Shown("inaccessible", ""))
+                found.setdefault(uuid, Shown(INACCESSIBLE, ""))
         elif uuid and uuid not in found and (match := LONG_STATE.match(line)):
             found[uuid] = Shown(match[1].strip(), match[2] or "")
     return found
@@ -127,3 +165,18 @@ def records(text: str) -> Iterator[dict[str, str]]:
                 record.setdefault(key.strip(), value.strip())
         if record:
             yield record
+
+
+def state(word: str) -> State:
+    """The state that a word means; UNKNOWN for words that a newer VirtualBox may bring."""
+    return STATES.get(letters(word), State.UNKNOWN)
+
+
+def is_known_state(word: str) -> bool:
+    """Whether the word is one of ``STATES``, or names a machine whose files cannot be read."""
+    return letters(word) in STATES or word == INACCESSIBLE
+
+
+def letters(word: str) -> str:
+    """The word without blanks, hyphens and case."""
+    return re.sub(r"[^a-z]", "", word.lower())

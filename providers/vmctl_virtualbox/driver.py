@@ -12,7 +12,7 @@ from vmctl.driver import Address, Definition, Disk, Features, Host, NotOurs, Obs
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.powers import Exported, Snapshot
 from vmctl.spec import LOOPBACK
-from vmctl_virtualbox import answers, checks, exporting, hardware, identity, knobs, media, networks, states
+from vmctl_virtualbox import answers, checks, exporting, hardware, identity, knobs, media, networks
 from vmctl_virtualbox.machine import VirtualBoxMachine
 from vmctl_virtualbox.media import Media
 from vmctl_virtualbox.snapshots import VirtualBoxSnapshotter
@@ -90,7 +90,7 @@ class VirtualBoxDriver:
         """Make a stopped machine's settings match."""
         machine, before = self._ours(definition.name, definition.tag)
         shown = machine.existing()
-        if states.state(shown["VMState"]) not in (State.STOPPED, State.CRASHED):
+        if answers.state(shown["VMState"]) not in (State.STOPPED, State.CRASHED):
             raise WrongState(f"{definition.name} is {shown['VMState']}; its hardware can change only when it is off")
         present = self._present_disk(definition)
         media.check_size(definition.spec.disk, present)
@@ -144,7 +144,7 @@ class VirtualBoxDriver:
             if uuid not in text:
                 continue  # removed with other tools; its tag alone means nothing
             shown = found.get(uuid)
-            if shown is None or not states.is_known(shown.word):
+            if shown is None or not answers.is_known_state(shown.word):
                 shown = self._ask(VirtualBoxMachine(self._door, mark.name)) or shown
             if shown is not None:
                 observed[mark.name] = _observed(shown, mark)
@@ -281,7 +281,7 @@ def _root_disk(shown: Mapping[str, str]) -> str:
 
 
 def _observed(shown: answers.Shown, mark: identity.MachineMark) -> Observed:
-    state = states.state(shown.word)
+    state = answers.state(shown.word)
     run = shown.since if state in (State.RUNNING, State.PAUSED) else ""
     return Observed(state=state, tag=mark.tag, run=run, raw=shown.word)
 

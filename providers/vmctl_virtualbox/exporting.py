@@ -7,7 +7,7 @@ from pathlib import Path
 from vmctl.driver import Disk, State
 from vmctl.errors import WrongState
 from vmctl.powers import Exported
-from vmctl_virtualbox import answers, hardware, states
+from vmctl_virtualbox import answers, hardware
 from vmctl_virtualbox.machine import VirtualBoxMachine
 from vmctl_virtualbox.vboxmanage import COPY_DEADLINE
 
@@ -40,7 +40,7 @@ def off(machine: VirtualBoxMachine) -> dict[str, str]:
         WrongState: it is not off, or there is none.
     """
     shown = machine.existing()
-    if states.state(shown["VMState"]) not in (State.STOPPED, State.CRASHED):
+    if answers.state(shown["VMState"]) not in (State.STOPPED, State.CRASHED):
         raise WrongState(f"{machine.name} is {shown['VMState']}; it must be off", hint="vmctl halt")
     return shown
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from vmctl import wait
 from vmctl.driver import State
 from vmctl.errors import VmctlError, WrongState
-from vmctl_virtualbox import answers, identity, states
+from vmctl_virtualbox import answers, identity
 from vmctl_virtualbox.knobs import ID
 from vmctl_virtualbox.vboxmanage import NotFound, VBoxManage, VBoxManageFailed
 
@@ -43,7 +43,7 @@ class VirtualBoxMachine:
                 raise
             found = {}
         if not found.get("VMState"):
-            return {**found, "VMState": states.INACCESSIBLE}
+            return {**found, "VMState": answers.INACCESSIBLE}
         return found
 
     def settled(self) -> dict[str, str] | None:
@@ -57,7 +57,7 @@ class VirtualBoxMachine:
         def look() -> bool:
             nonlocal last
             last = self.shown()
-            return last is None or states.state(last["VMState"]) not in (State.STOPPING, State.STARTING)
+            return last is None or answers.state(last["VMState"]) not in (State.STOPPING, State.STARTING)
 
         what = f"VirtualBox to finish what it does with {self.name}"
         wait.until(
@@ -74,7 +74,7 @@ class VirtualBoxMachine:
         found = self.settled()
         if found is None:
             raise WrongState(f"there is no machine {self.name} in VirtualBox", hint="vmctl up")
-        if found["VMState"] == states.INACCESSIBLE:
+        if found["VMState"] == answers.INACCESSIBLE:
             raise WrongState(
                 f"VirtualBox cannot read the files of the machine {self.name}",
                 details="Its folder may lie on a disk that is not mounted.",
@@ -85,7 +85,7 @@ class VirtualBoxMachine:
     def start(self, mark: identity.MachineMark) -> None:
         """Start, restore or unpause; the user's commands run around a start."""
         word = self.existing()["VMState"]
-        now = states.state(word)
+        now = answers.state(word)
         if now is State.RUNNING:
             return
         if now is State.PAUSED:
@@ -93,7 +93,7 @@ class VirtualBoxMachine:
             return
         if now is State.UNKNOWN:
             raise WrongState(f"VirtualBox says that {self.name} is {word!r}, from where vmctl cannot start it")
-        if states.letters(word) in states.DEAD:
+        if answers.letters(word) in answers.DEAD:
             self.cut_power()
         if now is not State.SAVED:
             self._customize(mark.pre_boot)
@@ -103,10 +103,10 @@ class VirtualBoxMachine:
     def press_button(self) -> None:
         """Ask the guest to shut down. In a state where it cannot hear, cut the power."""
         word = (self.settled() or {}).get("VMState", "poweroff")
-        if states.letters(word) in states.DEAD:
+        if answers.letters(word) in answers.DEAD:
             self.cut_power()
             return
-        now = states.state(word)
+        now = answers.state(word)
         if now is State.PAUSED:
             self.door("controlvm", self.uuid, "resume")
         if now in (State.RUNNING, State.PAUSED):
@@ -115,10 +115,10 @@ class VirtualBoxMachine:
     def stop_now(self) -> None:
         """Cut the power, drop a saved state. Stopped, inaccessible or absent: nothing to do."""
         word = (self.settled() or {}).get("VMState", "poweroff")
-        now = states.state(word)
+        now = answers.state(word)
         if now is State.SAVED:
             self.door("discardstate", self.uuid)
-        elif now in (State.RUNNING, State.PAUSED) or states.letters(word) in states.DEAD:
+        elif now in (State.RUNNING, State.PAUSED) or answers.letters(word) in answers.DEAD:
             self.cut_power()
 
     def cut_power(self) -> None:
@@ -129,7 +129,7 @@ class VirtualBoxMachine:
     def suspend(self) -> None:
         """Save the memory. Saved already: nothing to do."""
         word = self.existing()["VMState"]
-        now = states.state(word)
+        now = answers.state(word)
         if now is State.SAVED:
             return
         if now not in (State.RUNNING, State.PAUSED):

@@ -19,7 +19,7 @@ from vmctl import interrupt
 from vmctl.driver import State
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.powers import Snapshot
-from vmctl_virtualbox import states
+from vmctl_virtualbox import answers
 from vmctl_virtualbox.machine import VirtualBoxMachine
 from vmctl_virtualbox.vboxmanage import COPY_DEADLINE, VBoxManage
 
@@ -67,7 +67,7 @@ class VirtualBoxSnapshotter:
         if older and not replacing:
             raise WrongState(f"{name} has a snapshot {snapshot!r} already", hint="vmctl snapshot list")
         word = self.machine.existing()["VMState"]
-        if states.state(word) not in POSSIBLE:
+        if answers.state(word) not in POSSIBLE:
             raise WrongState(f"{name} is {word}: nothing can be kept of that", hint="vmctl resume")
         description = ("--description", note) if note else ()
         with interrupt.shielded():

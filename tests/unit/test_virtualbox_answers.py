@@ -15,7 +15,7 @@ from tests.unit.virtualbox_transcripts import (
 )
 from vmctl.driver import State
 from vmctl.errors import VmctlError
-from vmctl_virtualbox import answers, states
+from vmctl_virtualbox import answers
 from vmctl_virtualbox.answers import Rule, Shown
 from vmctl_virtualbox.vboxmanage import parse_version
 
@@ -130,7 +130,7 @@ def test_shares_and_extradata_and_records() -> None:
     ],
 )
 def test_states(word: str, state: State) -> None:
-    assert states.state(word) is state
+    assert answers.state(word) is state
 
 
 def test_the_version_may_follow_a_warning() -> None:
