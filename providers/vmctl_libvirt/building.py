@@ -9,16 +9,17 @@ from typing import Any
 
 from vmctl import interrupt
 from vmctl.driver import Definition, Disk, Host, State, Tag
-from vmctl.errors import VmctlError, WrongState
+from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.flock import held
-from vmctl_libvirt import domain_edit, firmware, knobs, layers, machines, networks, shares
+from vmctl.spec import MachineSpec
+from vmctl_libvirt import checks, domain_edit, knobs, layers, machines, networks, shares
 from vmctl_libvirt.domain import Parts, Platform, domain_xml
 from vmctl_libvirt.domain_edit import Edit
+from vmctl_libvirt.first_nic import ssh_forward
 from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.kvm import Evidence
 from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.libvirt_errors import library
-from vmctl_libvirt.making import DiskLayer, choose_platform, disk_size, mark_for
 from vmctl_libvirt.shares import SharedFolder
 from vmctl_libvirt.storage import Storage
 
@@ -44,16 +45,16 @@ class Builder:
             self._ensure_networks(definition)
             return
         if self._lacks_firmware(definition, base):
-            raise firmware.refusal(str(definition.spec.box))
+            raise checks.no_uefi(str(definition.spec.box))
         root = DiskLayer(self._base(base), base.format, disk_size(definition.spec, base))
         more = [DiskLayer(self._base(disk), disk.format, disk.virtual_size) for disk in base.further]
         self._make(definition, mark_for(definition, base.arch, base.firmware), [root, *more])
 
     def _lacks_firmware(self, definition: Definition, base: Disk) -> bool:
         chosen = knobs.read(definition.spec)
-        if (chosen.firmware or base.firmware) != firmware.UEFI or not self.abilities.runs_guests:
+        if (chosen.firmware or base.firmware) != checks.UEFI or not self.abilities.runs_guests:
             return False
-        return not firmware.is_offered(self.connection, base.arch, chosen.machine)
+        return not checks.is_uefi_offered(self.connection, base.arch, chosen.machine)
 
     def _base(self, disk: Disk) -> str:
         with held(self.host.home / "locks" / f"libvirt-{disk.digest}"):
@@ -145,3 +146,54 @@ class Builder:
         if why_not:
             self.warn_once(f"machines are emulated, which is many times slower, because KVM cannot be used: {why_not}")
         return platform
+
+
+@dataclass(frozen=True)
+class DiskLayer:
+    """What a machine's disk stands on; the size in bytes is the new disk's."""
+
+    path: str
+    format: str
+    size: int
+
+
+def choose_platform(
+    connection: Any, abilities: Abilities, evidence: Evidence, arch: str
+) -> tuple[Platform, str]:  # fmt: skip
+    """Where a machine of this architecture runs, and why not with KVM ("" = with it)."""
+    why_not = ""
+    if abilities.runs_guests:
+        why_not = evidence.why_not(arch, as_user=abilities.is_session) if abilities.is_local else ""
+        why_not = why_not or checks.why_not_listed(connection, arch)
+    uses_kvm = abilities.runs_guests and not why_not
+    platform = Platform(
+        type="kvm" if uses_kvm else "qemu",
+        arch=arch,
+        host_flag=evidence.flag() if abilities.is_local else "",
+        is_session=abilities.is_session,
+        is_local=abilities.is_local,
+    )
+    return platform, why_not
+
+
+def mark_for(definition: Definition, arch: str, firmware: str) -> DomainMark:
+    """What vmctl writes on the machine."""
+    ssh = ssh_forward(definition, knobs.read(definition.spec))
+    return DomainMark(
+        tag=definition.tag, ssh=ssh, mac=definition.mac, arch=arch, firmware=firmware, ssh_port=definition.spec.ssh_port
+    )
+
+
+def disk_size(spec: MachineSpec, base: Disk) -> int:
+    """Size of the machine's root disk.
+
+    Raises:
+        UsageError: the Vmfile wants less than the box has.
+    """
+    if spec.disk is not None and spec.disk < base.virtual_size:
+        place = f"{spec.places['disk']}: " if "disk" in spec.places else ""
+        raise UsageError(
+            f"{place}machines.{spec.name}.disk: {spec.disk} bytes is less than the box's {base.virtual_size}",
+            hint="raise `disk:`, or leave it out to take the box's size",
+        )
+    return spec.disk or base.virtual_size

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 from typing import Any
+from xml.etree import ElementTree as ET
 
 from vmctl import process
 from vmctl.driver import Definition, Features
 from vmctl.errors import UsageError
 from vmctl.spec import MachineSpec
-from vmctl_libvirt import domain_edit, firmware, host_routes, knobs, machines, networks, shares
+from vmctl_libvirt import domain_edit, knobs, machines, networks, shares
+from vmctl_libvirt.domain import DEFAULT_MACHINES
 from vmctl_libvirt.knobs import Fault
 from vmctl_libvirt.libvirt_connection import LibvirtConnection
 from vmctl_libvirt.libvirt_errors import library
@@ -20,6 +22,9 @@ from vmctl_libvirt.uris import AUTO
 KEEP_LOCAL = "sudo ip route add 239.192.0.0/14 dev lo"
 PASST_SINCE = 9_002_000
 """9.0 documents it and refuses it (libvirt issue 462)."""
+UEFI = "uefi"
+NO_UEFI = "libvirt finds no UEFI firmware on its host"
+INSTALL_UEFI = "sudo apt-get install ovmf"
 
 
 def refusal(spec: MachineSpec, faults: Sequence[Fault]) -> UsageError:
@@ -48,7 +53,7 @@ def faults(
     if not any(knobs.faults(definition.spec)):
         chosen = knobs.read(definition.spec)
         yield from _first_nic(chosen, connection, door)
-        if chosen.firmware == firmware.UEFI and door.abilities.runs_guests:
+        if chosen.firmware == UEFI and door.abilities.runs_guests:
             yield from _firmware(chosen, connection)
     yield from _shares(definition, door, features)
     yield from _disk(definition, connection, storage)
@@ -63,8 +68,8 @@ def leak(definition: Definition, door: LibvirtConnection) -> str:
     if not door.abilities.is_session:
         return ""
     groups = (networks.mcast_group(definition.network_prefix, nic.network) for nic in definition.nics)
-    devices = {host_routes.multicast_device(group.address) for group in groups}
-    return next(iter(sorted(devices - {"", host_routes.LOOPBACK})), "")
+    devices = {networks.multicast_device(group.address) for group in groups}
+    return next(iter(sorted(devices - {"", networks.LOOPBACK})), "")
 
 
 def why_not_listed(connection: Any, arch: str) -> str:
@@ -107,8 +112,8 @@ def _first_nic(chosen: knobs.LibvirtKnobs, connection: Any, door: LibvirtConnect
 
 def _firmware(chosen: knobs.LibvirtKnobs, connection: Any) -> Iterator[Fault]:
     arch = connection.getInfo()[0]
-    if not firmware.is_offered(connection, arch, chosen.machine):
-        yield Fault("libvirt.firmware", f"{firmware.MISSING} ({firmware.INSTALL})")
+    if not is_uefi_offered(connection, arch, chosen.machine):
+        yield Fault("libvirt.firmware", f"{NO_UEFI} ({INSTALL_UEFI})")
 
 
 def _shares(definition: Definition, door: LibvirtConnection, features: Features) -> Iterator[Fault]:
@@ -139,7 +144,7 @@ def _disk(definition: Definition, connection: Any, storage: Storage) -> Iterator
 def _multicast(definition: Definition) -> Iterator[Fault]:
     for index, nic in enumerate(definition.nics):
         group = networks.mcast_group(definition.network_prefix, nic.network)
-        if not host_routes.multicast_device(group.address):
+        if not networks.multicast_device(group.address):
             yield Fault(
                 f"networks.{index}",
                 f"this host has no way for multicast, which carries networks in session mode ({KEEP_LOCAL})",
@@ -150,7 +155,7 @@ def _subnets(definition: Definition, connection: Any, door: LibvirtConnection) -
     wanted = networks.subnets(definition)
     if not wanted:
         return
-    by_host = host_routes.taken() if door.abilities.is_local and door.abilities.runs_guests else []
+    by_host = networks.taken_by_host() if door.abilities.is_local and door.abilities.runs_guests else []
     by_libvirt = list(networks.taken_by_libvirt(connection))
     for each, obstacle in networks.overlaps(wanted, by_libvirt, by_host):
         index = wanted.index(each)
@@ -163,3 +168,23 @@ def _is_installed(program: str) -> bool:
     except process.ProgramMissing:
         return False
     return True
+
+
+def is_uefi_offered(connection: Any, arch: str, machine: str) -> bool:
+    """Whether libvirt can choose a UEFI for machines of a type ("" = vmctl's choice).
+
+    libvirt itself looks for one only when the machine is made or started.
+    """
+    machine = machine or DEFAULT_MACHINES.get(arch, "virt")
+    return offers_uefi(connection.getDomainCapabilities(None, arch, machine, None, 0))
+
+
+def offers_uefi(capabilities: str) -> bool:
+    """Whether a domain's capabilities (XML) list UEFI among the kinds of firmware to choose from."""
+    root = ET.fromstring(capabilities)  # noqa: S314  libvirt made this text
+    return any(value.text == "efi" for value in root.iterfind("os/enum[@name='firmware']/value"))
+
+
+def no_uefi(box: str) -> UsageError:
+    """The error for a box that needs UEFI."""
+    return UsageError(f"the box {box} boots by UEFI, and {NO_UEFI}", hint=INSTALL_UEFI)

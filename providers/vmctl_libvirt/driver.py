@@ -15,7 +15,7 @@ from msgspec import structs
 from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Tag
 from vmctl.powers import Exported, Snapshot
 from vmctl.spec import MachineSpec
-from vmctl_libvirt import addresses, machines
+from vmctl_libvirt import machines
 from vmctl_libvirt.kvm import Evidence
 from vmctl_libvirt.libvirt_connection import LibvirtConnection, why_unusable
 from vmctl_libvirt.libvirt_errors import LibvirtMissing, library
@@ -141,8 +141,10 @@ class LibvirtDriver:
 
     def address(self, name: str, tag: Tag) -> Address | None:
         """Where SSH answers, as soon as it is known."""
+        from vmctl_libvirt import first_nic
+
         return self._connection.run(
-            lambda connection: addresses.find(connection, name, tag), f"tell the address of {name}"
+            lambda connection: first_nic.address_of(connection, name, tag), f"tell the address of {name}"
         )
 
     def snapshots(self, name: str, tag: Tag) -> tuple[Snapshot, ...]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from vmctl.driver import Address, Definition, Forward
+from vmctl.driver import Address, Definition, Forward, Tag
+from vmctl_libvirt import machines
+from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.knobs import LibvirtKnobs
+from vmctl_libvirt.libvirt_errors import library
 
 GUEST_ADDRESS = "10.0.2.15"
 GUEST_PREFIX = 24
 SLOT = "0x10"
 """PCI slot, out of the way of those that libvirt hands out; the guest names the NIC by it (enp0s16)."""
+IPV4 = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +62,35 @@ def ssh_forward(definition: Definition, knobs: LibvirtKnobs) -> Address | None:
         return None
     ssh = next((forward for forward in definition.forwards if forward.name == "ssh"), None)
     return Address(host=ssh.host_ip, port=ssh.host) if ssh else None
+
+
+def address_of(connection: Any, name: str, tag: Tag) -> Address | None:
+    """Where SSH of the machine ``name`` answers; None while it is off, or has no address yet.
+
+    That is the forward on the host's loopback, or the address that the guest got.
+    """
+    found = machines.find_ours(connection, name, tag)
+    if found is None or not found[0].isActive():
+        return None
+    domain, mark = found
+    return mark.ssh or _on_network(domain, mark)
+
+
+def _on_network(domain: Any, mark: DomainMark) -> Address | None:
+    """By the network's lease, then the host's ARP table, then the guest's own agent."""
+    libvirt = library()
+    for source in (
+        libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
+        libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
+        libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
+    ):
+        try:
+            interfaces = domain.interfaceAddresses(source, 0)
+        except libvirt.libvirtError:
+            continue  # this source knows nothing (yet); the next may
+        for interface in (interfaces or {}).values():
+            if (interface.get("hwaddr") or "").lower() == mark.mac.lower():
+                for address in interface.get("addrs") or ():
+                    if address["type"] == IPV4:
+                        return Address(host=address["addr"], port=mark.ssh_port)
+    return None

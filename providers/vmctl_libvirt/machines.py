@@ -14,7 +14,7 @@ from msgspec import structs
 
 from vmctl.driver import NotOurs, Observed, State, Tag
 from vmctl.errors import WrongState
-from vmctl_libvirt import domain_edit, identity, missing, networks
+from vmctl_libvirt import domain_edit, identity, networks
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.libvirt_errors import NO_DOMAIN, is_code, library, still_there
@@ -220,9 +220,9 @@ def _power_on(connection: Any, domain: Any) -> None:
     try:
         domain.create()
     except libvirt.libvirtError as error:
-        if not (directory := missing.state_directory(str(error))):
+        if not (directory := networks.missing_directory(str(error))):
             raise
-        missing.make(connection, directory)
+        networks.make_directory(connection, directory)
         domain.create()
 
 

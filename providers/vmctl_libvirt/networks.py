@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
+import re
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -16,6 +20,11 @@ from vmctl_libvirt.libvirt_errors import NO_DOMAIN, NO_NETWORK, is_code, library
 
 NAMESPACE = "urn:x-vmctl:network:1"
 FIRST_PORT, LAST_PORT = 20000, 60000
+LOOPBACK = "lo"
+# libvirt notes the MAC addresses on each of its networks in a directory that it makes only when it first starts
+# dnsmasq. Where no network ever needed dnsmasq (vmctl's have static addresses), the first machine on a network fails
+# to start for want of that directory.
+NO_DIRECTORY = re.compile(r"'(/[^']+/dnsmasq)/[^/']+\.macs\.new': No such file or directory")
 
 
 class MulticastGroup(Struct, frozen=True):
@@ -161,7 +170,7 @@ def overlaps(
     Args:
         wanted: the machine's networks.
         by_libvirt: see ``taken_by_libvirt``.
-        by_host: device and subnet of the host's addresses and routes, see ``host_routes.taken``.
+        by_host: device and subnet of the host's addresses and routes, see ``taken_by_host``.
     """
     for each in (each for each in wanted if not each.isolated):
         own_bridges = {bridge for name, bridge, _ in by_libvirt if name == each.name}
@@ -174,3 +183,55 @@ def overlaps(
         for device, subnet in by_host:
             if device not in own_bridges | bridges and subnet.overlaps(each.subnet):
                 yield each, f"this host reaches {subnet} through {device}"
+
+
+def taken_by_host() -> list[tuple[str, ipaddress.IPv4Network]]:
+    """Device and subnet of every address and route of this host, default routes and loopback aside."""
+    return host_networks(_ip_json("-4", "address", "show"), _ip_json("-4", "route", "show"))
+
+
+def host_networks(
+    addresses: list[dict[str, Any]], routes: list[dict[str, Any]]
+) -> list[tuple[str, ipaddress.IPv4Network]]:
+    """``taken_by_host``, from what ``ip -json address`` and ``ip -json route`` print."""
+    found = [
+        (device["ifname"], ipaddress.IPv4Network(f"{address['local']}/{address['prefixlen']}", strict=False))
+        for device in addresses
+        for address in device.get("addr_info", ())
+    ]
+    found += [
+        (route.get("dev", "?"), ipaddress.IPv4Network(route["dst"])) for route in routes if route["dst"] != "default"
+    ]
+    return sorted({(device, subnet) for device, subnet in found if device != LOOPBACK})
+
+
+def multicast_device(address: str) -> str:
+    """The device that packets to a multicast ``address`` leave by; "" when there is no way at all."""
+    routes = _ip_json("route", "get", address, check=False)
+    return str(routes[0].get("dev", "")) if routes else ""
+
+
+def _ip_json(*words: str, check: bool = True) -> list[dict[str, Any]]:
+    """What `ip` of this host answers; nothing where it fails, unless that is to be an error (``check``)."""
+    from vmctl import process
+
+    done = process.run([process.find("ip", package="iproute2"), "-json", *words], check=check)
+    return [row for row in json.loads(done.stdout or "[]") if row] if done.status == 0 else []
+
+
+def missing_directory(complaint: str) -> PurePosixPath | None:
+    """The directory that an error of libvirt's says is missing; None = the error is about something else."""
+    found = NO_DIRECTORY.search(complaint)
+    return PurePosixPath(found[1]) if found else None
+
+
+def make_directory(connection: Any, directory: PurePosixPath) -> None:
+    """Have libvirt's daemon make a directory on its own host.
+
+    It runs as root, perhaps far away; the user may be neither. But it makes the directories of storage pools, and a
+    pool that is forgotten again at once leaves its directory behind.
+    """
+    name = f"vmctl-{secrets.token_hex(4)}"
+    xml = templates.render("vmctl_libvirt", "pool.xml.j2", name=name, directory=directory)
+    pool = connection.storagePoolCreateXML(xml, library().VIR_STORAGE_POOL_CREATE_WITH_BUILD)
+    pool.destroy()

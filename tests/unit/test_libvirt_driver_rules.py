@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from msgspec import structs
 from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.spec import GIB, MIB, BoxRef, MachineSpec, SourceLocation
-from vmctl_libvirt import LibvirtDriver, host_routes, libvirt_connection, machines, missing
+from vmctl_libvirt import LibvirtDriver, libvirt_connection, machines
 from vmctl_libvirt.domain_edit import disks
 from vmctl_libvirt.libvirt_connection import LibvirtConnection
 from vmctl_libvirt.storage import pool_volume
@@ -243,16 +243,6 @@ def test_the_console_is_emptied_at_each_start(driver: LibvirtDriver, tmp_path: P
     driver.start(definition.name, TAG)
     assert definition.console.read_text() == ""
     assert driver.states()[definition.name].state is State.RUNNING
-
-
-def test_only_the_complaint_about_dnsmasqs_directory_is_acted_on() -> None:
-    complaint = "Failed to create file '/var/lib/libvirt/dnsmasq/virbr0.macs.new': No such file or directory"
-    assert missing.state_directory(complaint) == PurePosixPath("/var/lib/libvirt/dnsmasq")
-    assert missing.state_directory("Failed to create file '/etc/x/virbr0.macs.new': Permission denied") is None
-
-
-def test_the_way_of_multicast_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert host_routes.multicast_device("127.0.0.1") == "lo"
 
 
 def test_a_box_with_several_disks(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:

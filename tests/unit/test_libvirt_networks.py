@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 from msgspec import structs
 
-from vmctl_libvirt import host_routes, networks
+from vmctl_libvirt import networks
 from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.networks import Subnet
 
@@ -139,7 +140,7 @@ def test_addresses_and_routes_of_the_host_are_read() -> None:
         {"dst": "10.9.0.0/16", "dev": "tun0"},
         {"dst": "10.8.0.1", "dev": "tun0"},
     ]
-    assert [(device, str(subnet)) for device, subnet in host_routes.parse(addresses, routes)] == [
+    assert [(device, str(subnet)) for device, subnet in networks.host_networks(addresses, routes)] == [
         ("eth0", "10.1.0.0/16"),
         ("tun0", "10.8.0.1/32"),
         ("tun0", "10.9.0.0/16"),
@@ -149,3 +150,13 @@ def test_addresses_and_routes_of_the_host_are_read() -> None:
 def test_the_gateway_is_the_first_address() -> None:
     assert BACKEND.gateway == "192.168.56.1"
     assert structs.replace(BACKEND, subnet=net("192.168.57.128/25")).gateway == "192.168.57.129"
+
+
+def test_only_the_complaint_about_dnsmasqs_directory_is_acted_on() -> None:
+    complaint = "Failed to create file '/var/lib/libvirt/dnsmasq/virbr0.macs.new': No such file or directory"
+    assert networks.missing_directory(complaint) == PurePosixPath("/var/lib/libvirt/dnsmasq")
+    assert networks.missing_directory("Failed to create file '/etc/x/virbr0.macs.new': Permission denied") is None
+
+
+def test_the_way_of_multicast_is_known() -> None:
+    assert networks.multicast_device("127.0.0.1") == "lo"

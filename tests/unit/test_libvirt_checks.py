@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vmctl_libvirt.firmware import offers
+from vmctl_libvirt.checks import offers_uefi
 from vmctl_libvirt.libvirt_errors import translated
 
 CAPABILITIES = """
@@ -21,7 +21,7 @@ CAPABILITIES = """
     ("kinds", "offered"), [("<value>efi</value>", True), ("<value>bios</value><value>efi</value>", True), ("", False)]
 )
 def test_whether_there_is_a_uefi(kinds: str, *, offered: bool) -> None:
-    assert offers(CAPABILITIES.format(kinds)) is offered
+    assert offers_uefi(CAPABILITIES.format(kinds)) is offered
 
 
 @pytest.mark.parametrize(
