@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vmctl import process
-from vmctl.provision import machine_inventory
+from vmctl.provision import inventory_formats
 from vmctl.provision.inventory_formats import Listing
 from vmctl.provision.inventory_groups import Group
 from vmctl.spec import Project
@@ -68,7 +68,7 @@ def test_every_form_says_the_same_to_ansible(tmp_path: Path) -> None:
     shim.write_text(f"#!/bin/sh\ncat '{tmp_path}/told.json'\n")
     shim.chmod(0o755)
     (tmp_path / "hosts.yml").write_text(
-        machine_inventory.render(project, LISTING.hosts, LISTING.groups, {"number": "1"})
+        inventory_formats.render(project, LISTING.hosts, LISTING.groups, {"number": "1"})
     )
     for path in (shim, tmp_path / "hosts.yml"):
         agrees(LISTING.as_object(), read(path))
@@ -84,3 +84,10 @@ def test_ini_says_the_same_but_for_templates(tmp_path: Path) -> None:
 def test_a_host_alone() -> None:
     assert LISTING.host("db") == {"vmctl_project": "a shop", "number": "1"}
     assert LISTING.host("gone") is None
+
+
+def test_text_that_looks_like_a_template_is_marked(tmp_path: Path) -> None:
+    project = Project(root=tmp_path, file=tmp_path / "Vmfile", machines=())
+    text = inventory_formats.render(project, {"a": {"x": "{{ y }}", "z": "yes"}}, {})
+    assert "x: !unsafe '{{ y }}'" in text
+    assert "z: 'yes'" in text

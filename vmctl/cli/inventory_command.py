@@ -62,9 +62,9 @@ def inventory(app: App, *, target: str, install: bool, output: str | None, **for
     listing = _listing(app, target)
     data = _host(listing, str(forms["host"])) if forms["host"] else listing.as_object()
     if forms["as_yaml"]:
-        from vmctl.provision import machine_inventory
+        from vmctl.provision import inventory_formats
 
-        text = machine_inventory.render(app.project, listing.hosts, listing.groups, listing.variables)
+        text = inventory_formats.render(app.project, listing.hosts, listing.groups, listing.variables)
     else:
         text = listing.as_ini() if forms["as_ini"] else json.dumps(data, indent=2, ensure_ascii=False)
     app.result(data, text)
@@ -79,9 +79,9 @@ def _listing(app: App, target: str) -> Listing:
 
         return ServerHosts(project, server_inventory.load(project, server_inventory.find(project, target))).listing()
     from vmctl import logins
-    from vmctl.provision import machine_inventory
+    from vmctl.provision import machine_hosts
 
-    return machine_inventory.listing(project, logins.known_logins(app.workspace), app.workspace.layout)
+    return machine_hosts.listing(project, logins.known_logins(app.workspace), app.workspace.layout)
 
 
 def _host(listing: Listing, name: str) -> dict[str, object]:

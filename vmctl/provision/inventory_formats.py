@@ -1,4 +1,4 @@
-"""An inventory as Ansible's dynamic inventories answer (JSON), and as INI. Pure.
+"""An inventory in the forms that Ansible reads: YAML, INI, and the JSON of its dynamic inventories. Pure.
 
 Format: https://docs.ansible.com/ansible/latest/dev_guide/developing_inventory.html
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmctl.provision.inventory_groups import Group
+from vmctl.spec import Project
 
 MARKS = ("{{", "{%", "{#")
 
@@ -82,3 +83,50 @@ def _value(value: Any) -> str:
     except (ValueError, SyntaxError):
         return value if value and value == value.strip() and "#" not in value and "\n" not in value else repr(value)
     return repr(value)
+
+
+def render(
+    project: Project,
+    variables: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Group],
+    further: Mapping[str, Any] | None = None,
+) -> str:
+    """The inventory as YAML; groups hold only machines that exist. ``further`` are variables of all of them."""
+    everything = {
+        "hosts": {name: dict(values) for name, values in variables.items()},
+        "vars": {"vmctl_project": project.name, **(further or {})},
+        "children": {
+            name: {
+                "hosts": {host: {} for host in group.hosts if host in variables},
+                "children": {child: {} for child in group.children},
+                **({"vars": dict(group.variables)} if group.variables else {}),
+            }
+            for name, group in groups.items()
+        },
+    }
+    return _dump({"all": everything})
+
+
+def with_variables(
+    hosts: Mapping[str, Mapping[str, Any]], further: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Hosts with further variables of theirs, which win over how to get into them."""
+    return {name: {**values, **further.get(name, {})} for name, values in hosts.items()}
+
+
+def _dump(value: Any) -> str:
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Marks text that Ansible would take for a template: a directory may be called anything."""
+
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  yaml's signature
+            return True
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        looks_templated = any(mark in value for mark in MARKS)
+        return dumper.represent_scalar("!unsafe" if looks_templated else "tag:yaml.org,2002:str", value)
+
+    Dumper.add_representer(str, text)
+    result = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1_000_000)
+    return str(result)

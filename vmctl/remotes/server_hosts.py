@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmctl import provision
-from vmctl.provision import inventory_groups, machine_inventory, provision_state
+from vmctl.provision import inventory_formats, inventory_groups, provision_state
 from vmctl.provision.inventory_formats import Listing
 from vmctl.provision.inventory_groups import Group
 from vmctl.provision.target import Target
@@ -109,10 +109,10 @@ class ServerHosts:
     def inventory(self, item: Ansible | None) -> str:
         """The servers with these groups; where the user has an inventory, just what comes on top of it."""
         hosts = {name: {} if self.sources else host.variables for name, host in self.server_inventory.hosts.items()}
-        variables = machine_inventory.with_variables(hosts, self._host_variables(item) if item else {})
+        variables = inventory_formats.with_variables(hosts, self._host_variables(item) if item else {})
         groups = self.groups(item) if item else self.server_inventory.groups
         further = {**self.server_inventory.variables, "vmctl_target": self.target}
-        return machine_inventory.render(self.project, variables, groups, further)
+        return inventory_formats.render(self.project, variables, groups, further)
 
     def _host_variables(self, item: Ansible) -> dict[str, dict[str, Any]]:
         """What the provisioner says of machines, for the servers that stand for them."""
