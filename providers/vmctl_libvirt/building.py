@@ -25,6 +25,15 @@ from vmctl_libvirt.storage import Storage
 
 
 @dataclass(frozen=True)
+class DiskLayer:
+    """What a machine's disk stands on; the size in bytes is the new disk's."""
+
+    path: str
+    format: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Builder:
     """Acts on an open connection. Methods raise ``libvirt.libvirtError``."""
 
@@ -148,18 +157,7 @@ class Builder:
         return platform
 
 
-@dataclass(frozen=True)
-class DiskLayer:
-    """What a machine's disk stands on; the size in bytes is the new disk's."""
-
-    path: str
-    format: str
-    size: int
-
-
-def choose_platform(
-    connection: Any, abilities: Abilities, evidence: Evidence, arch: str
-) -> tuple[Platform, str]:  # fmt: skip
+def choose_platform(connection: Any, abilities: Abilities, evidence: Evidence, arch: str) -> tuple[Platform, str]:
     """Where a machine of this architecture runs, and why not with KVM ("" = with it)."""
     why_not = ""
     if abilities.runs_guests:
