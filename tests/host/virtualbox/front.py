@@ -9,6 +9,7 @@ them, with and without snapshots, itself.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -164,7 +165,10 @@ class Front:
         return qemu.properties(done.stdout) if done.returncode == 0 and done.stdout else None
 
     def _pass(self, words: Sequence[str]) -> int:
-        return subprocess.run([self.real, *words], check=False).returncode
+        status = subprocess.run([self.real, *words], check=False).returncode
+        if words[0] == "unregistervm" and status == 0 and UUID.fullmatch(words[1]):
+            shutil.rmtree(self.run / words[1], ignore_errors=True)
+        return status
 
     def _ask(self, *words: str) -> str:
         done = self._call(*words)

@@ -25,6 +25,8 @@ REAL = "VBoxManage.real"
 ENTER = 'mount --bind "$1" /usr && shift && exec "$@"'
 """Shell words that run ``$2…`` with the tree's ``$1`` in place of /usr (in a mount namespace of their own)."""
 GRACE = 5.0
+PLAIN = ("getextradata", "setextradata", "createvm", "createmedium", "modifymedium", "closemedium", "showmediuminfo")
+"""Commands that are the same whether a machine runs or not."""
 PARENT = Path("/var/tmp")
 """Guests' disks do not fit into a RAM-backed /tmp; and paths of sockets must be short."""
 
@@ -114,11 +116,28 @@ def _write_program(path: Path, text: str) -> None:
 
 def _real(made: Installation) -> str:
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in made.environment.items())
-    command = shlex.join(made.enter("/usr/lib/virtualbox/VBoxManage"))
+    preload = f"LD_PRELOAD=/usr/lib/{chroot.LIBRARY}"
+    command = shlex.join(made.enter("/usr/bin/env", preload, "/usr/lib/virtualbox/VBoxManage"))
     return f'#!/bin/sh\n{exports}exec {command} "$@"\n'
 
 
 def _front(made: Installation, real: Path) -> str:
+    """The front begins as a shell script: Python takes longer to start than VBoxManage to answer."""
+    program = made.bin / "front.py"
+    _write_program(program, _front_program(made, real))
+    real_one, run = shlex.quote(str(real)), shlex.quote(str(made.run))
+    return f"""#!/bin/sh
+case "${{1-}} ${{2-}}" in
+  startvm*) ;;
+  {"|".join(f"{word}*" for word in PLAIN)}) exec {real_one} "$@" ;;
+  *" "????????-????-????-????-????????????) [ -e {run}/"$2" ] || exec {real_one} "$@" ;;
+  *) [ -n "$(ls -A {run})" ] || exec {real_one} "$@" ;;
+esac
+exec {shlex.quote(str(program))} "$@"
+"""
+
+
+def _front_program(made: Installation, real: Path) -> str:
     return f"""#!{sys.executable} -I
 import sys
 sys.path.insert(0, {str(REPOSITORY)!r})
