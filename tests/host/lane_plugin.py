@@ -20,7 +20,7 @@ from tests.host import boots
 
 FILE = Path(__file__).with_name("durations.json")
 WORTH_RECORDING = 5.0
-UNKNOWN = {"tests/integration": 60.0}
+UNKNOWN = {"tests/integration": 60.0, "tests/contract": 60.0}
 """What a part is taken to last that nobody has measured; elsewhere it is nothing."""
 BEFORE = "VMCTL_TEST_BEFORE"
 """Names the file with what went before the tests: lines of a name, a tab, seconds."""
