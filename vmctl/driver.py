@@ -71,12 +71,16 @@ class Observed(Struct, frozen=True, kw_only=True):
     """The hypervisor's own word for the state."""
 
 
+CONTAINER = "container"
+"""The format of a system without kernel and boot loader: an archive that Incus and LXD take as an image."""
+
+
 class Disk(Struct, frozen=True, kw_only=True):
     """An image to start machines from: a box (or, later, a layer). Never written to."""
 
     path: Path
     format: str
-    """qcow2, raw, vmdk, vdi."""
+    """qcow2, raw, vmdk, vdi, or ``CONTAINER``."""
     digest: str
     """Names the content: lower-case hex SHA-256 of the file."""
     virtual_size: int

@@ -94,6 +94,18 @@ class Exports(Protocol):
 
 
 @runtime_checkable
+class Consoles(Protocol):
+    """A driver whose hypervisor keeps what guests write to their consoles, and writes no file on this host."""
+
+    def console(self, name: str, tag: Tag) -> bytes:
+        """What the machine wrote: all of it, or what came since it was asked last (a buffer that reading empties).
+
+        Raises:
+            VmctlError: it never was started, or cannot be asked.
+        """
+
+
+@runtime_checkable
 class PerMachine(Protocol):
     """A driver whose features may differ from machine to machine, by their provider-only knobs."""
 

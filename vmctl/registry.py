@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "vmctl.providers"
-BUILT_IN = {"libvirt": ("vmctl_libvirt", "LibvirtDriver"), "virtualbox": ("vmctl_virtualbox", "VirtualBoxDriver")}
-"""What pyproject.toml says of vmctl's own: for them, what every installed package says need not be read."""
+BUILT_IN = {
+    "libvirt": ("vmctl_libvirt", "LibvirtDriver"),
+    "virtualbox": ("vmctl_virtualbox", "VirtualBoxDriver"),
+    "incus": ("vmctl_incus", "IncusDriver"),
+}
+"""What pyproject.toml says of vmctl's own: for them, what every installed package says need not be read.
+
+In the order in which `auto` tries them: virtual machines first, then containers, then what others made.
+"""
 VARIABLE = "VMCTL_PROVIDER"
 EXISTS = "exists there"
 """Why a machine that exists has its provider."""
@@ -35,7 +42,8 @@ def _entries() -> dict[str, EntryPoint]:
 
 def names() -> tuple[str, ...]:
     """All installed providers, in the order in which `auto` tries them."""
-    return tuple(sorted(_entries()))
+    order = {name: number for number, name in enumerate(BUILT_IN)}
+    return tuple(sorted(_entries(), key=lambda name: (order.get(name, len(order)), name)))
 
 
 def make(name: str, host: Host) -> Driver:
@@ -106,13 +114,13 @@ def choose(
 
 
 def _first_usable(driver: Callable[[str], Driver]) -> tuple[str, str]:
-    problems = []
+    problems: list[str] = []
     for name in names():
         try:
             problem = driver(name).usable()
         except NoProvider as error:
             problem = error.details or error.brief
         if not problem:
-            return name, "first usable"
+            return name, "; ".join(["first usable", *problems])
         problems.append(f"{name}: {problem}")
     raise NoProvider("no provider can be used on this host", details="\n".join(problems), hint="make setup")

@@ -34,7 +34,7 @@ DEFAULT_USER = "vmctl"
 DEFAULT_SSH_PORT = 22
 LOOPBACK = "127.0.0.1"
 
-FolderKind = Literal["auto", "virtiofs", "9p", "vboxsf", "rsync"]
+FolderKind = Literal["auto", "virtiofs", "9p", "vboxsf", "bind", "rsync"]
 Protocol = Literal["tcp", "udp"]
 When = Literal["before", "after"]
 Occasion = Literal["up", "halt", "suspend", "resume", "reload", "destroy", "provision"]

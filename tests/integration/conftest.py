@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.host import lxd
+from tests.host.lxd import FOLDER_OWNER, Lxd
 from tests.host.ordinary_user import GID, UID, as_user
 
 ON_HOST = "VMCTL_TEST_HOST"
@@ -61,7 +63,6 @@ class ProjectDirectory:
     root: Path
     environment: Mapping[str, str]
     as_ordinary_user: bool = False
-    provider: str = "libvirt"
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -200,9 +201,39 @@ def user_day(test_host: Path, box_home: Path, request: pytest.FixtureRequest) ->
     yield from _project(test_host, box_home, _snake(request.node.name), as_ordinary_user=True)
 
 
+@pytest.fixture(scope="session")
+def lxd_server(test_host: Path) -> Lxd:
+    """The test host's LXD, shared by all tests that need it."""
+    return lxd.started(test_host)
+
+
+@pytest.fixture
+def containers(
+    test_host: Path, box_home: Path, lxd_server: Lxd, request: pytest.FixtureRequest
+) -> Iterator[ProjectDirectory]:
+    """As ``project``; its machines are containers, for tests of what does not depend on the hypervisor."""
+    yield from _containers(test_host, box_home, lxd_server, request.node.name)
+
+
+@pytest.fixture(scope="class")
+def container_day(
+    test_host: Path, box_home: Path, lxd_server: Lxd, request: pytest.FixtureRequest
+) -> Iterator[ProjectDirectory]:
+    """As ``day``, with containers."""
+    yield from _containers(test_host, box_home, lxd_server, _snake(request.node.name))
+
+
 def _snake(name: str) -> str:
     """A class's name as a project's, which become names of machines in the hypervisor."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _containers(test_host: Path, box_home: Path, server: Lxd, name: str) -> Iterator[ProjectDirectory]:
+    root = test_host / "projects" / name
+    root.mkdir(parents=True)
+    os.chown(root, FOLDER_OWNER, FOLDER_OWNER)  # root's own folders are not live: they would not be the login user's
+    own = {"VMCTL_HOME": str(box_home), "VMCTL_PROVIDER": "incus", "VMCTL_SAFE_DIRECTORY": str(root)}
+    yield from _until_cleaned_up(ProjectDirectory(root, {**own, **server.environment}))
 
 
 def _project(test_host: Path, box_home: Path, name: str, *, as_ordinary_user: bool) -> Iterator[ProjectDirectory]:
@@ -216,7 +247,10 @@ def _project(test_host: Path, box_home: Path, name: str, *, as_ordinary_user: bo
             shutil.copytree(box_home, home)
             subprocess.run(["chown", "-R", f"{UID}:{UID}", str(home)], check=True)
         os.chown(root, UID, UID)
-    project = ProjectDirectory(root, {"VMCTL_HOME": str(home)}, as_ordinary_user)
+    yield from _until_cleaned_up(ProjectDirectory(root, {"VMCTL_HOME": str(home)}, as_ordinary_user))
+
+
+def _until_cleaned_up(project: ProjectDirectory) -> Iterator[ProjectDirectory]:
     try:
         yield project
     finally:

@@ -22,8 +22,9 @@ SOURCE_ROOTS = {
     "vmctl_libvirt": REPOSITORY / "providers",
     "vmctl_playbooks": REPOSITORY / "playbooks",
     "vmctl_virtualbox": REPOSITORY / "providers",
+    "vmctl_incus": REPOSITORY / "providers",
 }
-PROVIDERS = {"libvirt": "LibvirtDriver", "virtualbox": "VirtualBoxDriver"}
+PROVIDERS = {"libvirt": "LibvirtDriver", "virtualbox": "VirtualBoxDriver", "incus": "IncusDriver"}
 IMPORT_COMMANDS = """
 from vmctl.cli.root import cli
 for name in cli.list_commands(None):

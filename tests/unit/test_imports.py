@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 ROOTS = (REPOSITORY, REPOSITORY / "providers", REPOSITORY / "boxes", REPOSITORY / "playbooks")
-PROVIDERS = ("vmctl_libvirt", "vmctl_virtualbox")
+PROVIDERS = ("vmctl_libvirt", "vmctl_virtualbox", "vmctl_incus")
 HYPERVISOR_LIBRARIES = ("libvirt", "libvirt_qemu", *PROVIDERS)
 FOR_PROVIDERS = {
     "driver",
@@ -26,6 +26,7 @@ FOR_PROVIDERS = {
     "wait",
     "interrupt",
     "flock",
+    "iso",
     "json_text",
 }
 """Modules of vmctl that a provider may use."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -77,6 +77,8 @@ class BoxInfo(Struct, frozen=True, kw_only=True):
     """Whether a password lets in as well then: the private file ``PASSWORD`` beside the image."""
     further: tuple[FurtherDisk, ...] = ()
     """Its other disks, in order."""
+    forms: tuple[FurtherDisk, ...] = ()
+    """The same system in other formats: the root file system of ``CONTAINER`` beside a disk."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Keys of a Vmfile's machine that lie below what the Vmfile says: memory, cpus…"""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -111,7 +113,8 @@ class BoxInfo(Struct, frozen=True, kw_only=True):
     def to_json(self) -> dict[str, Any]:
         """For ``box.json``."""
         known = {name: getattr(self, name) for name in BoxInfo.__struct_fields__}
-        return {"schema": SCHEMA, **known, "further": [structs.asdict(disk) for disk in self.further]}
+        lists = {name: [structs.asdict(disk) for disk in known[name]] for name in ("further", "forms")}
+        return {"schema": SCHEMA, **known, **lists}
 
     @property
     def images(self) -> tuple[FurtherDisk, ...]:
@@ -120,6 +123,15 @@ class BoxInfo(Struct, frozen=True, kw_only=True):
             digest=self.digest, format=self.format, virtual_size=self.virtual_size, size=self.size
         )  # fmt: skip
         return (root, *self.further)
+
+    @property
+    def files(self) -> tuple[FurtherDisk, ...]:
+        """All that lies in its directory: its disks, and the same system in other formats."""
+        return (*self.images, *self.forms)
+
+    def has_form(self, formats: Sequence[str]) -> bool:
+        """Whether machines can be made of it by a hypervisor that takes these formats; none given = any."""
+        return not formats or any(one.format in formats for one in (self.images[0], *self.forms))
 
 
 class Box(BoxInfo, frozen=True, kw_only=True):
@@ -132,20 +144,29 @@ class Box(BoxInfo, frozen=True, kw_only=True):
         """The image: read-only, never changed."""
         return self.directory / self.image_name
 
-    def disk(self) -> Disk:
-        """The images, as drivers want them."""
-        root, *further = (
-            Disk(
-                path=self.directory / one.image_name,
-                format=one.format,
-                digest=one.digest,
-                virtual_size=one.virtual_size,
-                firmware=self.firmware,
-                arch=self.arch,
-            )
-            for one in self.images
+    def disk(self, formats: Sequence[str] = ()) -> Disk:
+        """The images, as drivers want them: the disks, or the first form that is in one of ``formats`` if they are not.
+
+        Raises:
+            ValueError: it has none (``has_form``).
+        """
+        if not formats or self.format in formats:
+            root, *further = (self._disk(one) for one in self.images)
+            return structs.replace(root, further=tuple(further))
+        found = [self._disk(one) for one in self.forms if one.format in formats]
+        if not found:
+            raise ValueError(f"{self} is in none of the formats {', '.join(formats)}")
+        return found[0]
+
+    def _disk(self, one: FurtherDisk) -> Disk:
+        return Disk(
+            path=self.directory / one.image_name,
+            format=one.format,
+            digest=one.digest,
+            virtual_size=one.virtual_size,
+            firmware=self.firmware,
+            arch=self.arch,
         )
-        return structs.replace(root, further=tuple(further))
 
     def first_login_key(self) -> bytes | None:
         """The private key that lets in on a guest's first boot; None = the seed must be read."""
@@ -185,7 +206,7 @@ class Box(BoxInfo, frozen=True, kw_only=True):
 
 def _check_images(info: BoxInfo) -> None:
     """See that images are named by digests: a box's files lie in its directory."""
-    for image in info.images:
+    for image in info.files:
         if not DIGEST.fullmatch(image.digest) or not FORMAT.fullmatch(image.format):
             raise ValueError(f"{image.image_name!r} is not an image of a box")
 

@@ -11,10 +11,12 @@ from typing import Any
 
 from vmctl import process
 from vmctl.boxes import contents, debian, disk_image, image, rootless, space
-from vmctl.boxes.box import RECIPE, Box, BoxInfo
+from vmctl.boxes.box import RECIPE, Box, BoxInfo, FurtherDisk
 from vmctl.boxes.box_store import BoxStore, lock_path
+from vmctl.boxes.container_image import ContainerImage
 from vmctl.boxes.recipe import Recipe, load
 from vmctl.boxes.versions import Constraint, Version
+from vmctl.driver import CONTAINER
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Report, StepDone, StepStarted, ignore
 from vmctl.layout import HomeLayout
@@ -114,15 +116,18 @@ class _Build:
     def _make(self, draft: Path, version: str) -> Box:
         tree = debian.Debian(self.recipe, draft, self.epoch, self.report).make()
         self.report(StepStarted(step=STEP, text="writing the disk image"))
-        target = draft / "image"
+        target, container = draft / "image", draft / "container"
         disk_image.DiskImage(self.recipe, draft, self.epoch).make(tree, target)
-        info = self._info(target, version, debian.packages(tree))
+        self.report(StepStarted(step=STEP, text="writing the image for containers"))
+        ContainerImage(self.recipe, draft, self.epoch).make(tree, container)
+        info = self._info(target, container, version, debian.packages(tree))
         directory = draft / "box"
         directory.mkdir(mode=0o755)
-        target.rename(directory / info.image_name)
+        for path, one in zip((target, container), info.files, strict=True):
+            path.rename(directory / one.image_name)
         return self.store.take_in(directory, info, numbered=False)[0]
 
-    def _info(self, target: Path, version: str, packages: list[str]) -> BoxInfo:
+    def _info(self, target: Path, container: Path, version: str, packages: list[str]) -> BoxInfo:
         found = image.inspect(target, str(target))
         data: Mapping[str, Any] = self.recipe.data
         return BoxInfo(
@@ -133,6 +138,7 @@ class _Build:
             format=found.format,
             virtual_size=found.virtual_size,
             size=target.stat().st_size,
+            forms=(self._container(container),),
             source=RECIPE + self.recipe.name,
             origin=RECIPE + self.recipe.name,
             user=str(data["user"]),
@@ -145,6 +151,10 @@ class _Build:
                 "packages": packages,
             },
         )
+
+    def _container(self, path: Path) -> FurtherDisk:
+        size = path.stat().st_size
+        return FurtherDisk(digest=contents.digest(path), format=CONTAINER, virtual_size=self.recipe.disk, size=size)
 
     def _version(self) -> str:
         """The day of the build; a second one on that day gets a further number from the store."""

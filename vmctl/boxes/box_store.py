@@ -158,7 +158,7 @@ class BoxStore(Struct, frozen=True):
         Raises:
             UsageError: there is such a version with another content.
         """
-        for image in [directory / one.image_name for one in info.images]:
+        for image in [directory / one.image_name for one in info.files]:
             image.chmod(IMAGE_MODE)
             files.sync(image)
         if (key := directory / OWN_KEY).exists():

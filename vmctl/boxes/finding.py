@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vmctl.boxes.box import Box
+from vmctl.boxes.box import RECIPE, Box
 from vmctl.boxes.box_store import BoxStore
 from vmctl.errors import UsageError, VmctlError, suggest
 from vmctl.events import Report, ignore
@@ -37,13 +37,21 @@ def find(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box | Non
     return store.from_file(source, stamp(Path(source)))
 
 
-def ensure(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box:
+def ensure(ref: BoxRef, home: HomeLayout, *, formats: Sequence[str] = (), report: Report = ignore) -> Box:
     """The box that ``ref`` means, in the store: added from its path or URL, or built from its recipe, if need be.
+
+    Args:
+        ref: what the Vmfile says.
+        home: vmctl's data directory.
+        formats: what the machine's hypervisor takes; a box of a recipe that was built before the recipe brought one of
+            them is built again.
+        report: told of the progress.
 
     Raises:
         VmctlError: there is no such box, or it could not be fetched or built.
     """
-    if box := find(ref, home, report=report):
+    box = find(ref, home, report=report)
+    if box and (box.has_form(formats) or ref.digest or box.source != RECIPE + ref.address):
         return box
     if ref.digest:  # never another image instead of the locked one
         raise VmctlError(f"the locked image of box {ref} is not in the store", hint="vmctl up --locked")

@@ -103,7 +103,7 @@ def _check(box: Box) -> None:
     place = (box.directory.parent.parent.name, box.directory.parent.name)
     if place != (box_names.to_path(box.name), box_names.to_path(box.version)):
         raise files.damaged(box.directory / METADATA, f"it speaks of {box}, which does not belong there")
-    for image in box.images:
+    for image in box.files:
         if not stat.S_ISREG(_kind(box.directory / image.image_name) or 0):
             raise files.damaged(box.directory / METADATA, f"the image {image.image_name} cannot be read")
 

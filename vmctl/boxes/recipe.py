@@ -20,6 +20,8 @@ FILE = "recipe.toml"
 README = "README.md"
 OVERLAY = "root"
 SIZES = {"MiB": MIB, "GiB": GIB}
+FORMS = b"2: a disk and a root file system for containers"
+"""What is made of a recipe; goes into its digest, so that boxes that lack a part of it are made again."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        """Changes when any file of the recipe does; its README is for people alone."""
-        hashing = hashlib.sha256()
+        """Changes when any file of the recipe does, or what is made of it; its README is for people alone."""
+        hashing = hashlib.sha256(FORMS)
         readme = self.directory / README
         for path in self._files(self.directory):
             if path == readme:

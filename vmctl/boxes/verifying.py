@@ -19,7 +19,7 @@ def damage(box: Box, *, report: Report = ignore) -> str:
     Raises:
         Interrupted: the user asked to stop.
     """
-    return next((text for one in box.images if (text := _damage(box.directory, one, report))), "")
+    return next((text for one in box.files if (text := _damage(box.directory, one, report))), "")
 
 
 def _damage(directory: Path, image: FurtherDisk, report: Report) -> str:

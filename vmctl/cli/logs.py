@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -24,10 +24,18 @@ POLL = 0.2  # seconds between looks at a console that is followed
 @click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 def logs(app: App, name: str | None, *, follow: bool, lines: int | None) -> None:
     """Show a machine's serial console output: boot loader, kernel, services, panics."""
+    from vmctl.lifecycle import consoles
     from vmctl.ssh.serial import clean
 
     workspace, name = only_machine(app, name)
     path = workspace.layout.machine(name).console
+    (machine,) = workspace.survey([name])
+
+    def fetch() -> None:
+        consoles.fetch(workspace.driver(machine.provider), machine.domain, workspace.tag(name), path)
+
+    if machine.observed is not None:
+        fetch()
     text, size = _read(path, name)
     shown = clean(text).splitlines()
     shown = shown if lines is None else shown[max(0, len(shown) - lines) :]
@@ -36,7 +44,7 @@ def logs(app: App, name: str | None, *, follow: bool, lines: int | None) -> None
         return
     for line in shown:
         app.console.output(Output(line=line, source="console"))
-    for line in _follow(path, size):
+    for line in _follow(path, size, fetch):
         app.console.output(Output(line=clean(line), source="console"))
 
 
@@ -50,12 +58,13 @@ def _read(path: Path, name: str) -> tuple[str, int]:
     return data.decode(errors="replace"), len(data)
 
 
-def _follow(path: Path, position: int) -> Iterator[str]:
+def _follow(path: Path, position: int, fetch: Callable[[], None]) -> Iterator[str]:
     """Whole lines as they come; a console that begins anew (the machine was started again) is read from its start."""
     from vmctl import interrupt
 
     decoder, rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
     while True:
+        fetch()
         size = files.size(path)
         if size < position:
             position, rest = 0, ""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vmctl.ssh import Connection
 
 SCRIPT = Path(__file__).with_name("guest.sh")
+BINDS = "/var/lib/vmctl/folders"
+"""Where containers have their folders, by tag (``vmctl_incus.folders.PLACE``)."""
 TIMEOUT = 120.0
 OPTIONS: Mapping[str, tuple[str, ...]] = {"9p": ("trans=virtio", "version=9p2000.L", "msize=262144", "access=any")}
 
@@ -64,6 +66,8 @@ def _arguments(one: WantedFolder) -> tuple[str, ...]:
     share, guest = one.share, one.folder.guest
     if share is None:
         return ("rsync", "-", guest, "-", "-")
+    if share.kind == "bind":  # its hypervisor mounted it, read-only where it is to be
+        return ("bind", f"{BINDS}/{share.tag}", guest, fstab_field(guest), "bind,nofail")
     options = ("ro" if share.read_only else "rw", "nofail", *OPTIONS.get(share.kind, ()))
     return (share.kind, share.tag, guest, fstab_field(guest), ",".join(options))
 

@@ -1,5 +1,6 @@
 # Run as root in the guest by `sh`, in one go. Arguments: the login user, then five for each folder, parents first:
-#   KIND TAG PATH FIELD OPTIONS     KIND is rsync or a file system's name; FIELD is PATH as fstab writes it.
+#   KIND TAG PATH FIELD OPTIONS     KIND is rsync, bind or a file system's name; FIELD is PATH as fstab writes it.
+# Of a bind, TAG is the path of a directory: the hypervisor has mounted the folder there.
 # Prints lines of STATUS, the folder's number and a text, separated by tabs. Running it again changes nothing.
 # Mounts are kept in a block of /etc/fstab, so that they come back at each boot of the guest by themselves.
 # `up` waits for this: the shell does by itself what it can, for an emulated guest takes 50 ms to start a program.
@@ -18,14 +19,25 @@ newline='
 tell() { printf '%s\t%s\t\n' "$1" "$number"; }
 fail() { printf 'failed\t%s\t%s\n' "$number" "$(printf %s "$1" | tr '\t\n' '  ')"; }
 
+# Whether TAG is mounted at FIELD; of a bind, the kernel tells another source.
 is_mounted() {
     while read -r source target rest; do
+        case $1 in /*) source=$1 ;; esac
         [ "$source $target" != "$1 $2" ] || return 0
     done </proc/mounts
     return 1
 }
 
+# The options of what is mounted at FIELD.
+options_of() {
+    while read -r source target kind options rest; do
+        [ "$target" != "$1" ] || found=$options
+    done </proc/mounts
+    printf %s "${found:-}"
+}
+
 knows() {
+    [ "$1" != bind ] || return 0
     while read -r first second; do
         [ "${second:-$first}" != "$1" ] || return 0
     done </proc/filesystems
@@ -60,17 +72,19 @@ can_write() {
 
 share() {
     options=$5
+    type=$1
+    [ "$1" != bind ] || type=none
     [ "$1" != vboxsf ] || options="$options,uid=$uid,gid=$gid" # it knows no owners of its own
     if is_mounted "$2" "$4"; then
         tell mounted
     else
         make "$3" || return
         is_empty "$3" || tell hides
-        error=$(mount -t "$1" -o "$options" -- "$2" "$3" 2>&1) || { refuse "$error" "$@"; return; }
+        error=$(mount -t "$type" -o "$options" -- "$2" "$3" 2>&1) || { refuse "$error" "$@"; return; }
         tell mounted
-        case ",$options," in *,ro,*) ;; *) can_write "$3" || tell unwritable ;; esac
+        case ",$options,$(options_of "$4")," in *,ro,*) ;; *) can_write "$3" || tell unwritable ;; esac
     fi
-    block="$block$2 $4 $1 $options 0 0$newline"
+    block="$block$2 $4 $type $options 0 0$newline"
 }
 
 # A vboxsf that is there and cannot mount (guest additions of another version) is as good as none.
@@ -88,9 +102,10 @@ copy() {
 
 # Unmount what an earlier run shared and this one does not.
 drop() {
-    printf '%s\n' "$old" | grep '^vmctl-' | sort -r | while read -r tag field rest; do
+    printf '%s\n' "$old" | grep '^\(/var/lib/vmctl/folders/\)\{0,1\}vmctl-' | sort -r | while read -r tag field rest; do
         case $1 in *" $tag "*) continue ;; esac
         is_mounted "$tag" "$field" || continue
+        case $tag in /*) tag=$(printf %b "$field") ;; esac
         umount -- "$tag" 2>/dev/null || umount -l -- "$tag" || printf 'busy\t-\t%s\n' "$field"
     done
 }

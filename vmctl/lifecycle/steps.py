@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vmctl import __version__, boxes, folders, key_pairs, provision, seed, ssh
 from vmctl.driver import Address, Forward, State
 from vmctl.errors import UsageError, VmctlError
-from vmctl.lifecycle import definitions, etc_hosts, first_login, plan, ready
+from vmctl.lifecycle import consoles, definitions, etc_hosts, first_login, plan, ready
 from vmctl.lifecycle.conditions import absent, exists, off
 from vmctl.lifecycle.machine_job import Job
 from vmctl.login import Login
@@ -81,13 +81,24 @@ def fetch_box(job: Job) -> bool:
     Raises:
         UsageError: its provider cannot make machines from it.
     """
-    job.box = boxes.ensure(job.spec.box, job.workspace.home, report=job.report)
+    formats = job.features.formats
+    job.box = boxes.ensure(job.spec.box, job.workspace.home, formats=formats, report=job.report)
+    if not job.box.has_form(formats):
+        raise UsageError(
+            f"{job.machine.provider} cannot make machines from the box {job.box}",
+            details=f"It takes {', '.join(formats)}; the box has {', '.join(sorted(_forms(job.box)))}.",
+            hint="vmctl box build debian-12    # this one has both: a disk, and a root file system for containers",
+        )
     if job.box.further and not job.features.several_disks:
         raise UsageError(
             f"the box {job.box} has {len(job.box.images)} disks, and {job.machine.provider} machines have one",
             hint="use the provider libvirt, or another box",
         )
     return True
+
+
+def _forms(box: Box) -> set[str]:
+    return {box.format, *(one.format for one in box.forms)}
 
 
 def make_keys(job: Job) -> bool:
@@ -191,7 +202,7 @@ def create(job: Job) -> bool:
     assert job.definition is not None  # noqa: S101  `define` ran
     assert job.box is not None  # noqa: S101  `fetch_box` ran
     provision.forget(job.machine.layout)  # its disk is new, whatever became of the one before
-    job.driver.create(job.definition, job.box.disk())
+    job.driver.create(job.definition, job.box.disk(job.features.formats))
     job.created = True
     job.save(job.record.but(applied=plan.hardware(job.spec)))
     return True
@@ -224,7 +235,7 @@ def await_ssh(job: Job) -> bool:
         machine=job.name,
         address=lambda: job.driver.address(job.machine.domain, job.tag),
         login=lambda address: login(job, address),
-        alive=lambda: job.look().state in (State.RUNNING, State.STARTING),
+        alive=lambda: _is_alive(job),
         deadline=Deadline.after(job.spec.boot_timeout),
         console=layout.console,
         report=job.report,
@@ -233,6 +244,11 @@ def await_ssh(job: Job) -> bool:
         first_login.replace_key(job)
     ssh.write_config(job.connection.login)
     return True
+
+
+def _is_alive(job: Job) -> bool:
+    consoles.fetch(job.driver, job.machine.domain, job.tag, job.machine.layout.console)
+    return job.look().state in (State.RUNNING, State.STARTING)
 
 
 def login(job: Job, address: Address) -> Login:

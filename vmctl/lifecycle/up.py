@@ -133,9 +133,10 @@ def _prefetch(jobs: Sequence[Job]) -> bool:
     from vmctl import boxes
 
     came_in = False
-    for ref in dict.fromkeys(job.spec.box for job in jobs if job.machine.observed is None):
+    wanted = ((job.spec.box, job.features.formats) for job in jobs if job.machine.observed is None)
+    for ref, formats in dict.fromkeys(wanted):
         if boxes.find(ref, jobs[0].workspace.home) is None:
-            box = boxes.ensure(ref, jobs[0].workspace.home, report=jobs[0].report)
+            box = boxes.ensure(ref, jobs[0].workspace.home, formats=formats, report=jobs[0].report)
             came_in = came_in or bool(box.defaults)
     return came_in
 

@@ -1,0 +1,344 @@
+"""The driver for Incus and LXD: what vmctl asks of a hypervisor, in the words of their REST API."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vmctl import interrupt
+from vmctl.driver import CONTAINER, Address, Definition, Disk, Features, Host, NotOurs, Observed, State, Tag
+from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.flock import held
+from vmctl.powers import Snapshot
+from vmctl.spec import MachineSpec
+from vmctl.wait import Deadline, until
+from vmctl_incus import checks, folders, identity, images, instance, knobs, networks, seeding, servers, states
+from vmctl_incus.door import Door, resource
+from vmctl_incus.errors import ServerError, is_absent
+from vmctl_incus.identity import Mark, instance_name
+from vmctl_incus.snapshots import Snapshotter
+
+PATIENCE = 120.0
+"""Seconds for the server to be through with what it does to an instance already."""
+PRESS = 1
+"""Seconds that the server waits for a guest to shut down, once it has pressed the button; vmctl waits by itself."""
+CANNOT_SHIFT = "idmapping abilities are required"
+"""What the server says when a folder's file system cannot be mounted with other owners, whatever its kernel can."""
+OFF = (State.STOPPED, State.CRASHED)
+
+
+class IncusDriver:
+    """One server of Incus or LXD: containers."""
+
+    name = "incus"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._wanted = servers.Wanted.of(host.options)
+
+    @cached_property
+    def _door(self) -> Door:
+        return Door(*servers.resolve(self._wanted, self._host.where))
+
+    @property
+    def features(self) -> Features:
+        """What containers can do, on every host."""
+        return _features((folders.KIND,))
+
+    def features_of(self, spec: MachineSpec) -> Features:
+        """As ``features``; folders whose owners cannot be mapped are not offered."""
+        return _features(folders.kinds(spec, self._door))
+
+    @property
+    def where(self) -> str:
+        """Which server, and which of its projects."""
+        return servers.place(self._door.endpoint, self._door.project)
+
+    def usable(self) -> str:
+        """Why neither Incus nor LXD can be used here, or ""."""
+        try:
+            return checks.unusable(self._door)
+        except VmctlError as error:
+            return f"{error.brief} ({error.hint})" if error.hint else error.brief
+
+    def check(self, definition: Definition) -> None:
+        """Refuse what cannot work, all faults of the machine at once."""
+        spec = definition.spec
+        found = list(checks.offline(spec, self._wanted))
+        if not found:
+            found += checks.faults(definition, self._door, self._mark(definition.name))
+        if found:
+            raise checks.refusal(spec, found)
+        self._tell_limits(spec)
+
+    def create(self, definition: Definition, base: Disk) -> None:
+        """Make the instance from the box's image; a failed attempt leaves nothing."""
+        if self._found(definition.name, definition.tag) is not None:
+            return
+        self._check_base(definition, base)
+        source = {"type": "image", "fingerprint": images.ensure(self._door, base, self._locks)}
+        self._make(definition, source, definition.spec.disk or base.virtual_size)
+
+    def update(self, definition: Definition) -> None:
+        """Make a stopped instance's configuration and devices match."""
+        found, mark = self._off(definition.name, definition.tag)
+        chosen = knobs.read(definition.spec)
+        size = max(definition.spec.disk or 0, mark.disk)
+        kept = {key: value for key, value in found["config"].items() if key.startswith(instance.KEPT)}
+        config = {**instance.config(definition, chosen, self._door, size), **kept}
+        with self._networks_held(definition):
+            networks.ensure(self._door, definition)
+            body = {key: found[key] for key in ("architecture", "ephemeral", "description")}
+            devices = instance.devices(definition, chosen, self._door)
+            body |= {"config": config, "devices": devices, "profiles": list(chosen.profiles)}
+            if config.get(identity.UNSHIFTED):
+                body |= folders.without_shift(body)
+            self._change("PUT", found["name"], body)
+        self._prune(definition.tag.project)
+
+    def start(self, name: str, tag: Tag) -> None:
+        """Start, or go on after a pause."""
+        found, mark = self._ours(name, tag)
+        state = states.state(found["status"])
+        if state is State.PAUSED:
+            self._act(found["name"], "unfreeze")
+        elif state not in (State.RUNNING, State.STARTING):
+            said = seeding.put(self._door, found["name"], mark, self._host.home)
+            self._mark_with(found["name"], {**said, identity.RUN: secrets.token_hex(8)})
+            self._start(found["name"])
+
+    def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
+        """Press the power button and return, or cut the power."""
+        found = self._found(name, tag)
+        if found is None or states.state(found[0]["status"]) in OFF:
+            return
+        if force:
+            self._stop_now(found[0]["name"])
+        elif states.state(found[0]["status"]) is not State.PAUSED:
+            body = {"action": "stop", "force": False, "timeout": PRESS}
+            with suppress(ServerError):  # it may have pressed it already
+                self._door.begin("PUT", self._path(found[0]["name"], "state"), body)
+
+    def destroy(self, name: str, tag: Tag) -> None:
+        """Remove the instance with its snapshots, and networks that nobody uses any more."""
+        found = self._found(name, tag)
+        if found is not None:
+            own = found[0]["name"]
+            if states.state(found[0]["status"]) not in OFF:
+                self._stop_now(own)
+            try:
+                self._change("DELETE", own)
+            except ServerError as error:
+                if not is_absent(error):
+                    raise
+        self._prune(tag.project)
+
+    def states(self) -> Mapping[str, Observed]:
+        """All instances with vmctl's tag, in one call."""
+        observed = {}
+        for found in self._door.get(resource("instances"), recursion=1) or ():
+            if mark := identity.read(found.get("config")):
+                observed[mark.name] = _observed(found, mark)
+        return observed
+
+    def observe(self, name: str) -> Observed | None:
+        """One instance with vmctl's tag."""
+        found = self._look(name)
+        mark = identity.read(found.get("config")) if found else None
+        return _observed(found, mark) if found and mark and mark.name == name else None
+
+    def address(self, name: str, tag: Tag) -> Address | None:
+        """The host's end of the SSH forward."""
+        found = self._found(name, tag)
+        return instance.address(found[0]) if found else None
+
+    def console(self, name: str, tag: Tag) -> bytes:
+        """What the instance wrote to its console; of a running one, what came since it was asked last."""
+        found, _ = self._ours(name, tag)
+        return self._door.text(self._path(found["name"], "console"))
+
+    # -- Snapshots
+
+    def snapshots(self, name: str, tag: Tag) -> tuple[Snapshot, ...]:
+        """The instance's snapshots, parents first."""
+        return self._snapshots(name, tag)[0].all()
+
+    def save_snapshot(self, name: str, tag: Tag, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
+        """Keep the root file system as it is now; memory is not kept."""
+        return self._snapshots(name, tag)[0].save(snapshot, replacing=replace, note=note)
+
+    def restore_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
+        """Go back to a snapshot; a running instance is cut off first."""
+        snapshotter, found = self._snapshots(name, tag)
+        if all(each.name != snapshot for each in snapshotter.all()):
+            raise WrongState(f"{name} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
+        if states.state(found["status"]) not in OFF:
+            self._stop_now(found["name"])
+        snapshotter.restore(snapshot)
+
+    def remove_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
+        """Forget a snapshot; what builds on it is kept."""
+        self._snapshots(name, tag)[0].remove(snapshot)
+
+    # -- parts of the above
+
+    def _make(self, definition: Definition, source: Mapping[str, Any], size: int) -> None:
+        chosen, own = knobs.read(definition.spec), instance_name(definition.name)
+        config = instance.config(definition, chosen, self._door, size) | {identity.SNAPSHOT: "", identity.SEEDED: ""}
+        try:
+            with self._networks_held(definition):
+                networks.ensure(self._door, definition)
+                body = {"name": own, "source": source, "type": "container", "config": config}
+                body |= {"devices": instance.devices(definition, chosen, self._door)}
+                self._door.change(
+                    "POST", resource("instances"), body | {"profiles": list(chosen.profiles)}, **self._target()
+                )
+        except BaseException:
+            with interrupt.shielded(), suppress(VmctlError):  # what failed first is what matters
+                self.destroy(definition.name, definition.tag)
+            raise
+
+    def _target(self) -> dict[str, str]:
+        """This very member of a cluster: forwards listen on the loopback of the one that has the machine."""
+        clustered = self._door.environment.get("server_clustered")
+        return {"target": str(self._door.environment.get("server_name"))} if clustered else {}
+
+    def _check_base(self, definition: Definition, base: Disk) -> None:
+        known = self._door.environment.get("architectures") or [base.arch]
+        if base.arch not in known:
+            raise UsageError(
+                f"the box is for {base.arch}, and {self._door.endpoint.url} runs {', '.join(known)}",
+                hint="use a box for this host, or `provider: libvirt`, which emulates",
+            )
+        if definition.spec.disk is not None and definition.spec.disk < base.virtual_size // 10:
+            raise UsageError(
+                f"machines.{definition.spec.name}.disk: the box does not fit into {definition.spec.disk} bytes"
+            )
+
+    def _tell_limits(self, spec: MachineSpec) -> None:
+        """Say so where the Vmfile's size of the disk means nothing here."""
+        chosen = knobs.read(spec)
+        if spec.disk is not None:
+            pool = instance.root_device(self._door, chosen, instance.profile_devices(self._door, chosen))["pool"]
+            if not instance.limits_size(self._door, pool):
+                text = f"{spec.name}: the storage pool {pool!r} is a plain directory, which does not limit `disk`"
+                self._host.warn(text, "")
+
+    def _mark_with(self, own: str, config: Mapping[str, str]) -> None:
+        self._change("PATCH", own, {"config": config})
+
+    def _start(self, own: str) -> None:
+        try:
+            self._act(own, "start")
+        except ServerError as error:
+            if CANNOT_SHIFT not in error.brief:
+                raise
+            found = self._door.get(resource("instances", own))
+            body = {key: found[key] for key in ("architecture", "ephemeral", "description", "profiles")}
+            self._change("PUT", own, body | folders.without_shift(found))
+            self._act(own, "start")
+
+    def _stop_now(self, own: str) -> None:
+        try:
+            self._act(own, "stop", force=True)
+        except ServerError as error:
+            found = self._door.found(resource("instances", own))
+            if found is not None and states.state(found[0]["status"]) not in OFF:
+                raise error from None
+
+    def _act(self, own: str, action: str, *, force: bool = False) -> None:
+        self._patiently(
+            lambda: self._door.change(
+                "PUT", self._path(own, "state"), {"action": action, "force": force, "timeout": -1}
+            )
+        )
+
+    def _change(self, method: str, own: str, body: Any = None) -> None:
+        self._patiently(lambda: self._door.change(method, resource("instances", own), body))
+
+    def _patiently(self, act: Callable[[], Any]) -> None:
+        """Do it once the server is through with what it does to the instance already."""
+
+        def tried() -> bool:
+            try:
+                act()
+            except ServerError as error:
+                if error.is_busy:
+                    return False
+                raise
+            return True
+
+        until(tried, Deadline.after(PATIENCE), f"{self._door.endpoint.url} to be through with the machine")
+
+    def _look(self, name: str) -> dict[str, Any] | None:
+        found = self._door.found(resource("instances", instance_name(name)))
+        return found[0] if found else None
+
+    def _mark(self, name: str) -> Mark | None:
+        found = self._look(name)
+        return identity.read(found.get("config")) if found else None
+
+    def _found(self, name: str, tag: Tag) -> tuple[dict[str, Any], Mark] | None:
+        """The instance, with what vmctl wrote on it; None = there is none.
+
+        Raises:
+            NotOurs: it bears another tag, or none.
+        """
+        found = self._look(name)
+        if found is None:
+            return None
+        mark = identity.read(found.get("config"))
+        if mark is None or not mark.tag.is_same(tag) or mark.name != name:
+            raise NotOurs(self._door.product, name, mark.tag if mark else None)
+        return found, mark
+
+    def _ours(self, name: str, tag: Tag) -> tuple[dict[str, Any], Mark]:
+        """As ``_found``, but absence is an error too."""
+        found = self._found(name, tag)
+        if found is None:
+            raise WrongState(f"there is no machine {name} in {self._door.product}", hint="vmctl up")
+        return found
+
+    def _off(self, name: str, tag: Tag) -> tuple[dict[str, Any], Mark]:
+        """As ``_ours``; it must be off."""
+        found, mark = self._ours(name, tag)
+        if states.state(found["status"]) not in OFF:
+            raise WrongState(f"{name} is {found['status'].lower()}; it must be off", hint="vmctl halt")
+        return found, mark
+
+    def _snapshots(self, name: str, tag: Tag) -> tuple[Snapshotter, dict[str, Any]]:
+        found, _ = self._ours(name, tag)
+        return Snapshotter(self._door, found["name"], found), found
+
+    def _path(self, own: str, part: str) -> str:
+        return f"{resource('instances', own)}/{part}"
+
+    @property
+    def _locks(self) -> Path:
+        return self._host.home / "locks"
+
+    def _networks_held(self, definition: Definition) -> AbstractContextManager[None]:
+        """While networks of the project have no machine yet, nobody of this user's removes them."""
+        return self._held(definition.tag.project) if definition.nics else nullcontext()
+
+    def _held(self, project: str) -> AbstractContextManager[None]:
+        return held(self._locks / f"incus-networks-{project[:32]}")
+
+    def _prune(self, project: str) -> None:
+        if networks.unused(self._door, project):
+            with self._held(project):
+                networks.prune(self._door, project)
+
+
+def _features(kinds: tuple[Any, ...]) -> Features:
+    return Features(formats=(CONTAINER,), folders=kinds, nic1_address="")
+
+
+def _observed(found: Mapping[str, Any], mark: Mark) -> Observed:
+    state = states.state(found["status"])
+    run = mark.run if state in (State.RUNNING, State.PAUSED) else ""
+    return Observed(state=state, tag=mark.tag, run=run, raw=str(found["status"]))
