@@ -51,13 +51,13 @@ triggers:
 
 
 @pytest.fixture(scope="class")
-def guarded(day: ProjectDirectory) -> Iterator[ProjectDirectory]:
+def guarded(container_day: ProjectDirectory) -> Iterator[ProjectDirectory]:
     """The project; at the end, no trigger keeps its machines from being removed."""
-    day.write("broken.yml", BROKEN)
-    day.write("guard.sh", "#!/bin/bash\nid -un; hostname; [[ ! -e /root/not-while-this-is-there ]]\n")
-    day.write("Vmfile", VMFILE)
-    yield day
-    day.write("Vmfile", VMFILE.partition("triggers:")[0])
+    container_day.write("broken.yml", BROKEN)
+    container_day.write("guard.sh", "#!/bin/bash\nid -un; hostname; [[ ! -e /root/not-while-this-is-there ]]\n")
+    container_day.write("Vmfile", VMFILE)
+    yield container_day
+    container_day.write("Vmfile", VMFILE.partition("triggers:")[0])
 
 
 class TestThreeMachinesThatNeedEachOther:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import ProjectDirectory, domains
+from tests.host.lxd import Lxd
+from tests.integration.conftest import ProjectDirectory
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -55,7 +56,10 @@ def test_what_testinfra_sees(host):
 """
 
 
-def test_a_project_is_tested_on_machines_of_its_own(project: ProjectDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_is_tested_on_machines_of_its_own(
+    containers: ProjectDirectory, lxd_server: Lxd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = containers
     own_pytest = str(Path(sys.executable).parent)  # with testinfra; whoever runs the tests may have another one
     monkeypatch.setenv("PATH", os.pathsep.join([own_pytest, os.environ["PATH"]]))
     project.write("site.yml", PROJECT_PLAYBOOK)
@@ -86,6 +90,6 @@ test: {verify: [verify.yml, page.sh, test_page.py]}
     report = (project.root / "result.xml").read_text()
     assert 'tests="7" failures="0"' in report
     assert "default: seen by vmctl" in report
-    assert len([name for name in domains() if "project-is" in name]) == 1
+    assert len(lxd_server.instances()) == 1
     assert project.ssh("cat /srv/boots; ip -4 -br addr | grep -c 192.168.56.20/24; sudo ls /srv") == "boot\n1\nboots\n"
     assert not [entry for entry in (project.state / "test").iterdir() if entry.is_dir()]

@@ -37,7 +37,7 @@ COMMUNITY = """\
 - hosts: all
   roles: [ours]
   tasks:
-    - ansible.posix.sysctl: {name: vm.swappiness, value: "7", sysctl_file: /etc/sysctl.d/vmctl.conf}
+    - ansible.posix.sysctl: {name: net.ipv4.ip_default_ttl, value: "77", sysctl_file: /etc/sysctl.d/vmctl.conf}
     - ansible.posix.authorized_key: {user: root, key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP1aX3T4 nobody"}
     - community.general.ini_file:
         {path: /etc/vmctl.ini, section: main, option: secret, value: "{{ secret }}", mode: "0600"}
@@ -98,9 +98,9 @@ def fill(project: ProjectDirectory, collections: Path) -> None:
 
 
 @pytest.fixture(scope="class")
-def filled(day: ProjectDirectory, community_collections: Path) -> ProjectDirectory:
-    fill(day, community_collections)
-    return day
+def filled(container_day: ProjectDirectory, community_collections: Path) -> ProjectDirectory:
+    fill(container_day, community_collections)
+    return container_day
 
 
 class TestADayInTheLifeOfAProvisionedGuest:
@@ -114,9 +114,9 @@ class TestADayInTheLifeOfAProvisionedGuest:
         result = project.vmctl("up", "--json").answer["provisioned"]["machines"]["default"]
         assert result["ran"] == ["motd", "community"]
         assert result["changed"] >= 6
-        assert project.ssh("cat /etc/motd; sudo cat /etc/vmctl.ini /etc/ours; cat /proc/sys/vm/swappiness") == (
-            "it works on default\n\n[main]\nsecret = battery-staple\nrole7\n"
-        )
+        assert project.ssh(
+            "cat /etc/motd; sudo cat /etc/vmctl.ini /etc/ours; cat /proc/sys/net/ipv4/ip_default_ttl"
+        ) == ("it works on default\n\n[main]\nsecret = battery-staple\nrole77\n")
         assert project.vmctl("up", "--json").answer["changed"] is False
 
     def test_a_second_run_changes_nothing(self, project: ProjectDirectory) -> None:

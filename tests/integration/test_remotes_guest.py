@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 MACHINE = """\
 box: debian-12
-provider: libvirt
 cpus: 1
 memory: 512MiB
 synced_folders: []
@@ -43,7 +42,8 @@ provision:
 """
 
 
-def test_the_same_playbook_on_a_machine_and_on_a_server(project: ProjectDirectory, tmp_path: Path) -> None:
+def test_the_same_playbook_on_a_machine_and_on_a_server(containers: ProjectDirectory, tmp_path: Path) -> None:
+    project = containers
     project.write("Vmfile", MACHINE)
     project.write("site.yml", PLAYBOOK)
     project.vmctl("up")
