@@ -168,6 +168,12 @@ def test_bombs_are_stopped_before_they_are_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.box"]
 
 
+def test_a_zip_with_a_member_without_a_name(tmp_path: Path) -> None:
+    data = zipped({"a": b"x", "b": b"y"}).replace(b"\0a", b"\0\0")
+    with pytest.raises(BadArchive, match="a member has no name"):
+        unpack(tmp_path, data)
+
+
 def test_a_zip_that_lies_about_a_size(tmp_path: Path) -> None:
     data = zipped({"disk": bytes(100_000)})
     lying = data.replace((100_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))

@@ -43,6 +43,8 @@ def _take(archive: zipfile.ZipFile, member: zipfile.ZipInfo, intake: Intake) -> 
     mode = member.external_attr >> 16
     if member.flag_bits & ENCRYPTED or member.compress_type not in METHODS:
         raise DamagedStream(f"member {member.filename!r} is encrypted or compressed in an unusual way")
+    if not member.filename:
+        raise DamagedStream("a member has no name")
     if member.is_dir():
         intake.directory(member.filename)
     elif stat.S_ISLNK(mode):
