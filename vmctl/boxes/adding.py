@@ -19,6 +19,7 @@ from vmctl.boxes.checksum import Hashing
 from vmctl.boxes.contents import Said
 from vmctl.boxes.download import Patience, fetch
 from vmctl.boxes.metering import Meter, hashed
+from vmctl.boxes.oci.reference import Reference, is_oci
 from vmctl.boxes.request import Request
 from vmctl.boxes.vagrant_box import DEFAULT_USER as VAGRANT_USER
 from vmctl.boxes.versions import Version
@@ -70,9 +71,11 @@ def _told(source: str, home: HomeLayout) -> Iterator[None]:
 
 
 def plain_source(address: str) -> str:
-    """How the address is remembered: file:// as a path, URLs without a password."""
+    """How the address is remembered: file:// as a path, URLs without a password, a registry's with its tag."""
     if is_local(address):
         return str(local_path(address))
+    if is_oci(address):
+        return str(Reference.parse(address))
     return without_login(address) if "://" in address else address
 
 

@@ -84,10 +84,11 @@ def _xz() -> _Decompressor:
 
 
 def _zstd() -> _Decompressor:
-    return _zstd_library().ZstdDecompressor()  # type: ignore[no-any-return]  # the library is chosen at run time
+    return zstd_library().ZstdDecompressor()  # type: ignore[no-any-return]  # the library is chosen at run time
 
 
-def _zstd_library() -> Any:
+def zstd_library() -> Any:
+    """The module that compresses and decompresses zstd."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
@@ -95,10 +96,11 @@ def _zstd_library() -> Any:
     return zstd
 
 
+ZSTD = Compression("zstd", b"\x28\xb5\x2f\xfd", ".zst", _zstd)
 COMPRESSIONS = (
     Compression("gzip", b"\x1f\x8b\x08", ".gz", _Gzip),
     Compression("xz", b"\xfd7zXZ\0", ".xz", _xz),
-    Compression("zstd", b"\x28\xb5\x2f\xfd", ".zst", _zstd),
+    ZSTD,
     Compression("bzip2", b"BZh", ".bz2", _bzip2),
 )
 
@@ -173,4 +175,4 @@ class _Reader(io.RawIOBase):
 
 def _faults(compression: Compression) -> tuple[type[Exception], ...]:
     known = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
-    return (*known, _zstd_library().ZstdError) if compression.name == "zstd" else known
+    return (*known, zstd_library().ZstdError) if compression.name == "zstd" else known

@@ -16,6 +16,7 @@ from msgspec import structs
 from vmctl.boxes import box_names
 from vmctl.boxes.box import RECIPE, Box
 from vmctl.boxes.box_store import BoxStore, is_locked
+from vmctl.boxes.oci.reference import Reference, is_oci
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Report, ignore
 from vmctl.layout import HomeLayout
@@ -52,7 +53,7 @@ class Locked:
     def of(cls, box: Box) -> Self:
         """A box of the store, as the lock remembers it; what the user said of it when adding it counts too."""
         known = {one.name: getattr(box, one.name) for one in dataclasses.fields(cls)}
-        return cls(**known | {"further": tuple(disk.digest for disk in box.further)})
+        return cls(**known | {"further": tuple(disk.digest for disk in box.further), "source": _source(box)})
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> Self:
@@ -73,6 +74,15 @@ class Locked:
 
 Lock = Mapping[str, Mapping[str, Locked]]
 """By box as the Vmfile writes it, then by architecture."""
+
+
+def _source(box: Box) -> str:
+    """Where the very images can be had: a registry's by digest, for its tags move."""
+    if not is_oci(box.source):
+        return box.source
+    from vmctl.boxes.oci import pull
+
+    return str(Reference.parse(box.source).pinned(pull.manifest_of(box)))
 
 
 def path_for(vmfile: Path) -> Path:
@@ -181,7 +191,7 @@ def _fetch(ref: BoxRef, entry: Locked, home: HomeLayout, report: Report) -> None
         address=entry.source,
         name=entry.name,
         named=False,
-        version=entry.version,
+        version="" if is_oci(entry.source) else entry.version,
         arch=box_names.host_architecture(),
         user=entry.user,
         firmware=entry.firmware,

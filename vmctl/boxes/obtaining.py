@@ -13,6 +13,7 @@ from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.catalogue import Wanted
 from vmctl.boxes.checksum import WEAK
 from vmctl.boxes.download import DownloadFailed, Patience
+from vmctl.boxes.oci.reference import is_oci
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.resolving import Choice
 from vmctl.errors import VmctlError
@@ -30,6 +31,12 @@ def obtain(
         VmctlError: as ``adding.add``; the last source's failure, when all failed.
         Interrupted: the user asked to stop; a download can go on later.
     """
+    if is_oci(order.address):
+        from vmctl.boxes.oci import pull
+
+        box, new = pull.obtain(order, home, report=report)
+        _tell_shadowed(box, BoxStore(home), report)
+        return box, new
     wanted = Wanted(
         constraint=order.version, provider=order.provider, arch=order.arch, host=box_names.host_architecture()
     )  # fmt: skip

@@ -6,12 +6,15 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vmctl import interrupt
 from vmctl.errors import VmctlError
 
 POLL = 0.1
 AHEAD = 8  # pieces that may wait for the caller
+
+T = TypeVar("T")
 
 
 class Stalled(VmctlError):
@@ -47,6 +50,33 @@ def pieces(source: Callable[[], Iterator[bytes]], *, patience: float) -> Iterato
             yield item
     finally:
         stop.set()
+
+
+def abandonable(call: Callable[[], T]) -> T:
+    """What ``call()`` returns; it runs in a thread of its own, which is left alone when the user asks to stop.
+
+    Raises:
+        Interrupted: the user asked to stop.
+        Exception: whatever ``call`` raised.
+    """
+    answers: queue.Queue[tuple[T] | BaseException] = queue.Queue()
+
+    def run() -> None:
+        try:
+            answers.put((call(),))
+        except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
+            answers.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        interrupt.check()
+        try:
+            answer = answers.get(timeout=POLL)
+        except queue.Empty:
+            continue
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer[0]
 
 
 def _next(items: queue.Queue[object], patience: float) -> object:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vmctl.boxes import obtaining, resolving
 from vmctl.boxes.box import RECIPE, Box
 from vmctl.boxes.catalogue import Wanted
+from vmctl.boxes.oci.reference import is_oci
 from vmctl.boxes.request import Order
 from vmctl.boxes.versions import Version
 from vmctl.boxes.web import Access
@@ -47,6 +48,8 @@ def look(box: Box, access: Access, *, report: Report = ignore) -> Finding:
     if not origin:
         hint = f"vmctl box build {box.name} --again" if box.source.startswith(RECIPE) else UNTOLD
         return Finding(box=box, unknown=hint)
+    if is_oci(origin):
+        return _by_digest(box, origin, access, report)
     wanted = Wanted(arch=box.arch, provider=box.provenance.get("vagrant", {}).get("provider", ""))
     if "/" not in origin:  # built in: no versions, one image that is replaced
         choice = resolving.resolve(origin, Wanted(arch=box.arch), access, report=report)
@@ -54,6 +57,15 @@ def look(box: Box, access: Access, *, report: Report = ignore) -> Finding:
         return Finding(box=box, newer="" if same else "new image")
     choice = resolving.resolve(origin, wanted, access, report=report)
     return Finding(box=box, newer=choice.version if Version(choice.version) > box.order else "")
+
+
+def _by_digest(box: Box, origin: str, access: Access, report: Report) -> Finding:
+    """Whether a registry's tag leads to another image by now."""
+    from vmctl.boxes.oci import pull
+
+    with pull.looked_up(Order(address=origin, arch=box.arch, access=access), report=report) as found:
+        digest = found.document.digest
+    return Finding(box=box, newer="" if digest == pull.manifest_of(box) else f"another image, {digest[:19]}")
 
 
 def update(finding: Finding, access: Access, home: HomeLayout, *, report: Report = ignore) -> Box:
@@ -66,7 +78,14 @@ def update(finding: Finding, access: Access, home: HomeLayout, *, report: Report
     order = Order(
         address=old.provenance["origin"], name=old.name, named=old.named, arch=old.arch, user=old.user,
         cloud_init=old.cloud_init,
-        provider=old.provenance.get("vagrant", {}).get("provider", "") if "/" in old.provenance["origin"] else "",
+        provider=_provider(old),
         firmware=old.firmware, access=access,
     )  # fmt: skip
     return obtaining.obtain(order, home, report=report)[0]
+
+
+def _provider(box: Box) -> str:
+    """Of the catalogue's box; "" = its origin knows no providers."""
+    origin = box.provenance["origin"]
+    known = "/" in origin and not is_oci(origin)
+    return box.provenance.get("vagrant", {}).get("provider", "") if known else ""

@@ -67,7 +67,8 @@ def add(
 ) -> None:
     """Add a box to the store: a .box, an OVA, or a disk image (qcow2, raw, VMDK, VDI, VHDX; also compressed).
 
-    A name is one of the built-in catalogue (`ubuntu-24.04`) or ORG/NAME on the servers of VMCTL_BOX_SERVER.
+    A name is one of the built-in catalogue (`ubuntu-24.04`) or ORG/NAME on the servers of VMCTL_BOX_SERVER. A URL is of
+    http, https, file, or oci://REGISTRY/REPOSITORY[:TAG|@DIGEST].
     """
     from vmctl.boxes import obtaining
     from vmctl.boxes.checksum import Checksum

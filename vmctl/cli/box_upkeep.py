@@ -1,4 +1,4 @@
-"""`vmctl box lock`, `outdated`, `update`, `prune`, `du` and `repackage`."""
+"""`vmctl box lock`, `outdated`, `update`, `prune`, `du`, `push` and `repackage`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from vmctl.cli import box_choice, completion
 from vmctl.cli.app import App, command
 from vmctl.cli.box_choice import SOURCE
+from vmctl.cli.path_types import FromDirectory
 from vmctl.cli.report import table
 
 if TYPE_CHECKING:
@@ -101,6 +102,32 @@ def repackage(app: App, ref: str, *, output: Path | None, source: str | None) ->
     app.done({"box": _names(box), "path": str(target)}, f"wrote {target}")
 
 
+@command("push")
+@click.argument("ref", metavar="NAME[@VERSION]", shell_complete=completion.boxes)
+@click.argument("target", metavar="oci://REGISTRY/REPOSITORY[:TAG]")
+@click.option("--insecure", is_flag=True, help="Do not verify TLS certificates.")
+@click.option("--ca", type=FromDirectory(), help="Trust these certificates (file or directory).")
+@SOURCE
+def push(app: App, ref: str, target: str, *, insecure: bool, ca: Path | None, source: str | None) -> None:
+    """Push a box to an OCI registry; without TAG, as its version and as `latest`.
+
+    The login is that of docker login or podman login, or VMCTL_REGISTRY_AUTH. What the registry has is not sent again.
+    """
+    from vmctl.boxes.box_store import BoxStore
+    from vmctl.boxes.oci import push as pushing
+    from vmctl.boxes.web import Access
+    from vmctl.units import readable
+
+    found = box_choice.chosen(BoxStore(app.home, app.report).boxes(), ref, source)
+    box = box_choice.newest(found, ref, command="vmctl box push")
+    access = Access.from_environment(insecure=insecure, ca=ca)
+    done = pushing.push(box, target, app.home, access, report=app.report)
+    data = {"box": _names(box), "reference": str(done.reference), "tags": list(done.tags)}
+    amount = f"{readable(done.sent)} of {readable(done.size)} sent"
+    text = f"pushed {box} to {done.reference} ({', '.join(done.tags)}): {amount}"
+    app.done({"changed": done.sent > 0, **data, "sent": done.sent, "bytes": done.size}, text)
+
+
 @command("lock")
 def lock(app: App) -> None:
     """Write Vmfile.lock: exactly the images that this project's boxes are now, for `up --locked`."""
@@ -116,7 +143,7 @@ def lock(app: App) -> None:
     app.done({"changed": changed, "path": str(path), "boxes": {ref: _names(box) for ref, box in found.items()}}, text)
 
 
-COMMANDS = (lock, outdated, update, prune, du, repackage)
+COMMANDS = (lock, outdated, update, prune, du, push, repackage)
 
 
 def _findings(app: App, name: str | None, source: str | None) -> list[Finding]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from vmctl.errors import UsageError
 from vmctl.spec import BoxRef
 from vmctl.vmfile.faults import describe
 from vmctl.vmfile.kinds import One
@@ -15,8 +16,7 @@ from vmctl.vmfile.quantities import Mismatch
 WHAT = "a box: NAME[@CONSTRAINT], a path or a URL"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 CONSTRAINT = re.compile(r"\s*(=|!=|>|<|>=|<=|~>)?\s*[0-9][0-9A-Za-z.+-]*\s*")
-SCHEMES = ("http", "https", "file")
-LATER_SCHEMES = ("oci",)
+SCHEMES = ("http", "https", "file", "oci")
 PATTERN = rf"^\s*(\.?\.?/.*|\.\.?|~.*|({'|'.join(SCHEMES)})://\S+|{NAME.pattern}(@[^@]*[0-9][^@]*)?)\s*$"
 IMAGE_SUFFIXES = (".box", ".qcow2", ".img", ".raw", ".vmdk", ".vdi", ".vhdx", ".ova", ".ovf")
 
@@ -60,13 +60,22 @@ def absolute(path: str, source: Source) -> Path:
 
 def _url(address: str) -> BoxRef:
     scheme, _, rest = address.partition("://")
-    if scheme in LATER_SCHEMES:
-        raise Mismatch(f"{scheme}:// boxes are not supported yet")
     if scheme not in SCHEMES:
         raise Mismatch(f"unsupported URL scheme '{scheme}'; boxes come from {', '.join(SCHEMES)}")
     if not rest.strip("/") or re.search(r"\s", address):
         raise Mismatch(f"invalid URL {describe(address)}")
+    if scheme == "oci":
+        _check_registry(address)
     return BoxRef(address=address)
+
+
+def _check_registry(address: str) -> None:
+    from vmctl.boxes.oci.reference import Reference
+
+    try:
+        Reference.parse(address)
+    except UsageError as error:
+        raise Mismatch(f"{error.brief}: {error.details or error.hint}") from error
 
 
 def _named(text: str) -> BoxRef:

@@ -1,0 +1,176 @@
+"""Bringing a blob into a repository: found there, mounted from another repository, or sent in pieces.
+
+A note of the registry's upload session lies in ``downloads/``, so that an upload goes on where a kill or a broken
+connection ended it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+from vmctl import interrupt
+from vmctl.boxes.oci.answers import Broken
+from vmctl.boxes.oci.challenge import Denied
+from vmctl.boxes.oci.registry import ACCEPTED, CREATED, Blob, Registry
+from vmctl.boxes.oci.transport import AGAIN_HINT, FIRST_PAUSE, LONGEST_PAUSE, TRIES, Absent, RegistryError
+from vmctl.errors import VmctlError
+from vmctl.layout import HomeLayout
+from vmctl.store import files
+
+if TYPE_CHECKING:
+    import requests
+
+PIECE = 8 * 1024**2
+"""What is sent at once. One piece is under way at a time: some registries (docker-registry 2.8) drop the whole session
+of a piece that breaks off, so that a kill costs one window, however many are being sent."""
+SENT = 256 * 1024
+RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
+NO_CONTENT = 204
+LONGEST_LOCATION = 16 * 1024
+
+
+class Upload:
+    """One blob, from a file, on its way into a repository."""
+
+    def __init__(
+        self, registry: Registry, home: HomeLayout, blob: Blob, path: Path, told: Callable[[int], None]
+    ) -> None:
+        self.registry, self.blob, self.path, self.told = registry, blob, path, told
+        self.transport = registry.transport
+        of = f"{self.transport.reference.registry}/{self.transport.reference.repository} {blob.digest}"
+        self.note = home.downloads / f"oci-upload-{hashlib.sha256(of.encode()).hexdigest()[:40]}.json"
+        self.location = ""
+        self.offset = 0
+
+    def run(self, *, sources: tuple[str, ...] = ()) -> bool:
+        """Have the blob in the repository; whether bytes had to be sent.
+
+        Args:
+            sources: repositories of the same registry that may have it.
+
+        Raises:
+            RegistryError, Denied: the registry does not take it.
+            Interrupted: the user asked to stop; it can go on later.
+        """
+        if self.registry.has(self.blob) or any(map(self._mounted, sources)):
+            files.remove(self.note)
+            return False
+        failures, pause, furthest = 0, FIRST_PAUSE, -1
+        while True:
+            try:
+                self._attempt()
+                break
+            except Broken as error:
+                failures = failures + 1 if self.offset <= furthest else 1
+                furthest, pause = max(furthest, self.offset), FIRST_PAUSE if failures == 1 else pause * 2
+                if failures >= TRIES or (error.after or 0.0) > LONGEST_PAUSE:
+                    raise self.transport.failed(str(error), hint=AGAIN_HINT) from error
+                interrupt.sleep(max(pause, error.after or 0.0))
+                self.location = ""
+        files.remove(self.note)
+        return True
+
+    def _mounted(self, source: str) -> bool:
+        url = f"{self.transport.url('blobs/uploads/')}?mount={quote(self.blob.digest)}&from={quote(source, safe='')}"
+        try:
+            with self.transport.call(
+                "POST", url, headers={"Content-Length": "0"}, scope=f"push {source}",
+                expected=frozenset({CREATED, ACCEPTED}),
+            ) as response:  # fmt: skip
+                if response.status_code == ACCEPTED:  # not there; an upload was begun instead
+                    self._take(response)
+                return response.status_code == CREATED
+        except (Absent, Denied, RegistryError):
+            return False
+
+    def _attempt(self) -> None:
+        """Send what is missing."""
+        if not (self.location or self._resumed()):
+            self._begin()
+        while self.offset < self.blob.size:
+            size = min(PIECE, self.blob.size - self.offset)
+            headers = {
+                "Content-Type": "application/octet-stream",
+                "Content-Range": f"{self.offset}-{self.offset + size - 1}",
+            }
+            with self.transport.sending, self.transport.once(
+                "PATCH", self.location, headers=headers, body=self._piece(size), scope="push",
+                expected=frozenset({ACCEPTED, CREATED, NO_CONTENT}),
+            ) as response:  # fmt: skip
+                self._take(response)
+            self.offset += size
+            self.told(size)
+        with self.transport.once(
+            "PUT", self._closing(), headers={"Content-Length": "0"}, scope="push", expected=frozenset({CREATED}),
+        ):  # fmt: skip
+            pass
+
+    def _begin(self) -> None:
+        with self.transport.once(
+            "POST", self.transport.url("blobs/uploads/"), headers={"Content-Length": "0"}, scope="push",
+            expected=frozenset({ACCEPTED}),
+        ) as response:  # fmt: skip
+            self._take(response)
+        self.offset = 0
+
+    def _resumed(self) -> bool:
+        """Whether the registry still has the session of the note, and how far it came."""
+        try:
+            note = files.read_json(self.note)
+        except VmctlError:  # damaged: as good as none
+            note = None
+        location = note.get("location") if isinstance(note, dict) else None
+        if not isinstance(location, str) or not location:
+            return False
+        try:
+            with self.transport.once(
+                "GET", location, headers={}, scope="push", expected=frozenset({NO_CONTENT})
+            ) as response:
+                found = RANGE.fullmatch(response.headers.get("Range", ""))
+                reached = int(found[1]) + 1 if found else 0
+                self._take(response, known=location)
+        except (RegistryError, Denied):
+            return False
+        if reached == 1:  # registries say "0-0" of nothing, too
+            return False
+        self.offset = reached
+        return reached <= self.blob.size
+
+    def _take(self, response: requests.Response, *, known: str = "") -> None:
+        """Note where the session goes on."""
+        location = response.headers.get("Location", "") or known
+        if not location or len(location) > LONGEST_LOCATION:
+            raise self.transport.failed("the registry does not say where to send the data")
+        self.location = urljoin(response.url, location)
+        files.write_json(self.note, {"location": self.location})
+
+    def _closing(self) -> str:
+        parts = urlsplit(self.location)
+        query = f"{parts.query}&" if parts.query else ""
+        return urlunsplit(parts._replace(query=f"{query}digest={quote(self.blob.digest, safe='')}"))
+
+    def _piece(self, size: int) -> Callable[[], _Piece]:
+        return lambda: _Piece(self.path, self.offset, size)
+
+
+class _Piece:
+    """A part of a file, for the body of a request; it has a length, so that it is sent with one."""
+
+    def __init__(self, path: Path, offset: int, size: int) -> None:
+        self.path, self.offset, self.size = path, offset, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        left = self.size
+        with files.open_to_read(self.path) as stream:
+            stream.seek(self.offset)
+            while left and (data := stream.read(min(SENT, left))):
+                yield data
+                left -= len(data)
