@@ -1,4 +1,4 @@
-"""The plain lock between vmctl processes that providers use: held by the kernel, so that none outlives its holder.
+"""The plain lock of vmctl processes, for providers and folders of boxes: the kernel's, so none outlives its holder.
 
 ``vmctl.store.locks`` is the core's own, which also tells who holds a lock.
 """
@@ -27,6 +27,17 @@ def held(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        wait.until(lambda: _try(descriptor), wait.Deadline.after(PATIENCE), f"the lock {path}", hint=f"lsof {path}")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def held_directory(path: Path) -> Iterator[None]:
+    """As ``held``, with a directory as the lock itself: no file appears in it, and whoever may read it may hold it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         wait.until(lambda: _try(descriptor), wait.Deadline.after(PATIENCE), f"the lock {path}", hint=f"lsof {path}")
         yield

@@ -20,8 +20,8 @@ from vmctl.boxes.web import LONGEST_TEXT, Access, Unavailable
 from vmctl.errors import UsageError, VmctlError, suggest
 from vmctl.events import Report, Warned, ignore
 
-PLACES = ("/api/v2/vagrant/{name}", "/{name}")
-"""Where catalogue servers keep a box's catalogue: Vagrant's registry, and what older servers do."""
+PLACES = ("/api/v2/vagrant/{name}", "/{name}", "/{name}.json")
+"""Where catalogue servers keep a box's catalogue: Vagrant's registry, older servers, and folders of `box publish`."""
 JSON = "application/json"
 
 

@@ -1,4 +1,4 @@
-"""`vmctl box lock`, `outdated`, `update`, `prune`, `du`, `push` and `repackage`."""
+"""`vmctl box lock`, `outdated`, `update`, `prune`, `du`, `push`, `publish` and `repackage`."""
 
 from __future__ import annotations
 
@@ -128,6 +128,27 @@ def push(app: App, ref: str, target: str, *, insecure: bool, ca: Path | None, so
     app.done({"changed": done.sent > 0, **data, "sent": done.sent, "bytes": done.size}, text)
 
 
+@command("publish")
+@click.argument("ref", metavar="NAME[@VERSION]", shell_complete=completion.boxes)
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--url", default="", metavar="URL", help="Where the folder is on the web (asked for once).")
+@SOURCE
+def publish(app: App, ref: str, directory: Path, *, url: str, source: str | None) -> None:
+    """Publish a box in a folder that any web server serves, for vmctl and for Vagrant's libvirt provider.
+
+    The catalogue is DIR/NAME.json. Versions that are published stay as they are; readers may go on meanwhile.
+    """
+    from vmctl.boxes import publishing
+    from vmctl.boxes.box_store import BoxStore
+
+    found = box_choice.chosen(BoxStore(app.home, app.report).boxes(), ref, source)
+    box = box_choice.newest(found, ref, command="vmctl box publish")
+    done = publishing.publish(box, app.directory / directory.expanduser(), url=url, report=app.report)
+    data = {"box": _names(box), "catalogue": str(done.catalogue), "file": str(done.file), "url": done.url}
+    text = f"published {box}: {done.url}" if done.changed else f"{box} is published already: {done.url}"
+    app.done({"changed": done.changed, **data}, text)
+
+
 @command("lock")
 def lock(app: App) -> None:
     """Write Vmfile.lock: exactly the images that this project's boxes are now, for `up --locked`."""
@@ -143,7 +164,7 @@ def lock(app: App) -> None:
     app.done({"changed": changed, "path": str(path), "boxes": {ref: _names(box) for ref, box in found.items()}}, text)
 
 
-COMMANDS = (lock, outdated, update, prune, du, push, repackage)
+COMMANDS = (lock, outdated, update, prune, du, push, publish, repackage)
 
 
 def _findings(app: App, name: str | None, source: str | None) -> list[Finding]:
