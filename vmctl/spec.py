@@ -178,6 +178,8 @@ class MachineSpec(Located, frozen=True, kw_only=True):
 
     name: str
     box: BoxRef
+    box_alias: str = ""
+    """How the Vmfile writes the box whose place an alias gave to ``box``; "" = no alias did."""
     group: str = ""
     """The key below ``machines:``; with ``count`` several machines share it ("web" of "web-1")."""
     index: int = 1

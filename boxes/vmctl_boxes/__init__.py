@@ -3,5 +3,7 @@
 from pathlib import Path
 
 RECIPES = Path(__file__).parent
+ALIASES = RECIPES / "aliases.toml"
+"""What takes the place of well-known names of boxes whose server ends."""
 PUBLISHED_KEY = RECIPES / "keys" / "published"
 """The private SSH key that Vagrant has always published (keys/vagrant of its source, MIT)."""

@@ -39,3 +39,15 @@ def test_a_machine_that_is_up_is_told_with_what_would_run(project: Project) -> N
     assert project.vmctl("plan").out == "default: nothing\n"
     project.vmfile("provision: [{name: one, shell: {inline: 'false', become: false}}]\n")
     assert project.vmctl("plan").out == "default: nothing\n  provision: one\n"
+
+
+def test_a_box_in_place_of_another_is_told(project: Project) -> None:
+    text = "box: org/gone@~>4.3\nbox_aliases: {org/gone: tiny}\nprovider: fakeguests\nsynced_folders: []\n"
+    (project.root / "Vmfile").write_text(text)
+    assert "  box: tiny in place of org/gone@~>4.3" in project.vmctl("plan").out
+    told = "made from tiny in place of org/gone@~>4.3 (box_aliases)"
+    assert told in project.vmctl("up").err
+    assert told not in project.vmctl("up").err, "only where a machine is made"
+    assert project.vmctl("config").out.count("tiny") == 1
+    project.vmctl("box", "lock")
+    assert '"tiny"' in (project.root / "Vmfile.lock").read_text()

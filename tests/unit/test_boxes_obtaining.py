@@ -84,7 +84,7 @@ def test_servers_are_asked_in_order(web: Web, home: HomeLayout, tmp_path: Path) 
     web.put("/org/box", catalogue(web.put("/a.box", data), data, "2.0"))
     access = Access(servers=("http://127.0.0.1:9", web.url))
     assert obtain(home, "org/box", access, arch="x86_64")[0].version == "2.0"
-    with pytest.raises(VmctlError, match="no server knows the box org/other"):
+    with pytest.raises(VmctlError, match="no server that could be asked knows the box org/other"):
         obtain(home, "org/other", access)
 
 

@@ -6,12 +6,12 @@ ORG/NAME, which catalogue servers know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from vmctl.boxes import box_names, builtin, catalogue
+from vmctl.boxes import aliases, box_names, builtin, catalogue
 from vmctl.boxes.adding import plain_source
 from vmctl.boxes.address import is_local, local_path
 from vmctl.boxes.catalogue import Wanted
@@ -143,11 +143,19 @@ def _from_servers(name: str, access: Access, report: Report) -> tuple[bytes, str
             absent.append(error)
             if not error.absent:
                 report(Warned(text=f"{error.brief}: {error.details}"))
-    raise VmctlError(
-        f"no server knows the box {name}",
-        details="\n".join(f"{error.brief}: {error.details}" for error in absent),
-        hint="vmctl box add URL --name NAME, or set VMCTL_BOX_SERVER (and VMCTL_BOX_TOKEN for private boxes)",
-    )
+    raise _unserved(name, absent)
+
+
+def _unserved(name: str, failures: Sequence[Unavailable]) -> VmctlError:
+    """The error for a name that no server gave, with what could take its place; "not there" is not "not asked"."""
+    known = all(error.absent for error in failures)
+    text = f"no server knows the box {name}" if known else f"no server that could be asked knows the box {name}"
+    details = "\n".join(f"{error.brief}: {error.details}" for error in failures)
+    if alias := aliases.proposed(name):
+        what = "its publisher's own image" if alias.same else "the nearest that is still supported"
+        return VmctlError(text, details=details, hint=f"write `{alias.line}` in the Vmfile: {what}")
+    hint = "vmctl box add URL --name NAME, or set VMCTL_BOX_SERVER (and VMCTL_BOX_TOKEN for private boxes)"
+    return VmctlError(text, details=details, hint=hint)
 
 
 def _places(name: str, access: Access) -> Iterator[str]:

@@ -153,7 +153,10 @@ def _new(item: Plan, will: dict[str, Any]) -> list[str]:
     hardware = will["machine"]
     disk = f", disk {format_size(spec.disk)}" if spec.disk is not None else ""
     cpus = f"{spec.cpus} cpu{'' if spec.cpus == 1 else 's'}"
-    lines = [f"  box: {spec.box}", f"  provider: {item.machine.provider} ({cpus}, {format_size(spec.memory)}{disk})"]
+    lines = [
+        f"  box: {spec.box}{f' in place of {spec.box_alias}' if spec.box_alias else ''}",
+        f"  provider: {item.machine.provider} ({cpus}, {format_size(spec.memory)}{disk})",
+    ]
     lines += [f"  port: {port}" for port in hardware["ports"]]
     lines += [f"  network: {network}" for network in hardware["networks"]]
     return lines + [f"  folder: {folder}" for folder in hardware["synced_folders"]]

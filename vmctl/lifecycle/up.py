@@ -100,6 +100,7 @@ def _checked(
     """The machines, once all were checked and their boxes are in the store."""
     jobs = [Job(workspace, machine) for machine in machines]
     _check(jobs, restarting=restarting)
+    _tell_aliases(jobs)
     if reload and _prefetch(jobs):
         workspace.project = reload()
         names = [job.name for job in jobs]
@@ -126,6 +127,14 @@ def _check(jobs: Sequence[Job], *, restarting: bool) -> None:
             f"{len(problems)} machines cannot come up as the Vmfile wants; nothing was changed",
             details="\n".join(str(problem) for problem in problems),
         )
+
+
+def _tell_aliases(jobs: Sequence[Job]) -> None:
+    """Say which machines are made from another box than the Vmfile names."""
+    for job in jobs:
+        if job.machine.observed is None and job.spec.box_alias:
+            text = f"made from {job.spec.box} in place of {job.spec.box_alias} (box_aliases)"
+            job.report(Notice(machine=job.name, text=text))
 
 
 def _prefetch(jobs: Sequence[Job]) -> bool:

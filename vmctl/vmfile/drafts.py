@@ -34,10 +34,13 @@ ELSEWHERE = ("provision", "machines", "count", "for_each", *TOP_ONLY)
 
 
 class Boxes(Struct, frozen=True):
-    """What boxes say of machines made from them, and the box that all are made from in place of their own."""
+    """What boxes say of machines made from them, and which are used in place of what machines say."""
 
     defaults: BoxDefaults
     instead: BoxRef | None = None
+    """For all machines."""
+    aliases: Mapping[str, BoxRef] = field(default_factory=dict)
+    """By name: ``box_aliases`` of the project's and the user's Vmfile."""
 
 
 class Draft(Struct):
@@ -73,12 +76,13 @@ class Drafter(Struct):
         layers: dict[BoxRef | None, Layer] = {}
         for index, name in enumerate(group.members, 1):
             at = self._reading(name, group, index)
-            box = self._box(group, own, at)
+            box, alias = self._box(group, own, at)
             if box not in layers:
                 layers[box] = merged(self._box_layer(box), self.outer, own)
             draft = Draft(name, group, index, layers[box])
             if box:
                 draft.values["box"] = box
+                draft.values["box_alias"] = alias
             self._fill(draft, at)
             yield draft
 
@@ -94,14 +98,16 @@ class Drafter(Struct):
         scope = machine_scope(self.scope, name, group.name, index, group.each[index - 1] if group.each else None)
         return Reading(self.faults, Templates(self.faults, scope).render, self.names, self.targets)
 
-    def _box(self, group: MachineGroup, own: Layer, at: Reading) -> BoxRef | None:
+    def _box(self, group: MachineGroup, own: Layer, at: Reading) -> tuple[BoxRef | None, str]:
+        """The box, and how the Vmfile writes the one whose place an alias gave it ("" = no alias did)."""
         node = own.get("box") or self.outer.get("box")
         if node is not None:
             box: BoxRef | None = self._read("box", MACHINE["box"].kind, node, at)
-            return self.boxes.instead or box
+            target = self.boxes.aliases.get(box.address) if box and not self.boxes.instead else None
+            return (target, str(box)) if target else (self.boxes.instead or box, "")
         where = " (here or at the top level)" if group.key.path else ""
         self.faults.add(group.key.place, group.key.path, f"the key 'box' is missing{where}")
-        return None
+        return None, ""
 
     def _box_layer(self, box: BoxRef | None) -> Layer:
         if box is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from vmctl import spec
 from vmctl.spec import GIB, MIB
-from vmctl.vmfile.box_refs import BOX
+from vmctl.vmfile.box_refs import BOX, NAME
 from vmctl.vmfile.dependencies import DependsOn
 from vmctl.vmfile.expansion import ForEach
 from vmctl.vmfile.folders import DEFAULT_GUEST, FOLDER
@@ -19,7 +19,7 @@ from vmctl.vmfile.provisioner_keys import PROVISION
 from vmctl.vmfile.quantities import SIZE_PATTERN, SIZE_WORDS, Mismatch, format_size, parse_size
 from vmctl.vmfile.readiness import READY
 from vmctl.vmfile.remote_keys import REMOTES
-from vmctl.vmfile.structures import Field, FreeMap, ListOf
+from vmctl.vmfile.structures import Field, FreeMap, ListOf, MapOf
 from vmctl.vmfile.times import duration
 from vmctl.vmfile.trigger_keys import Triggers
 
@@ -89,6 +89,11 @@ MOST_AT_ONCE = 256
 
 TOP_ONLY: dict[str, Field] = {
     "vars": Field(FreeMap(), "Values for expressions; --set and VMCTL_VAR_name override them.", default={}),
+    "box_aliases": Field(
+        MapOf(BOX, NAME.pattern, "expected the name of a box, without a version"),
+        "Boxes that are used in place of named ones: NAME: BOX; the project's stand above the user's own.",
+        default={},
+    ),
     "message": Field(text(), "What `vmctl up` says at the end."),
     "triggers": Field(Triggers(), "What runs before or after commands do their work on machines.", default=[]),
     "test": Field(TEST_KEYS, "What `vmctl test` does."),

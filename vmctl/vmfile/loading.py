@@ -130,7 +130,8 @@ def _project(
     targets = tuple(node.entries) if isinstance(node, Table) else ()
     at = Reading(faults, Templates(faults, scope).render, targets=targets)
     values = variables.evaluate(declared, scope, faults, targets)
-    drafts, outer = _drafts(top, user, scope, at, boxes)
+    aliases = {**_box_aliases(user, at), **_box_aliases(top, at)}
+    drafts, outer = _drafts(top, user, scope, at, structs.replace(boxes, aliases=aliases))
     message = _top_value("message", (top,), at)
     parallel = _top_value("parallel", (top, user), at)
     triggers = _top_value("triggers", (top,), at)
@@ -239,6 +240,10 @@ def _top_value(key: str, layers: tuple[Table, ...], at: Reading) -> Any:
         return None
 
 
+def _box_aliases(layer: Table, at: Reading) -> Mapping[str, BoxRef]:
+    return _top_value("box_aliases", (layer,), at) or {}
+
+
 def _options(node: Node, at: Reading) -> Mapping[str, Any]:
     try:
         values: Mapping[str, Any] = OPTIONS.read(node, at)
@@ -266,7 +271,7 @@ def _filled(item: Provisioner, variables: Mapping[str, Any]) -> Provisioner:
 
 
 SAME_NAME = ("box", "provider", "cpus", "memory", "disk", "user", "ssh_port", "boot_timeout", "halt_timeout",
-             "ports", "networks", "autostart", "primary", "ready", "provision")  # fmt: skip
+             "ports", "networks", "autostart", "primary", "ready", "provision", "box_alias")  # fmt: skip
 """Keys whose value is the spec's field of the same name."""
 
 
