@@ -31,7 +31,9 @@ def vagrant() -> str:
     return found
 
 
-def test_a_box_goes_to_vagrant_and_comes_back(tmp_path: Path, private_home: Path, vagrant: str) -> None:
+def test_a_box_goes_to_vagrant_and_comes_back(
+    tmp_path: Path, private_home: Path, vagrant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment = {"VAGRANT_HOME": str(tmp_path / "vagrant"), "VAGRANT_CHECKPOINT_DISABLE": "1"}
     vmctl = Project(tmp_path, private_home).vmctl
     image = tmp_path / "disk.qcow2"
@@ -47,6 +49,16 @@ def test_a_box_goes_to_vagrant_and_comes_back(tmp_path: Path, private_home: Path
     back = vmctl("box", "add", "package.box", "--name", "back", "--json").answer["box"]
     assert (back["user"], back["arch"], back["virtual_size"]) == ("me", "x86_64", 2500 * GIB // 1024)
     assert back["digest"] == hashlib.sha256(image.read_bytes()).hexdigest()
+    monkeypatch.setenv("VAGRANT_HOME", environment["VAGRANT_HOME"])
+    process.run([vagrant, "box", "add", "--name", "org/two", tmp_path / "ours.box"], env=environment, cwd=tmp_path)
+    rescued = vmctl("box", "rescue", "--vagrant", "--to", "rescued", "--json").answer
+    assert [(one["what"], one["rescued"]) for one in rescued["boxes"]] == [
+        ("org/mine 0 (libvirt)", True), ("org/two 0 (libvirt)", True),
+    ]  # fmt: skip
+    shown = {one["name"]: one for one in vmctl("box", "list", "--json").answer["boxes"]}
+    assert (shown["org/two"]["digest"], shown["org/two"]["user"]) == (back["digest"], "me")
+    assert (tmp_path / "rescued" / "org" / "two.json").is_file()
+
     unpacked = tmp_path / "vagrant" / "boxes" / "org-VAGRANTSLASH-mine" / "0" / "libvirt"
     assert json.loads((unpacked / "metadata.json").read_text())["virtual_size"] == 3
 

@@ -436,5 +436,9 @@ def test_the_command_line(registry: Registry, tmp_path: Path, private_home: Path
     entry = lock["boxes"][registry.at("cli/web:1.0")]["x86_64"]
     assert entry["source"] == answer["reference"]
     assert "no machine" not in shop.vmctl("box", "outdated").out
+    rescued = shop.vmctl("box", "rescue", "team/web", "--to", registry.at("kept"), "--json").answer["boxes"]
+    assert [(one["what"], one["place"]) for one in rescued] == [
+        ("team/web 1.0 (x86_64)", registry.at("kept/team/web:1.0")),
+    ]  # fmt: skip
     bad = shop.vmctl("box", "push", "again", "oci://Upper/CASE", status=2).err
     assert "invalid address" in bad

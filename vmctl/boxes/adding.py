@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vmctl.boxes import archive, box_names, compression, contents, foreign, image, space, sparse
+from vmctl.boxes import archive, box_names, compression, contents, foreign, image, space, sparse, vagrant_box
 from vmctl.boxes.address import is_local, local_path, without_login
 from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxInfo, FurtherDisk
 from vmctl.boxes.box_store import BoxStore, lock_path
@@ -95,6 +95,10 @@ def _check(request: Request) -> None:
     if request.user:
         box_names.check_user(request.user)
     source = plain_source(request.address)
+    if "://" not in source and vagrant_box.is_vagrant_box(Path(source)):
+        if request.checksum is not None:
+            raise UsageError(f"{source} is a directory, which has no checksum", hint="vmctl box add --help")
+        return
     if "://" not in source and not Path(source).is_file():
         what = f"{source} is not a file" if Path(source).exists() else f"there is no file {source}"
         raise UsageError(what, hint="vmctl box add --help")
@@ -140,7 +144,16 @@ class _Adding:
         """Take it in."""
         if "://" in self.source:
             return self._from_url()
-        return self._from_file(Path(self.source))
+        path = Path(self.source)
+        return self._from_directory(path) if path.is_dir() else self._from_file(path)
+
+    def _from_directory(self, path: Path) -> tuple[Box, bool]:
+        """Take in what Vagrant unpacked."""
+        with self._draft() as draft:
+            self.stamps[str(path)] = stamp(path)
+            room = space.Room(draft, f"to add {self.source}")
+            self.said = contents.copy(path, draft, name=self.source, report=self.store.report, room=room)
+            return self._publish(draft, contents.digest(draft / "image"))
 
     def _from_file(self, path: Path) -> tuple[Box, bool]:
         with self._draft() as draft, path.open("rb") as stream:

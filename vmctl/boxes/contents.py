@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vmctl import interrupt
-from vmctl.boxes import archive, foreign, image, ovf, vagrant_box
+from vmctl.boxes import archive, foreign, image, ovf, sparse, vagrant_box
 from vmctl.boxes.box import OWN, OWN_KEY, PUBLISHED
 from vmctl.boxes.checksum import Hashing
+from vmctl.boxes.space import Room
 from vmctl.boxes.vagrant_box import BadBox, VagrantBox
 from vmctl.events import Report, Warned
 from vmctl.spec import MIB
@@ -55,17 +56,43 @@ def unpack(packed: Path | BinaryIO, draft: Path, *, name: str, report: Report) -
     found = archive.unpack(packed, content, name=name)
     root = _top(content)
     if vagrant_box.is_vagrant_box(root):
-        box = vagrant_box.read(root, name=name)
-        further = _disks(box.disks, draft, name)
-        _tell_unused(box, name, report)
-        _tell_disks(box, name, report)
-        said = replace(_vagrant(box), first_key=_first_key(box, draft, name), further=further)
+        said = _read(root, draft, name, report)
     else:
         disk, said = _other(content, found, name)
         _tell_config_drives(said.provenance.get(CONFIG_DRIVES, ()), name, report)
         plain(disk, draft / "image", name=name)
     files.remove_tree(content)
     return said
+
+
+def copy(directory: Path, draft: Path, *, name: str, report: Report, room: Room) -> Said:
+    """As ``unpack``, of a Vagrant box that lies unpacked in a directory, as Vagrant keeps it; that stays as it is.
+
+    Raises:
+        BadBox, NotAnImage: it is not a box that vmctl can use.
+        NoSpace: it does not fit.
+    """
+    content = draft / "content"
+    for path in sorted(directory.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise BadBox(name, f"it holds {path.relative_to(directory)}, which is neither a file nor a directory")
+        if path.is_file():
+            target = content / path.relative_to(directory)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("rb") as source, target.open("wb") as out:
+                sparse.copy(source.read, out, room=room)
+    said = _read(content, draft, name, report)
+    files.remove_tree(content)
+    return said
+
+
+def _read(root: Path, draft: Path, name: str, report: Report) -> Said:
+    """What an unpacked Vagrant box says; its disks and its key move into the draft."""
+    box = vagrant_box.read(root, name=name)
+    further = _disks(box.disks, draft, name)
+    _tell_unused(box, name, report)
+    _tell_disks(box, name, report)
+    return replace(_vagrant(box), first_key=_first_key(box, draft, name), further=further)
 
 
 def _top(content: Path) -> Path:
