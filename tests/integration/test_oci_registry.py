@@ -29,7 +29,7 @@ from vmctl.boxes.oci.push import push
 from vmctl.boxes.oci.transport import RegistryError
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.web import Access
-from vmctl.errors import UsageError
+from vmctl.errors import UsageError, VmctlError
 from vmctl.layout import HomeLayout
 
 CREDENTIALS = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -273,8 +273,46 @@ class TestAnonymous:
         assert obtained(registry.at("evil"), theirs, name="mine").name == "mine"
 
 
-def _image(layout: Path) -> str:
-    """A container image of one empty layer."""
+class TestContainerDisks:
+    def push(self, registry: Registry, layout: Path, layer: bytes, **settings: Any) -> str:
+        """Have a container image in the registry, named after its directory; the address."""
+        layout.mkdir()
+        source = _image(layout, layer, settings)
+        target = f"docker://{registry.host}/disks/{layout.name}:24.04"
+        process.run(["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", source, target])
+        return registry.at(f"disks/{layout.name}:24.04")
+
+    def test_a_disk_as_kubevirt_keeps_it(self, registry: Registry, theirs: HomeLayout, tmp_path: Path) -> None:
+        data = qcow2(payload=b"cloud image" * 100)
+        address = self.push(registry, tmp_path / "ubuntu", tarred({"disk/ubuntu.qcow2": data}))
+        box = obtained(address, theirs)
+        assert (box.name, box.version, box.arch, box.user, box.seeding) == (
+            "ubuntu", "24.04", "x86_64", "vmctl", "cloud-init",
+        )  # fmt: skip
+        assert box.path.read_bytes() == data
+        assert obtaining.obtain(Order(address=address), theirs) == (box, False)
+        assert updating.look(box, Access()).newer == ""
+        assert list(theirs.downloads.iterdir()) == []
+
+    @pytest.mark.parametrize("case", ["app", "files", "junk"])
+    def test_images_of_programs_are_refused(
+        self, case: str, registry: Registry, theirs: HomeLayout, tmp_path: Path
+    ) -> None:
+        layers = {
+            "app": (tarred({"disk/x.img": qcow2()}), {"Entrypoint": ["/sh"]}),
+            "files": (tarred({"bin/sh": b"x", "etc/passwd": b"root"}), {}),
+            "junk": (b"junk" * 1000, {}),
+        }
+        layer, settings = layers[case]
+        address = self.push(registry, tmp_path / case, layer, **settings)
+        with pytest.raises(VmctlError):
+            obtained(address, theirs)
+        assert not list(theirs.boxes.glob("[a-z]*"))
+        assert not theirs.downloads.exists() or list(theirs.downloads.iterdir()) == []
+
+
+def _image(layout: Path, content: bytes = bytes(1024), settings: dict[str, Any] | None = None) -> str:
+    """A container image of one layer."""
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -283,8 +321,9 @@ def _image(layout: Path) -> str:
         (blobs / digest).write_bytes(data)
         return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}
 
-    layer = blob(bytes(1024), "application/vnd.oci.image.layer.v1.tar")
-    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}}
+    layer = blob(content, "application/vnd.oci.image.layer.v1.tar+gzip")
+    rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}
+    config = {"architecture": "amd64", "os": "linux", "rootfs": rootfs, "config": settings or {}}
     manifest: dict[str, Any] = {
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [layer],
         "config": blob(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),

@@ -205,6 +205,7 @@ def test_a_hypervisor_that_is_slow_to_ask_is_asked_less_often(sshd: Sshd, consol
     assert len(asked) > 2
     assert all(10 <= pause < 15 for pause in pauses)
 
+
 @pytest.mark.parametrize(
     ("text", "meaning"),
     [

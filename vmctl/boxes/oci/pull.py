@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vmctl.boxes import box_names, image, reserved, space
-from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, Box, BoxInfo, FurtherDisk
+from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxInfo, FurtherDisk
 from vmctl.boxes.box_store import BoxStore, lock_path
 from vmctl.boxes.oci import artifact
 from vmctl.boxes.oci.artifact import Config, Senseless
@@ -96,7 +96,11 @@ def _obtained(order: Order, reference: Reference, store: BoxStore) -> tuple[Box,
             return box, False
         lock = lock_path(store.home, "manifest", digest)
         with _told(reference), locks.hold(lock, str(reference), report=store.report):
-            return _Pulling(order, reference, found, store).run()
+            if found.is_box:
+                return Pulling(order, reference, found, store).run()
+            from vmctl.boxes.oci.container_disk import ContainerDisk
+
+            return ContainerDisk(order, reference, found, store).run()
 
 
 def _check(order: Order, reference: Reference) -> None:
@@ -140,41 +144,49 @@ def manifest_of(box: BoxInfo) -> str:
     return str(known.get("manifest", "")) if isinstance(known, dict) else ""
 
 
-class _Pulling:
+class Pulling:
     """One box on its way into the store."""
 
     def __init__(self, order: Order, reference: Reference, found: Found, store: BoxStore) -> None:
-        if not found.is_box:
-            raise Senseless("vmctl did not push it, and it holds no disk image")
         self.order, self.reference, self.store = order, reference, store
         self.registry, self.digest = found.registry, found.document.digest
-        self.manifest = artifact.manifest(artifact.parsed(found.document.data))
+        self.document = artifact.parsed(found.document.data)
         self.config = self._config()
-        self.layouts = artifact.layouts(self.config, self.manifest)
         self.name = self._name()
 
     def run(self) -> tuple[Box, bool]:
         """Take it in."""
+        manifest = artifact.manifest(self.document)
         work = Assembly(
-            self.registry, self.store.home, self.store.report, digest=self.digest, layouts=self.layouts,
-            layers=self.manifest.layers,
+            self.registry, self.store.home, self.store.report, digest=self.digest,
+            layouts=artifact.layouts(self.config, manifest), layers=manifest.layers,
         )  # fmt: skip
         paths = work.run()
+        with self.draft() as draft:
+            return self.take_in(draft, paths, moved=work.forget)
+
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        """A place in the store to make the box in."""
         with self.store.draft() as draft, space.needed(draft, f"to pull {self.reference}"):
-            directory = draft / "box"
-            directory.mkdir(mode=0o755)
-            disks = tuple(self._settled(path, directory, number) for number, path in enumerate(paths))
-            work.forget()
-            if self.config.first_key == OWN:
-                files.write(directory / OWN_KEY, self.config.key_bytes)
-            if self._password:
-                files.write(directory / PASSWORD, self._password)
-            info = self._info(disks)
-            return self.store.take_in(directory, info, same=lambda box: self._is(box, info), numbered=False)
+            yield draft
+
+    def take_in(self, draft: Path, paths: Sequence[Path], *, moved: Callable[[], None]) -> tuple[Box, bool]:
+        """Make the box of its disks; ``moved`` is called when they are where they belong."""
+        directory = draft / "box"
+        directory.mkdir(mode=0o755)
+        disks = tuple(self._settled(path, directory, number) for number, path in enumerate(paths))
+        moved()
+        if self.config.first_key == OWN:
+            files.write(directory / OWN_KEY, self.config.key_bytes)
+        if self._password:
+            files.write(directory / PASSWORD, self._password)
+        info = self._info(disks)
+        return self.store.take_in(directory, info, same=lambda box: self._is(box, info), numbered=False)
 
     def _config(self) -> Config:
-        data = self.registry.read(self.manifest.config, artifact.LONGEST_CONFIG, "the config")
-        return artifact.config(data)
+        blob = artifact.manifest(self.document).config
+        return artifact.config(self.registry.read(blob, artifact.LONGEST_CONFIG, "the config"))
 
     def _settled(self, path: Path, directory: Path, number: int) -> FurtherDisk:
         """Move a disk into the draft, under its name."""
@@ -213,7 +225,7 @@ class _Pulling:
             firmware=self.order.firmware or said.firmware,
             cloud_init=self.order.cloud_init and said.cloud_init,
             seeding=said.seeding,
-            first_key=said.first_key,
+            first_key=said.first_key or ("" if self.order.cloud_init and not self._password else PUBLISHED),
             first_password=bool(self._password),
             further=tuple(disks[1:]),
             defaults=said.defaults,
