@@ -30,6 +30,7 @@ from vmctl.boxes.oci.transport import RegistryError
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.web import Access
 from vmctl.errors import UsageError, VmctlError
+from vmctl.events import Event, Warned
 from vmctl.layout import HomeLayout
 
 CREDENTIALS = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -102,6 +103,19 @@ class TestAnonymous:
         one = obtained(registry.at("same/web"), theirs)
         two = obtained(registry.at("same/web"), mine)
         assert one.digest == two.digest == hashlib.sha256(one.path.read_bytes()).hexdigest()
+
+    def test_the_first_login_goes_along_and_that_is_told(
+        self, registry: Registry, mine: HomeLayout, theirs: HomeLayout
+    ) -> None:
+        path = write(mine.root / "x.img", oci_servers.disk(windows=1, holes=()))
+        said = Request(address=str(path), name="old", version="1", user="me", cloud_init=False, password="sesame")  # noqa: S106
+        events: list[Event] = []
+        push(add(said, mine)[0], registry.at("login:1"), mine, Access(), report=events.append)
+        assert ["whoever may pull it" in one.text for one in events if isinstance(one, Warned)] == [True]
+        assert "sesame" not in repr(events)
+        box = obtained(registry.at("login:1"), theirs)
+        assert (box.first_login_password(), box.user, box.first_key) == ("sesame", "me", "published")
+        assert obtaining.obtain(Order(address=registry.at("login:1")), theirs) == (box, False)
 
     def test_what_is_there_is_not_sent_again(self, registry: Registry, mine: HomeLayout) -> None:
         data = oci_servers.disk()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -231,6 +232,14 @@ def test_options_that_mean_nothing_to_a_registry(option: dict[str, Any], liar: L
     assert liar.asked == []
 
 
+def test_a_label_becomes_a_name_without_another_pull(liar: Liar, home: HomeLayout) -> None:
+    liar.honest()
+    label, _ = pull.obtain(Order(address=liar.address, named=False), home)
+    liar.pages = {path: page for path, page in liar.pages.items() if "blobs" not in path}
+    box, new = pull.obtain(Order(address=liar.address), home)
+    assert (label.named, box.named, box.directory, new) == (False, True, label.directory, False)
+
+
 def test_what_the_user_says_stands_above_the_box(liar: Liar, home: HomeLayout) -> None:
     liar.honest()
     said = Order(address=liar.address, name="mine", user="me", firmware="uefi", cloud_init=False, password="p")  # noqa: S106
@@ -238,6 +247,8 @@ def test_what_the_user_says_stands_above_the_box(liar: Liar, home: HomeLayout) -
     assert (box.name, box.user, box.firmware, box.seeding) == ("mine", "me", "uefi", "none")
     assert box.first_login_password() == "p"
     assert pull.obtain(said, home) == (box, False)
+    other, new = pull.obtain(dataclasses.replace(said, cloud_init=True), home)
+    assert (other.seeding, new) == ("cloud-init", True)
 
 
 Change = Callable[[dict[str, Any]], object]

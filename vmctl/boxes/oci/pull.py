@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from vmctl.layout import HomeLayout
 from vmctl.store import files, locks
 
 OCI = "oci"
-"""Key of a box's provenance: {"manifest": DIGEST, "pushed": what who pushed it knew}."""
+"""Key of a box's provenance: {"manifest": DIGEST, "pushed": what who pushed it knew, "cloud_init": what they said}."""
 
 
 class Found:
@@ -130,12 +131,19 @@ def _told(reference: Reference) -> Iterator[None]:
 
 def _there(order: Order, store: BoxStore, digest: str) -> Box | None:
     """The box in the store that came from this very manifest, and is as the user says."""
-    for box in store.boxes():
-        if manifest_of(box) == digest and box.source == str(Reference.parse(order.address)) and order.agrees(box) and (
-            order.name in ("", box.name) and (box.named or not order.named)
-        ):  # fmt: skip
+    source = str(Reference.parse(order.address))
+    for box in store.boxes(order.name or None):
+        if (manifest_of(box), box.source) == (digest, source) and _agrees(order, box):
+            if order.named:
+                reserved.check(box.name, source)
             return store.annotate(box, stamps={}, named=order.named)
     return None
+
+
+def _agrees(order: Order, box: Box) -> bool:
+    """Whether a box of a registry is as the user says; it reads a seed where both the box and the user say so."""
+    reads_seed = order.cloud_init and box.provenance[OCI].get("cloud_init") is not False
+    return dataclasses.replace(order, cloud_init=reads_seed).agrees(box)
 
 
 def manifest_of(box: BoxInfo) -> str:
@@ -236,15 +244,16 @@ class Pulling:
 
     def _provenance(self) -> dict[str, Any]:
         origin = {} if self.reference.digest else {"origin": str(self.reference)}
-        known = {"manifest": self.digest, "pushed": dict(self.config.provenance)}
+        said = self.config
+        known = {"manifest": self.digest, "pushed": dict(said.provenance), "cloud_init": said.cloud_init}
         return {"added": time.time(), OCI: known, **origin}
 
     def _is(self, box: Box, info: BoxInfo) -> bool:
         """Whether a box of that name is this one already."""
         return (
             (box.images, box.arch, box.defaults, box.origin) == (info.images, info.arch, info.defaults, info.origin)
-            and self.order.agrees(box)
             and manifest_of(box) == self.digest
+            and _agrees(self.order, box)
         )
 
 

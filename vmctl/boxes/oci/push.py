@@ -29,7 +29,7 @@ from vmctl.boxes.oci.upload import Upload
 from vmctl.boxes.oci.windows import Source
 from vmctl.boxes.web import Access
 from vmctl.errors import UsageError, WrongState
-from vmctl.events import Progress, Report, StepDone, StepStarted, ignore
+from vmctl.events import Progress, Report, StepDone, StepStarted, Warned, ignore
 from vmctl.layout import HomeLayout
 from vmctl.store import files
 
@@ -72,6 +72,9 @@ def push(box: Box, target: str, home: HomeLayout, access: Access, *, report: Rep
     tags = (reference.tag,) if reference.tag else tuple(dict.fromkeys((_tag(box.version), LATEST)))
     started = time.monotonic()
     report(StepStarted(step=STEP, text=f"pushing {box} to {reference}"))
+    if box.first_key == OWN or box.first_password:
+        text = f"{box} brings the key or password of its first login along: whoever may pull it can read that"
+        report(Warned(text=text))
     with Transport(reference, access, report=report) as transport:
         registry = Registry(transport)
         for tag in tags:
