@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.unit.oci_servers import PASSWORD, USER, Registry, TokenServer, docker
 from vmctl import process, vmfile
 from vmctl.boxes import ensure, find, locking, obtaining, updating
 from vmctl.boxes.adding import add
-from vmctl.boxes.box import Box
+from vmctl.boxes.box import Box, BoxInfo, FurtherDisk
 from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.oci import windows
 from vmctl.boxes.oci.challenge import Denied
@@ -29,6 +30,7 @@ from vmctl.boxes.oci.push import push
 from vmctl.boxes.oci.transport import RegistryError
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.web import Access
+from vmctl.driver import CONTAINER
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Event, Warned
 from vmctl.layout import HomeLayout
@@ -70,6 +72,22 @@ def boxed(home: HomeLayout, data: bytes, *, name: str = "team/web", version: str
 
 def obtained(address: str, home: HomeLayout, **options: Any) -> Box:
     return obtaining.obtain(Order(address=address, **options), home)[0]
+
+
+def with_container(home: HomeLayout, box: Box, tree: Path) -> Box:
+    """The box, with its system as a container's image as well."""
+    (tree / "metadata.yaml").write_text("{}")
+    image = tree / "image"
+    process.run(["tar", "--create", "--file", image, "--directory", tree, "metadata.yaml"])
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    form = FurtherDisk(digest=digest, format=CONTAINER, virtual_size=box.virtual_size, size=image.stat().st_size)
+    store = BoxStore(home)
+    with store.draft() as draft:
+        shutil.copytree(box.directory, draft / "box")
+        image.rename(draft / "box" / form.image_name)
+        fields = {name: getattr(box, name) for name in BoxInfo.__struct_fields__}
+        info = BoxInfo(**{**fields, "version": "1.1", "forms": (form,)})
+        return store.take_in(draft / "box", info, same=lambda _box: False, numbered=False)[0]
 
 
 def content(box: Box, tmp_path: Path, disk: int = 0) -> bytes:
@@ -116,6 +134,18 @@ class TestAnonymous:
         box = obtained(registry.at("login:1"), theirs)
         assert (box.first_login_password(), box.user, box.first_key) == ("sesame", "me", "published")
         assert obtaining.obtain(Order(address=registry.at("login:1")), theirs) == (box, False)
+
+    def test_the_form_for_containers_goes_along(
+        self, registry: Registry, mine: HomeLayout, theirs: HomeLayout, tmp_path: Path
+    ) -> None:
+        box = with_container(mine, boxed(mine, oci_servers.disk()), tmp_path)
+        push(box, registry.at("forms"), mine, Access())
+        pulled = obtained(registry.at("forms:1.1"), theirs)
+        assert pulled.forms == box.forms
+        assert len(pulled.images) == 1
+        path = pulled.disk([CONTAINER]).path
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == box.forms[0].digest
+        assert push(pulled, registry.at("forms"), theirs, Access()).sent < MIB
 
     def test_what_is_there_is_not_sent_again(self, registry: Registry, mine: HomeLayout) -> None:
         data = oci_servers.disk()

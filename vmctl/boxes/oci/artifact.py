@@ -26,6 +26,7 @@ from vmctl.boxes.oci.reference import DIGEST
 from vmctl.boxes.oci.registry import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Blob
 from vmctl.boxes.oci.windows import MOST
 from vmctl.boxes.versions import Version
+from vmctl.driver import CONTAINER
 from vmctl.errors import UsageError
 
 BOX = "application/vnd.vmctl.box.v1"
@@ -40,6 +41,7 @@ LONGEST_CONFIG = 1024**2
 LONGEST_KEY = 64 * 1024
 ARCHES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 """Go's words for architectures, which registries use."""
+_FORMS = [[""] * count + forms for count in range(1, MOST_DISKS + 1) for forms in ([], [CONTAINER])]
 SETTINGS = re.compile(r"[A-Za-z0-9_-]{1,40}")
 HIGHEST = 65535
 MEMORY = re.compile(r"[0-9]{1,8}MiB")
@@ -51,10 +53,12 @@ class Senseless(Exception):
 
 
 class DiskInfo(Struct, frozen=True, kw_only=True):
-    """One disk, in the config."""
+    """One disk, in the config, or the same system in another format, which travels as a disk's bytes do."""
 
     virtual_size: int
     window: int
+    form: str = ""
+    """The other format: ``CONTAINER``; "" = it is a disk. Those come last."""
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -269,6 +273,7 @@ def _check(found: Config) -> None:
         (len(found.password) > LONGEST_KEY or "\n" in found.password, "its password is not one line"),
         (not 0 < len(found.disks) <= MOST_DISKS, f"it has {len(found.disks)} disks; 1 to {MOST_DISKS} are supported"),
         (not all(map(_is_disk, found.disks)), "the size of a disk is invalid"),
+        ([one.form for one in found.disks] not in _FORMS, "its other forms are none that this vmctl knows"),
         (not _are_settings(found.defaults), "it says of its machines what no box may say"),
     )
     for bad, why in problems:

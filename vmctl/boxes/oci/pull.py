@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vmctl import process
 from vmctl.boxes import box_names, image, reserved, space
 from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxInfo, FurtherDisk
 from vmctl.boxes.box_store import BoxStore, lock_path
@@ -19,11 +20,15 @@ from vmctl.boxes.oci.reference import Reference
 from vmctl.boxes.oci.registry import Document, Lying, Registry
 from vmctl.boxes.oci.transport import Transport
 from vmctl.boxes.request import Order
+from vmctl.driver import CONTAINER
 from vmctl.errors import UsageError
 from vmctl.events import Report, StepDone, StepStarted, ignore
 from vmctl.layout import HomeLayout
 from vmctl.store import files, locks
 
+FORMS = (CONTAINER,)
+TAR, TAR_AT = b"ustar", 257
+"""What each tar archive of today has, and where. Format: POSIX.1-2001, pax."""
 OCI = "oci"
 """Key of a box's provenance: {"manifest": DIGEST, "pushed": what who pushed it knew, "cloud_init": what they said}."""
 
@@ -183,7 +188,7 @@ class Pulling:
         """Make the box of its disks; ``moved`` is called when they are where they belong."""
         directory = draft / "box"
         directory.mkdir(mode=0o755)
-        disks = tuple(self._settled(path, directory, number) for number, path in enumerate(paths))
+        disks = [self._settled(path, directory, number) for number, path in enumerate(paths)]
         moved()
         if self.config.first_key == OWN:
             files.write(directory / OWN_KEY, self.config.key_bytes)
@@ -197,7 +202,10 @@ class Pulling:
         return artifact.config(self.registry.read(blob, artifact.LONGEST_CONFIG, "the config"))
 
     def _settled(self, path: Path, directory: Path, number: int) -> FurtherDisk:
-        """Move a disk into the draft, under its name."""
+        """Move a disk into the draft, under its name; another form of the system becomes the file that it was."""
+        form = self.config.disks[number].form if number < len(self.config.disks) else ""
+        if form:
+            return _form(path, directory, form, self.config.disks[0].virtual_size)
         look = image.inspect if number == 0 else image.inspect_data
         found = look(path, str(self.reference))
         digest = _digest(path)
@@ -235,7 +243,8 @@ class Pulling:
             seeding=said.seeding,
             first_key=said.first_key or ("" if self.order.cloud_init and not self._password else PUBLISHED),
             first_password=bool(self._password),
-            further=tuple(disks[1:]),
+            further=tuple(one for one in disks[1:] if one.format not in FORMS),
+            forms=tuple(one for one in disks[1:] if one.format in FORMS),
             defaults=said.defaults,
             provenance=self._provenance(),
             origin=str(self.reference),
@@ -251,10 +260,27 @@ class Pulling:
     def _is(self, box: Box, info: BoxInfo) -> bool:
         """Whether a box of that name is this one already."""
         return (
-            (box.images, box.arch, box.defaults, box.origin) == (info.images, info.arch, info.defaults, info.origin)
+            (box.files, box.arch, box.defaults, box.origin) == (info.files, info.arch, info.defaults, info.origin)
             and manifest_of(box) == self.digest
             and _agrees(self.order, box)
         )
+
+
+def _form(path: Path, directory: Path, form: str, virtual_size: int) -> FurtherDisk:
+    raw = directory / f".{form}"
+    with space.needed(directory, "to unpack a root file system"):
+        process.run([
+            process.find("qemu-img", package="qemu-utils"), "convert", "-f", "qcow2", "-O", "raw", "--",
+            path.absolute(), raw,
+        ])  # fmt: skip
+    with raw.open("rb") as stream:
+        if stream.read(TAR_AT + len(TAR))[TAR_AT:] != TAR:
+            raise Senseless("its root file system is not a tar archive")
+    digest, size = _digest(raw), raw.stat().st_size
+    found = FurtherDisk(digest=digest, format=form, virtual_size=virtual_size, size=size)
+    raw.rename(directory / found.image_name)
+    files.remove(path)
+    return found
 
 
 def _digest(path: Path) -> str:

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from vmctl import interrupt
 from vmctl.boxes.box import OWN, RECIPE, Box
@@ -100,7 +100,8 @@ class _Pushing:
 
     def __init__(self, box: Box, registry: Registry, home: HomeLayout, report: Report) -> None:
         self.box, self.registry, self.home, self.report = box, registry, home, report
-        self.disks = [Source(box.directory / one.image_name, one) for one in box.images]
+        travelling = (*box.images, *(structs.replace(one, virtual_size=one.size) for one in box.forms))
+        self.disks = [Source(box.directory / one.image_name, one) for one in travelling]
         if len(self.disks) > artifact.MOST_DISKS:
             raise WrongState(f"{box} has {len(self.disks)} disks; {artifact.MOST_DISKS} are the most that travel")
         self.sources = tuple(_sources(box, home, registry.transport.reference))
@@ -181,10 +182,14 @@ class _Pushing:
 
     def _config(self) -> Config:
         box = self.box
+        forms = [""] * len(box.images) + [one.format for one in box.forms]
         key = base64.b64encode(box.first_login_key() or b"").decode() if box.first_key == OWN else ""
         return Config(
             schema=artifact.SCHEMA, name=box.name, version=box.version, arch=box.arch, user=box.user,
-            disks=tuple(DiskInfo(virtual_size=one.size, window=one.window) for one in self.disks),
+            disks=tuple(
+                DiskInfo(virtual_size=source.size, window=source.window, form=form)
+                for source, form in zip(self.disks, forms, strict=True)
+            ),
             firmware=box.firmware, cloud_init=box.cloud_init, seeding=box.seeding, first_key=box.first_key, key=key,
             password=box.first_login_password() or "", defaults=box.defaults, provenance=_provenance(box),
         )  # fmt: skip
