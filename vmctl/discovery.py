@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vmctl import machine_names, registry
-from vmctl.driver import Driver, Host, Observed
+from vmctl.driver import UNTOLD, Driver, Host, Observed
 from vmctl.errors import VmctlError
 from vmctl.events import Report, Warned
 from vmctl.layout import HomeLayout
@@ -33,7 +33,7 @@ class Discovery:
     told: dict[tuple[str, str], DiscoveredMachine] = field(default_factory=dict)
     """By project id and machine."""
     asked: set[tuple[str, str]] = field(default_factory=set)
-    """The places, by provider and ``Driver.where``, that have answered."""
+    """The places, by provider and ``Driver.where``, that have told of all their machines."""
 
     def ask(self, places: set[tuple[str, str]]) -> None:
         """Ask at these places, and each usable provider at its first choice, for machines whose project is lost."""
@@ -67,5 +67,7 @@ class Discovery:
                 driver=driver, domain=domain, observed=observed
             )
             for domain, observed in states.items()
+            if observed.tag != UNTOLD
         }
-        self.asked.add((provider, where))
+        if all(observed.tag != UNTOLD for observed in states.values()):
+            self.asked.add((provider, where))

@@ -48,6 +48,10 @@ class Tag(Struct, frozen=True, kw_only=True):
         return (self.project, self.machine) == (other.project, other.machine)
 
 
+UNTOLD = Tag(project="", machine="", version="")
+"""For ``Observed.tag`` where the hypervisor knows that there is a machine, but cannot tell whose it is now."""
+
+
 class NotOurs(WrongState):
     """A machine of that name exists, and does not bear the tag of the one that was meant."""
 
@@ -65,6 +69,7 @@ class Observed(Struct, frozen=True, kw_only=True):
 
     state: State
     tag: Tag
+    """``UNTOLD`` only where ``state`` is UNKNOWN."""
     run: str = ""
     """Changes each time the machine is started or restored; "" when it is not running."""
     raw: str = ""
@@ -240,7 +245,12 @@ class Driver(Protocol):
         """
 
     def states(self) -> Mapping[str, Observed]:
-        """All tagged machines, of all projects, by hypervisor name, in one call; raises when it cannot ask."""
+        """All tagged machines, of all projects, by hypervisor name, in one call; raises when it cannot ask.
+
+        Those whose tag the hypervisor cannot tell now (a member of its cluster is away) are in it as ``UNTOLD``, by the
+        hypervisor's own names. ``observe`` finds each of them by ``Definition.name``; all else that is asked or done
+        by that name, ``check`` too, is an error.
+        """
 
     def observe(self, name: str) -> Observed | None:
         """As ``states``, of one machine, without a look at the others; None = none of that name bears a tag."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct, field, structs
 
 from vmctl import __version__, machine_names, orphans, registry
-from vmctl.driver import Driver, Host, Observed, State, Tag
+from vmctl.driver import UNTOLD, Driver, Host, Observed, State, Tag
 from vmctl.errors import UsageError
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout, MachineLayout, ProjectLayout
@@ -237,6 +237,8 @@ class Workspace(Struct):
                 if provider not in told:
                     told[provider] = self.driver(provider).states()
                 domain, observed = _find(told[provider], project, name, domain)
+                if observed is None and any(seen.tag == UNTOLD for seen in told[provider].values()):
+                    observed = self._alone(provider, project, name, domain)
             if observed is None and not machine_names.is_of(domain, name, project):
                 domain = machine_names.hypervisor_name(self.root, name, project)
         return Machine(
@@ -250,10 +252,16 @@ class Workspace(Struct):
         return record.but(project=project, machine=name) if record else None
 
     def _alone(self, provider: str, project: str, name: str, domain: str) -> Observed | None:
-        """The machine, where it has the name that is expected, without a question about others."""
+        """The machine, where it has the name that is expected, without a question about others.
+
+        Where the hypervisor cannot tell whose a machine is now, the name that vmctl gave it is all that there is to go
+        by; nothing is done to such a machine.
+        """
         observed = self.driver(provider).observe(domain)
-        mine = observed is not None and (observed.tag.project, observed.tag.machine) == (project, name)
-        return observed if mine else None
+        if observed is None:
+            return None
+        untold = observed.tag == UNTOLD and machine_names.is_of(domain, name, project)
+        return observed if untold or (observed.tag.project, observed.tag.machine) == (project, name) else None
 
     def _sought(
         self,

@@ -74,7 +74,7 @@ def faults(definition: Definition, door: Door, present: Mark | None) -> Iterator
 
 def _placed(chosen: knobs.Knobs, door: Door) -> Iterator[Fault]:
     here = str(door.environment.get("server_name", ""))
-    if chosen.target and not door.environment.get("server_clustered"):
+    if chosen.target and not door.is_clustered:
         yield Fault("incus.target", "the server is not a member of a cluster")
     elif chosen.target and chosen.target != here:
         yield Fault("incus.target", f"machines on other members than this one ({here}) are not supported yet")

@@ -60,6 +60,11 @@ class Door:
         return found if isinstance(found, dict) else {}
 
     @property
+    def is_clustered(self) -> bool:
+        """Whether it is a member of a cluster."""
+        return bool(self.environment.get("server_clustered"))
+
+    @property
     def product(self) -> str:
         """What the server is: "Incus" or "LXD"."""
         try:
@@ -176,7 +181,7 @@ class Door:
         """The end of what an answer began."""
         if answer.get("type") != "async":
             return answer.get("metadata")
-        identity = str(answer.get("operation", "")).rpartition("/")[2]
+        identity = str(answer.get("operation", "")).partition("?")[0].rpartition("/")[2]  # clusters add the project
         path = f"/1.0/operations/{quote(identity, safe='')}"
         deadline = Deadline.after(LONGEST_WAIT)
         try:

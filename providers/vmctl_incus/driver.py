@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vmctl import interrupt
-from vmctl.driver import CONTAINER, Address, Definition, Disk, Features, Host, NotOurs, Observed, State, Tag
+from vmctl.driver import CONTAINER, UNTOLD, Address, Definition, Disk, Features, Host, Observed, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.flock import held
 from vmctl.powers import Snapshot
 from vmctl.spec import MachineSpec
-from vmctl.wait import Deadline, until
-from vmctl_incus import checks, folders, identity, images, instance, knobs, networks, seeding, servers, states
+from vmctl_incus import checks, folders, handle, identity, images, instance, knobs, networks, seeding, servers, states
 from vmctl_incus.door import Door, resource
-from vmctl_incus.errors import ServerError, is_absent
+from vmctl_incus.errors import ServerError
+from vmctl_incus.handle import Handle
 from vmctl_incus.identity import Mark, instance_name
 from vmctl_incus.snapshots import Snapshotter
 
-PATIENCE = 120.0
-"""Seconds for the server to be through with what it does to an instance already."""
 PRESS = 1
 """Seconds that the server waits for a guest to shut down, once it has pressed the button; vmctl waits by itself."""
 CANNOT_SHIFT = "idmapping abilities are required"
 """What the server says when a folder's file system cannot be mounted with other owners, whatever its kernel can."""
-OFF = (State.STOPPED, State.CRASHED)
 
 
 class IncusDriver:
@@ -85,104 +82,94 @@ class IncusDriver:
 
     def update(self, definition: Definition) -> None:
         """Make a stopped instance's configuration and devices match."""
-        found, mark = self._off(definition.name, definition.tag)
-        chosen = knobs.read(definition.spec)
-        size = max(definition.spec.disk or 0, mark.disk)
-        kept = {key: value for key, value in found["config"].items() if key.startswith(instance.KEPT)}
-        config = {**instance.config(definition, chosen, self._door, size), **kept}
+        one = self._off(definition.name, definition.tag)
         with self._networks_held(definition):
             networks.ensure(self._door, definition)
-            body = {key: found[key] for key in ("architecture", "ephemeral", "description")}
-            devices = instance.devices(definition, chosen, self._door)
-            body |= {"config": config, "devices": devices, "profiles": list(chosen.profiles)}
-            if config.get(identity.UNSHIFTED):
-                body |= folders.without_shift(body)
-            self._change("PUT", found["name"], body)
+            one.put(lambda found: self._wanted_of(definition, one.mark, found))
         self._prune(definition.tag.project)
 
     def start(self, name: str, tag: Tag) -> None:
         """Start, or go on after a pause."""
-        found, mark = self._ours(name, tag)
-        state = states.state(found["status"])
-        if state is State.PAUSED:
-            self._act(found["name"], "unfreeze")
-        elif state not in (State.RUNNING, State.STARTING):
-            said = seeding.put(self._door, found["name"], mark, self._host.home)
-            self._mark_with(found["name"], {**said, identity.RUN: secrets.token_hex(8)})
-            self._start(found["name"])
+        one = self._ours(name, tag)
+        if one.state is State.PAUSED:
+            one.act("unfreeze")
+        elif one.state not in (State.RUNNING, State.STARTING):
+            said = seeding.put(self._door, one.name, one.mark, self._host.home)
+            one.patch({**said, identity.RUN: secrets.token_hex(8)})
+            self._start(one)
 
     def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
         """Press the power button and return, or cut the power."""
-        found = self._found(name, tag)
-        if found is None or states.state(found[0]["status"]) in OFF:
+        one = self._found(name, tag)
+        if one is None or one.is_off:
             return
         if force:
-            self._stop_now(found[0]["name"])
-        elif states.state(found[0]["status"]) is not State.PAUSED:
+            one.cut()
+        elif one.state is not State.PAUSED:
             body = {"action": "stop", "force": False, "timeout": PRESS}
             with suppress(ServerError):  # it may have pressed it already
-                self._door.begin("PUT", self._path(found[0]["name"], "state"), body)
+                self._door.begin("PUT", f"{one.path}/state", body)
 
     def destroy(self, name: str, tag: Tag) -> None:
         """Remove the instance with its snapshots, and networks that nobody uses any more."""
-        found = self._found(name, tag)
-        if found is not None:
-            own = found[0]["name"]
-            if states.state(found[0]["status"]) not in OFF:
-                self._stop_now(own)
-            try:
-                self._change("DELETE", own)
-            except ServerError as error:
-                if not is_absent(error):
-                    raise
+        one = self._found(name, tag)
+        if one is not None:
+            if not one.is_off:
+                one.cut()
+            one.delete()
         self._prune(tag.project)
 
     def states(self) -> Mapping[str, Observed]:
-        """All instances with vmctl's tag, in one call."""
+        """All instances with vmctl's tag, in one call; also those that the server cannot tell of now."""
         observed = {}
         for found in self._door.get(resource("instances"), recursion=1) or ():
             if mark := identity.read(found.get("config")):
                 observed[mark.name] = _observed(found, mark)
+            elif handle.untold(found):
+                observed[str(found["name"])] = _untold(handle.Away(self._door, "", str(found.get("location", ""))))
         return observed
 
     def observe(self, name: str) -> Observed | None:
         """One instance with vmctl's tag."""
-        found = self._look(name)
-        mark = identity.read(found.get("config")) if found else None
-        return _observed(found, mark) if found and mark and mark.name == name else None
+        try:
+            seen = handle.look(self._door, name)
+        except handle.Away as error:
+            return _untold(error)
+        mark = identity.read(seen[0].get("config")) if seen else None
+        return _observed(seen[0], mark) if seen and mark and mark.name == name else None
 
     def address(self, name: str, tag: Tag) -> Address | None:
         """The host's end of the SSH forward."""
-        found = self._found(name, tag)
-        return instance.address(found[0]) if found else None
+        one = self._found(name, tag)
+        return instance.address(one.found) if one else None
 
     def console(self, name: str, tag: Tag) -> bytes:
         """What the instance wrote to its console; of a running one, what came since it was asked last."""
-        found, _ = self._ours(name, tag)
-        return self._door.text(self._path(found["name"], "console"))
+        return self._door.text(f"{self._ours(name, tag).path}/console")
 
     # -- Snapshots
 
     def snapshots(self, name: str, tag: Tag) -> tuple[Snapshot, ...]:
         """The instance's snapshots, parents first."""
-        return self._snapshots(name, tag)[0].all()
+        return Snapshotter(self._door, self._ours(name, tag)).all()
 
     def save_snapshot(self, name: str, tag: Tag, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
         """Keep the root file system as it is now; memory is not kept."""
-        return self._snapshots(name, tag)[0].save(snapshot, replacing=replace, note=note)
+        return Snapshotter(self._door, self._ours(name, tag)).save(snapshot, replacing=replace, note=note)
 
     def restore_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Go back to a snapshot; a running instance is cut off first."""
-        snapshotter, found = self._snapshots(name, tag)
+        one = self._ours(name, tag)
+        snapshotter = Snapshotter(self._door, one)
         if all(each.name != snapshot for each in snapshotter.all()):
             raise WrongState(f"{name} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
-        if states.state(found["status"]) not in OFF:
-            self._stop_now(found["name"])
+        if not one.is_off:
+            one.cut()
         snapshotter.restore(snapshot)
 
     def remove_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Forget a snapshot; what builds on it is kept."""
-        self._snapshots(name, tag)[0].remove(snapshot)
+        Snapshotter(self._door, self._ours(name, tag)).remove(snapshot)
 
     # -- parts of the above
 
@@ -204,8 +191,7 @@ class IncusDriver:
 
     def _target(self) -> dict[str, str]:
         """This very member of a cluster: forwards listen on the loopback of the one that has the machine."""
-        clustered = self._door.environment.get("server_clustered")
-        return {"target": str(self._door.environment.get("server_name"))} if clustered else {}
+        return {"target": str(self._door.environment.get("server_name"))} if self._door.is_clustered else {}
 
     def _check_base(self, definition: Definition, base: Disk) -> None:
         known = self._door.environment.get("architectures") or [base.arch]
@@ -228,94 +214,45 @@ class IncusDriver:
                 text = f"{spec.name}: the storage pool {pool!r} is a plain directory, which does not limit `disk`"
                 self._host.warn(text, "")
 
-    def _mark_with(self, own: str, config: Mapping[str, str]) -> None:
-        self._change("PATCH", own, {"config": config})
+    def _wanted_of(self, definition: Definition, mark: Mark, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Configuration, devices and profiles of an instance that is there."""
+        chosen = knobs.read(definition.spec)
+        size = max(definition.spec.disk or 0, mark.disk)
+        kept = {key: value for key, value in found["config"].items() if key.startswith(instance.KEPT)}
+        config = {**instance.config(definition, chosen, self._door, size), **kept}
+        devices = instance.devices(definition, chosen, self._door)
+        body = {"config": config, "devices": devices, "profiles": list(chosen.profiles)}
+        return body | folders.without_shift(body) if config.get(identity.UNSHIFTED) else body
 
-    def _start(self, own: str) -> None:
+    def _start(self, one: Handle) -> None:
         try:
-            self._act(own, "start")
+            one.act("start")
         except ServerError as error:
             if CANNOT_SHIFT not in error.brief:
                 raise
-            found = self._door.get(resource("instances", own))
-            body = {key: found[key] for key in ("architecture", "ephemeral", "description", "profiles")}
-            self._change("PUT", own, body | folders.without_shift(found))
-            self._act(own, "start")
-
-    def _stop_now(self, own: str) -> None:
-        try:
-            self._act(own, "stop", force=True)
-        except ServerError as error:
-            found = self._door.found(resource("instances", own))
-            if found is not None and states.state(found[0]["status"]) not in OFF:
-                raise error from None
-
-    def _act(self, own: str, action: str, *, force: bool = False) -> None:
-        self._patiently(
-            lambda: self._door.change(
-                "PUT", self._path(own, "state"), {"action": action, "force": force, "timeout": -1}
-            )
-        )
-
-    def _change(self, method: str, own: str, body: Any = None) -> None:
-        self._patiently(lambda: self._door.change(method, resource("instances", own), body))
-
-    def _patiently(self, act: Callable[[], Any]) -> None:
-        """Do it once the server is through with what it does to the instance already."""
-
-        def tried() -> bool:
-            try:
-                act()
-            except ServerError as error:
-                if error.is_busy:
-                    return False
-                raise
-            return True
-
-        until(tried, Deadline.after(PATIENCE), f"{self._door.endpoint.url} to be through with the machine")
-
-    def _look(self, name: str) -> dict[str, Any] | None:
-        found = self._door.found(resource("instances", instance_name(name)))
-        return found[0] if found else None
+            one.put(folders.without_shift)
+            one.act("start")
 
     def _mark(self, name: str) -> Mark | None:
-        found = self._look(name)
-        return identity.read(found.get("config")) if found else None
+        seen = handle.look(self._door, name)
+        return identity.read(seen[0].get("config")) if seen else None
 
-    def _found(self, name: str, tag: Tag) -> tuple[dict[str, Any], Mark] | None:
-        """The instance, with what vmctl wrote on it; None = there is none.
+    def _found(self, name: str, tag: Tag) -> Handle | None:
+        return handle.take(self._door, name, tag)
 
-        Raises:
-            NotOurs: it bears another tag, or none.
-        """
-        found = self._look(name)
-        if found is None:
-            return None
-        mark = identity.read(found.get("config"))
-        if mark is None or not mark.tag.is_same(tag) or mark.name != name:
-            raise NotOurs(self._door.product, name, mark.tag if mark else None)
-        return found, mark
-
-    def _ours(self, name: str, tag: Tag) -> tuple[dict[str, Any], Mark]:
+    def _ours(self, name: str, tag: Tag) -> Handle:
         """As ``_found``, but absence is an error too."""
-        found = self._found(name, tag)
-        if found is None:
+        one = self._found(name, tag)
+        if one is None:
             raise WrongState(f"there is no machine {name} in {self._door.product}", hint="vmctl up")
-        return found
+        return one
 
-    def _off(self, name: str, tag: Tag) -> tuple[dict[str, Any], Mark]:
+    def _off(self, name: str, tag: Tag) -> Handle:
         """As ``_ours``; it must be off."""
-        found, mark = self._ours(name, tag)
-        if states.state(found["status"]) not in OFF:
-            raise WrongState(f"{name} is {found['status'].lower()}; it must be off", hint="vmctl halt")
-        return found, mark
-
-    def _snapshots(self, name: str, tag: Tag) -> tuple[Snapshotter, dict[str, Any]]:
-        found, _ = self._ours(name, tag)
-        return Snapshotter(self._door, found["name"], found), found
-
-    def _path(self, own: str, part: str) -> str:
-        return f"{resource('instances', own)}/{part}"
+        one = self._ours(name, tag)
+        if not one.is_off:
+            raise WrongState(f"{name} is {one.found['status'].lower()}; it must be off", hint="vmctl halt")
+        return one
 
     @property
     def _locks(self) -> Path:
@@ -342,3 +279,7 @@ def _observed(found: Mapping[str, Any], mark: Mark) -> Observed:
     state = states.state(found["status"])
     run = mark.run if state in (State.RUNNING, State.PAUSED) else ""
     return Observed(state=state, tag=mark.tag, run=run, raw=str(found["status"]))
+
+
+def _untold(error: handle.Away) -> Observed:
+    return Observed(state=State.UNKNOWN, tag=UNTOLD, raw=error.raw)

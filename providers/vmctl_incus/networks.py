@@ -70,7 +70,7 @@ def _make(door: Door, subnet: Subnet, project: str) -> None:
     mark = {PROJECT: project, NETWORK: subnet.label}
     path = resource("networks")
     try:
-        if door.server.get("environment", {}).get("server_clustered"):
+        if door.is_clustered:
             for member in door.get(resource("cluster/members"), recursion=1) or ():
                 door.change("POST", path, said, target=str(member["server_name"]))
         door.change("POST", path, {**said, "config": {**subnet.config, **mark}})

@@ -19,8 +19,9 @@ from vmctl import json_text
 from vmctl.errors import WrongState
 from vmctl.powers import Snapshot
 from vmctl_incus import identity
-from vmctl_incus.door import Door, resource
+from vmctl_incus.door import Door
 from vmctl_incus.errors import ServerError, is_absent
+from vmctl_incus.handle import Handle
 
 OWN = "vmctl-"
 """What the server's names of vmctl's snapshots begin with."""
@@ -59,11 +60,11 @@ class Kept(Struct, frozen=True, kw_only=True):
 
 
 class Snapshotter:
-    """The snapshots of one instance, which is known to be the one that is meant."""
+    """The snapshots of one instance."""
 
-    def __init__(self, door: Door, name: str, instance: Mapping[str, Any]) -> None:
+    def __init__(self, door: Door, instance: Handle) -> None:
         self._door = door
-        self._path = resource("instances", name)
+        self._path = instance.path
         self._instance = instance
         self._found = list(self._ask())
 
@@ -71,7 +72,7 @@ class Snapshotter:
         """All of them, parents first."""
         there = {kept.id: kept for kept, _ in self._found}
         parents = {kept.id: _nearest(kept.ancestors, there) for kept, _ in self._found}
-        current = _nearest(Kept.read(self._instance.get("config")).line, there)
+        current = _nearest(Kept.read(self._instance.config).line, there)
         ordered = sorted(self._found, key=lambda pair: (_depth(pair[0].id, parents), pair[1]["created_at"]))
         return tuple(
             Snapshot(
@@ -90,10 +91,10 @@ class Snapshotter:
         older = self._named(name)
         if older and not replacing:
             raise WrongState(f"there is a snapshot {name!r} already", hint="vmctl snapshot list")
-        before = Kept.read(self._instance.get("config"))
+        before = Kept.read(self._instance.config)
         kept = Kept(id=OWN + secrets.token_hex(8), name=name, note=note,
                     ancestors=tuple(each for each in before.line if each))  # fmt: skip
-        self._door.change("PATCH", self._path, {"config": {identity.SNAPSHOT: kept.written()}})
+        self._instance.patch({identity.SNAPSHOT: kept.written()})
         self._door.change("POST", f"{self._path}/snapshots", {"name": kept.id, "stateful": False})
         if older:
             self._remove(older)
@@ -105,14 +106,18 @@ class Snapshotter:
         kept = self._named(name)
         if kept is None:
             raise WrongState(f"there is no snapshot {name!r}", hint="vmctl snapshot list")
+        before = self._instance.found
+        self._instance.again()
         self._door.change("PUT", self._path, {"restore": kept.id, "stateful": False})
-        restored = self._door.get(self._path)
-        now, then = self._instance.get("config") or {}, restored.get("config") or {}
-        settings = {key: value for key, value in now.items() if not key.startswith(OF_THE_STATE)}
-        own = {key: value for key, value in then.items() if key.startswith(OF_THE_STATE)}
-        config = {**settings, **own, identity.SNAPSHOT: kept.written()}
-        body = {key: self._instance[key] for key in ("architecture", "devices", "ephemeral", "profiles", "description")}
-        self._door.change("PUT", self._path, {**body, "config": config})
+        self._instance.again()
+        settings = {key: value for key, value in before["config"].items() if not key.startswith(OF_THE_STATE)}
+        rest = {key: before[key] for key in ("devices", "ephemeral", "profiles", "description")}
+
+        def body(found: Mapping[str, Any]) -> dict[str, Any]:
+            own = {key: value for key, value in found["config"].items() if key.startswith(OF_THE_STATE)}
+            return {**rest, "config": {**settings, **own, identity.SNAPSHOT: kept.written()}}
+
+        self._instance.put(body)
 
     def remove(self, name: str) -> None:
         """Forget one."""
@@ -131,7 +136,7 @@ class Snapshotter:
         return next((kept for kept, _ in self._found if kept.name == name), None)
 
     def _again(self) -> None:
-        self._instance = self._door.get(self._path)
+        self._instance.again()
         self._found = list(self._ask())
 
     def _ask(self) -> Iterator[tuple[Kept, Mapping[str, Any]]]:

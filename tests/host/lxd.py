@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -83,15 +84,27 @@ def started(root: Path) -> Lxd:
 
 
 def _start(lxd: Lxd, root: Path) -> None:
-    for name in ("subuid", "subgid"):  # root's, and one uid that folders may have
+    map_owners(root)
+    pool = cloning_pool(root, "btrfs")  # before the server gets its own copy of all mounts
+    run(lxd, root / "log" / "lxd.log")
+    initialize(lxd, _preseed(pool))
+
+
+def map_owners(root: Path) -> None:
+    """Give containers ids of root's, and one uid that folders may have."""
+    for name in ("subuid", "subgid"):
         copy = root / name
-        copy.write_text(f"root:100000:10000001\nroot:{FOLDER_OWNER}:1\n")
-        must("mount", "--bind", str(copy), f"/etc/{name}")
-    pool = _cloning_pool(root)  # before the server gets its own copy of all mounts
-    log = root / "log" / "lxd.log"
-    with log.open("wb") as output:
+        if not copy.exists():
+            copy.write_text(f"root:100000:10000001\nroot:{FOLDER_OWNER}:1\n")
+            must("mount", "--bind", str(copy), f"/etc/{name}")
+
+
+def run(lxd: Lxd, log: Path, *before: str) -> subprocess.Popen[bytes]:
+    """Start the server, behind the words ``before``; returns when it answers."""
+    within = ["unshare", "--mount", "--cgroup", "--", sys.executable, "-B", "-m", "tests.host.lxd", str(lxd.directory)]
+    with log.open("ab") as output:
         server = subprocess.Popen(
-            ["unshare", "--mount", "--cgroup", "--", sys.executable, "-B", "-m", "tests.host.lxd", str(lxd.directory)],
+            [*before, *within],
             cwd=Path(__file__).parents[2],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -105,8 +118,14 @@ def _start(lxd: Lxd, root: Path) -> None:
         time.sleep(0.02)
     environment = {**os.environ, **lxd.environment}
     subprocess.run(["lxd", "waitready", f"--timeout={DEADLINE:.0f}"], env=environment, check=True)
-    preseed = json.dumps(_preseed(pool)).encode()
-    subprocess.run(["lxd", "init", "--preseed"], input=preseed, env=environment, check=True)
+    return server
+
+
+def initialize(lxd: Lxd, preseed: Mapping[str, object]) -> None:
+    """Tell a new server what it is to have."""
+    words, said = ["lxd", "init", "--preseed"], json.dumps(preseed).encode()
+    done = subprocess.run(words, input=said, env={**os.environ, **lxd.environment}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def _preseed(pool: Mapping[str, object]) -> dict[str, object]:
@@ -122,13 +141,14 @@ def _preseed(pool: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _cloning_pool(root: Path) -> dict[str, object]:
+def cloning_pool(root: Path, name: str) -> dict[str, object]:
     """A pool that clones a box in no time where this kernel has btrfs, else one that unpacks it for each machine."""
-    return {"driver": "btrfs", "config": {"source": str(root / "btrfs")}} if _mount_btrfs(root) else IN_A_DIRECTORY
+    place = root / name
+    return {"driver": "btrfs", "config": {"source": str(place)}} if _mount_btrfs(place) else IN_A_DIRECTORY
 
 
-def _mount_btrfs(root: Path) -> bool:
-    image, place = root / "btrfs.img", root / "btrfs"
+def _mount_btrfs(place: Path) -> bool:
+    image = place.with_suffix(".img")
     with image.open("wb") as file:
         file.truncate(POOL_SIZE)
     must("mkfs.btrfs", "--quiet", str(image))
@@ -139,12 +159,19 @@ def _mount_btrfs(root: Path) -> bool:
 
 def main(directory: str) -> None:
     """Become the server; runs in mount and cgroup namespaces of its own."""
+    if not Path("/sys/class/net", _own_link()).exists():  # another network namespace's
+        must("mount", "-t", "sysfs", "sysfs", "/sys")
     must("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(GROUPS))
     for hierarchy in _hierarchies():
         place = GROUPS / hierarchy.removeprefix("name=")
         place.mkdir()
         must("mount", "-t", "cgroup", "-o", hierarchy, "cgroup", str(place))
     os.execvpe("lxd", ["lxd", "--group", "root"], {**os.environ, "LXD_DIR": directory})  # noqa: S606  it takes this place
+
+
+def _own_link() -> str:
+    """The network device of this namespace whose name comes last: a member of a cluster has another one than the host."""
+    return max(name for _, name in socket.if_nameindex())
 
 
 def _hierarchies() -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from vmctl import interrupt
-from vmctl.driver import Host, NotOurs, Tag
+from vmctl.driver import UNTOLD, Host, NotOurs, Observed, State, Tag
 from vmctl.errors import Interrupted, Unreachable, VmctlError
 from vmctl_incus import IncusDriver, door
 from vmctl_incus.connection import Endpoint
@@ -153,11 +153,39 @@ def test_what_bears_another_tag_is_not_touched(tmp_path: Path, config: Any) -> N
     if config:
         config = {**config, "user.vmctl.name": "web"}
     found = {"name": "web", "status": "Running", "config": config}
-    with serving(tmp_path, lambda _method, path: sync(found if path.endswith("web") else {})) as (path, asked):
+    answers = {"/1.0": {"auth": "trusted"}, "/1.0/instances/web": found}
+    with serving(tmp_path, lambda _method, path: sync(answers[path])) as (path, asked):
         driver = IncusDriver(Host(home=tmp_path, options={"url": f"unix://{path}"}))
         with pytest.raises(NotOurs):
             driver.destroy("web", TAG)
     assert {each.partition(" ")[0] for each in asked} == {"GET"}
+
+
+def test_what_the_server_cannot_tell_of_is_unknown_and_not_absent(tmp_path: Path) -> None:
+    away = {"name": "lab-web-01234567", "status": "Error", "config": None, "location": "b"}
+    answers: dict[str, Any] = {
+        "/1.0": {"auth": "trusted", "environment": {"server_clustered": True, "server": "lxd"}},
+        "/1.0/instances": [away, {"name": "foreign", "status": "Running", "config": {}}],
+    }
+    with serving(tmp_path, lambda _method, path: sync(answers[path])) as (path, asked):
+        driver = IncusDriver(Host(home=tmp_path, options={"url": f"unix://{path}"}))
+        told = Observed(state=State.UNKNOWN, tag=UNTOLD, raw="member b does not answer")
+        assert driver.states() == {"lab-web-01234567": told}
+        assert driver.observe("lab-web-01234567") == told
+        with pytest.raises(Unreachable, match="cluster member b") as caught:
+            driver.destroy("lab-web-01234567", TAG)
+    assert caught.value.hint == "lxc cluster list"
+    assert {each.partition(" ")[0] for each in asked} == {"GET"}
+
+
+def test_an_operation_of_a_cluster_is_followed(tmp_path: Path) -> None:
+    operation = {**OPERATION, "operation": "/1.0/operations/7?project=default"}
+
+    def answer(method: str, path: str) -> tuple[int, bytes]:
+        return sync({"status_code": 200, "of": path}) if method == "GET" else (202, json.dumps(operation).encode())
+
+    with serving(tmp_path, answer) as (path, _):
+        assert a_door(path).change("POST", "/1.0/instances", {})["of"] == "/1.0/operations/7/wait"
 
 
 def test_a_server_that_is_not_there_is_not_an_absent_machine(tmp_path: Path) -> None:

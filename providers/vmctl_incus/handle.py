@@ -1,0 +1,212 @@
+"""One instance, as it was when it was looked at; what is changed through it is that very one.
+
+A name is no identity: an instance can be removed, and another made under its name, between a look and a change. The
+server checks changes of the configuration itself (``If-Match``, with the ETag of the look). It does not check starting,
+stopping and removing, so before those that come a while after the look, there is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from vmctl.driver import NotOurs, State, Tag
+from vmctl.errors import Unreachable, WrongState
+from vmctl.wait import Deadline, until
+from vmctl_incus import identity, states
+from vmctl_incus.door import Door, resource
+from vmctl_incus.errors import PRECONDITION, ServerError, is_absent
+from vmctl_incus.identity import Mark, instance_name
+
+PATIENCE = 120.0
+"""Seconds for the server to be through with what it does to an instance already."""
+OFF = (State.STOPPED, State.CRASHED)
+Body = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""What to write, from the instance as it is."""
+
+
+class Away(Unreachable):
+    """The instance is on a member of the cluster that does not answer: what it does and whose it is, nobody says."""
+
+    def __init__(self, door: Door, name: str, member: str) -> None:
+        client = "lxc" if door.product == "LXD" else "incus"
+        super().__init__(
+            f"{name} is on the cluster member {member}, which does not answer",
+            details=f"{door.product} knows of the machine, but neither what it does nor whose it is.",
+            hint=f"{client} cluster list",
+        )
+        self.raw = f"member {member} does not answer"
+
+
+def untold(found: Mapping[str, Any]) -> bool:
+    """Whether the server lists an instance without being able to tell of it, as those of members that are away."""
+    return not found.get("config") and str(found.get("status")).lower() == "error"
+
+
+class Handle:
+    """One instance with vmctl's tag."""
+
+    def __init__(self, door: Door, found: dict[str, Any], etag: str, mark: Mark) -> None:
+        self._door = door
+        self._etag = etag
+        self.found = found
+        self.mark = mark
+
+    @property
+    def name(self) -> str:
+        """The server's name for it."""
+        return str(self.found["name"])
+
+    @property
+    def path(self) -> str:
+        """Where the API has it."""
+        return resource("instances", self.name)
+
+    @property
+    def state(self) -> State:
+        """What it did when it was looked at."""
+        return states.state(self.found["status"])
+
+    @property
+    def is_off(self) -> bool:
+        """Whether it was off then."""
+        return self.state in OFF
+
+    @property
+    def config(self) -> dict[str, str]:
+        """Its own configuration."""
+        config: dict[str, str] = self.found["config"]
+        return config
+
+    def patch(self, config: Mapping[str, str]) -> None:
+        """Set keys of its configuration."""
+        self._write("PATCH", lambda _found: {"config": dict(config)})
+
+    def put(self, body: Body) -> None:
+        """Write its configuration, devices and profiles anew; what ``body`` leaves out stays."""
+
+        def whole(found: Mapping[str, Any]) -> dict[str, Any]:
+            kept = ("architecture", "config", "devices", "ephemeral", "profiles", "description")
+            return {key: found[key] for key in kept} | body(found)
+
+        self._write("PUT", whole)
+
+    def act(self, action: str, *, force: bool = False) -> None:
+        """Start, stop, unfreeze."""
+        body = {"action": action, "force": force, "timeout": -1}
+        self._patiently(lambda: self._door.change("PUT", f"{self.path}/state", body))
+
+    def cut(self) -> None:
+        """Stop it now; it may stop by itself meanwhile."""
+        try:
+            self.act("stop", force=True)
+        except ServerError:
+            with suppress(Gone):
+                self.again()
+                if not self.is_off:
+                    raise
+
+    def delete(self) -> None:
+        """Remove it, which must be off."""
+        with suppress(Gone):
+            self.again()
+            try:
+                self._patiently(lambda: self._door.change("DELETE", self.path))
+            except ServerError as error:
+                if not is_absent(error):
+                    raise
+
+    def again(self) -> None:
+        """Look again.
+
+        Raises:
+            Gone: it is not there any more.
+            WrongState: another one got its name.
+        """
+        seen = self._door.found(self.path)
+        if seen is None:
+            raise Gone(f"{self.mark.name} was removed meanwhile", hint="vmctl status")
+        if _identity(seen[0]) != _identity(self.found):
+            raise WrongState(
+                f"{self.mark.name} was removed meanwhile, and another machine has its name: nothing was changed",
+                hint="vmctl list",
+            )
+        self.found, self._etag = seen
+
+    def _write(self, method: str, body: Body) -> None:
+        def tried() -> None:
+            try:
+                self._door.change(method, self.path, body(self.found), only=self._etag)
+            except ServerError as error:
+                if error.code != PRECONDITION:
+                    raise
+                self.again()  # the server itself writes there, when an instance has ended
+                self._door.change(method, self.path, body(self.found), only=self._etag)
+
+        self._patiently(tried)
+        self.again()
+
+    def _patiently(self, act: Callable[[], Any]) -> None:
+        """Do it once the server is through with what it does to the instance already."""
+
+        def tried() -> bool:
+            try:
+                act()
+            except ServerError as error:
+                if not error.is_busy:
+                    raise
+                self.again()
+                return False
+            return True
+
+        until(tried, Deadline.after(PATIENCE), f"{self._door.endpoint.url} to be through with the machine")
+
+
+class Gone(WrongState):
+    """The instance was removed after it was looked at."""
+
+
+def look(door: Door, name: str) -> tuple[dict[str, Any], str] | None:
+    """An instance, whosever it is, with the ETag of this state; None = there is none.
+
+    Raises:
+        Away: it is on a member of the cluster that does not answer.
+    """
+    own = instance_name(name)
+    if member := _member_away(door, own):
+        raise Away(door, name, member)
+    return door.found(resource("instances", own))
+
+
+def take(door: Door, name: str, tag: Tag) -> Handle | None:
+    """The machine's instance; None = there is none.
+
+    Raises:
+        NotOurs: it bears another tag, or none.
+        Away: it is on a member of the cluster that does not answer.
+    """
+    seen = look(door, name)
+    if seen is None:
+        return None
+    mark = identity.read(seen[0].get("config"))
+    if mark is None or not mark.tag.is_same(tag) or mark.name != name:
+        raise NotOurs(door.product, name, mark.tag if mark else None)
+    return Handle(door, *seen, mark)
+
+
+def _member_away(door: Door, own: str) -> str:
+    """The member that does not answer, which has an instance; "" = there is no such member.
+
+    The list of all tells at once; asked for the instance itself, the server first tries for ten seconds.
+    """
+    if not door.is_clustered:
+        return ""
+    only = {"filter": f"name eq {own}"} if door.can("api_filtering") else {}
+    listed = door.get(resource("instances"), recursion=1, **only) or ()
+    return next((str(each.get("location")) for each in listed if each["name"] == own and untold(each)), "")
+
+
+def _identity(found: Mapping[str, Any]) -> tuple[str, str]:
+    """What another instance of the same name has another one of."""
+    return str(found["config"].get("volatile.uuid", "")), str(found.get("created_at", ""))
