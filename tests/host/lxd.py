@@ -170,7 +170,7 @@ def main(directory: str) -> None:
 
 
 def _own_link() -> str:
-    """The network device of this namespace whose name comes last: a member of a cluster has another one than the host."""
+    """The last of this namespace's network devices by name: a member of a cluster has another one than the host."""
     return max(name for _, name in socket.if_nameindex())
 
 
