@@ -25,6 +25,8 @@ TIMEOUT = 20.0
 LONGEST_WAIT = 3600.0
 ONE_WAIT = 1
 """Seconds that one question for an operation's end lasts: so long may Ctrl-C go unnoticed."""
+LONGEST_END = 15
+"""Seconds that an operation may take to end once it is not wanted any more."""
 LARGEST = 64 * 1024**2
 CHUNK = 1024**2
 SUCCESS, FAILURE, CANCELLED = 200, 400, 401
@@ -196,9 +198,24 @@ class Door:
                     raise Unreachable(f"{self.endpoint.url} did not end an operation", details=str(operation))
                 interrupt.check()
         except Interrupted:
-            with interrupt.shielded(), suppress(VmctlError):
-                self._answered("DELETE", path, query={})
+            self._cancel(path)
             raise
+
+    def _cancel(self, path: str) -> None:
+        """End an operation, or let it end: what it leaves behind is only known, and cleaned up, once it is over."""
+        with interrupt.shielded(), suppress(VmctlError):
+            with suppress(ServerError):  # many cannot be cancelled
+                self._answered("DELETE", path, query={})
+            self.get(f"{path}/wait", timeout=LONGEST_END)
+
+    def await_others(self, resource_path: str) -> None:
+        """Wait for operations on a resource that go on: an earlier vmctl that was killed may have begun them."""
+        told = self.get("/1.0/operations", recursion=1)
+        running = (told.get("running") or ()) if isinstance(told, dict) else ()
+        for each in running:
+            if any(resource_path in paths for paths in (each.get("resources") or {}).values() if paths):
+                with suppress(ServerError):  # how it ended is seen in what it worked on
+                    self._completed({"type": "async", "operation": f"/1.0/operations/{each['id']}"})
 
     def _awaited(self, path: str) -> dict[str, Any]:
         """An operation, when it has ended or after a while."""

@@ -82,7 +82,7 @@ class IncusDriver:
 
     def update(self, definition: Definition) -> None:
         """Make a stopped instance's configuration and devices match."""
-        one = self._off(definition.name, definition.tag)
+        one = self._off(definition.name, definition.tag).settled()
         with self._networks_held(definition):
             networks.ensure(self._door, definition)
             one.put(lambda found: self._wanted_of(definition, one.mark, found))
@@ -94,6 +94,7 @@ class IncusDriver:
         if one.state is State.PAUSED:
             one.act("unfreeze")
         elif one.state not in (State.RUNNING, State.STARTING):
+            one.settled()
             said = seeding.put(self._door, one.name, one.mark, self._host.home)
             one.patch({**said, identity.RUN: secrets.token_hex(8)})
             self._start(one)

@@ -79,6 +79,12 @@ class Handle:
         config: dict[str, str] = self.found["config"]
         return config
 
+    def settled(self) -> Handle:
+        """Itself, once nothing that was begun on it earlier goes on: the server lists it while it still unpacks it."""
+        self._door.await_others(self.path)
+        self.again()
+        return self
+
     def patch(self, config: Mapping[str, str]) -> None:
         """Set keys of its configuration."""
         self._write("PATCH", lambda _found: {"config": dict(config)})

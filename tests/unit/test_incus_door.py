@@ -145,7 +145,23 @@ def test_ctrl_c_cancels_what_goes_on(tmp_path: Path, clean_interrupt: None) -> N
         with pytest.raises(Interrupted):
             a_door(path).change("POST", "/1.0/instances", {})
         interrupt.clear()
-    assert asked == ["POST /1.0/instances", "GET /1.0/operations/7/wait", "DELETE /1.0/operations/7"]
+    wait = "GET /1.0/operations/7/wait"
+    assert asked == ["POST /1.0/instances", wait, "DELETE /1.0/operations/7", wait]
+
+
+def test_what_an_earlier_command_began_on_an_instance_is_waited_for(tmp_path: Path) -> None:
+    running = [
+        {"id": "7", "resources": {"instances": ["/1.0/instances/web"]}},
+        {"id": "8", "resources": {"instances": ["/1.0/instances/db"]}},
+        {"id": "9", "resources": None},
+    ]
+
+    def answer(_method: str, path: str) -> tuple[int, bytes]:
+        return sync({"status_code": 200} if path.endswith("/wait") else {"running": running})
+
+    with serving(tmp_path, answer) as (path, asked):
+        a_door(path).await_others("/1.0/instances/web")
+    assert asked == ["GET /1.0/operations", "GET /1.0/operations/7/wait"]
 
 
 @pytest.mark.parametrize("config", [None, {}, {"user.vmctl.project": "1" * 32, "user.vmctl.machine": "web"}])
