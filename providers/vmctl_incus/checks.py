@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from vmctl.driver import Definition
 from vmctl.errors import UsageError, VmctlError
 from vmctl.spec import MachineSpec
-from vmctl_incus import folders, instance, knobs, networks, servers
+from vmctl_incus import elsewhere, folders, identity, instance, knobs, networks, servers
 from vmctl_incus.door import Door, resource
-from vmctl_incus.identity import Mark
 from vmctl_incus.knobs import Fault
 
 GROUP = "sudo adduser $USER {group} && newgrp {group}"
@@ -56,12 +56,21 @@ def offline(spec: MachineSpec, connected: servers.Wanted) -> Iterator[Fault]:
             yield Fault(f"incus.{key}", "must be the same for the whole project (write it at the Vmfile's top level)")
 
 
-def faults(definition: Definition, door: Door, present: Mark | None) -> Iterator[Fault]:
-    """The faults that the server must be asked about."""
+def faults(definition: Definition, door: Door, found: Mapping[str, Any] | None) -> Iterator[Fault]:
+    """The faults that the server must be asked about.
+
+    Args:
+        definition: the machine.
+        door: to the server.
+        found: the instance, if there is one.
+    """
     chosen = knobs.read(definition.spec)
-    if not door.endpoint.is_local:
-        yield Fault("incus", f"machines on other hosts ({door.endpoint.url}) are not supported yet")
-    yield from _placed(chosen, door)
+    present = identity.read(found.get("config")) if found else None
+    if problems := list(_placed(chosen, door, found)):
+        yield from problems
+        return
+    if not elsewhere.is_here(door, chosen.target):
+        yield from (Fault(*each) for each in elsewhere.faults(door, chosen.target, len(definition.spec.ports)))
     yield from _named(chosen, door)
     for message in folders.faults(definition, door):
         yield Fault("synced_folders", message)
@@ -72,12 +81,17 @@ def faults(definition: Definition, door: Door, present: Mark | None) -> Iterator
         yield Fault("disk", f"{wanted} bytes is less than the disk has now ({present.disk}); a disk cannot shrink")
 
 
-def _placed(chosen: knobs.Knobs, door: Door) -> Iterator[Fault]:
-    here = str(door.environment.get("server_name", ""))
-    if chosen.target and not door.is_clustered:
-        yield Fault("incus.target", "the server is not a member of a cluster")
-    elif chosen.target and chosen.target != here:
-        yield Fault("incus.target", f"machines on other members than this one ({here}) are not supported yet")
+def _placed(chosen: knobs.Knobs, door: Door, found: Mapping[str, Any] | None) -> Iterator[Fault]:
+    if not door.is_clustered:
+        if chosen.target:
+            yield Fault("incus.target", "the server is not a member of a cluster")
+        return
+    location = str(found.get("location", "")) if found else ""
+    here = str(door.environment.get("server_name", "")) if door.endpoint.is_local else ""
+    if chosen.target and door.found(resource("cluster/members", chosen.target)) is None:
+        yield Fault("incus.target", f"the cluster has no member {chosen.target!r} (incus cluster list)")
+    elif location and (chosen.target or here) not in ("", location):
+        yield Fault("incus.target", f"the machine is on {location}; write that, or `vmctl destroy` it first")
 
 
 def _named(chosen: knobs.Knobs, door: Door) -> Iterator[Fault]:

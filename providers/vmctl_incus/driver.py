@@ -15,7 +15,20 @@ from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.flock import held
 from vmctl.powers import Snapshot
 from vmctl.spec import MachineSpec
-from vmctl_incus import checks, folders, handle, identity, images, instance, knobs, networks, seeding, servers, states
+from vmctl_incus import (
+    checks,
+    elsewhere,
+    folders,
+    handle,
+    identity,
+    images,
+    instance,
+    knobs,
+    networks,
+    seeding,
+    servers,
+    states,
+)
 from vmctl_incus.door import Door, resource
 from vmctl_incus.errors import ServerError
 from vmctl_incus.handle import Handle
@@ -44,11 +57,12 @@ class IncusDriver:
     @property
     def features(self) -> Features:
         """What containers can do, on every host."""
-        return _features((folders.KIND,))
+        return _features((folders.KIND,), here=True)
 
     def features_of(self, spec: MachineSpec) -> Features:
-        """As ``features``; folders whose owners cannot be mapped are not offered."""
-        return _features(folders.kinds(spec, self._door))
+        """As ``features``; folders whose owners cannot be mapped are not offered, nor any to machines elsewhere."""
+        here = elsewhere.is_here(self._door, _target(spec))
+        return _features(folders.kinds(spec) if here else (), here=here)
 
     @property
     def where(self) -> str:
@@ -67,7 +81,8 @@ class IncusDriver:
         spec = definition.spec
         found = list(checks.offline(spec, self._wanted))
         if not found:
-            found += checks.faults(definition, self._door, self._mark(definition.name))
+            seen = handle.look(self._door, definition.name)
+            found += checks.faults(definition, self._door, seen[0] if seen else None)
         if found:
             raise checks.refusal(spec, found)
         self._tell_limits(spec)
@@ -140,7 +155,7 @@ class IncusDriver:
         return _observed(seen[0], mark) if seen and mark and mark.name == name else None
 
     def address(self, name: str, tag: Tag) -> Address | None:
-        """The host's end of the SSH forward."""
+        """The host's end of the SSH forward; of a machine elsewhere, that of its server."""
         one = self._found(name, tag)
         return instance.address(one.found) if one else None
 
@@ -181,18 +196,25 @@ class IncusDriver:
             with self._networks_held(definition):
                 networks.ensure(self._door, definition)
                 body = {"name": own, "source": source, "type": "container", "config": config}
-                body |= {"devices": instance.devices(definition, chosen, self._door)}
-                self._door.change(
-                    "POST", resource("instances"), body | {"profiles": list(chosen.profiles)}, **self._target()
-                )
+                body |= {"devices": self._devices(definition, chosen, None)}
+                place = self._placed(definition.spec)
+                self._door.change("POST", resource("instances"), body | {"profiles": list(chosen.profiles)}, **place)
         except BaseException:
             with interrupt.shielded(), suppress(VmctlError):  # what failed first is what matters
                 self.destroy(definition.name, definition.tag)
             raise
 
-    def _target(self) -> dict[str, str]:
-        """This very member of a cluster: forwards listen on the loopback of the one that has the machine."""
-        return {"target": str(self._door.environment.get("server_name"))} if self._door.is_clustered else {}
+    def _devices(self, definition: Definition, chosen: knobs.Knobs, found: Mapping[str, Any] | None) -> dict[str, Any]:
+        made = instance.devices(definition, chosen, self._door)
+        if elsewhere.is_here(self._door, _location(found) if found else chosen.target):
+            return made
+        return made | {instance.SSH: elsewhere.device(definition.spec.ssh_port, found["devices"] if found else None)}
+
+    def _placed(self, spec: MachineSpec) -> dict[str, str]:
+        """Which member of a cluster makes it, unless told: the one on this host; of a remote, the server chooses."""
+        local = str(self._door.environment.get("server_name")) if self._door.endpoint.is_local else ""
+        target = (_target(spec) or local) if self._door.is_clustered else ""
+        return {"target": target} if target else {}
 
     def _check_base(self, definition: Definition, base: Disk) -> None:
         known = self._door.environment.get("architectures") or [base.arch]
@@ -221,11 +243,14 @@ class IncusDriver:
         size = max(definition.spec.disk or 0, mark.disk)
         kept = {key: value for key, value in found["config"].items() if key.startswith(instance.KEPT)}
         config = {**instance.config(definition, chosen, self._door, size), **kept}
-        devices = instance.devices(definition, chosen, self._door)
+        devices = self._devices(definition, chosen, found)
         body = {"config": config, "devices": devices, "profiles": list(chosen.profiles)}
         return body | folders.without_shift(body) if config.get(identity.UNSHIFTED) else body
 
     def _start(self, one: Handle) -> None:
+        if not elsewhere.is_here(self._door, _location(one.found)):
+            elsewhere.start(self._door, one)
+            return
         try:
             one.act("start")
         except ServerError as error:
@@ -233,10 +258,6 @@ class IncusDriver:
                 raise
             one.put(folders.without_shift)
             one.act("start")
-
-    def _mark(self, name: str) -> Mark | None:
-        seen = handle.look(self._door, name)
-        return identity.read(seen[0].get("config")) if seen else None
 
     def _found(self, name: str, tag: Tag) -> Handle | None:
         return handle.take(self._door, name, tag)
@@ -272,8 +293,19 @@ class IncusDriver:
                 networks.prune(self._door, project)
 
 
-def _features(kinds: tuple[Any, ...]) -> Features:
-    return Features(formats=(CONTAINER,), folders=kinds, nic1_address="")
+def _features(kinds: tuple[Any, ...], *, here: bool) -> Features:
+    return Features(formats=(CONTAINER,), folders=kinds, nic1_address="", user_network=here)
+
+
+def _target(spec: MachineSpec) -> str:
+    """The member that the Vmfile wants; knobs that ``check`` refuses mean none."""
+    said = knobs.options(spec).get("target")
+    return said if isinstance(said, str) else ""
+
+
+def _location(found: Mapping[str, Any]) -> str:
+    """The member that has an instance."""
+    return str(found.get("location", ""))
 
 
 def _observed(found: Mapping[str, Any], mark: Mark) -> Observed:

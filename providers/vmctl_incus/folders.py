@@ -33,11 +33,11 @@ def can_shift(door: Door) -> bool:
     return any(str(known.get(name)).lower() == "true" for name in ("idmapped_mounts", "shiftfs"))
 
 
-def kinds(spec: MachineSpec, door: Door) -> tuple[FolderKind, ...]:
-    """How folders of a machine can be shared."""
+def kinds(spec: MachineSpec) -> tuple[FolderKind, ...]:
+    """How folders of a machine on this host can be shared."""
     writable = [folder.host for folder in spec.folders if not folder.read_only and folder.host.exists()]
     owners = {path.stat().st_uid for path in writable}
-    return (KIND,) if door.endpoint.is_local and len(owners) <= 1 and 0 not in owners else ()
+    return (KIND,) if len(owners) <= 1 and 0 not in owners else ()
 
 
 def devices(definition: Definition, door: Door) -> dict[str, dict[str, str]]:

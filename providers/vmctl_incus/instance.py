@@ -48,7 +48,10 @@ def config(definition: Definition, chosen: Knobs, door: Door, size: int) -> dict
 
 
 def devices(definition: Definition, chosen: Knobs, door: Door) -> dict[str, Device]:
-    """An instance's own devices: what its profiles bring, made this machine's, and the rest."""
+    """An instance's own devices: what its profiles bring, made this machine's, and the rest.
+
+    One that is not on this host has no forwards; its way in is ``elsewhere.device``.
+    """
     inherited = profile_devices(door, chosen)
     root = root_device(door, chosen, inherited)
     size = definition.spec.disk
