@@ -43,6 +43,10 @@ class Discovery:
             if not any(place[0] == provider for place in places) and self._is_usable(provider):
                 self._ask(provider, "")
 
+    def member(self, key: tuple[str, str]) -> str:
+        """The member of a cluster that has a machine, as far as one told; ``ask`` came before."""
+        return self.told[key].observed.member if key in self.told else ""
+
     def with_id(self, wanted: str) -> Iterator[DiscoveredMachine]:
         """The machines whose id starts so; ``ask`` came before."""
         return (

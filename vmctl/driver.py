@@ -74,6 +74,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     """Changes each time the machine is started or restored; "" when it is not running."""
     raw: str = ""
     """The hypervisor's own word for the state."""
+    member: str = ""
+    """Which server of a cluster has it; "" = the hypervisor is none."""
 
 
 CONTAINER = "container"

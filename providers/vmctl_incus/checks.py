@@ -70,7 +70,7 @@ def faults(definition: Definition, door: Door, found: Mapping[str, Any] | None) 
         yield from problems
         return
     if not elsewhere.is_here(door, chosen.target):
-        yield from (Fault(*each) for each in elsewhere.faults(door, chosen.target, len(definition.spec.ports)))
+        yield from (Fault(*each) for each in elsewhere.faults(door, chosen.target, definition.spec))
     yield from _named(chosen, door)
     for message in folders.faults(definition, door):
         yield Fault("synced_folders", message)

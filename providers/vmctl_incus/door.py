@@ -9,7 +9,7 @@ import http.client
 import json
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
@@ -94,7 +94,16 @@ class Door:
             raise
         return answer.get("metadata"), tag
 
-    def change(self, method: str, path: str, body: Any = None, *, only: str = "", **query: str | int) -> Any:
+    def change(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        only: str = "",
+        taking: AbstractContextManager[None] | None = None,
+        **query: str | int,
+    ) -> Any:
         """Change something, and wait until that is done.
 
         Args:
@@ -102,6 +111,7 @@ class Door:
             path: what.
             body: as JSON.
             only: change it only if its state is still the one that ``found`` named.
+            taking: entered until the server has taken it, which is long before it is done.
             query: further parameters.
 
         Returns:
@@ -112,7 +122,9 @@ class Door:
             Interrupted: the user asked to stop; the operation was cancelled, where it can be.
         """
         headers = {"If-Match": only} if only else {}
-        return self._completed(self._answered(method, path, body=body, headers=headers, query=query)[0])
+        with taking or nullcontext():
+            answer, _ = self._answered(method, path, body=body, headers=headers, query=query)
+        return self._completed(answer)
 
     def begin(self, method: str, path: str, body: Any, **query: str | int) -> None:
         """As ``change``, without waiting for what goes on behind it."""

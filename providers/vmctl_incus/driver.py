@@ -198,7 +198,8 @@ class IncusDriver:
                 body = {"name": own, "source": source, "type": "container", "config": config}
                 body |= {"devices": self._devices(definition, chosen, None)}
                 place = self._placed(definition.spec)
-                self._door.change("POST", resource("instances"), body | {"profiles": list(chosen.profiles)}, **place)
+                body |= {"profiles": list(chosen.profiles)}
+                self._door.change("POST", resource("instances"), body, taking=self._one_at_a_time(), **place)
         except BaseException:
             with interrupt.shielded(), suppress(VmctlError):  # what failed first is what matters
                 self.destroy(definition.name, definition.tag)
@@ -276,6 +277,10 @@ class IncusDriver:
             raise WrongState(f"{name} is {one.found['status'].lower()}; it must be off", hint="vmctl halt")
         return one
 
+    def _one_at_a_time(self) -> AbstractContextManager[None]:
+        """A cluster puts an instance where there are fewest, and would choose alike for those that come at once."""
+        return held(self._locks / "incus-placement") if self._door.is_clustered else nullcontext()
+
     @property
     def _locks(self) -> Path:
         return self._host.home / "locks"
@@ -303,6 +308,10 @@ def _target(spec: MachineSpec) -> str:
     return said if isinstance(said, str) else ""
 
 
+def _member(found: Mapping[str, Any]) -> str:
+    return "" if (location := _location(found)) == elsewhere.UNCLUSTERED else location
+
+
 def _location(found: Mapping[str, Any]) -> str:
     """The member that has an instance."""
     return str(found.get("location", ""))
@@ -311,8 +320,8 @@ def _location(found: Mapping[str, Any]) -> str:
 def _observed(found: Mapping[str, Any], mark: Mark) -> Observed:
     state = states.state(found["status"])
     run = mark.run if state in (State.RUNNING, State.PAUSED) else ""
-    return Observed(state=state, tag=mark.tag, run=run, raw=str(found["status"]))
+    return Observed(state=state, tag=mark.tag, run=run, raw=str(found["status"]), member=_member(found))
 
 
 def _untold(error: handle.Away) -> Observed:
-    return Observed(state=State.UNKNOWN, tag=UNTOLD, raw=error.raw)
+    return Observed(state=State.UNKNOWN, tag=UNTOLD, raw=error.raw, member=error.member)

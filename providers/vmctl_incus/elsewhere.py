@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from vmctl.driver import Forward
 from vmctl.errors import Unreachable, VmctlError
-from vmctl.spec import LOOPBACK
+from vmctl.spec import LOOPBACK, MachineSpec
 from vmctl_incus import instance
 from vmctl_incus.door import Door, resource
 from vmctl_incus.errors import ServerError
@@ -90,9 +90,11 @@ def address(door: Door, member: str) -> str:
     )
 
 
-def faults(door: Door, member: str, ports: int) -> Iterator[tuple[str, str]]:
+def faults(door: Door, member: str, spec: MachineSpec) -> Iterator[tuple[str, str]]:
     """What a machine that is not on this host cannot have, by key of the Vmfile."""
-    if ports:
+    if spec.networks and door.is_clustered and not member:
+        yield "networks", "reach over one member of a cluster only: say which (`incus: {target: MEMBER}`)"
+    if spec.ports:
         yield (
             "ports",
             "are not supported on other hosts yet: they would listen on that host's loopback, not on this one's",

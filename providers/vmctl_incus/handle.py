@@ -36,6 +36,7 @@ class Away(Unreachable):
             details=f"{door.product} knows of the machine, but neither what it does nor whose it is.",
             hint=f"{client} cluster list",
         )
+        self.member = member
         self.raw = f"member {member} does not answer"
 
 

@@ -61,7 +61,7 @@ class TestAMemberThatIsAway:
         finally:
             cluster.run(cluster.b)
         until(lambda: NAME in here.states(), Deadline.after(20), "member b")
-        assert here.observe(NAME) == Observed(state=State.STOPPED, tag=definition.tag, raw="Stopped")
+        assert here.observe(NAME) == Observed(state=State.STOPPED, tag=definition.tag, raw="Stopped", member="b")
 
     def test_one_made_anew_by_somebody_else_is_not_changed(
         self, there: IncusDriver, cluster: Cluster, definition: Definition

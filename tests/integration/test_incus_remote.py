@@ -15,6 +15,7 @@ import pytest
 from tests.host import lxd_cluster
 from tests.host.lxd_cluster import Cluster
 from tests.integration.conftest import ProjectDirectory
+from vmctl.wait import Deadline, until
 
 pytestmark = pytest.mark.integration
 VMFILE = """
@@ -26,6 +27,13 @@ machines:
 """
 
 
+FLEET = """
+incus: {remote: lab}
+box: debian-12
+memory: 256MiB
+synced_folders: []
+machines: {one: {}, two: {}}
+"""
 TAKE = """
 import socket, sys, time
 while True:
@@ -45,7 +53,7 @@ def cluster(private_host: Path) -> Cluster:
     return lxd_cluster.started(private_host)
 
 
-@pytest.fixture(scope="class")
+@pytest.fixture(scope="module")
 def client(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configuration of lxc's, with the remote "lab"."""
     place = tmp_path_factory.mktemp("lxc")
@@ -56,8 +64,10 @@ def client(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="class")
-def project(private_host: Path, box_home: Path, client: Path) -> Iterator[ProjectDirectory]:
-    root = private_host / "projects" / "remote"
+def project(
+    private_host: Path, box_home: Path, client: Path, request: pytest.FixtureRequest
+) -> Iterator[ProjectDirectory]:
+    root = private_host / "projects" / request.node.name
     root.mkdir(parents=True)
     own = {"VMCTL_HOME": str(box_home), "VMCTL_PROVIDER": "incus", "LXD_CONF": str(client)}
     project = ProjectDirectory(root, own)
@@ -133,6 +143,39 @@ class TestDay:
             shutil.copytree(kept, client, dirs_exist_ok=True)
         assert said in ran.err
         assert project.states() == {"web": "stopped"}
+
+    def test_destroy_leaves_nothing(self, project: ProjectDirectory, cluster: Cluster) -> None:
+        project.vmctl("destroy", "--yes")
+        assert cluster.a.instances() == []
+
+
+class TestAFleetOverAllMembers:
+    def test_up_spreads(self, project: ProjectDirectory) -> None:
+        project.write("Vmfile", FLEET)
+        rows = project.vmctl("up", "--json").answer["machines"]
+        assert {row["member"] for row in rows} == {"a", "b"}
+        assert {name: project.ssh("hostname", name) for name in ("one", "two")} == {"one": "one\n", "two": "two\n"}
+
+    def test_a_member_dies_and_comes_back(self, project: ProjectDirectory, cluster: Cluster) -> None:
+        before = {row["name"]: row for row in project.vmctl("status", "--json").answer["machines"]}
+        (lost,) = [name for name, row in before.items() if row["member"] == "b"]
+        (left,) = before.keys() - {lost}
+        cluster.kill(cluster.b)
+        try:
+            states = {left: "running", lost: "unknown (member b does not answer)"}
+            assert project.states() == states
+            assert "incus on b" in project.vmctl("status", lost).out
+            refused = project.vmctl("up", status=5)
+            assert "is on the cluster member b, which does not answer" in refused.err
+            project.vmctl("destroy", "--yes", lost, status=5)
+            listed = project.vmctl("list", "--json").answer["machines"]
+            assert {row["name"]: row["state"] for row in listed} == {left: "running", lost: "unknown"}
+            assert project.ssh("hostname", left) == f"{left}\n"
+        finally:
+            cluster.run(cluster.b)
+        until(lambda: project.states() == dict.fromkeys(before, "running"), Deadline.after(20), "member b")
+        assert project.vmctl("up", "--json").answer["changed"] is False
+        assert project.ssh("hostname", lost) == f"{lost}\n"
 
     def test_destroy_leaves_nothing(self, project: ProjectDirectory, cluster: Cluster) -> None:
         project.vmctl("destroy", "--yes")

@@ -185,7 +185,7 @@ def test_what_the_server_cannot_tell_of_is_unknown_and_not_absent(tmp_path: Path
     }
     with serving(tmp_path, lambda _method, path: sync(answers[path])) as (path, asked):
         driver = IncusDriver(Host(home=tmp_path, options={"url": f"unix://{path}"}))
-        told = Observed(state=State.UNKNOWN, tag=UNTOLD, raw="member b does not answer")
+        told = Observed(state=State.UNKNOWN, tag=UNTOLD, raw="member b does not answer", member="b")
         assert driver.states() == {"lab-web-01234567": told}
         assert driver.observe("lab-web-01234567") == told
         with pytest.raises(Unreachable, match="cluster member b") as caught:

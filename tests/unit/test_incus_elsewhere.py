@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vmctl.errors import VmctlError
+from vmctl.spec import BoxRef, MachineSpec, Network, Port
 from vmctl_incus import elsewhere
 from vmctl_incus.connection import Endpoint
 from vmctl_incus.door import Door
@@ -49,7 +50,16 @@ def test_a_server_behind_a_gateway_is_refused() -> None:
     with pytest.raises(VmctlError, match="not reached at an address of its own") as caught:
         elsewhere.address(door, "none")
     assert caught.value.details == "This host reaches it at 192.0.2.7; it has 10.0.0.1, 2001:db8::1."
-    assert [key for key, _ in elsewhere.faults(door, "", ports=1)] == ["ports", "incus"]
+    spec = MachineSpec(name="web", box=BoxRef(address="tiny"), ports=(Port(guest=80, host=None),))
+    assert [key for key, _ in elsewhere.faults(door, "", spec)] == ["ports", "incus"]
+
+
+def test_networks_do_not_reach_over_members() -> None:
+    door = a_door(REMOTE, server_clustered=True)
+    network = Network(name="back", ip="192.168.60.10", netmask="255.255.255.0")
+    spec = MachineSpec(name="web", box=BoxRef(address="tiny"), networks=(network,))
+    assert [key for key, _ in elsewhere.faults(door, "", spec)] == ["networks"]
+    assert list(elsewhere.faults(door, "b", spec)) == []
 
 
 def test_where_it_listens_already_it_goes_on() -> None:

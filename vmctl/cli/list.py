@@ -29,15 +29,18 @@ def list_(app: App) -> None:
     }
     discovery = Discovery(app.home, app.report)
     discovery.ask({(record.provider, record.where) for _, record in recorded.values() if record})
-    rows = [_row(*key, root, _state(discovery, key, record)) for key, (root, record) in recorded.items()]
+    rows = [
+        _row(*key, root, _state(discovery, key, record), discovery.member(key))
+        for key, (root, record) in recorded.items()
+    ]
     rows += [
-        _row(*key, Path(seen.observed.tag.root or "?"), seen.observed.state.value, lost=True)
+        _row(*key, Path(seen.observed.tag.root or "?"), seen.observed.state.value, seen.observed.member, lost=True)
         for key, seen in discovery.told.items()
         if key not in recorded
     ]
     text = table(
         ("ID", "MACHINE", "STATE", "PROJECT"),
-        ((row["id"], row["name"], row["state"], row["project"]) for row in rows),
+        ((row["id"], row["name"], _where(row), row["project"]) for row in rows),
     )
     app.result({"machines": rows}, text if rows else "no machines")
 
@@ -52,10 +55,15 @@ def _record(layout: ProjectLayout, name: str, report: Report) -> Record | None:
         return None
 
 
-def _row(project: str, name: str, root: Path, state: str, *, lost: bool = False) -> dict[str, Any]:
+def _row(project: str, name: str, root: Path, state: str, member: str, *, lost: bool = False) -> dict[str, Any]:
     from vmctl.machine_names import short_id
 
-    return {"id": short_id(project, name), "name": name, "state": state, "project": str(root), "lost": lost}
+    row = {"id": short_id(project, name), "name": name, "state": state, "member": member or None}
+    return {**row, "project": str(root), "lost": lost}
+
+
+def _where(row: dict[str, Any]) -> str:
+    return f"{row['state']} on {row['member']}" if row["member"] else str(row["state"])
 
 
 def _state(discovery: Discovery, key: tuple[str, str], record: Record | None) -> str:

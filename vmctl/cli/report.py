@@ -20,6 +20,7 @@ def machine_object(machine: Machine) -> dict[str, Any]:
         "ready": machine.is_ready,
         "provider": machine.provider,
         "provider_reason": machine.reason,
+        "member": machine.observed.member or None if machine.observed else None,
         "id": short_id(machine.record.project, machine.name) if machine.record else None,
         "domain": machine.domain or None,
         "box": f"{record.box.name}@{record.box.version}" if record else None,

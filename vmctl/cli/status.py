@@ -43,7 +43,8 @@ def _row(machine: Machine) -> tuple[str, ...]:
         state += " (no longer in the Vmfile)"
     ports = ", ".join(_arrow(forward) for forward in (record.forwards if record else ()) if forward.name != "ssh")
     ssh = f"{record.user}@127.0.0.1:{record.ssh_port}" if record and record.ssh_port else ""
-    return machine.name, state, f"{machine.provider} ({machine.reason})", ssh, ports
+    member = f" on {machine.observed.member}" if machine.observed and machine.observed.member else ""
+    return machine.name, state, f"{machine.provider}{member} ({machine.reason})", ssh, ports
 
 
 def _arrow(forward: Forward) -> str:
