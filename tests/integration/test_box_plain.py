@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -52,7 +53,12 @@ BOOT = "cat /proc/sys/kernel/random/boot_id"
 def has_rebooted(project: ProjectDirectory, boot: str) -> bool:
     """Whether the guest lets us in, and it is not the boot that it was."""
     child = project.start("ssh", "old", "-c", BOOT)
-    out, _ = child.communicate(timeout=120)
+    try:
+        out, _ = child.communicate(timeout=30)
+    except subprocess.TimeoutExpired:  # the guest went down while ssh spoke with it, and told nobody
+        child.kill()
+        child.communicate()
+        return False
     return child.returncode == 0 and out != boot
 
 
