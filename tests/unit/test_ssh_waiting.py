@@ -92,11 +92,13 @@ def server(answer: Callable[[socket.socket], None]) -> Iterator[Address]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
-        yield Address(host="127.0.0.1", port=listener.getsockname()[1])
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-    for connection in held:
-        connection.close()
+        try:
+            yield Address(host="127.0.0.1", port=listener.getsockname()[1])
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in held:
+                connection.close()
 
 
 def silence(_connection: socket.socket) -> None:
@@ -199,7 +201,7 @@ def test_a_hypervisor_that_is_slow_to_ask_is_asked_less_often(sshd: Sshd, consol
         clock.now += 1.0  # as VBoxManage takes it on a busy machine
         return True
 
-    with pytest.raises(Unreachable), server(silence) as address:
+    with server(silence) as address, pytest.raises(Unreachable):
         wait_for(sshd.but(address=address), console=console, clock=clock, timeout=40.0, alive=alive)
     pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
     assert len(asked) > 2
