@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -228,9 +229,17 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-def _containers(test_host: Path, box_home: Path, server: Lxd, name: str) -> Iterator[ProjectDirectory]:
-    root = test_host / "projects" / name
+def _new_directory(parent: Path, name: str) -> Path:
+    """Of that name, with a number where a class of another module has the same."""
+    root = next(
+        place for number in count(1) if not (place := parent / f"{name}{number if number > 1 else ''}").exists()
+    )
     root.mkdir(parents=True)
+    return root
+
+
+def _containers(test_host: Path, box_home: Path, server: Lxd, name: str) -> Iterator[ProjectDirectory]:
+    root = _new_directory(test_host / "projects", name)
     os.chown(root, FOLDER_OWNER, FOLDER_OWNER)  # root's own folders are not live: they would not be the login user's
     own = {"VMCTL_HOME": str(box_home), "VMCTL_PROVIDER": "incus", "VMCTL_SAFE_DIRECTORY": str(root)}
     yield from _until_cleaned_up(ProjectDirectory(root, {**own, **server.environment}))
@@ -238,8 +247,7 @@ def _containers(test_host: Path, box_home: Path, server: Lxd, name: str) -> Iter
 
 def _project(test_host: Path, box_home: Path, name: str, *, as_ordinary_user: bool) -> Iterator[ProjectDirectory]:
     parent = test_host / ("home" if as_ordinary_user else "projects")
-    root = parent / name.replace("[", "-").replace("]", "")
-    root.mkdir(parents=True)
+    root = _new_directory(parent, name.replace("[", "-").replace("]", ""))
     home = box_home
     if as_ordinary_user:
         home = parent / "vmctl-home"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import boots
+from tests.host.lxd import BRIDGE
 from tests.host.ordinary_user import UID, as_user
 from tests.host.private_dev import kvm_works
 from vmctl.wait import Deadline, until
@@ -24,7 +25,7 @@ def output(*argv: str) -> str:
 def test_its_network_is_its_own(private_host: Path) -> None:
     devices = {device["ifname"] for device in json.loads(output("ip", "-json", "link"))}
     assert "lo" in devices
-    assert not [name for name in devices if name != "lo" and not name.startswith(("virbr", "vnet"))]
+    assert not [name for name in devices if name != "lo" and not name.startswith(("virbr", "vnet", BRIDGE))]
     routes = json.loads(output("ip", "-json", "route"))
     assert not [route for route in routes if route["dst"] == "default"]
     assert Path("/etc/resolv.conf").read_text() == ""

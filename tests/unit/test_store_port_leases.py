@@ -1,5 +1,6 @@
 import shutil
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from msgspec import structs
 from vmctl.errors import VmctlError
 from vmctl.layout import HomeLayout
 from vmctl.spec import Port
-from vmctl.store import project_identity
+from vmctl.store import port_leases, project_identity
 from vmctl.store.port_leases import AUTO_RANGE, SSH_RANGE, Owner, Ports, PortTaken
 
 
@@ -88,6 +89,26 @@ def test_a_running_machines_own_port_is_not_in_its_way(home: HomeLayout, tmp_pat
         assert Ports(home).lease(web, [], ssh=22, running=True) == (before,)
         (moved,) = Ports(home).lease(web, [], ssh=22, running=False)
     assert moved.host != before.host
+
+
+def test_what_served_a_machine_that_is_off_may_need_a_moment_to_end(home: HomeLayout, tmp_path: Path) -> None:
+    web, wanted = owner(home, tmp_path / "a"), [Port(guest=80, host=free_port())]
+    had = Ports(home).lease(web, wanted, ssh=22, running=False)
+    old = [socket.create_server(("127.0.0.1", forward.host)) for forward in had]
+    ending = threading.Timer(0.3, lambda: [one.close() for one in old])
+    ending.start()
+    assert Ports(home).lease(web, wanted, ssh=22, running=False) == had
+    ending.join()
+
+
+def test_a_program_that_stays_on_a_machines_port_is_named(
+    home: HomeLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(port_leases, "LETTING_GO", 0.1)
+    web, wanted = owner(home, tmp_path / "a"), [Port(guest=80, host=free_port())]
+    Ports(home).lease(web, wanted, ssh=None, running=False)
+    with socket.create_server(("127.0.0.1", wanted[0].host or 0)), pytest.raises(PortTaken, match="are taken"):
+        Ports(home).lease(web, wanted, ssh=None, running=False)
 
 
 def test_release_gives_ports_back(home: HomeLayout, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import Struct, structs, to_builtins
 
+from vmctl import wait
 from vmctl.driver import Forward
 from vmctl.errors import VmctlError
 from vmctl.events import Report, ignore
@@ -23,6 +24,7 @@ from vmctl.store import carry, files, locks, places
 
 SSH_RANGE = range(22000, 23000)
 AUTO_RANGE = range(23000, 24000)  # both below Linux's ephemeral ports (32768 up)
+LETTING_GO = 3.0  # seconds; a container's proxy ends after its container, as a busy host comes to it
 WILDCARD = "0.0.0.0"  # noqa: S104  compared with, not bound unless the Vmfile says so
 # proc_net_tcp and proc(5) of the Linux documentation have the format.
 LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
@@ -186,7 +188,9 @@ class _Allocation(Struct):
         return []
 
     def _free(self, forward: Forward) -> bool:
-        return (self.running and self._had(forward)) or can_bind(forward)
+        if not self._had(forward):
+            return can_bind(forward)
+        return self.running or _is_let_go(forward)
 
     def _had(self, forward: Forward) -> bool:
         return any(
@@ -219,13 +223,22 @@ def require_free(machine: str, forwards: Iterable[Forward]) -> None:
     Raises:
         PortTaken: all that are taken, and who has them.
     """
-    problems = [in_use(forward) for forward in forwards if not can_bind(forward)]
+    problems = [in_use(forward) for forward in forwards if not _is_let_go(forward)]
     if problems:
         raise PortTaken(
             f"host ports that machine {machine} had when it was suspended are taken",
             details="\n".join(problems),
             hint=f"free them, or give up what is in its memory: vmctl halt {machine}",
         )
+
+
+def _is_let_go(forward: Forward) -> bool:
+    """Whether a machine that is off can have its port again: what served it may need a moment to end."""
+    try:
+        wait.until(lambda: can_bind(forward), wait.Deadline.after(LETTING_GO), f"port {forward.host} to be free")
+    except wait.TimedOut:
+        return False
+    return True
 
 
 def in_use(forward: Forward) -> str:
