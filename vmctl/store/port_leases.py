@@ -24,7 +24,7 @@ from vmctl.store import carry, files, locks, places
 
 SSH_RANGE = range(22000, 23000)
 AUTO_RANGE = range(23000, 24000)  # both below Linux's ephemeral ports (32768 up)
-LETTING_GO = 3.0  # seconds; a container's proxy ends after its container, as a busy host comes to it
+LETTING_GO = 6.0  # seconds; a container's proxy ends after its container, as a busy host comes to it
 WILDCARD = "0.0.0.0"  # noqa: S104  compared with, not bound unless the Vmfile says so
 # proc_net_tcp and proc(5) of the Linux documentation have the format.
 LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
