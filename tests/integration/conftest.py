@@ -9,11 +9,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -102,6 +104,7 @@ class ProjectDirectory:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.started.append(child)
         return child
@@ -124,12 +127,16 @@ class ProjectDirectory:
         """Run a command in a machine and return what it printed."""
         return self.vmctl("ssh", machine, "-c", command, status=status).out
 
+    def end(self, child: subprocess.Popen[str]) -> None:
+        """Kill a command with its ssh, which would wait for a guest that is gone, and hold our pipes, for ever."""
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.communicate(timeout=60)
+
     def clean_up(self) -> None:
         """End what still runs, remove the machines."""
         for child in self.started:
-            if child.poll() is None:
-                child.kill()
-            child.communicate()
+            self.end(child)
         self.started.clear()
         subprocess.run(
             self.argv("destroy", "--yes"), cwd=self.root, check=False, env={**os.environ, **self.environment}

@@ -56,8 +56,7 @@ def has_rebooted(project: ProjectDirectory, boot: str) -> bool:
     try:
         out, _ = child.communicate(timeout=30)
     except subprocess.TimeoutExpired:  # the guest went down while ssh spoke with it, and told nobody
-        child.kill()
-        child.communicate()
+        project.end(child)
         return False
     return child.returncode == 0 and out != boot
 
