@@ -95,7 +95,12 @@ def test_what_served_a_machine_that_is_off_may_need_a_moment_to_end(home: HomeLa
     web, wanted = owner(home, tmp_path / "a"), [Port(guest=80, host=free_port())]
     had = Ports(home).lease(web, wanted, ssh=22, running=False)
     old = [socket.create_server(("127.0.0.1", forward.host)) for forward in had]
-    ending = threading.Timer(0.3, lambda: [one.close() for one in old])
+
+    def end() -> None:
+        for one in old:
+            one.close()
+
+    ending = threading.Timer(0.3, end)
     ending.start()
     assert Ports(home).lease(web, wanted, ssh=22, running=False) == had
     ending.join()
