@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import big_box, boot, provisioning, startup, store, thousand
+from benchmarks import big_box, boot, layers, provisioning, registry, startup, store, thousand
 from benchmarks.measure import Finding, table
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Finding]]] = {
@@ -24,7 +24,9 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Finding]]] = {
     "thousand": lambda place, options: thousand.measure(place, times=options.times),
     "store": lambda place, options: store.measure(place, options.box_home, times=options.rounds),
     "big_box": lambda place, options: big_box.measure(place, times=options.rounds),
+    "registry": lambda place, options: registry.measure(place, times=options.rounds),
     "boot": lambda place, options: boot.measure(place, options.box_home, rounds=options.rounds, times=options.times),
+    "layers": lambda place, options: layers.measure(place, options.box_home, rounds=options.rounds),
     "provision": lambda place, options: provisioning.measure(place, options.box_home, rounds=options.rounds),
 }
 

@@ -24,7 +24,7 @@ def measure(place: Path, *, times: int) -> Iterator[Finding]:
     peaks: list[int] = []
 
     def add() -> None:
-        peaks.append(_peak([str(VMCTL), "box", "add", str(source), "--name", "bench"], environment))
+        peaks.append(peak([str(VMCTL), "box", "add", str(source), "--name", "bench"], environment))
         shutil.rmtree(place / "home")
 
     def plain() -> None:
@@ -47,7 +47,7 @@ def _write(path: Path) -> None:
             stream.write(os.urandom(CHUNK))
 
 
-def _peak(argv: list[str], environment: dict[str, str]) -> int:
+def peak(argv: list[str], environment: dict[str, str]) -> int:
     """Run a program; its largest resident set, in KiB.
 
     Raises:

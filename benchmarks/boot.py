@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import yardstick
-from benchmarks.measure import VMCTL, Finding, Project, alternating, median, seconds
+from benchmarks.measure import VMCTL, Finding, Project, alternating, median, ratio, seconds
 from benchmarks.plain_qemu import PlainQemu, await_ssh
 
 UP = 1.10
@@ -42,18 +41,8 @@ def _up_against_qemu(project: Project, place: Path, rounds: int) -> Iterator[Fin
     project.vmctl("up")  # has the box copied into libvirt's pool, once for all machines
     project.vmctl("destroy", "--yes")
     ours, plain, stock = zip(*(_round(project, place) for _ in range(rounds)), strict=True)
-    yield _ratio("up / plain QEMU until SSH", ours, plain, UP)
-    yield _ratio("up with a live folder / plain QEMU on stock Debian", ours, stock, UP_TO_YARDSTICK)
-
-
-def _ratio(what: str, ours: Sequence[float], other: Sequence[float], budget: float) -> Finding:
-    mine, theirs = statistics.median(ours), statistics.median(other)
-    detail = f"{mine:.1f} s against {theirs:.1f} s, medians of {_list(ours)} and {_list(other)}"
-    return Finding(what=what, value=mine / theirs, unit="x", budget=budget, detail=detail)
-
-
-def _list(times: Iterable[float]) -> str:
-    return "/".join(f"{taken:.1f}" for taken in times)
+    yield ratio("up / plain QEMU until SSH", ours, plain, UP)
+    yield ratio("up with a live folder / plain QEMU on stock Debian", ours, stock, UP_TO_YARDSTICK)
 
 
 def _round(project: Project, place: Path) -> tuple[float, float, float]:

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -95,3 +95,15 @@ def table(findings: Sequence[Finding]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def ratio(what: str, ours: Sequence[float], other: Sequence[float], budget: float) -> Finding:
+    """The ratio of the medians of two works that took turns."""
+    mine, theirs = statistics.median(ours), statistics.median(other)
+    detail = f"{mine:.1f} s against {theirs:.1f} s, medians of {listed(ours)} and {listed(other)}"
+    return Finding(what=what, value=mine / theirs, unit="x", budget=budget, detail=detail)
+
+
+def listed(times: Iterable[float]) -> str:
+    """Times for a detail."""
+    return "/".join(f"{taken:.1f}" for taken in times)

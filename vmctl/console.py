@@ -119,8 +119,8 @@ class Console:
         return self.is_live if self.color is None else self.color
 
     def _print_json(self, data: Mapping[str, Any]) -> None:
-        says_all = (getattr(self.out, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
-        self.out.write(terminal.as_json(data, ascii_only=not says_all) + "\n")
+        writes_unicode = (getattr(self.out, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+        self.out.write(terminal.as_json(data, ascii_only=not writes_unicode) + "\n")
         self.out.flush()
 
     def close(self) -> None:

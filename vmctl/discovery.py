@@ -30,7 +30,7 @@ class Discovery:
 
     home: HomeLayout
     report: Report
-    told: dict[tuple[str, str], DiscoveredMachine] = field(default_factory=dict)
+    machines: dict[tuple[str, str], DiscoveredMachine] = field(default_factory=dict)
     """By project id and machine."""
     asked: set[tuple[str, str]] = field(default_factory=set)
     """The places, by provider and ``Driver.where``, that have told of all their machines."""
@@ -45,13 +45,13 @@ class Discovery:
 
     def member(self, key: tuple[str, str]) -> str:
         """The member of a cluster that has a machine, as far as one told; ``ask`` came before."""
-        return self.told[key].observed.member if key in self.told else ""
+        return self.machines[key].observed.member if key in self.machines else ""
 
     def with_id(self, wanted: str) -> Iterator[DiscoveredMachine]:
         """The machines whose id starts so; ``ask`` came before."""
         return (
             seen
-            for key, seen in self.told.items()
+            for key, seen in self.machines.items()
             if machine_names.short_id(*key).startswith(wanted[: machine_names.ID_LENGTH])
         )
 
@@ -66,7 +66,7 @@ class Discovery:
         except VmctlError as error:
             self.report(Warned(text=f"{error.brief}; its machines are shown as {UNKNOWN}", hint=error.hint))
             return
-        self.told |= {
+        self.machines |= {
             (observed.tag.project, observed.tag.machine): DiscoveredMachine(
                 driver=driver, domain=domain, observed=observed
             )

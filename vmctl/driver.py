@@ -74,6 +74,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     """Changes each time the machine is started or restored; "" when it is not running."""
     raw: str = ""
     """The hypervisor's own word for the state."""
+    problem: str = ""
+    """What is wrong with it that its state does not tell, and a restart mends, in words."""
     member: str = ""
     """Which server of a cluster has it; "" = the hypervisor is none."""
 
@@ -83,7 +85,7 @@ CONTAINER = "container"
 
 
 class Disk(Struct, frozen=True, kw_only=True):
-    """An image to start machines from: a box (or, later, a layer). Never written to."""
+    """What machines start from: the image of a box, or a layer that was made on it. Never written to."""
 
     path: Path
     format: str
@@ -96,6 +98,8 @@ class Disk(Struct, frozen=True, kw_only=True):
     arch: str = "x86_64"
     further: tuple[Disk, ...] = ()
     """The box's other disks, in order; empty unless ``Features.several_disks``. They have no further ones."""
+    layer: str = ""
+    """Key of the layer to begin with in place of the images (``vmctl.powers.Layers``); "" = none."""
 
 
 class Forward(Struct, frozen=True, kw_only=True):
@@ -165,6 +169,10 @@ class Features(Struct, frozen=True, kw_only=True):
     """Image formats that ``create`` takes, best first."""
     folders: tuple[FolderKind, ...]
     """What ``Definition.shares`` may hold here and now, best first; rsync needs no help from the driver."""
+    no_folders: str = ""
+    """Why ``folders`` is empty, in words."""
+    folders_by: str = ""
+    """A command (or what to write) that would change that."""
     parallel: bool = True
     """Whether machines may be created and started at the same time."""
     user_network: bool = True
@@ -175,6 +183,8 @@ class Features(Struct, frozen=True, kw_only=True):
     nic1_dns: str = "10.0.2.3"
     several_disks: bool = False
     """Whether ``create`` takes a ``Disk`` with ``further`` ones."""
+    copies_layers: bool = False
+    """Whether a layer (``vmctl.powers.Layers``) is a copy of disks, or of what a machine wrote: that takes its time."""
 
 
 class Host(Struct, frozen=True, kw_only=True):
@@ -226,7 +236,11 @@ class Driver(Protocol):
         """Refuse what cannot work (``UsageError``, with hint) before anything is changed."""
 
     def create(self, definition: Definition, base: Disk) -> None:
-        """Make the machine, stopped. It exists with this tag: nothing to do. It fails: leaves nothing behind."""
+        """Make the machine, stopped. It exists with this tag: nothing to do. It fails: leaves nothing behind.
+
+        Raises:
+            WrongState: there is no layer of the key that ``base`` names.
+        """
 
     def update(self, definition: Definition) -> None:
         """Make a stopped machine's hardware match; disks are kept, and grown where the spec says so."""

@@ -15,6 +15,7 @@ Errors are caught once, in ``vmctl.cli``. Adapters translate foreign exceptions 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from signal import SIGINT
 
 from vmctl import redaction
 
@@ -79,8 +80,8 @@ class LockTimeout(VmctlError):
 class Interrupted(VmctlError):
     """The user (SIGINT) or the system (SIGTERM) asked vmctl to stop; ``signal`` says which."""
 
-    def __init__(self, signal: int = 2) -> None:
-        super().__init__("interrupted" if signal == 2 else "terminated")  # noqa: PLR2004  SIGINT is 2 everywhere
+    def __init__(self, signal: int = SIGINT) -> None:
+        super().__init__("interrupted" if signal == SIGINT else "terminated")
         self.signal = signal
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def held(path: Path) -> Iterator[None]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        wait.until(lambda: _try(descriptor), wait.Deadline.after(PATIENCE), f"the lock {path}", hint=f"lsof {path}")
+        wait.until(lambda: take(descriptor), wait.Deadline.after(PATIENCE), f"the lock {path}", hint=f"lsof {path}")
         yield
     finally:
         os.close(descriptor)
@@ -39,13 +40,27 @@ def held_directory(path: Path) -> Iterator[None]:
     """As ``held``, with a directory as the lock itself: no file appears in it, and whoever may read it may hold it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        wait.until(lambda: _try(descriptor), wait.Deadline.after(PATIENCE), f"the lock {path}", hint=f"lsof {path}")
+        wait.until(lambda: take(descriptor), wait.Deadline.after(PATIENCE), f"the lock {path}", hint=f"lsof {path}")
         yield
     finally:
         os.close(descriptor)
 
 
-def _try(descriptor: int) -> bool:
+def claim(path: Path) -> int:
+    """Hold a directory by itself until the descriptor that is returned is closed, at the latest by the process's end.
+
+    Raises:
+        OSError: somebody else holds it (BlockingIOError), or it is no directory.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not take(descriptor):
+        os.close(descriptor)
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
+    return descriptor
+
+
+def take(descriptor: int) -> bool:
+    """Take the lock of an open file, where nobody has it; whether that was so."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

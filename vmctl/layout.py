@@ -63,6 +63,24 @@ class HomeLayout(Struct, frozen=True):
         """Where the project with this id, whose directory is ``root``, has what."""
         return ProjectLayout(self.projects / project, root / PROJECT_DIRECTORY)
 
+    def memory(self, key: str) -> MachineLayout:
+        """What vmctl itself knew of a machine whose memory was kept under this key (0700)."""
+        return MachineLayout(self.memories / key)
+
+    def seal(self, key: str) -> Path:
+        """What the memory was, and its disks, when all of it was kept; it is written last."""
+        return self.memory(key).root / "seal"
+
+    @property
+    def memories(self) -> Path:
+        """Parent of what was known of machines whose memory is kept."""
+        return self.root / "memories"
+
+    @property
+    def layers(self) -> Path:
+        """What vmctl knows of layers besides what their hypervisors do."""
+        return self.root / "layers.json"
+
     @property
     def old_index(self) -> Path:
         """Of vmctl 0.1 before state left the projects' directories: id → last known directory."""
@@ -225,7 +243,7 @@ class MachineLayout(Struct, frozen=True):
 
     @property
     def synced(self) -> Path:
-        """What rsync has sent, a list for each folder: only that is ever removed from the guest."""
+        """What rsync has sent, a list for each folder, as the guest has it: only that is ever removed from there."""
         return self.root / "synced"
 
     @property

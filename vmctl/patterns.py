@@ -129,11 +129,11 @@ def expand(text: str) -> list[str]:
     return ["".join(several) for several in itertools.product(*choices)]
 
 
-def _range(said: str, text: str) -> list[str]:
+def _range(span: str, text: str) -> list[str]:
     """One range; the rules are those of Ansible's ``expand_hostname_range``."""
-    first, last, *rest = said.split(":")
-    first, step = first or "0", rest[0] if rest else "1"
-    right = len(rest) < 2 and step.isdecimal() and step.isascii() and int(step[:LONGEST_NUMBER]) > 0  # noqa: PLR2004
+    first, last, *steps = span.split(":")
+    first, (step, *more) = first or "0", steps or ["1"]
+    right = not more and step.isdecimal() and step.isascii() and int(step[:LONGEST_NUMBER]) > 0
     if right and first in LETTERS and last and last in LETTERS and len(first) == len(last) == 1:
         found = list(LETTERS[LETTERS.index(first) : LETTERS.index(last) + 1 : int(step[:LONGEST_NUMBER])])
     elif right and all(end.isascii() and end.isdecimal() and len(end) <= LONGEST_NUMBER for end in (first, last)):
@@ -141,7 +141,7 @@ def _range(said: str, text: str) -> list[str]:
     else:
         found = []
     if not found:
-        raise BadPattern(f"invalid range '[{said}]' in '{text}'; write [1:3], [01:10] or [a:c]")
+        raise BadPattern(f"invalid range '[{span}]' in '{text}'; write [1:3], [01:10] or [a:c]")
     return found
 
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from msgspec import Struct, structs
 
@@ -99,7 +100,7 @@ def run(
     argv: Argv,
     *,
     check: bool = True,
-    input: str | bytes | None = None,  # noqa: A002  as subprocess.run names it
+    input: str | bytes | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     deadline: float | None = None,
@@ -143,7 +144,7 @@ def stream(
     argv: Argv,
     on_line: Callable[[str], None],
     *,
-    input: bytes | None = None,  # noqa: A002  as subprocess.run names it
+    input: bytes | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     named: bool = False,
@@ -159,11 +160,10 @@ def stream(
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
     child = _spawn(words, cwd=cwd, env=env, stdin=stdin, merge=True, named=named)
     threading.Thread(target=_end_on_interrupt, args=(child,), daemon=True).start()
-    if input is not None:
-        threading.Thread(target=_feed, args=(child, input), daemon=True).start()
+    if child.stdin and input is not None:
+        threading.Thread(target=_feed, args=(child.stdin, input), daemon=True).start()
     with _ended(child):
-        assert child.stdout is not None  # noqa: S101  for the type checker
-        for raw in child.stdout:
+        for raw in child.stdout or ():
             on_line(raw.decode(errors="replace").rstrip("\r\n"))
         child.wait()
     interrupt.check()
@@ -187,6 +187,28 @@ def foreground(argv: Argv) -> int:
     child.wait()
     interrupt.check()
     return child.returncode
+
+
+def start_detached(argv: Argv, *, keep: Sequence[int] = (), output: int | None = None) -> int:
+    """Start a program that goes on when vmctl has ended, silent and in a session of its own; its process id.
+
+    Args:
+        argv: the program's full path, and its arguments.
+        keep: file descriptors of ours that it gets, under the same numbers.
+        output: one that all it prints goes to; None = nowhere.
+
+    Raises:
+        ProgramMissing: it cannot be started.
+    """
+    words = [os.fspath(word) for word in argv]
+    logger.debug("start %s", quoted(redaction.program(tuple(words))))
+    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    kept = [(os.POSIX_SPAWN_DUP2, number, number) for number in keep]  # which makes them inheritable
+    told = [] if output is None else [(os.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
+    try:
+        return os.posix_spawn(words[0], words, inherited(), file_actions=[*null, *kept, *told], setsid=True)
+    except OSError as error:
+        raise ProgramMissing(f"the program {words[0]!r} cannot be started", details=str(error)) from error
 
 
 def _terminate_on_interrupt(child: subprocess.Popen[bytes]) -> None:
@@ -252,8 +274,8 @@ def _communicate(
         if deadline is not None and time.monotonic() - started > deadline:
             end_group(child)
             out, err = _rest(child)
-            said = (out.decode(errors="replace"), err.decode(errors="replace"))
-            completed = Completed(argv, -signal.SIGKILL, *said)
+            output = (out.decode(errors="replace"), err.decode(errors="replace"))
+            completed = Completed(argv, -signal.SIGKILL, *output)
             raise CommandFailed(completed, reason=f"did not end within {deadline:g} s")
 
 
@@ -265,10 +287,9 @@ def _rest(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
         return error.stdout or b"", error.stderr or b""
 
 
-def _feed(child: subprocess.Popen[bytes], data: bytes) -> None:
+def _feed(stdin: IO[bytes], data: bytes) -> None:
     """Write what a program reads, while it already prints; one that has read enough may close its end."""
-    assert child.stdin is not None  # noqa: S101  for the type checker
-    with contextlib.suppress(OSError, ValueError), child.stdin as pipe:
+    with contextlib.suppress(OSError, ValueError), stdin as pipe:
         pipe.write(data)
 
 

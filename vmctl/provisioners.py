@@ -25,6 +25,10 @@ class Entry(Located, frozen=True, kw_only=True):
 
     name: str
     run: Run = "once"
+    sensitive: bool = False
+    """Whether it puts secrets into the guest, which no layer may hold."""
+    inputs: tuple[Path, ...] | None = None
+    """Paths of the host that count as well; not None = they are all that it takes from shared folders."""
     remotes: tuple[str, ...] | None = None
     """The targets of servers that it is for; None = all, () = machines only."""
     place: SourceLocation | None = None

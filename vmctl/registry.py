@@ -23,6 +23,13 @@ BUILT_IN = {
 
 In the order in which `auto` tries them: virtual machines first, then containers, then what others made.
 """
+KNOBS = "vmctl.knobs"
+BUILT_IN_KNOBS = {
+    "libvirt": ("vmctl_libvirt.knobs", "LibvirtKnobs"),
+    "virtualbox": ("vmctl_virtualbox.knobs", "VirtualBoxKnobs"),
+    "incus": ("vmctl_incus.knobs", "IncusKnobs"),
+}
+"""As above, of the group that announces what may stand below a provider's name in a Vmfile (``vmctl.knobs``)."""
 VARIABLE = "VMCTL_PROVIDER"
 EXISTS = "exists there"
 """Why a machine that exists has its provider."""
@@ -70,6 +77,27 @@ def _load(name: str) -> Any:
         hint = f"installed providers: {', '.join(names())}"
         raise UsageError(f"no provider '{name}' is installed{suggest(name, names())}", hint=hint)
     return entry.load()
+
+
+def knobs(name: str) -> type | None:
+    """The class that declares what may stand below a provider's name; None = it declares nothing, or cannot be loaded.
+
+    The provider itself checks what it does not declare.
+    """
+    try:
+        if name in BUILT_IN_KNOBS:
+            module, attribute = BUILT_IN_KNOBS[name]
+            found: type = getattr(importlib.import_module(module), attribute)
+            return found
+        return _announced_knobs(name)
+    except ImportError:
+        return None
+
+
+def _announced_knobs(name: str) -> type | None:
+    from importlib.metadata import entry_points
+
+    return next((entry.load() for entry in entry_points(group=KNOBS) if entry.name == name), None)
 
 
 def make_or_none(name: str, host: Host) -> Driver | None:

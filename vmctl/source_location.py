@@ -25,11 +25,11 @@ class Located(Struct, frozen=True, kw_only=True):
     """What says where it was written, in ``place`` or ``places``; equality and hash leave that out."""
 
     def __eq__(self, other: object) -> bool:
-        return self._says() == other._says() if isinstance(other, Located) else NotImplemented
+        return self._values() == other._values() if isinstance(other, Located) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._says())
+        return hash(self._values())
 
-    def _says(self) -> tuple[Any, ...]:
-        said = (getattr(self, name) for name in self.__struct_fields__ if name not in {"place", "places"})
-        return (type(self), *said)
+    def _values(self) -> tuple[Any, ...]:
+        values = (getattr(self, name) for name in self.__struct_fields__ if name not in {"place", "places"})
+        return (type(self), *values)

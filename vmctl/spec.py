@@ -7,11 +7,13 @@ Sizes are bytes, times are seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from vmctl.box_facts import BoxRef
 from vmctl.provisioners import Ansible, File, Provisioner, Reboot, Run, Shell
 from vmctl.source_location import Located, SourceLocation
 
@@ -25,12 +27,11 @@ GIB = 1024**3
 
 DEFAULT_MACHINE = "default"
 DEFAULT_CPUS = 2
-SEEDED_BY_VMCTL = "vmctl"
-"""What a box says that takes its seed by vmctl's own unit (``BoxInfo.seeding``)."""
 DEFAULT_MEMORY = 1 * GIB
 DEFAULT_BOOT_TIMEOUT = 300.0
 DEFAULT_HALT_TIMEOUT = 60.0
-DEFAULT_USER = "vmctl"
+DEFAULT_CACHE_SIZE = 20 * GIB
+DEFAULT_CACHE_AGE = 30 * 24 * 3600.0
 DEFAULT_SSH_PORT = 22
 LOOPBACK = "127.0.0.1"
 
@@ -42,34 +43,12 @@ Confirm = Literal["ask", "name"]
 Condition = Literal["started", "ready", "provisioned"]
 
 
-class BoxRef(Struct, frozen=True, kw_only=True):
-    """Which box a machine starts from.
+class Effect(Enum):
+    """What it takes to apply a changed value to a machine that exists."""
 
-    ``address`` is a name in the store ("debian-12", "org/name"), an absolute path or a URL; ``constraint`` holds
-    comma-joined version constraints ("" = newest).
-    """
-
-    address: str
-    constraint: str = ""
-    digest: str = ""
-    """The very image that ``Vmfile.lock`` names; "" = the newest that fits. Not part of how it is written."""
-    further: tuple[str, ...] | None = None
-    """Digests of the other disks that the lock names; None = it does not say."""
-    settings: str = ""
-    """Digest of what the locked box says of its machines; "" = the lock does not say."""
-
-    @property
-    def is_url(self) -> bool:
-        """Whether the address is fetched from elsewhere."""
-        return "://" in self.address
-
-    @property
-    def is_path(self) -> bool:
-        """Whether the address is a file on this host."""
-        return self.address.startswith("/")
-
-    def __str__(self) -> str:
-        return f"{self.address}@{self.constraint}" if self.constraint else self.address
+    UP = "up"
+    RELOAD = "reload"
+    RECREATE = "recreate"
 
 
 class Folder(Struct, frozen=True, kw_only=True):
@@ -180,6 +159,10 @@ class MachineSpec(Located, frozen=True, kw_only=True):
     box: BoxRef
     box_alias: str = ""
     """How the Vmfile writes the box whose place an alias gave to ``box``; "" = no alias did."""
+    box_key: Path | None = None
+    """The public key that must have signed the box; ``box`` has it, too."""
+    box_alias_by: str = ""
+    """What says so, for messages: "box_aliases", "alias: true, …", "--alias, …", "Vmfile.lock"."""
     group: str = ""
     """The key below ``machines:``; with ``count`` several machines share it ("web" of "web-1")."""
     index: int = 1
@@ -199,6 +182,8 @@ class MachineSpec(Located, frozen=True, kw_only=True):
     ports: tuple[Port, ...] = ()
     networks: tuple[Network, ...] = ()
     depends_on: tuple[Dependency, ...] = ()
+    instant: bool = False
+    """Whether the ready machine's memory is kept, for `up` to go on from after `destroy`."""
     autostart: bool = True
     """Whether a command that brings machines up means this one, too, when no machine is named."""
     primary: bool = False
@@ -250,6 +235,15 @@ class ServerProvisioner(Struct, frozen=True, kw_only=True):
     machines: tuple[str, ...] | None = None
 
 
+class Cache(Struct, frozen=True, kw_only=True):
+    """How many layers are kept for machines to come."""
+
+    size: int = DEFAULT_CACHE_SIZE
+    """Bytes on disk; 0 = none is made or used."""
+    age: float = DEFAULT_CACHE_AGE
+    """How long one is kept that nothing uses."""
+
+
 class Project(Located, frozen=True, kw_only=True):
     """A whole Vmfile: its directory and its machines in the order of the file."""
 
@@ -265,6 +259,8 @@ class Project(Located, frozen=True, kw_only=True):
     vars: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Provider-only knobs of the top level (and the user's Vmfile), without those of single machines."""
+    cache: Cache = field(default_factory=Cache)
+    """What the user's own Vmfile says of layers."""
     remotes: tuple[Remote, ...] = ()
     for_servers: tuple[ServerProvisioner, ...] = ()
     """What servers get, in order; empty without ``remotes``."""

@@ -72,11 +72,11 @@ def path_from(variable: str) -> Path | None:
     Raises:
         UsageError: it begins with the home directory of nobody known, or is relative and the working directory is gone.
     """
-    said = os.environ.get(variable, "")
-    if not said:
+    value = os.environ.get(variable, "")
+    if not value:
         return None
     try:
-        path = expanded(said)
+        path = expanded(value)
     except UsageError as error:
         raise UsageError(f"${variable}: {error.brief}", hint=f"unset {variable}") from error
     return in_working_directory(path)
@@ -109,9 +109,9 @@ def base_directory(variable: str, below_home: str) -> Path:
     Raises:
         UsageError: as ``path_from``.
     """
-    said = os.environ.get(variable, "")
-    told = path_from(variable) if said.startswith(("/", TILDE)) else None
-    return told or home_directory() / below_home
+    value = os.environ.get(variable, "")
+    path = path_from(variable) if value.startswith(("/", TILDE)) else None
+    return path or home_directory() / below_home
 
 
 def temporary_directory(longest: int) -> str:
@@ -124,10 +124,10 @@ def temporary_directory(longest: int) -> str:
         VmctlError: there is none that can be written to.
     """
     candidates = ("XDG_RUNTIME_DIR", "TMPDIR")
-    told = [
+    named = [
         path for name in candidates if os.environ.get(name, "").startswith(("/", TILDE)) and (path := path_from(name))
     ]
-    for path in (*told, Path("/tmp"), Path("/var/tmp")):  # noqa: S108  mkdtemp is private
+    for path in (*named, Path("/tmp"), Path("/var/tmp")):  # noqa: S108  mkdtemp is private
         if len(os.fsencode(path)) <= longest and path.is_dir() and os.access(path, os.W_OK | os.X_OK):
             return str(path)
     raise VmctlError("there is no directory for temporary files", hint="export TMPDIR=/var/tmp")

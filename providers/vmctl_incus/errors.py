@@ -18,8 +18,8 @@ class ServerError(VmctlError):
     @property
     def is_busy(self) -> bool:
         """Whether it works on the same thing already, and will be through with that."""
-        said = f"{self.brief} {self.details}".lower()
-        return any(words in said for words in BUSY)
+        text = f"{self.brief} {self.details}".lower()
+        return any(words in text for words in BUSY)
 
 
 def is_absent(error: VmctlError) -> bool:

@@ -10,15 +10,18 @@ than the login user's number) would be read-only to the login user, so it is not
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from vmctl.driver import Definition, Share
 from vmctl.errors import UsageError
 from vmctl.spec import FolderKind, MachineSpec
 from vmctl_incus import identity
-from vmctl_incus.door import Door
+from vmctl_incus.api import Api
 
 KIND: FolderKind = "bind"
 PLACE = "/var/lib/vmctl/folders"
@@ -26,9 +29,9 @@ PLACE = "/var/lib/vmctl/folders"
 SUBORDINATE = {"uid": Path("/etc/subuid"), "gid": Path("/etc/subgid")}
 
 
-def can_shift(door: Door) -> bool:
+def can_shift(api: Api) -> bool:
     """Whether the server's kernel can mount with other owners."""
-    features = door.environment.get("kernel_features")
+    features = api.environment.get("kernel_features")
     known = features if isinstance(features, Mapping) else {}
     return any(str(known.get(name)).lower() == "true" for name in ("idmapped_mounts", "shiftfs"))
 
@@ -40,9 +43,9 @@ def kinds(spec: MachineSpec) -> tuple[FolderKind, ...]:
     return (KIND,) if len(owners) <= 1 and 0 not in owners else ()
 
 
-def devices(definition: Definition, door: Door) -> dict[str, dict[str, str]]:
+def devices(definition: Definition, api: Api) -> dict[str, dict[str, str]]:
     """The disks that show a machine's folders, by name."""
-    shift = {"shift": "true"} if can_shift(door) else {}
+    shift = {"shift": "true"} if can_shift(api) else {}
     return {share.tag: _device(share) | shift for share in definition.shares}
 
 
@@ -51,14 +54,14 @@ def _device(share: Share) -> dict[str, str]:
     return {"type": "disk", "source": str(share.host), "path": f"{PLACE}/{share.tag}", **read_only}
 
 
-def idmap(definition: Definition, door: Door) -> str:
+def idmap(definition: Definition, api: Api) -> str:
     """``raw.idmap``: the uids and gids to let through; "" = none need be."""
-    if can_shift(door):
+    if can_shift(api):
         return ""
     return "\n".join(_lines(share.host for share in definition.shares))
 
 
-def faults(definition: Definition, door: Door) -> Iterator[str]:
+def faults(definition: Definition, api: Api) -> Iterator[str]:
     """Why the folders of a machine cannot be shared."""
     for share in definition.shares:
         if not share.host.is_dir():
@@ -68,7 +71,7 @@ def faults(definition: Definition, door: Door) -> Iterator[str]:
                 f"{share.host} belongs to uid {share.host.stat().st_uid}, which would not be the login user's in a"
                 " container; use `type: rsync`"
             )
-    for line in idmap(definition, door).splitlines():
+    for line in idmap(definition, api).splitlines():
         kind, number = _words(line)
         if not _is_given(kind, number):
             yield (
@@ -97,6 +100,46 @@ def without_shift(found: Mapping[str, Any]) -> dict[str, Any]:
         )
     mapped = {"raw.idmap": "\n".join(lines), identity.UNSHIFTED: "true"} if sources else {}
     return {"devices": devices, "config": {**found["config"], **mapped}}
+
+
+class Memory(Struct, frozen=True):
+    """Which file systems of this host its server could not mount with other owners: it need not try in vain again.
+
+    A try costs a start of the machine, and giving all its files other owners twice.
+    """
+
+    api: Api
+    path: Path
+    """One line for each: its id, and which kernel and server that was."""
+
+    def holds(self, devices: Mapping[str, Mapping[str, str]]) -> bool:
+        """Whether folders of an instance to be are on such a one."""
+        wanted = {self._line(source) for source in _shifted(devices)}
+        return bool(wanted) and not wanted.isdisjoint(self._known())
+
+    def add(self, devices: Mapping[str, Mapping[str, str]]) -> None:
+        """Remember those of an instance that could not be started."""
+        if new := {self._line(source) for source in _shifted(devices)} - self._known():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write("".join(f"{line}\n" for line in sorted(new)))
+
+    def _known(self) -> set[str]:
+        try:
+            return set(self.path.read_text(encoding="utf-8", errors="replace").splitlines())
+        except OSError:
+            return set()
+
+    def _line(self, source: Path) -> str:
+        environment = self.api.environment
+        server = " ".join(str(environment.get(key)) for key in ("kernel_version", "server", "server_version"))
+        return f"{os.statvfs(source).f_fsid:x} {server}"
+
+
+def _shifted(devices: Mapping[str, Mapping[str, str]]) -> list[Path]:
+    """The folders that are to be mounted with other owners."""
+    found = (Path(one["source"]) for one in devices.values() if one.get("shift") == "true")
+    return [path for path in found if path.exists()]
 
 
 def _lines(sources: Iterable[Path]) -> list[str]:

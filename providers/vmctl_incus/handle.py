@@ -1,13 +1,14 @@
-"""One instance, as it was when it was looked at; what is changed through it is that very one.
+"""One instance, as it was when it was fetched; what is changed through it is that very one.
 
-A name is no identity: an instance can be removed, and another made under its name, between a look and a change. The
-server checks changes of the configuration itself (``If-Match``, with the ETag of the look). It does not check starting,
-stopping and removing, so before those that come a while after the look, there is another one.
+A name is no identity: an instance can be removed, and another made under its name, after it was fetched and before it
+is changed. The server checks changes of the configuration itself (``If-Match``, with the ETag of that).
+It does not check starting, stopping and removing, so before those that come a while later, it is fetched again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,41 +16,46 @@ from vmctl.driver import NotOurs, State, Tag
 from vmctl.errors import Unreachable, WrongState
 from vmctl.wait import Deadline, until
 from vmctl_incus import identity, states
-from vmctl_incus.door import Door, resource
+from vmctl_incus.api import Api, resource, touched
 from vmctl_incus.errors import PRECONDITION, ServerError, is_absent
 from vmctl_incus.identity import Mark, instance_name
 
 PATIENCE = 120.0
 """Seconds for the server to be through with what it does to an instance already."""
 OFF = (State.STOPPED, State.CRASHED)
+KEPT = re.compile("vmctl-(layer-[0-9a-f]{40}|box-[0-9a-f]{24}-[0-9a-f]{12})")
+"""Names of what is no machine."""
+STARTING = "Starting instance"
+"""How the server describes the operation."""
 Body = Callable[[Mapping[str, Any]], dict[str, Any]]
 """What to write, from the instance as it is."""
 
 
-class Away(Unreachable):
+class MemberOffline(Unreachable):
     """The instance is on a member of the cluster that does not answer: what it does and whose it is, nobody says."""
 
-    def __init__(self, door: Door, name: str, member: str) -> None:
-        client = "lxc" if door.product == "LXD" else "incus"
+    def __init__(self, api: Api, name: str, member: str) -> None:
+        client = "lxc" if api.product == "LXD" else "incus"
         super().__init__(
             f"{name} is on the cluster member {member}, which does not answer",
-            details=f"{door.product} knows of the machine, but neither what it does nor whose it is.",
+            details=f"{api.product} knows of the machine, but neither what it does nor whose it is.",
             hint=f"{client} cluster list",
         )
         self.member = member
         self.raw = f"member {member} does not answer"
 
 
-def untold(found: Mapping[str, Any]) -> bool:
-    """Whether the server lists an instance without being able to tell of it, as those of members that are away."""
-    return not found.get("config") and str(found.get("status")).lower() == "error"
+def is_out_of_reach(found: Mapping[str, Any]) -> bool:
+    """Whether the server lists a machine without being able to tell of it, as those of members that are away."""
+    away = not found.get("config") and str(found.get("status")).lower() == "error"
+    return away and not KEPT.fullmatch(str(found.get("name")))
 
 
 class Handle:
     """One instance with vmctl's tag."""
 
-    def __init__(self, door: Door, found: dict[str, Any], etag: str, mark: Mark) -> None:
-        self._door = door
+    def __init__(self, api: Api, found: dict[str, Any], etag: str, mark: Mark) -> None:
+        self._api = api
         self._etag = etag
         self.found = found
         self.mark = mark
@@ -72,7 +78,7 @@ class Handle:
     @property
     def is_off(self) -> bool:
         """Whether it was off then."""
-        return self.state in OFF
+        return _is_off(self.found)
 
     @property
     def config(self) -> dict[str, str]:
@@ -80,9 +86,9 @@ class Handle:
         config: dict[str, str] = self.found["config"]
         return config
 
-    def settled(self) -> Handle:
+    def after_operations(self) -> Handle:
         """Itself, once nothing that was begun on it earlier goes on: the server lists it while it still unpacks it."""
-        self._door.await_others(self.path)
+        self._api.await_others(self.path)
         self.again()
         return self
 
@@ -102,7 +108,15 @@ class Handle:
     def act(self, action: str, *, force: bool = False) -> None:
         """Start, stop, unfreeze."""
         body = {"action": action, "force": force, "timeout": -1}
-        self._patiently(lambda: self._door.change("PUT", f"{self.path}/state", body))
+        self._patiently(lambda: self._api.change("PUT", f"{self.path}/state", body))
+
+    def bring_down(self) -> None:
+        """Have it off, and nothing begun on it goes on; one that only seems off, for it starts, is cut off then."""
+        if self.is_off:
+            self.after_operations()
+        if not self.is_off:
+            self.cut()
+            self.after_operations()  # a start that a killed vmctl began may end later than its instance
 
     def cut(self) -> None:
         """Stop it now; it may stop by itself meanwhile."""
@@ -119,7 +133,7 @@ class Handle:
         with suppress(Gone):
             self.again()
             try:
-                self._patiently(lambda: self._door.change("DELETE", self.path))
+                self._patiently(lambda: self._api.change("DELETE", self.path))
             except ServerError as error:
                 if not is_absent(error):
                     raise
@@ -131,7 +145,7 @@ class Handle:
             Gone: it is not there any more.
             WrongState: another one got its name.
         """
-        seen = self._door.found(self.path)
+        seen = self._api.found(self.path)
         if seen is None:
             raise Gone(f"{self.mark.name} was removed meanwhile", hint="vmctl status")
         if _identity(seen[0]) != _identity(self.found):
@@ -144,12 +158,12 @@ class Handle:
     def _write(self, method: str, body: Body) -> None:
         def tried() -> None:
             try:
-                self._door.change(method, self.path, body(self.found), only=self._etag)
+                self._api.change(method, self.path, body(self.found), only=self._etag)
             except ServerError as error:
                 if error.code != PRECONDITION:
                     raise
                 self.again()  # the server itself writes there, when an instance has ended
-                self._door.change(method, self.path, body(self.found), only=self._etag)
+                self._api.change(method, self.path, body(self.found), only=self._etag)
 
         self._patiently(tried)
         self.again()
@@ -167,51 +181,76 @@ class Handle:
                 return False
             return True
 
-        until(tried, Deadline.after(PATIENCE), f"{self._door.endpoint.url} to be through with the machine")
+        until(tried, Deadline.after(PATIENCE), f"{self._api.endpoint.url} to be through with the machine")
 
 
 class Gone(WrongState):
     """The instance was removed after it was looked at."""
 
 
-def look(door: Door, name: str) -> tuple[dict[str, Any], str] | None:
+def fetch(api: Api, name: str) -> tuple[dict[str, Any], str] | None:
     """An instance, whosever it is, with the ETag of this state; None = there is none.
 
     Raises:
-        Away: it is on a member of the cluster that does not answer.
+        MemberOffline: it is on a member of the cluster that does not answer.
     """
     own = instance_name(name)
-    if member := _member_away(door, own):
-        raise Away(door, name, member)
-    return door.found(resource("instances", own))
+    if member := _offline_member(api, own):
+        raise MemberOffline(api, name, member)
+    return api.found(resource("instances", own))
 
 
-def take(door: Door, name: str, tag: Tag) -> Handle | None:
+def find(api: Api, name: str, tag: Tag) -> Handle | None:
     """The machine's instance; None = there is none.
 
     Raises:
         NotOurs: it bears another tag, or none.
-        Away: it is on a member of the cluster that does not answer.
+        MemberOffline: it is on a member of the cluster that does not answer.
     """
-    seen = look(door, name)
+    seen = fetch(api, name)
     if seen is None:
         return None
     mark = identity.read(seen[0].get("config"))
     if mark is None or not mark.tag.is_same(tag) or mark.name != name:
-        raise NotOurs(door.product, name, mark.tag if mark else None)
-    return Handle(door, *seen, mark)
+        raise NotOurs(api.product, name, mark.tag if mark else None)
+    return Handle(api, *seen, mark)
 
 
-def _member_away(door: Door, own: str) -> str:
+def kept(api: Api, name: str) -> Handle:
+    """What is no machine, and so has no machine's mark: a layer or a ground, of that name.
+
+    Raises:
+        WrongState: there is none.
+    """
+    seen = api.found(resource("instances", name))
+    if seen is None:
+        raise WrongState(f"{name} was removed meanwhile", hint="vmctl up")
+    return Handle(api, *seen, Mark(tag=Tag(project="", machine="", version=""), name=name))
+
+
+def starting(api: Api, found: Collection[Mapping[str, Any]]) -> set[str]:
+    """Those of some instances, by name, that the server lists as stopped while it starts them."""
+    off = {resource("instances", str(each["name"])): str(each["name"]) for each in found if _is_off(each)}
+    if not off:
+        return set()
+    paths = {path for each in api.going_on() if each.get("description") == STARTING for path in touched(each)}
+    return {name for path, name in off.items() if path in paths}
+
+
+def _is_off(found: Mapping[str, Any]) -> bool:
+    return states.state(str(found.get("status"))) in OFF
+
+
+def _offline_member(api: Api, own: str) -> str:
     """The member that does not answer, which has an instance; "" = there is no such member.
 
     The list of all tells at once; asked for the instance itself, the server first tries for ten seconds.
     """
-    if not door.is_clustered:
+    if not api.is_clustered:
         return ""
-    only = {"filter": f"name eq {own}"} if door.can("api_filtering") else {}
-    listed = door.get(resource("instances"), recursion=1, **only) or ()
-    return next((str(each.get("location")) for each in listed if each["name"] == own and untold(each)), "")
+    only = {"filter": f"name eq {own}"} if api.can("api_filtering") else {}
+    listed = api.instances(**only)
+    return next((str(each.get("location")) for each in listed if each["name"] == own and is_out_of_reach(each)), "")
 
 
 def _identity(found: Mapping[str, Any]) -> tuple[str, str]:

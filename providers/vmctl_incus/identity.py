@@ -25,6 +25,14 @@ DISK = PREFIX + "disk"
 """Size of the disk, in bytes; kept also where the pool cannot limit it."""
 SNAPSHOT = PREFIX + "snapshot"
 """What the present state builds on (``vmctl_incus.snapshots``)."""
+LAYER = PREFIX + "layer"
+"""Of a layer, which is an instance that never starts: its key (``vmctl_incus.layers``)."""
+GROUND = PREFIX + "ground"
+"""Key of the layer that an instance, or another layer, began with."""
+BOX, BOX_SIZE = PREFIX + "box", PREFIX + "box.size"
+"""Of a ground, which is an instance that never starts: its box's digest and bytes (``vmctl_incus.box_copies``)."""
+UNFINISHED = PREFIX + "box.unfinished"
+"""Of a ground that is being made, or was when vmctl was killed: its box's digest."""
 VALID = re.compile(r"[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 LONGEST_STEM = 52
 
@@ -38,6 +46,7 @@ class Mark(Struct, frozen=True, kw_only=True):
     seeded: str = ""
     run: str = ""
     disk: int = 0
+    ground: str = ""
 
 
 def instance_name(name: str) -> str:
@@ -64,13 +73,18 @@ def keys(definition: Definition) -> dict[str, str]:
 
 def read(config: Mapping[str, object] | None) -> Mark | None:
     """What vmctl wrote into a configuration; None = it is not vmctl's."""
-    said = {key: value for key, value in (config or {}).items() if isinstance(value, str)}
-    if not (said.get(PROJECT) and said.get(MACHINE) and said.get(NAME)):
+    own = {key: value for key, value in (config or {}).items() if isinstance(value, str)}
+    if not (own.get(PROJECT) and own.get(MACHINE) and own.get(NAME)):
         return None
-    tag = Tag(project=said[PROJECT], machine=said[MACHINE], version=said.get(VERSION, ""), root=said.get(ROOT, ""))
-    disk = said.get(DISK, "")
-    return Mark(tag=tag, name=said[NAME], seed=said.get(SEED, ""), seeded=said.get(SEEDED, ""), run=said.get(RUN, ""),
-                disk=int(disk) if disk.isascii() and disk.isdecimal() else 0)  # fmt: skip
+    tag = Tag(project=own[PROJECT], machine=own[MACHINE], version=own.get(VERSION, ""), root=own.get(ROOT, ""))
+    return Mark(tag=tag, name=own[NAME], seed=own.get(SEED, ""), seeded=own.get(SEEDED, ""), run=own.get(RUN, ""),
+                disk=number(own.get(DISK)), ground=own.get(GROUND, ""))  # fmt: skip
+
+
+def number(value: object) -> int:
+    """A number that vmctl wrote; 0 = it is none."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdecimal() else 0
 
 
 def seed_within(mark: Mark, home: Path) -> Path | None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vmctl.driver import CONTAINER, Disk
 from vmctl.errors import UsageError, VmctlError
 from vmctl.flock import held
-from vmctl_incus.door import Door, resource
-from vmctl_incus.errors import ServerError, is_absent
+from vmctl_incus.api import Api, resource
+from vmctl_incus.errors import ServerError
 
 MARK = "vmctl"
 """The property by which vmctl knows the images that it brought."""
 
 
-def ensure(door: Door, base: Disk, locks: Path) -> str:
+def ensure(api: Api, base: Disk, locks: Path, make_room: Callable[[], None]) -> str:
     """Have the box on the server; its fingerprint, which is the digest of the file.
+
+    ``make_room`` is called before one is brought.
 
     Raises:
         VmctlError: it could not be read or brought there.
@@ -24,45 +27,30 @@ def ensure(door: Door, base: Disk, locks: Path) -> str:
     if base.format != CONTAINER:
         raise UsageError(f"{base.path} is not an image for containers", hint="vmctl box build debian-12")
     path = resource("images", base.digest)
-    if door.found(path) is None:
+    if api.found(path) is None:
         with held(locks / f"incus-image-{base.digest[:32]}"):
-            if door.found(path) is None:
-                _remove_unused(door)
-                _bring(door, base)
+            if api.found(path) is None:
+                make_room()
+                _bring(api, base)
     return base.digest
 
 
-def _bring(door: Door, base: Disk) -> None:
-    said = {"filename": f"{base.digest}.tar", "public": "0", "fingerprint": base.digest}
-    headers = {f"X-{product}-{name}": value for product in ("LXD", "Incus") for name, value in said.items()}
+def _bring(api: Api, base: Disk) -> None:
+    metadata = {"filename": f"{base.digest}.tar", "public": "0", "fingerprint": base.digest}
+    headers = {f"X-{product}-{name}": value for product in ("LXD", "Incus") for name, value in metadata.items()}
     try:
         with base.path.open("rb") as stream:
-            door.upload(resource("images"), stream, base.path.stat().st_size, headers)
+            api.upload(resource("images"), stream, base.path.stat().st_size, headers)
     except OSError as error:
         raise VmctlError(f"{base.path} cannot be read", details=str(error), hint="vmctl box list") from error
     except ServerError:
-        if door.found(resource("images", base.digest)) is None:
+        if api.found(resource("images", base.digest)) is None:
             raise  # unless another vmctl, perhaps of another host, brought it meanwhile
     # Afterwards: LXD 5.0 ends itself over properties for an image that has none of its own.
     properties = {MARK: "box", "description": f"vmctl: box {base.digest[:12]}"}
-    door.change("PATCH", resource("images", base.digest), {"properties": properties})
+    api.change("PATCH", resource("images", base.digest), {"properties": properties})
 
 
-def _remove_unused(door: Door) -> None:
-    """Remove boxes that no machine was made from; they come again when one is."""
-    ours = [image["fingerprint"] for image in door.get(resource("images"), recursion=1) or () if _is_ours(image)]
-    if not ours:
-        return
-    used = {
-        (each.get("config") or {}).get("volatile.base_image") for each in door.get(resource("instances"), recursion=1)
-    }
-    for fingerprint in set(ours) - used:
-        try:
-            door.change("DELETE", resource("images", fingerprint))
-        except ServerError as error:
-            if not is_absent(error):
-                return  # somebody makes a machine from it right now
-
-
-def _is_ours(image: Any) -> bool:
+def is_ours(image: Any) -> bool:
+    """Whether vmctl brought it."""
     return bool((image.get("properties") or {}).get(MARK) == "box" and image.get("fingerprint"))

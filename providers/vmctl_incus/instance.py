@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
-from vmctl.driver import Address, Definition, Forward
+from vmctl.driver import Definition
 from vmctl.errors import UsageError, VmctlError
-from vmctl.spec import LOOPBACK
-from vmctl_incus import folders, identity, networks
-from vmctl_incus.door import Door, resource
-from vmctl_incus.knobs import Knobs
+from vmctl_incus import folders, identity, networks, proxies
+from vmctl_incus.api import Api, resource
+from vmctl_incus.knobs import IncusKnobs
 
-SSH = "ssh"
 ROOT = "root"
 """The device with the root file system."""
 FIRST_NIC = "eth0"
-KEPT = ("volatile.", "image.", identity.SNAPSHOT, identity.SEEDED, identity.RUN, identity.UNSHIFTED)
+KEPT = ("volatile.", "image.", identity.SNAPSHOT, identity.SEEDED, identity.RUN, identity.UNSHIFTED, identity.GROUND)
 """What of an instance's configuration is not vmctl's to choose, or is written apart from the rest."""
 LIMITING = ("btrfs", "zfs", "lvm", "lvmcluster", "ceph", "powerflex", "linstor", "truenas")
 """Storage that limits a root file system's size; a plain directory does not."""
+UNCLUSTERED = "none"
+"""Where the only server says that its instances are."""
+CLONING = ("btrfs", "zfs", "lvm", "lvmcluster", "ceph")
+"""Storage where one instance begins with the disk of another without copying it."""
+UNLESS = ("lvm.use_thinpool", "zfs.clone_copy", "ceph.rbd.clone_copy")
+"""Settings of such pools, one of which is "false" where it copies nevertheless."""
 Device = dict[str, str]
 
 
-def config(definition: Definition, chosen: Knobs, door: Door, size: int) -> dict[str, str]:
+def config(definition: Definition, chosen: IncusKnobs, api: Api, size: int) -> dict[str, str]:
     """The keys that make an instance this machine.
 
     Args:
         definition: the machine.
         chosen: its knobs.
-        door: to the server.
+        api: to the server.
         size: of its disk, in bytes.
     """
-    idmap = folders.idmap(definition, door)
+    idmap = folders.idmap(definition, api)
     return {
         **chosen.config,
         **identity.keys(definition),
@@ -47,44 +50,34 @@ def config(definition: Definition, chosen: Knobs, door: Door, size: int) -> dict
     }
 
 
-def devices(definition: Definition, chosen: Knobs, door: Door) -> dict[str, Device]:
+def devices(definition: Definition, chosen: IncusKnobs, api: Api) -> dict[str, Device]:
     """An instance's own devices: what its profiles bring, made this machine's, and the rest.
 
-    One that is not on this host has no forwards; its way in is ``elsewhere.device``.
+    One that is not on this host has no forwards; its way in is ``other_hosts.device``.
     """
-    inherited = profile_devices(door, chosen)
-    root = root_device(door, chosen, inherited)
+    inherited = profile_devices(api, chosen)
+    root = root_device(api, chosen, inherited)
     size = definition.spec.disk
-    if size is not None and limits_size(door, root["pool"]):
+    if size is not None and limits_size(api, root["pool"]):
         root = {**root, "size": f"{size}B"}
     made = {_name(inherited, root, ROOT): root, **_first_nic(definition, chosen, inherited)}
     for number, subnet in enumerate(networks.wanted(definition), 1):
         nic = {"type": "nic", "network": subnet.bridge, "name": f"eth{number}"}
         made[f"eth{number}"] = {**nic, "hwaddr": definition.nics[number - 1].mac}
-    for number, forward in enumerate(definition.forwards):
-        made[SSH if forward.name == SSH else f"forward{number}"] = proxy(forward)
-    return {**made, **folders.devices(definition, door)}
+    return {**made, **proxies.devices(definition.forwards), **folders.devices(definition, api)}
 
 
-def proxy(forward: Forward) -> Device:
-    """The device that listens on the host and connects to the guest's own loopback, whatever its networks are."""
-    return {
-        "type": "proxy",
-        "bind": "host",
-        "listen": f"{forward.protocol}:{_bracketed(forward.host_ip)}:{forward.host}",
-        "connect": f"{forward.protocol}:{LOOPBACK}:{forward.guest}",
-    }
+def location(found: Mapping[str, Any]) -> str:
+    """Where an instance is, as the server says."""
+    return str(found.get("location", ""))
 
 
-def address(found: Mapping[str, Any]) -> Address | None:
-    """Where SSH is forwarded from, by an instance's devices."""
-    listen = str((found.get("devices") or {}).get(SSH, {}).get("listen", ""))
-    _, _, place = listen.partition(":")
-    host, _, port = place.rpartition(":")
-    return Address(host=host.strip("[]"), port=int(port)) if host and port.isascii() and port.isdecimal() else None
+def member(found: Mapping[str, Any]) -> str:
+    """The member of a cluster that has an instance; "" = the server is none."""
+    return "" if (found_at := location(found)) == UNCLUSTERED else found_at
 
 
-def profile_devices(door: Door, chosen: Knobs) -> dict[str, Device]:
+def profile_devices(api: Api, chosen: IncusKnobs) -> dict[str, Device]:
     """What an instance gets from its profiles, by name.
 
     Raises:
@@ -92,14 +85,14 @@ def profile_devices(door: Door, chosen: Knobs) -> dict[str, Device]:
     """
     merged: dict[str, Device] = {}
     for name in chosen.profiles:
-        found = door.found(resource("profiles", name))
+        found = api.found(resource("profiles", name))
         if found is None:
             raise UsageError(f"incus.profiles: the server has no profile {name!r}", hint="incus profile list")
         merged |= found[0].get("devices") or {}
     return merged
 
 
-def root_device(door: Door, chosen: Knobs, inherited: Mapping[str, Device]) -> Device:
+def root_device(api: Api, chosen: IncusKnobs, inherited: Mapping[str, Device]) -> Device:
     """The root disk: as the profiles have it, or in the pool that was chosen, or in the only one.
 
     Raises:
@@ -109,12 +102,12 @@ def root_device(door: Door, chosen: Knobs, inherited: Mapping[str, Device]) -> D
     if chosen.pool or own:
         pool = {"pool": chosen.pool} if chosen.pool else {}
         return {**(own or {"type": "disk", "path": "/"}), **pool}
-    pools = [str(name).rpartition("/")[2] for name in door.get(resource("storage-pools")) or ()]
+    pools = [str(name).rpartition("/")[2] for name in api.get(resource("storage-pools")) or ()]
     if len(pools) == 1:
         return {"type": "disk", "path": "/", "pool": pools[0]}
     if not pools:
         raise VmctlError(
-            f"{door.product} has no storage pool", hint="sudo incus admin init --minimal    # LXD: lxd init"
+            f"{api.product} has no storage pool", hint="sudo incus admin init --minimal    # LXD: lxd init"
         )
     raise UsageError(
         "incus.pool: the profiles name no storage pool, and the server has several",
@@ -123,19 +116,34 @@ def root_device(door: Door, chosen: Knobs, inherited: Mapping[str, Device]) -> D
     )
 
 
-def limits_size(door: Door, pool: str) -> bool:
+def limits_size(api: Api, pool: str) -> bool:
     """Whether a pool limits how large a root file system may grow.
 
     Raises:
         UsageError: there is no such pool.
     """
-    found = door.found(resource("storage-pools", pool))
+    return _pool(api, pool).get("driver") in LIMITING
+
+
+def clones(api: Api, pool: str) -> bool:
+    """Whether a pool clones disks, and need not copy them.
+
+    Raises:
+        UsageError: there is no such pool.
+    """
+    found = _pool(api, pool)
+    config = found.get("config") or {}
+    return found.get("driver") in CLONING and "false" not in map(config.get, UNLESS)
+
+
+def _pool(api: Api, pool: str) -> Mapping[str, Any]:
+    found = api.found(resource("storage-pools", pool))
     if found is None:
         raise UsageError(f"incus.pool: the server has no storage pool {pool!r}", hint="incus storage list")
-    return found[0].get("driver") in LIMITING
+    return dict(found[0])
 
 
-def _first_nic(definition: Definition, chosen: Knobs, inherited: Mapping[str, Device]) -> dict[str, Device]:
+def _first_nic(definition: Definition, chosen: IncusKnobs, inherited: Mapping[str, Device]) -> dict[str, Device]:
     """NIC 1, with the way out; none where neither the profiles nor the Vmfile name a network."""
     name, own = next(((key, one) for key, one in inherited.items() if one.get("type") == "nic"), (FIRST_NIC, None))
     if chosen.network:
@@ -145,7 +153,3 @@ def _first_nic(definition: Definition, chosen: Knobs, inherited: Mapping[str, De
 
 def _name(inherited: Mapping[str, Device], root: Device, otherwise: str) -> str:
     return next((key for key, one in inherited.items() if one.get("path") == root["path"]), otherwise)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host  # noqa: PLR2004

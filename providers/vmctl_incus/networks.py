@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from vmctl.driver import Definition, Nic
-from vmctl_incus.door import Door, resource
+from vmctl.flock import held
+from vmctl_incus.api import Api, resource
 from vmctl_incus.errors import ServerError, is_absent
 from vmctl_incus.identity import PREFIX
 
 PROJECT = PREFIX + "project"
 NETWORK = PREFIX + "network"
-CONFLICT = 400
 
 
 class Subnet(Struct, frozen=True, kw_only=True):
@@ -58,58 +60,82 @@ def _subnet(prefix: str, nic: Nic) -> Subnet:
     )
 
 
-def ensure(door: Door, definition: Definition) -> None:
+class ProjectNetworks(Struct, frozen=True):
+    """Networks that are kept while somebody of this user's makes a machine on them."""
+
+    api: Api
+    locks: Path
+
+    def held_for(self, definition: Definition) -> AbstractContextManager[None]:
+        """While networks of the project have no machine yet, nobody of this user's removes them."""
+        return self._held(definition.tag.project) if definition.nics else nullcontext()
+
+    def ensure(self, definition: Definition) -> None:
+        """Make those of a machine that are not there yet."""
+        ensure(self.api, definition)
+
+    def prune(self, project: str) -> None:
+        """Remove those of a project that no machine uses any more."""
+        if unused(self.api, project):
+            with self._held(project):
+                prune(self.api, project)
+
+    def _held(self, project: str) -> AbstractContextManager[None]:
+        return held(self.locks / f"incus-networks-{project[:32]}")
+
+
+def ensure(api: Api, definition: Definition) -> None:
     """Make the networks of a machine that are not there yet."""
     for each in wanted(definition):
-        if door.found(resource("networks", each.bridge)) is None:
-            _make(door, each, definition.tag.project)
+        if api.found(resource("networks", each.bridge)) is None:
+            _make(api, each, definition.tag.project)
 
 
-def _make(door: Door, subnet: Subnet, project: str) -> None:
-    said = {"name": subnet.bridge, "type": "bridge", "description": f"vmctl: network {subnet.label}"}
+def _make(api: Api, subnet: Subnet, project: str) -> None:
+    body = {"name": subnet.bridge, "type": "bridge", "description": f"vmctl: network {subnet.label}"}
     mark = {PROJECT: project, NETWORK: subnet.label}
     path = resource("networks")
     try:
-        if door.is_clustered:
-            for member in door.get(resource("cluster/members"), recursion=1) or ():
-                door.change("POST", path, said, target=str(member["server_name"]))
-        door.change("POST", path, {**said, "config": {**subnet.config, **mark}})
+        if api.is_clustered:
+            for member in api.get(resource("cluster/members"), recursion=1) or ():
+                api.change("POST", path, body, target=str(member["server_name"]))
+        api.change("POST", path, {**body, "config": {**subnet.config, **mark}})
     except ServerError:
-        if door.found(resource("networks", subnet.bridge)) is None:
+        if api.found(resource("networks", subnet.bridge)) is None:
             raise  # unless another vmctl made it meanwhile
 
 
-def prune(door: Door, project: str) -> None:
+def prune(api: Api, project: str) -> None:
     """Remove the networks of a project that no machine uses any more."""
-    for name in unused(door, project):
+    for name in unused(api, project):
         try:
-            door.change("DELETE", resource("networks", name))
+            api.change("DELETE", resource("networks", name))
         except ServerError as error:
-            if not is_absent(error) and not _is_used(door, name):
+            if not is_absent(error) and not _is_used(api, name):
                 raise  # unless another vmctl was quicker, or has begun to use it
 
 
-def unused(door: Door, project: str) -> list[str]:
+def unused(api: Api, project: str) -> list[str]:
     """The networks of a project that no machine uses."""
-    ours = (each for each in everywhere(door) if each["config"].get(PROJECT) == project)
+    ours = (each for each in everywhere(api) if each["config"].get(PROJECT) == project)
     return [str(each["name"]) for each in ours if not each.get("used_by")]
 
 
-def _is_used(door: Door, name: str) -> bool:
-    found = door.found(resource("networks", name))
+def _is_used(api: Api, name: str) -> bool:
+    found = api.found(resource("networks", name))
     return found is None or bool(found[0].get("used_by"))
 
 
-def everywhere(door: Door) -> Iterator[Mapping[str, Any]]:
+def everywhere(api: Api) -> Iterator[Mapping[str, Any]]:
     """The networks that the server manages."""
-    for network in door.get(resource("networks"), recursion=1) or ():
+    for network in api.get(resource("networks"), recursion=1) or ():
         if network.get("managed") and isinstance(network.get("config"), dict):
             yield network
 
 
-def obstacles(door: Door, subnets: Iterable[Subnet]) -> Iterator[tuple[int, str]]:
+def obstacles(api: Api, subnets: Iterable[Subnet]) -> Iterator[tuple[int, str]]:
     """Which of a machine's networks cannot be, by number, and what is in their way."""
-    known = [(network, subnet) for network in everywhere(door) if (subnet := _of(network))]
+    known = [(network, subnet) for network in everywhere(api) if (subnet := _of(network))]
     for number, each in enumerate(subnets):
         for network, subnet in known:
             if network["name"] == each.bridge and subnet != each.subnet and not each.isolated:

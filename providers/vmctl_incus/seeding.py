@@ -15,7 +15,7 @@ from typing import Any
 from vmctl import iso
 from vmctl.errors import VmctlError
 from vmctl_incus import identity
-from vmctl_incus.door import Door, resource
+from vmctl_incus.api import Api, resource
 from vmctl_incus.identity import Mark
 
 READY_MADE = "vmctl/"
@@ -24,7 +24,7 @@ ARCHIVE = PurePosixPath("/var/lib/vmctl/seed.tar")
 OWNER = {"uid": "0", "gid": "0"}
 
 
-def put(door: Door, name: str, mark: Mark, home: Path) -> dict[str, str]:
+def put(api: Api, name: str, mark: Mark, home: Path) -> dict[str, str]:
     """Put the machine's seed into its stopped instance, unless that has it already; what to write on the instance then.
 
     Raises:
@@ -41,8 +41,8 @@ def put(door: Door, name: str, mark: Mark, home: Path) -> dict[str, str]:
     if digest == mark.seeded or not content:
         return {}
     files = resource("instances", name) + "/files"
-    door.put_file(files, b"", _headers("directory", "0755"), path=str(ARCHIVE.parent))
-    door.put_file(files, archive(content), _headers("file", "0600"), path=str(ARCHIVE))
+    api.put_file(files, b"", _headers("directory", "0755"), path=str(ARCHIVE.parent))
+    api.put_file(files, archive(content), _headers("file", "0600"), path=str(ARCHIVE))
     return {identity.SEEDED: digest}
 
 
@@ -58,5 +58,5 @@ def archive(content: dict[str, bytes]) -> bytes:
 
 
 def _headers(kind: str, mode: str) -> dict[str, Any]:
-    said = {"type": kind, "mode": mode, "write": "overwrite", **OWNER}
-    return {f"X-{product}-{key}": value for product in ("LXD", "Incus") for key, value in said.items()}
+    metadata = {"type": kind, "mode": mode, "write": "overwrite", **OWNER}
+    return {f"X-{product}-{key}": value for product in ("LXD", "Incus") for key, value in metadata.items()}

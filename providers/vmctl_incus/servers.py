@@ -46,10 +46,10 @@ class Client(Struct, frozen=True, kw_only=True):
         import yaml
 
         try:
-            said = yaml.safe_load((self.directory / "config.yml").read_text(encoding="utf-8"))
+            config = yaml.safe_load((self.directory / "config.yml").read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError, RecursionError):
             return {}
-        remotes = said.get("remotes") if isinstance(said, dict) else None
+        remotes = config.get("remotes") if isinstance(config, dict) else None
         return remotes if isinstance(remotes, dict) else {}
 
     def endpoint(self, name: str, url: str) -> Endpoint:
@@ -113,8 +113,8 @@ def _endpoint(wanted: Wanted) -> tuple[Endpoint, str]:
 def _remote(wanted: Wanted) -> tuple[Endpoint, str]:
     known: dict[str, tuple[Client, Any]] = {}
     for client in clients():
-        for name, said in client.remotes().items():
-            known.setdefault(str(name), (client, said))
+        for name, remote in client.remotes().items():
+            known.setdefault(str(name), (client, remote))
     if wanted.remote == "local" and "local" not in known:
         return _at(local_socket()), wanted.project or DEFAULT_PROJECT
     if wanted.remote not in known:
@@ -123,12 +123,12 @@ def _remote(wanted: Wanted) -> tuple[Endpoint, str]:
             details=f"known: {', '.join(sorted(known)) or 'none'}",
             hint="incus remote add NAME URL",
         )
-    client, said = known[wanted.remote]
-    said = said if isinstance(said, dict) else {}
-    if said.get("protocol", "incus") not in ("incus", "lxd", ""):
+    client, remote = known[wanted.remote]
+    remote = remote if isinstance(remote, dict) else {}
+    if remote.get("protocol", "incus") not in ("incus", "lxd", ""):
         raise UsageError(f"incus.remote: {wanted.remote} has images, and no machines", hint="incus remote list")
-    address = str(said.get("addr", ""))
-    project = wanted.project or str(said.get("project") or DEFAULT_PROJECT)
+    address = str(remote.get("addr", ""))
+    project = wanted.project or str(remote.get("project") or DEFAULT_PROJECT)
     if address.startswith("unix:"):
         return _at(_socket_of(address) if address.strip("/") != "unix:" else local_socket()), project
     return client.endpoint(wanted.remote, address), project
@@ -136,8 +136,8 @@ def _remote(wanted: Wanted) -> tuple[Endpoint, str]:
 
 def _by_url(url: str) -> Endpoint:
     for client in clients():
-        for name, said in client.remotes().items():
-            if isinstance(said, dict) and str(said.get("addr", "")).rstrip("/") == url.rstrip("/"):
+        for name, remote in client.remotes().items():
+            if isinstance(remote, dict) and str(remote.get("addr", "")).rstrip("/") == url.rstrip("/"):
                 return client.endpoint(str(name), url)
     raise UsageError(
         f"incus.url: no remote has the address {url}, so nothing tells what certificate its server must show",

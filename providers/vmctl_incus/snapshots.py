@@ -19,13 +19,13 @@ from vmctl import json_text
 from vmctl.errors import WrongState
 from vmctl.powers import Snapshot
 from vmctl_incus import identity
-from vmctl_incus.door import Door
+from vmctl_incus.api import Api
 from vmctl_incus.errors import ServerError, is_absent
 from vmctl_incus.handle import Handle
 
 OWN = "vmctl-"
 """What the server's names of vmctl's snapshots begin with."""
-OF_THE_STATE = ("volatile.", "image.", identity.SEEDED)
+OF_THE_STATE = ("volatile.", "image.", identity.SEEDED, identity.GROUND)
 """What of a configuration belongs to the state that is gone back to, and not to the Vmfile."""
 
 
@@ -43,9 +43,9 @@ class Kept(Struct, frozen=True, kw_only=True):
     def read(cls, config: Mapping[str, Any] | None) -> Kept:
         """From a configuration; nothing where that says nothing that makes sense."""
         try:
-            said = json_text.loads(str((config or {}).get(identity.SNAPSHOT) or "{}"))
-            ancestors = tuple(str(each) for each in said.get("ancestors", ()))
-            return cls(ancestors=ancestors, **{key: str(said.get(key, "")) for key in ("id", "name", "note")})
+            written = json_text.loads(str((config or {}).get(identity.SNAPSHOT) or "{}"))
+            ancestors = tuple(str(each) for each in written.get("ancestors", ()))
+            return cls(ancestors=ancestors, **{key: str(written.get(key, "")) for key in ("id", "name", "note")})
         except (ValueError, TypeError, AttributeError):
             return cls()
 
@@ -62,8 +62,8 @@ class Kept(Struct, frozen=True, kw_only=True):
 class Snapshotter:
     """The snapshots of one instance."""
 
-    def __init__(self, door: Door, instance: Handle) -> None:
-        self._door = door
+    def __init__(self, api: Api, instance: Handle) -> None:
+        self._api = api
         self._path = instance.path
         self._instance = instance
         self._found = list(self._ask())
@@ -78,12 +78,12 @@ class Snapshotter:
             Snapshot(
                 name=kept.name,
                 parent=there[parents[kept.id]].name if parents[kept.id] else "",
-                date=_seconds(said["created_at"]),
-                size=said["size"] if isinstance(said.get("size"), int) and said["size"] >= 0 else None,
+                date=seconds(found["created_at"]),
+                size=found["size"] if isinstance(found.get("size"), int) and found["size"] >= 0 else None,
                 current=kept.id == current,
                 note=kept.note,
             )
-            for kept, said in ordered
+            for kept, found in ordered
         )
 
     def save(self, name: str, *, replacing: bool, note: str) -> Snapshot:
@@ -95,7 +95,7 @@ class Snapshotter:
         kept = Kept(id=OWN + secrets.token_hex(8), name=name, note=note,
                     ancestors=tuple(each for each in before.line if each))  # fmt: skip
         self._instance.patch({identity.SNAPSHOT: kept.written()})
-        self._door.change("POST", f"{self._path}/snapshots", {"name": kept.id, "stateful": False})
+        self._api.change("POST", f"{self._path}/snapshots", {"name": kept.id, "stateful": False})
         if older:
             self._remove(older)
         self._again()
@@ -108,7 +108,7 @@ class Snapshotter:
             raise WrongState(f"there is no snapshot {name!r}", hint="vmctl snapshot list")
         before = self._instance.found
         self._instance.again()
-        self._door.change("PUT", self._path, {"restore": kept.id, "stateful": False})
+        self._api.change("PUT", self._path, {"restore": kept.id, "stateful": False})
         self._instance.again()
         settings = {key: value for key, value in before["config"].items() if not key.startswith(OF_THE_STATE)}
         rest = {key: before[key] for key in ("devices", "ephemeral", "profiles", "description")}
@@ -127,7 +127,7 @@ class Snapshotter:
 
     def _remove(self, kept: Kept) -> None:
         try:
-            self._door.change("DELETE", f"{self._path}/snapshots/{kept.id}")
+            self._api.change("DELETE", f"{self._path}/snapshots/{kept.id}")
         except ServerError as error:
             if not is_absent(error):
                 raise
@@ -141,10 +141,10 @@ class Snapshotter:
 
     def _ask(self) -> Iterator[tuple[Kept, Mapping[str, Any]]]:
         """The snapshots that are there; those that others took are called as the server calls them."""
-        for said in self._door.get(f"{self._path}/snapshots", recursion=1) or ():
-            own = str(said.get("name", "")).rpartition("/")[2]
-            kept = Kept.read(said.get("config"))
-            yield (kept if kept.id == own else Kept(id=own, name=own, ancestors=tuple(filter(None, kept.line))), said)
+        for found in self._api.get(f"{self._path}/snapshots", recursion=1) or ():
+            own = str(found.get("name", "")).rpartition("/")[2]
+            kept = Kept.read(found.get("config"))
+            yield (kept if kept.id == own else Kept(id=own, name=own, ancestors=tuple(filter(None, kept.line))), found)
 
 
 def _nearest(line: Sequence[str], there: Mapping[str, Kept]) -> str:
@@ -159,7 +159,7 @@ def _depth(one: str, parents: Mapping[str, str]) -> int:
     return depth
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """A time as the API writes it (nanoseconds, "Z")."""
     whole, _, rest = text.partition(".")
     fraction = rest.rstrip("Z")[:6]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vmctl import interrupt
@@ -12,12 +12,25 @@ from vmctl.driver import Definition, Disk, Host, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.flock import held
 from vmctl.spec import MachineSpec
-from vmctl_libvirt import checks, domain_edit, knobs, layers, machines, networks, shares
+from vmctl_libvirt import (
+    checks,
+    domain_edit,
+    knobs,
+    layers,
+    machines,
+    networks,
+    own_virtiofsd,
+    share_locks,
+    shares,
+)
+from vmctl_libvirt.box_storage import BoxStorage
 from vmctl_libvirt.domain import Parts, Platform, domain_xml
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.first_nic import ssh_forward
 from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.kvm import Evidence
+from vmctl_libvirt.layer_keeper import LayerKeeper
+from vmctl_libvirt.layer_storage import LayerStorage
 from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.shares import SharedFolder
@@ -48,6 +61,11 @@ class Builder:
         """The pool."""
         return Storage(self.connection, self.abilities)
 
+    @property
+    def keeper(self) -> LayerKeeper:
+        """The layers in the pool."""
+        return LayerKeeper(self.connection, LayerStorage(self.connection, self.abilities), self.abilities.runs_guests)
+
     def create(self, definition: Definition, base: Disk) -> None:
         """As ``LibvirtDriver.create``."""
         if machines.find_ours(self.connection, definition.name, definition.tag) is not None:
@@ -55,9 +73,28 @@ class Builder:
             return
         if self._lacks_firmware(definition, base):
             raise checks.no_uefi(str(definition.spec.box))
-        root = DiskLayer(self._base(base), base.format, disk_size(definition.spec, base))
+        mark, size = mark_for(definition, base.arch, base.firmware), disk_size(definition.spec, base)
+        if base.layer:
+            with layers_held(self.host):
+                self.make(definition, mark, self.of_layer(base.layer, size))
+            return
+        root = DiskLayer(self._base(base), base.format, size)
         more = [DiskLayer(self._base(disk), disk.format, disk.virtual_size) for disk in base.further]
-        self._make(definition, mark_for(definition, base.arch, base.firmware), [root, *more])
+        self.make(definition, mark, [root, *more])
+
+    def of_layer(self, key: str, size: int) -> list[DiskLayer]:
+        """What a machine on a layer stands on; its root disk shall have ``size`` at least.
+
+        Raises:
+            WrongState: there is no such layer.
+        """
+        below = [self._as_it_is(path) for path in self.keeper.disks(key)]
+        if not below:
+            raise WrongState(f"libvirt has no layer {key[:12]}", hint="vmctl up --cold")
+        return [replace(below[0], size=max(size, below[0].size)), *below[1:]]
+
+    def _as_it_is(self, path: str) -> DiskLayer:
+        return DiskLayer(path, "qcow2", int(self.connection.storageVolLookupByPath(path).info()[1]))
 
     def _lacks_firmware(self, definition: Definition, base: Disk) -> bool:
         chosen = knobs.read(definition.spec)
@@ -67,7 +104,7 @@ class Builder:
 
     def _base(self, disk: Disk) -> str:
         with held(self.host.home / "locks" / f"libvirt-{disk.digest}"):
-            return self.storage.base(disk)
+            return BoxStorage(self.connection, self.abilities).base(disk)
 
     def clone(self, definition: Definition, source: str, tag: Tag) -> None:
         """As ``LibvirtDriver.clone``."""
@@ -77,11 +114,10 @@ class Builder:
         if domain.isActive():
             raise WrongState(f"the machine {source!r} is running", hint="vmctl halt")
         disks = self.storage.own(domain_edit.disks(domain))
-        sizes = {path: self.connection.storageVolLookupByPath(path).info()[1] for path in disks}
-        below = [DiskLayer(path, "qcow2", size) for path, size in sizes.items()]
-        self._make(definition, mark_for(definition, mark.arch, mark.firmware), below)
+        below = [self._as_it_is(path) for path in disks]
+        self.make(definition, mark_for(definition, mark.arch, mark.firmware), below)
 
-    def _make(self, definition: Definition, mark: DomainMark, below: Sequence[DiskLayer]) -> None:
+    def make(self, definition: Definition, mark: DomainMark, below: Sequence[DiskLayer], *, uuid: str = "") -> None:
         """Make the machine with one overlay on each layer; nothing is left of it when that fails."""
         storage, name = self.storage, definition.name
         try:
@@ -90,12 +126,14 @@ class Builder:
                 for number, layer in enumerate(below, 1)
             )
             parts = Parts(
+                uuid=uuid,
                 disk=disk,
                 further=tuple(further),
                 seed=storage.seed(name, definition.seed) if definition.seed else "",
-                shares=self._shared_folders(definition),
+                shares=self.shared_folders(definition),
             )
             self._define(definition, mark, parts)
+            self._check_ground(below)
         except BaseException:
             with (
                 interrupt.shielded(),
@@ -103,6 +141,16 @@ class Builder:
             ):  # what failed first matters
                 self.destroy(definition.name, definition.tag)
             raise
+
+    def _check_ground(self, below: Sequence[DiskLayer]) -> None:
+        """See that what the machine stands on was not removed meanwhile: nothing did stand on it until now.
+
+        Raises:
+            WrongState: somebody pruned it.
+        """
+        for layer in below:
+            if self.storage.size(layer.path) is None:
+                raise WrongState(f"{layer.path} was removed while a machine was put on it", hint="vmctl up")
 
     def update(self, definition: Definition) -> None:
         """As ``LibvirtDriver.update``."""
@@ -119,17 +167,20 @@ class Builder:
             disk=disk,
             further=storage.own(domain_edit.disks(domain)[1:]),
             seed=storage.seed(definition.name, definition.seed) if definition.seed else "",
-            shares=self._shared_folders(definition),
+            shares=self.shared_folders(definition),
             snapshots=layers.read(domain),
         )
         self._define(definition, mark_for(definition, mark.arch, mark.firmware), parts)
         self._prune_networks()
 
-    def _shared_folders(self, definition: Definition) -> tuple[SharedFolder, ...]:
+    def shared_folders(self, definition: Definition) -> tuple[SharedFolder, ...]:
+        """The devices for a machine's shares."""
+        if self.abilities.is_session:
+            return shares.rootless_folders(definition, self.host.home)
         return shares.shared_folders(definition.shares, shares.program_directory(self.host.home))
 
     def _define(self, definition: Definition, mark: DomainMark, parts: Parts) -> None:
-        text = domain_xml(definition, self._platform(mark.arch), mark, parts)
+        text = domain_xml(definition, self.platform(mark.arch), mark, parts)
         self.connection.defineXML(Edit(tree=parts.snapshots).applied_to(text) if parts.snapshots.layers else text)
         self._ensure_networks(definition)
 
@@ -138,11 +189,13 @@ class Builder:
         found = machines.find_ours(self.connection, name, tag)
         if found is not None:
             machines.undefine(found[0], runs_guests=self.abilities.runs_guests)
+        own_virtiofsd.release(share_locks.place(self.host.home), name)
+        self.keeper.drop_half_made(name)
         self.storage.remove(name, used=domain_edit.all_volumes(self.connection))
         self._prune_networks()
 
     def _ensure_networks(self, definition: Definition) -> None:
-        if definition.nics and networks.is_wired_by_libvirt(self.abilities.is_session):
+        if definition.nics and networks.is_wired_by_libvirt(is_session=self.abilities.is_session):
             with held(self.host.home / "locks" / "libvirt-networks"):
                 networks.ensure(self.connection, networks.subnets(definition), definition.tag.project)
 
@@ -150,11 +203,17 @@ class Builder:
         with held(self.host.home / "locks" / "libvirt-networks"):
             networks.prune(self.connection)
 
-    def _platform(self, arch: str) -> Platform:
+    def platform(self, arch: str) -> Platform:
+        """Where machines of this architecture run; the user is told once where that is slow."""
         platform, why_not = choose_platform(self.connection, self.abilities, self.evidence, arch)
         if why_not:
             self.warn_once(f"machines are emulated, which is many times slower, because KVM cannot be used: {why_not}")
         return platform
+
+
+def layers_held(host: Host) -> AbstractContextManager[None]:
+    """Hold what keeps layers from being removed while a machine is put on one."""
+    return held(host.home / "locks" / "libvirt-layers")
 
 
 def choose_platform(connection: Any, abilities: Abilities, evidence: Evidence, arch: str) -> tuple[Platform, str]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
-from xml.etree import ElementTree as ET
 
 from vmctl import process
 from vmctl.driver import Definition, Features
 from vmctl.errors import UsageError
-from vmctl.spec import MachineSpec
-from vmctl_libvirt import domain_edit, knobs, machines, networks, shares
+from vmctl.knobs import Fault
+from vmctl_libvirt import domain_edit, knobs, machines, networks, shares, xml_text
 from vmctl_libvirt.domain import DEFAULT_MACHINES
-from vmctl_libvirt.knobs import Fault
 from vmctl_libvirt.libvirt_connection import LibvirtConnection
 from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.storage import Storage
@@ -27,14 +24,6 @@ NO_UEFI = "libvirt finds no UEFI firmware on its host"
 INSTALL_UEFI = "sudo apt-get install ovmf"
 
 
-def refusal(spec: MachineSpec, faults: Sequence[Fault]) -> UsageError:
-    """One error that tells all faults of a machine, each with its place."""
-    lines = [_line(spec, fault) for fault in faults]
-    if len(lines) == 1:
-        return UsageError(lines[0])
-    return UsageError(f"{len(lines)} faults in machine {spec.name!r}", details="\n".join(lines))
-
-
 def offline(definition: Definition, uri: str) -> Iterator[Fault]:
     """The faults that show without asking libvirt."""
     spec = definition.spec
@@ -46,9 +35,7 @@ def offline(definition: Definition, uri: str) -> Iterator[Fault]:
         yield from _forwards(definition, knobs.read(spec))
 
 
-def faults(
-    definition: Definition, connection: Any, door: LibvirtConnection, storage: Storage, features: Features
-) -> Iterator[Fault]:
+def faults(definition: Definition, connection: Any, door: LibvirtConnection, features: Features) -> Iterator[Fault]:
     """The faults that libvirt, or this host, must be asked about."""
     if not any(knobs.faults(definition.spec)):
         chosen = knobs.read(definition.spec)
@@ -56,7 +43,7 @@ def faults(
         if chosen.firmware == UEFI and door.abilities.runs_guests:
             yield from _firmware(chosen, connection)
     yield from _shares(definition, door, features)
-    yield from _disk(definition, connection, storage)
+    yield from _disk(definition, connection, Storage(connection, door.abilities))
     if door.abilities.is_session:
         yield from _multicast(definition)
     else:
@@ -82,11 +69,6 @@ def why_not_listed(connection: Any, arch: str) -> str:
     return ""
 
 
-def _line(spec: MachineSpec, fault: Fault) -> str:
-    place = spec.places.get(fault.path)
-    return f"{place}: " * bool(place) + f"machines.{spec.name}.{fault.path}: {fault.message}"
-
-
 def _forwards(definition: Definition, chosen: knobs.LibvirtKnobs) -> Iterator[Fault]:
     asked = [forward for forward in definition.forwards if forward.name != "ssh"]
     if chosen.management_network and asked:
@@ -94,7 +76,7 @@ def _forwards(definition: Definition, chosen: knobs.LibvirtKnobs) -> Iterator[Fa
             "ports", "cannot be forwarded with libvirt.management_network; connect to the machine's own address"
         )
     for index, forward in enumerate(asked):
-        if ipaddress.ip_address(forward.host_ip).version != 4 and chosen.user_network == "slirp":  # noqa: PLR2004
+        if ":" in forward.host_ip and chosen.user_network == "slirp":
             yield Fault(f"ports.{index}", f"{forward.host_ip}: QEMU's user network listens on IPv4 addresses only")
 
 
@@ -181,7 +163,7 @@ def is_uefi_offered(connection: Any, arch: str, machine: str) -> bool:
 
 def offers_uefi(capabilities: str) -> bool:
     """Whether a domain's capabilities (XML) list UEFI among the kinds of firmware to choose from."""
-    root = ET.fromstring(capabilities)  # noqa: S314  libvirt made this text
+    root = xml_text.parse(capabilities)
     return any(value.text == "efi" for value in root.iterfind("os/enum[@name='firmware']/value"))
 
 

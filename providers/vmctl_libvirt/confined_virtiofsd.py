@@ -1,6 +1,8 @@
 """Run virtiofsd where it can do no more on this host than the guest shall.
 
-    python -IS confined_virtiofsd.py GUEST-UID:HOST-UID GUEST-GID:HOST-GID rw|ro VIRTIOFSD [ARGUMENT...]
+    python -IS confined_virtiofsd.py [--within=UID-ROWS/GID-ROWS] UIDS GIDS rw|ro VIRTIOFSD [ARGUMENT...]
+
+UIDS and GIDS are GUEST:HOST, or rows of a map (INSIDE-OUTSIDE-COUNT,...).
 
 virtiofsd acts with the numbers that the guest's processes have, and a guest's root can be hostile. So:
 
@@ -14,7 +16,8 @@ virtiofsd acts with the numbers that the guest's processes have, and a guest's r
   reached whoever may enter the directories above it.
 
 libvirt starts this as root, in place of virtiofsd; it becomes virtiofsd, with the same process id and open files.
-Standard library only: it runs without vmctl's packages.
+An ordinary user starts it with ``--within``: the ids that newuidmap and newgidmap give to a user namespace, in which
+all that is done. Standard library only: it runs without vmctl's packages.
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ import errno
 import os
 import re
 import resource
+import select
+import socket
 import stat
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +45,12 @@ ROOM = next((place for place in ("/mnt", "/media") if Path(place).is_dir()), "/t
 """Where the folder is, in a mount namespace of this process's own."""
 QUESTIONS = frozenset({"--print-capabilities", "--version", "-V", "--help", "-h"})
 SOURCE = re.compile(r"(?P<before>(?:^|,)source=)(?P<path>(?:[^,]|,,)*)")
+
+CONNECT_WITHIN = re.compile(r"--connect-within=(\d+),fd=(\d+)")
+"""In place of ``--fd``: end unless somebody connects within so many seconds (virtiofsd would wait for ever). The
+socket's name goes in either case, so nobody connects a second time, and none is left behind."""
+WITHIN = "--within="
+MAPPERS = (("newuidmap", "uid_map"), ("newgidmap", "gid_map"))
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 0x1000, 0x4000, 0x40000, 0x80000
@@ -112,26 +123,48 @@ def moved(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 def main(arguments: Sequence[str]) -> None:
     """Confine this process, and have it become virtiofsd."""
-    users, groups, mode, program, *rest = arguments
+    within = arguments[0].removeprefix(WITHIN) if arguments[0].startswith(WITHIN) else ""
+    users, groups, mode, program, *rest = arguments[1:] if within else arguments
+    if rest and (found := CONNECT_WITHIN.fullmatch(rest[0])):
+        _await_connection(int(found[2]), float(found[1]))
+        rest[0] = f"--fd={found[2]}"
     if not QUESTIONS & set(rest):
         folder, rest = moved(rest)
         _allow_open_files()
+        if within:
+            _enter([_rows(text) for text in within.split("/")], _map_by_programs)
         _mount(folder, read_only=mode != "rw")
-        _enter(id_map(exceptions(*_pair(users))), id_map(exceptions(*_pair(groups))))
+        _enter([_rows(users), _rows(groups)], _map)
+        _become_root()
         _filter_calls()
     os.execv(program, [program, *rest])  # noqa: S606  this is what the program is for
 
 
-def _pair(text: str) -> tuple[int, int]:
-    guest, _, host = text.partition(":")
-    return int(guest), int(host)
+def _await_connection(descriptor: int, seconds: float) -> None:
+    """Wait for a connection to a listening socket, and leave it there for virtiofsd; nobody else finds it."""
+    watch = select.poll()
+    watch.register(descriptor, select.POLLIN)
+    connected = watch.poll(seconds * 1000)
+    with socket.socket(fileno=os.dup(descriptor)) as listener, suppress(OSError):
+        Path(listener.getsockname()).unlink()
+    if not connected:
+        sys.exit("nobody connected")
+
+
+def _rows(text: str) -> list[Row]:
+    if ":" in text:
+        guest, _, host = text.partition(":")
+        return id_map(exceptions(int(guest), int(host)))
+    numbers = (row.split("-") for row in text.split(","))
+    return [(int(inside), int(outside), int(count)) for inside, outside, count in numbers]
 
 
 def _allow_open_files() -> None:
     limit = min(OPEN_FILES, int(Path("/proc/sys/fs/nr_open").read_text(encoding="ascii")))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard < limit:
-        with suppress(ValueError, OSError):  # a root without CAP_SYS_RESOURCE; virtiofsd does with less
+        with suppress(ValueError, OSError):  # nobody with CAP_SYS_RESOURCE; virtiofsd does with less
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
@@ -156,8 +189,8 @@ def _mount(folder: str, *, read_only: bool) -> None:
     _call("syscall", ctypes.c_long(MOUNT_SETATTR), AT_FDCWD, os.fsencode(ROOM), AT_RECURSIVE, wanted, size)
 
 
-def _enter(users: Sequence[Row], groups: Sequence[Row]) -> None:
-    """Move this process into a new user namespace, as its root.
+def _enter(maps: Sequence[Sequence[Row]], write: Callable[[int, Sequence[Sequence[Row]]], bool]) -> None:
+    """Move this process into a new user namespace, with all rights there.
 
     Only a process outside may write a map of many rows, so a child that stays outside does it.
     """
@@ -165,7 +198,7 @@ def _enter(users: Sequence[Row], groups: Sequence[Row]) -> None:
     helper = os.fork()
     if helper == 0:
         os.close(writer)
-        os._exit(_write_maps(reader, os.getppid(), users, groups))
+        os._exit(0 if os.read(reader, 1) == b"." and write(os.getppid(), maps) else 1)
     _call("unshare", CLONE_NEWUSER)
     os.write(writer, b".")
     os.close(writer)
@@ -173,18 +206,28 @@ def _enter(users: Sequence[Row], groups: Sequence[Row]) -> None:
     _, status = os.waitpid(helper, 0)
     if status != 0:
         sys.exit("the id maps cannot be written")
+
+
+def _become_root() -> None:
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
 
 
-def _write_maps(reader: int, process: int, users: Sequence[Row], groups: Sequence[Row]) -> int:
-    if os.read(reader, 1) != b".":
-        return 1
-    for name, rows in (("uid_map", users), ("gid_map", groups)):
+def _map(process: int, maps: Sequence[Sequence[Row]]) -> bool:
+    for (_, name), rows in zip(MAPPERS, maps, strict=True):
         text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in rows)
         Path(f"/proc/{process}/{name}").write_text(text, encoding="ascii")
-    return 0
+    return True
+
+
+def _map_by_programs(process: int, maps: Sequence[Sequence[Row]]) -> bool:
+    """Have the set-uid programs do it, which know what /etc/subuid and /etc/subgid give to this user."""
+    for (program, _), rows in zip(MAPPERS, maps, strict=True):
+        words = [program, str(process), *(str(number) for row in rows for number in row)]
+        if os.spawnvp(os.P_WAIT, program, words) != 0:  # noqa: S606  as above
+            return False
+    return True
 
 
 def _argument(index: int) -> tuple[int, int, int, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from vmctl import templates
 from vmctl.driver import Definition
+from vmctl_libvirt import share_notes
 from vmctl_libvirt.first_nic import FirstNic
 from vmctl_libvirt.identity import NAMESPACE, DomainMark
 from vmctl_libvirt.knobs import LibvirtKnobs, read
@@ -100,6 +101,8 @@ def domain_xml(definition: Definition, platform: Platform, mark: DomainMark, par
         bus=knobs.disk_bus,
         cache=knobs.disk_cache,
         shares=parts.shares,
+        notes=[share_notes.attributes(share) for share in parts.shares if share.socket],
+        notes_namespace=share_notes.NAMESPACE,
         first_nic=FirstNic.of(definition, knobs, machine),
         nics=list(_nics(definition, platform)),
         console=str(definition.console) if platform.is_local else "",
@@ -127,7 +130,7 @@ def _disks(parts: Parts, bus: str) -> Iterator[_Disk]:
 
 def _nics(definition: Definition, platform: Platform) -> Iterator[_Nic]:
     for nic in definition.nics:
-        if is_wired_by_libvirt(platform.is_session):
+        if is_wired_by_libvirt(is_session=platform.is_session):
             name = libvirt_name(definition.network_prefix, nic.network, isolated=nic.isolated)
             yield _Nic(nic.mac, libvirt_network=name)
         else:

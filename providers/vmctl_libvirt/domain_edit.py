@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 from msgspec import Struct
 
-from vmctl_libvirt import identity, layers
+from vmctl_libvirt import identity, layers, xml_text
 from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.layers import Tree
 from vmctl_libvirt.libvirt_errors import NO_DOMAIN, library, still_there
@@ -30,7 +30,7 @@ class Edit(Struct, frozen=True, kw_only=True):
         """Domain XML with the changes."""
         register_prefixes()
         ET.register_namespace(layers.PREFIX, layers.NAMESPACE)
-        root = ET.fromstring(text)  # noqa: S314  libvirt made this text
+        root = xml_text.parse(text)
         if self.disks is not None:
             _set_disks(root, self.disks)
         if self.mark is not None:
@@ -59,13 +59,18 @@ def root_disk(domain: Any) -> str:
 
 def disks(domain: Any) -> tuple[str, ...]:
     """Paths (on the hypervisor) of all volumes that the machine writes to, the root disk first; "" = no file."""
-    root = ET.fromstring(inactive_xml(domain))  # noqa: S314  libvirt made this text
+    return disks_in(inactive_xml(domain))
+
+
+def disks_in(text: str) -> tuple[str, ...]:
+    """As ``disks``, by the domain's XML."""
+    root = xml_text.parse(text)
     return tuple(_path(disk.find("source")) for disk in _writable(root))
 
 
 def live_chains(domain: Any) -> dict[str, tuple[str, ...]]:
     """By the disk's name inside the running machine, the paths of its volumes, the one that it writes to first."""
-    root = ET.fromstring(domain.XMLDesc(0))  # noqa: S314  libvirt made this text
+    root = xml_text.parse(domain.XMLDesc(0))
     return {_target(disk): tuple(_chain(disk)) for disk in _writable(root)}
 
 
@@ -84,19 +89,30 @@ def all_volumes(connection: Any) -> frozenset[str]:
 
     for _, texts in still_there(connection.listAllDomains(0), texts_of, NO_DOMAIN):
         for text in texts:
-            found |= {source.get("file", "") for source in ET.fromstring(text).iterfind(f"{DISK}//source")}  # noqa: S314  as above
+            found |= {source.get("file", "") for source in xml_text.parse(text).iterfind(f"{DISK}//source")}
     return frozenset(found)
+
+
+def is_mentioned(connection: Any, path: str) -> bool:
+    """Whether any domain names this file, in whatever place: a disk, a snapshot's note."""
+    libvirt = library()
+    listed = still_there(
+        connection.listAllDomains(0),
+        lambda domain: [domain.XMLDesc(flags) for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE)],
+        NO_DOMAIN,
+    )
+    return any(path in text for _, texts in listed for text in texts)
 
 
 def mark_in(text: str) -> DomainMark | None:
     """The mark in a domain's XML."""
-    found = ET.fromstring(text).find(f"metadata/{{{identity.NAMESPACE}}}machine")  # noqa: S314  libvirt made this text
+    found = xml_text.parse(text).find(f"metadata/{{{identity.NAMESPACE}}}machine")
     return None if found is None else identity.parse(ET.tostring(found, encoding="unicode"))
 
 
 def read_only_targets(domain: Any) -> tuple[str, ...]:
     """Names inside the running machine ("vdb") of what it only reads, the seed."""
-    root = ET.fromstring(domain.XMLDesc(0))  # noqa: S314  as above
+    root = xml_text.parse(domain.XMLDesc(0))
     writable = _writable(root)
     return tuple(_target(disk) for disk in root.iterfind("devices/disk") if disk not in writable)
 

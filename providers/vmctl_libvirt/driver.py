@@ -6,24 +6,27 @@ They are imported where they are used: `vmctl status` and `vmctl ssh` need few o
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
 from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Tag
-from vmctl.powers import Exported, Snapshot
+from vmctl.flock import held
+from vmctl.powers import Exported, Layer, Snapshot
 from vmctl.spec import MachineSpec
-from vmctl_libvirt import machines
+from vmctl_libvirt import domain_edit, machines, share_locks
 from vmctl_libvirt.kvm import Evidence
 from vmctl_libvirt.libvirt_connection import LibvirtConnection, why_unusable
 from vmctl_libvirt.libvirt_errors import LibvirtMissing, library
 from vmctl_libvirt.uris import AUTO
 
 if TYPE_CHECKING:
+    from vmctl_libvirt.box_storage import BoxStorage
     from vmctl_libvirt.building import Builder
-    from vmctl_libvirt.knobs import Fault
+    from vmctl_libvirt.shares import ShareKinds
     from vmctl_libvirt.snapshots import DomainSnapshotter
 
 FORMATS = ("qcow2", "raw")
@@ -40,14 +43,21 @@ class LibvirtDriver:
         self._evidence = evidence or Evidence()
         self._warned: set[str] = set()
         self._warned_lock = threading.Lock()
+        self._live = share_locks.place(host.home)
 
     @property
     def features(self) -> Features:
         """What this connection can do."""
+        offer = self._offer
+        return Features(
+            formats=FORMATS, folders=offer.kinds, several_disks=True, no_folders=offer.why_not, folders_by=offer.remedy
+        )
+
+    @cached_property
+    def _offer(self) -> ShareKinds:
         from vmctl_libvirt import shares
 
-        folders = shares.kinds(self._connection.abilities, shares.program_directory(self._host.home))
-        return Features(formats=FORMATS, folders=folders, several_disks=True)
+        return shares.offer(self._connection.abilities, self._host.home)
 
     @property
     def where(self) -> str:
@@ -56,14 +66,12 @@ class LibvirtDriver:
 
     def features_of(self, spec: MachineSpec) -> Features:
         """What this connection can do for one machine, whose knobs may change NIC 1."""
-        from vmctl_libvirt import knobs
+        from vmctl_libvirt import first_nic, shares
 
-        chosen = knobs.read(spec) if not any(knobs.faults(spec)) else knobs.LibvirtKnobs()
-        if chosen.management_network:
-            return structs.replace(self.features, user_network=False, nic1_address="", nic1_gateway="", nic1_dns="")
-        if chosen.user_network == "passt":  # which hands out the host's own name servers
-            return structs.replace(self.features, nic1_address="", nic1_gateway="", nic1_dns="")
-        return self.features
+        features = self.features
+        if self._connection.abilities.is_session and (why := shares.foreign(spec.folders)) and features.folders:
+            features = structs.replace(features, folders=(), no_folders=why, folders_by=shares.OTHERS)
+        return first_nic.features(features, spec)
 
     def usable(self) -> str:
         """Why libvirt cannot be used here, or ""."""
@@ -75,17 +83,16 @@ class LibvirtDriver:
 
     def check(self, definition: Definition) -> None:
         """Refuse what cannot work, all faults of the machine at once."""
+        from vmctl.knobs import refusal
         from vmctl_libvirt import checks
-        from vmctl_libvirt.storage import Storage
-
-        def look(connection: Any) -> list[Fault]:
-            storage = Storage(connection, self._connection.abilities)
-            return list(checks.faults(definition, connection, self._connection, storage, self.features))
 
         found = list(checks.offline(definition, self._connection.wanted))
-        found += self._connection.run(look, f"check {definition.name}")
+        found += self._connection.run(
+            lambda connection: list(checks.faults(definition, connection, self._connection, self.features)),
+            f"check {definition.name}",
+        )
         if found:
-            raise checks.refusal(definition.spec, found)
+            raise refusal(definition.spec, found)
         if device := checks.leak(definition, self._connection):
             self._warn_once(
                 f"in session mode, networks between machines are multicast; theirs leaves this host by {device}",
@@ -116,6 +123,10 @@ class LibvirtDriver:
     def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
         """Press the power button (ACPI) and return, or cut the power."""
         self._connection.run(lambda connection: machines.stop(connection, name, tag, force=force), f"stop {name}")
+        if force:
+            from vmctl_libvirt import own_virtiofsd
+
+            own_virtiofsd.release(self._live, name)
 
     def suspend(self, name: str, tag: Tag) -> None:
         """Save the memory to disk; with a live share (virtiofs) it is kept in RAM, and the machine is PAUSED."""
@@ -133,11 +144,13 @@ class LibvirtDriver:
 
     def states(self) -> Mapping[str, Observed]:
         """All machines with vmctl's mark."""
-        return self._connection.run(lambda connection: dict(machines.observe_all(connection)), "list its machines")
+        found = self._connection.run(lambda connection: dict(machines.observe_all(connection)), "list its machines")
+        return {name: share_locks.told_of(observed, self._live, name) for name, observed in found.items()}
 
     def observe(self, name: str) -> Observed | None:
         """One machine, if it bears vmctl's mark."""
-        return self._connection.run(lambda connection: machines.observe(connection, name), f"tell the state of {name}")
+        found = self._connection.run(lambda connection: machines.observe(connection, name), f"tell the state of {name}")
+        return share_locks.told_of(found, self._live, name) if found else None
 
     def address(self, name: str, tag: Tag) -> Address | None:
         """Where SSH answers, as soon as it is known."""
@@ -173,6 +186,75 @@ class LibvirtDriver:
             lambda connection: self._snapshotter(connection, name, tag).remove(snapshot), f"delete a snapshot of {name}"
         )
 
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in the pool."""
+        return self._connection.run(lambda connection: self._builder(connection).keeper.all(), "list the layers")
+
+    def freeze(self, name: str, tag: Tag, key: str) -> bool:
+        """Put new overlays on the machine's disks, and keep those below as a layer."""
+        return self._freeze(name, tag, key, memory=False)
+
+    def keep_memory(self, name: str, tag: Tag, key: str) -> bool:
+        """As ``freeze``, with the machine's memory of the same moment."""
+        return self._freeze(name, tag, key, memory=True)
+
+    def _freeze(self, name: str, tag: Tag, key: str, *, memory: bool) -> bool:
+        from vmctl_libvirt.building import layers_held
+
+        with layers_held(self._host):
+            return self._connection.run(
+                lambda connection: self._builder(connection).keeper.freeze(name, tag, key, memory=memory),
+                f"keep the {'memory' if memory else 'disks'} of {name}",
+            )
+
+    def memory_key(self, definition: Definition, base: Disk) -> str:
+        """Digest of the machine's hardware, and of the versions of all that restores it."""
+        from vmctl_libvirt import thawing
+
+        return self._connection.run(
+            lambda connection: thawing.memory_key(self._builder(connection), definition, base),
+            f"look for kept memory of {definition.name}",
+        )
+
+    def thaw(self, definition: Definition, key: str, word: Callable[[], bytes]) -> bool:
+        """Make the machine from its kept memory, running, with its live folders."""
+        from vmctl_libvirt import thawing
+
+        return self._connection.run(
+            lambda connection: thawing.thaw(self._builder(connection), definition, key, word),
+            f"restore {definition.name} from its kept memory",
+        )
+
+    def detach_shares(self, name: str, tag: Tag) -> bool:
+        """Take the live folders out of a running machine."""
+        from vmctl_libvirt import live_shares
+
+        def detach(connection: Any) -> bool:
+            domain, _ = machines.must_find(connection, name, tag)
+            return domain.isActive() == 1 and live_shares.detach(domain, self._connection.abilities)
+
+        return self._connection.run(detach, f"take the live folders out of {name}")
+
+    def attach_shares(self, name: str, tag: Tag) -> None:
+        """Give a running machine back the live folders that were taken out."""
+        from vmctl_libvirt import live_shares
+
+        def attach(connection: Any) -> None:
+            domain, _ = machines.must_find(connection, name, tag)
+            if domain.isActive() == 1:
+                live_shares.attach(domain)
+
+        self._connection.run(attach, f"give {name} its live folders")
+
+    def remove_layer(self, key: str) -> bool:
+        """Remove a layer, and what machines wrote for it that are gone."""
+        from vmctl_libvirt.building import layers_held
+
+        with layers_held(self._host):
+            return self._connection.run(
+                lambda connection: self._builder(connection).keeper.remove(key), "remove a layer"
+            )
+
     def clone(self, definition: Definition, source: str, tag: Tag) -> None:
         """Make a machine whose disks are overlays on those of ``source``."""
         self._connection.run(
@@ -184,20 +266,27 @@ class LibvirtDriver:
         """Write a stopped machine's disks as qcow2 files."""
         from vmctl_libvirt import exporting
 
-        def write(connection: Any) -> Exported:
-            domain, _ = machines.must_find(connection, name, tag)
-            return exporting.export(connection, self._connection.abilities, domain, directory)
-
-        return self._connection.run(write, f"export {name}")
-
-    def prune(self) -> list[str]:
-        """Delete the pool's copies of boxes that no machine stands on; their volumes' names."""
-        from vmctl_libvirt.storage import Storage
-
+        abilities = self._connection.abilities
         return self._connection.run(
-            lambda connection: Storage(connection, self._connection.abilities).prune_bases(),
-            "remove unused copies of boxes",
+            lambda connection: exporting.export(connection, abilities, name, tag, directory), f"export {name}"
         )
+
+    def box_copies(self) -> tuple[Layer, ...]:
+        """The pool's copies of boxes."""
+        return self._connection.run(
+            lambda connection: tuple(self._boxes(connection).copies(in_domains=domain_edit.all_volumes(connection))),
+            "list the copies of boxes",
+        )
+
+    def remove_box_copy(self, key: str) -> bool:
+        """Delete the pool's copies of an image that nothing stands on."""
+        with held(self._host.home / "locks" / f"libvirt-{key}"):
+            return self._connection.run(
+                lambda connection: self._boxes(connection).remove_copies(
+                    key, in_domains=domain_edit.all_volumes(connection)
+                ),
+                "remove a copy of a box",
+            )
 
     def close(self) -> None:
         """Close the connection, if open; the next call opens it again."""
@@ -207,6 +296,11 @@ class LibvirtDriver:
         from vmctl_libvirt.building import Builder
 
         return Builder(connection, self._connection.abilities, self._host, self._evidence, self._warn_once)
+
+    def _boxes(self, connection: Any) -> BoxStorage:
+        from vmctl_libvirt.box_storage import BoxStorage
+
+        return BoxStorage(connection, self._connection.abilities)
 
     def _snapshotter(self, connection: Any, name: str, tag: Tag) -> DomainSnapshotter:
         from vmctl_libvirt.layer_storage import LayerStorage

@@ -7,21 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from vmctl import interrupt, process, templates
+from vmctl.driver import Tag
 from vmctl.powers import Exported
-from vmctl_libvirt import domain_edit
+from vmctl_libvirt import domain_edit, machines
 from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.storage import CHUNK, Storage, Volume
 
 TEMPORARY = "export-"
 
 
-def export(connection: Any, abilities: Abilities, domain: Any, directory: Path) -> Exported:
+def export(connection: Any, abilities: Abilities, name: str, tag: Tag, directory: Path) -> Exported:
     """Write a stopped machine's disks, each flattened into one qcow2.
 
     Raises:
         libvirt.libvirtError: libvirt failed.
         VmctlError: qemu-img failed, or the disk is full.
     """
+    domain, _ = machines.must_find(connection, name, tag)
     targets = []
     for number, path in enumerate(Storage(connection, abilities).own(domain_edit.disks(domain)), 1):
         target = directory / f"disk-{number}.qcow2"

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vmctl.driver import Address, Definition, Forward, Tag
+from msgspec import structs
+
+from vmctl.driver import Address, Definition, Features, Forward, Tag
+from vmctl.spec import MachineSpec
+from vmctl_libvirt import knobs as knob_classes
 from vmctl_libvirt import machines
 from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.knobs import LibvirtKnobs
@@ -94,3 +98,13 @@ def _on_network(domain: Any, mark: DomainMark) -> Address | None:
                     if address["type"] == IPV4:
                         return Address(host=address["addr"], port=mark.ssh_port)
     return None
+
+
+def features(usual: Features, spec: MachineSpec) -> Features:
+    """What NIC 1 of a machine can do, where its knobs make another one of it. Wrong ones change nothing."""
+    chosen = knob_classes.read(spec) if not any(knob_classes.faults(spec)) else LibvirtKnobs()
+    if chosen.management_network:
+        return structs.replace(usual, user_network=False, nic1_address="", nic1_gateway="", nic1_dns="")
+    if chosen.user_network == "passt":  # which hands out the host's own name servers
+        return structs.replace(usual, nic1_address="", nic1_gateway="", nic1_dns="")
+    return usual

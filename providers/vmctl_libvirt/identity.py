@@ -9,6 +9,7 @@ from msgspec import Struct, structs
 
 from vmctl.driver import Address, Tag
 from vmctl.spec import DEFAULT_SSH_PORT
+from vmctl_libvirt import xml_text
 from vmctl_libvirt.libvirt_errors import is_code, library
 
 NAMESPACE = "urn:x-vmctl:machine:1"
@@ -51,7 +52,7 @@ class DomainMark(Struct, frozen=True):
 
 def parse(text: str) -> DomainMark | None:
     """The mark in an element as libvirt returns it; None when it lacks the parts that make it ours."""
-    found = ET.fromstring(text).attrib  # noqa: S314  libvirt made this text
+    found = xml_text.parse(text).attrib
     if not (found.get("project") and found.get("machine")):
         return None
     host, _, port = found.get("ssh", "").rpartition(":")

@@ -1,67 +1,75 @@
-"""The ``libvirt:`` section of a machine: names, values, defaults, and the faults in it."""
+"""The ``libvirt:`` section of a machine: every knob with its kind, its meaning and its default."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
 
-from vmctl.errors import suggest
+from msgspec import Struct
+
+from vmctl import knobs
+from vmctl.knobs import Fault, Field, Mismatch, choice, flag, parsed, text
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import uris
 from vmctl_libvirt.patch import BadPatch, parse_patch
 
 PROVIDER = "libvirt"
-WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+-]*")
-CHOICES = {
-    "disk_bus": ("virtio", "scsi", "sata"),
-    "disk_cache": ("default", "none", "writeback", "writethrough", "directsync", "unsafe"),
-    "video": ("none", "vga", "virtio", "qxl", "bochs"),
-    "firmware": ("bios", "uefi"),
-    "user_network": ("slirp", "passt"),
-}
+WORD = text("a plain name", r"[A-Za-z0-9][A-Za-z0-9_.:+-]*", "must be a plain name")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LibvirtKnobs:
+def _without(problem: Callable[[str], str]) -> Callable[[Any], str]:
+    """Text that a function finds nothing wrong with."""
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str):
+            raise Mismatch
+        if message := problem(value):
+            raise Mismatch(message)
+        return value
+
+    return parse
+
+
+def _patch_problem(value: str) -> str:
+    try:
+        parse_patch(value)
+    except BadPatch as error:
+        return str(error)
+    return ""
+
+
+URI = parsed("a URI", _without(uris.problem), {"type": "string"})
+XML = parsed("text", _without(_patch_problem), {"type": "string"})
+
+
+class LibvirtKnobs(Struct, frozen=True, kw_only=True):
     """What the user asked of libvirt beyond the common keys; "" and None leave the choice to vmctl."""
 
-    uri: str = ""
-    """Connection; the same for all machines of a project."""
-    machine: str = ""
-    """Machine type: q35, pc, or a versioned name."""
-    cpu: str = ""
-    """host-passthrough, host-model, maximum, or a CPU model's name."""
-    nested: bool | None = None
-    """Whether the guest may run virtual machines itself."""
-    disk_bus: str = "virtio"
-    disk_cache: str = "default"
-    video: str = "none"
-    """A display adapter, shown by VNC on the loopback."""
-    firmware: str = ""
-    """bios or uefi; "" = what the box needs."""
-    user_network: str = "slirp"
-    management_network: str = ""
-    """A libvirt network for NIC 1, in place of user-mode NAT."""
-    xml: str = ""
-    """A fragment of domain XML that is merged in last."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something wrong with a machine, by its path below the machine ("libvirt.cpu")."""
-
-    path: str
-    message: str
-
-
-NAMES = tuple(field.name for field in fields(LibvirtKnobs))
+    uri: Annotated[str, Field(URI, "Connection; the same for all machines of a project.")] = ""
+    machine: Annotated[str, Field(WORD, "Machine type: q35, pc, or a versioned name.")] = ""
+    cpu: Annotated[str, Field(WORD, "host-passthrough, host-model, maximum, or a CPU model's name.")] = ""
+    nested: Annotated[bool | None, Field(flag(), "Whether the guest may run virtual machines itself.")] = None
+    disk_bus: Annotated[str, Field(choice("virtio", "scsi", "sata"), "How the guest sees its disks.")] = "virtio"
+    disk_cache: Annotated[
+        str,
+        Field(
+            choice("default", "none", "writeback", "writethrough", "directsync", "unsafe"),
+            "How QEMU caches what the guest writes.",
+        ),
+    ] = "default"
+    video: Annotated[
+        str,
+        Field(choice("none", "vga", "virtio", "qxl", "bochs"), "A display adapter, shown by VNC on the loopback."),
+    ] = "none"
+    firmware: Annotated[str, Field(choice("bios", "uefi"), "What starts the guest; default: what the box needs.")] = ""
+    user_network: Annotated[str, Field(choice("slirp", "passt"), "What NIC 1's user-mode NAT is made by.")] = "slirp"
+    management_network: Annotated[str, Field(WORD, "A libvirt network for NIC 1, in place of user-mode NAT.")] = ""
+    xml: Annotated[str, Field(XML, "A fragment of domain XML that is merged in last.")] = ""
 
 
 def read(spec: MachineSpec) -> LibvirtKnobs:
     """The knobs of a machine that ``faults`` found nothing wrong with."""
-    return LibvirtKnobs(**{name: value for name, value in options(spec).items() if value is not None})
+    return knobs.read(LibvirtKnobs, options(spec))
 
 
 def options(spec: MachineSpec) -> Mapping[str, Any]:
@@ -71,32 +79,4 @@ def options(spec: MachineSpec) -> Mapping[str, Any]:
 
 def faults(spec: MachineSpec) -> Iterator[Fault]:
     """All that is wrong with the section."""
-    for name, value in options(spec).items():
-        if message := _fault(name, value):
-            yield Fault(f"{PROVIDER}.{name}", message)
-
-
-def _fault(name: str, value: Any) -> str:
-    if name not in NAMES:
-        return "unknown key" + (suggest(str(name), NAMES) or f"; known: {', '.join(NAMES)}")
-    if value is None:
-        return ""
-    if name == "nested":
-        return "" if isinstance(value, bool) else "must be true or false"
-    if not isinstance(value, str):
-        return "must be a string"
-    return _string_fault(name, value)
-
-
-def _string_fault(name: str, value: str) -> str:
-    if name in CHOICES:
-        return "" if value in CHOICES[name] else f"must be one of {', '.join(CHOICES[name])}"
-    if name == "xml":
-        try:
-            parse_patch(value)
-        except BadPatch as error:
-            return str(error)
-        return ""
-    if name == "uri":
-        return uris.problem(value)
-    return "" if WORD.fullmatch(value) else "must be a plain name"
+    return knobs.faults(LibvirtKnobs, PROVIDER, options(spec))

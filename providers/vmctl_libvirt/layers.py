@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 from msgspec import Struct, structs
 
+from vmctl_libvirt import xml_text
 from vmctl_libvirt.libvirt_errors import is_code, library
 
 NAMESPACE = "urn:x-vmctl:snapshots:1"
@@ -94,7 +95,7 @@ def write(domain: Any, tree: Tree) -> None:
 
 def parse(text: str) -> Tree:
     """The snapshots in an element as libvirt returns it."""
-    root = ET.fromstring(text)  # noqa: S314  libvirt made this text
+    root = xml_text.parse(text)
     return Tree(tuple(_layers(root)), current=root.get("current", ""))
 
 

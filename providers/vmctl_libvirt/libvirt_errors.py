@@ -74,9 +74,16 @@ def still_there(listed: Iterable[Any], ask: Callable[[Any], T], gone: str) -> It
     """
     for each in listed:
         try:
-            told = ask(each)
+            answer = ask(each)
         except library().libvirtError as error:
             if not is_code(error, gone):
                 raise
         else:
-            yield each, told
+            yield each, answer
+
+
+def is_unsavable(error: Exception) -> bool:
+    """Whether libvirt refused to save memory because a device forbids that."""
+    codes = ("VIR_ERR_OPERATION_INVALID", "VIR_ERR_OPERATION_UNSUPPORTED", "VIR_ERR_CONFIG_UNSUPPORTED")
+    words = ("virtiofs", "migrat", "vhost-user")
+    return is_code(error, *codes) and any(word in str(error) for word in words)

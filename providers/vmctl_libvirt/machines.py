@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 from msgspec import structs
 
 from vmctl.driver import NotOurs, Observed, State, Tag
 from vmctl.errors import WrongState
-from vmctl_libvirt import domain_edit, identity, networks
+from vmctl.wait import Deadline, until
+from vmctl_libvirt import domain_edit, identity, networks, xml_text
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.identity import DomainMark
-from vmctl_libvirt.libvirt_errors import NO_DOMAIN, is_code, library, still_there
+from vmctl_libvirt.libvirt_errors import NO_DOMAIN, is_code, is_unsavable, library, still_there
 
 # libvirt's numbers (virDomainState) and words for what a domain does.
 STATES = {
@@ -32,6 +32,8 @@ STATES = {
 }
 PAUSED_STARTING_UP = 11
 SHUTOFF_CRASHED = 3
+PATIENCE = 120.0
+"""Seconds for libvirt to restore a machine's memory."""
 ACTIVE = (State.RUNNING, State.PAUSED, State.STARTING, State.STOPPING)
 
 
@@ -114,15 +116,25 @@ def _is_saved(domain: Any, mark: DomainMark | None) -> bool:
 def start(connection: Any, name: str, tag: Tag, *, runs_guests: bool = True) -> None:
     """Start, restore or unpause; running: nothing."""
     domain, mark = must_find(connection, name, tag)
-    state = state_of(domain)
+    state = _settled(domain)
     if state is State.PAUSED:
         _wake(domain)
     elif state is State.STOPPING:
         raise WrongState(f"the machine {name!r} is shutting down", hint="vmctl halt    # waits until it is off")
-    elif state not in (State.RUNNING, State.STARTING):
+    elif state is not State.RUNNING:
         if mark.resume and not runs_guests:  # no guest, no memory
             mark = structs.replace(mark, resume="")
         _start(connection, domain, mark, is_saved=state is State.SAVED)
+
+
+def _settled(domain: Any) -> State:
+    """What a domain is doing, once libvirt has started it: paused, where that was to restore its memory.
+
+    The vmctl that had it restored may have been killed in the middle; libvirt goes on.
+    """
+    if state_of(domain) is State.STARTING:
+        until(lambda: state_of(domain) is not State.STARTING, Deadline.after(PATIENCE), "libvirt to start the machine")
+    return state_of(domain)
 
 
 def stop(connection: Any, name: str, tag: Tag, *, force: bool) -> None:
@@ -189,7 +201,7 @@ def cut_power(domain: Any) -> None:
 
 def _start(connection: Any, domain: Any, mark: DomainMark, *, is_saved: bool) -> None:
     networks.start(connection, networks.used_by(domain))
-    _prepare_console(domain, keep=is_saved)
+    prepare_console(domain, keep=is_saved)
     run = secrets.token_hex(8)
     # From here on the memory counts as used, whatever happens: it must never meet a disk that went on without it.
     identity.write(domain, structs.replace(mark, run=run, resume=""), live=False)
@@ -216,19 +228,22 @@ def _go_back(connection: Any, domain: Any, mark: DomainMark) -> None:
 
 
 def _power_on(connection: Any, domain: Any) -> None:
+    from vmctl_libvirt import own_virtiofsd, share_notes
+
     libvirt = library()
-    try:
-        domain.create()
-    except libvirt.libvirtError as error:
-        if not (directory := networks.missing_directory(str(error))):
-            raise
-        networks.make_directory(connection, directory)
-        domain.create()
+    with own_virtiofsd.served(share_notes.read(domain)):
+        try:
+            domain.create()
+        except libvirt.libvirtError as error:
+            if not (directory := networks.missing_directory(str(error))):
+                raise
+            networks.make_directory(connection, directory)
+            domain.create()
 
 
-def _prepare_console(domain: Any, *, keep: bool) -> None:
+def prepare_console(domain: Any, *, keep: bool) -> None:
     """Empty the console's file, made by us: one that libvirt's root daemon makes could not be read by the user."""
-    root = ET.fromstring(domain.XMLDesc(0))  # noqa: S314  libvirt made this text
+    root = xml_text.parse(domain.XMLDesc(0))
     source = root.find("devices/serial[@type='file']/source")
     if source is not None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (0 if keep else os.O_TRUNC)
@@ -237,11 +252,19 @@ def _prepare_console(domain: Any, *, keep: bool) -> None:
 
 
 def _wake(domain: Any) -> None:
+    """Have a paused domain run.
+
+    One that stands still while its memory is written, for a vmctl that was killed, may go on by itself before.
+    """
     libvirt = library()
-    if domain.state(0)[0] == libvirt.VIR_DOMAIN_PMSUSPENDED:
-        domain.pMWakeup(0)
-    else:
-        domain.resume()
+    try:
+        if domain.state(0)[0] == libvirt.VIR_DOMAIN_PMSUSPENDED:
+            domain.pMWakeup(0)
+        else:
+            domain.resume()
+    except libvirt.libvirtError:
+        if state_of(domain) is not State.RUNNING:
+            raise
 
 
 def _observe(domain: Any, mark: DomainMark, *, is_saved: bool) -> Observed:
@@ -260,13 +283,6 @@ def _state(domain: Any, *, is_saved: bool) -> tuple[State, str]:
     if state is State.PAUSED and reason == PAUSED_STARTING_UP:
         return State.STARTING, "starting up"
     return state, raw
-
-
-def is_unsavable(error: Exception) -> bool:
-    """Whether libvirt refused to save memory because a device forbids that."""
-    codes = ("VIR_ERR_OPERATION_INVALID", "VIR_ERR_OPERATION_UNSUPPORTED", "VIR_ERR_CONFIG_UNSUPPORTED")
-    words = ("virtiofs", "migrat", "vhost-user")
-    return is_code(error, *codes) and any(word in str(error) for word in words)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.layer_storage import LayerStorage, Overlay
 from vmctl_libvirt.layers import Tree
 from vmctl_libvirt.libvirt_errors import library
-from vmctl_libvirt.storage import BASE
+from vmctl_libvirt.storage import BASE, LAYER
 
 COPYING = 3600.0
 """Seconds for joining two overlays."""
@@ -56,7 +56,7 @@ class Chain:
         wanted = needed(present, tree, tops)
         if not is_grounded(present, wanted):
             return
-        unused = present.keys() - wanted
+        unused = {path for path in present.keys() - wanted if not present[path].pinned}
         if self.domain.isActive():
             unused -= domain_edit.live_volumes(self.domain)
         for path in unused:
@@ -127,16 +127,16 @@ def needed(present: Mapping[str, Overlay], tree: Tree, tops: Iterable[str]) -> s
 
 
 def is_grounded(present: Mapping[str, Overlay], wanted: Iterable[str]) -> bool:
-    """Whether each of these stands on another one or on a box; where that is not so, something is not understood."""
+    """Whether each of these stands on another one, a layer or a box; if not, something is not understood."""
     below = {present[path].below for path in wanted}
-    return all(path in present or PurePosixPath(path).name.startswith(BASE) for path in below)
+    return all(path in present or PurePosixPath(path).name.startswith((BASE, LAYER)) for path in below)
 
 
 def joinable(present: Mapping[str, Overlay], tree: Tree, tops: Iterable[str]) -> tuple[str, str] | None:
-    """An overlay that nobody names, and the only one that stands on it; None = there is no such pair."""
+    """An overlay that nobody names or needs, and the only one that stands on it; None = there is no such pair."""
     named = {*tops, *tree.volumes()}
     for path in sorted(present):
         above = [each.path for each in present.values() if each.below == path]
-        if path not in named and len(above) == 1:
+        if path not in named and not present[path].pinned and len(above) == 1:
             return path, above[0]
     return None

@@ -10,12 +10,12 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
-from xml.etree import ElementTree as ET
 
 from msgspec import Struct
 
 from vmctl import templates
 from vmctl.driver import Definition
+from vmctl_libvirt import xml_text
 from vmctl_libvirt.libvirt_errors import NO_DOMAIN, NO_NETWORK, is_code, library, still_there
 
 NAMESPACE = "urn:x-vmctl:network:1"
@@ -49,7 +49,7 @@ class Subnet(Struct, frozen=True):
         return str(self.subnet.network_address + 1)
 
 
-def is_wired_by_libvirt(is_session: bool) -> bool:  # noqa: FBT001  one fact in, one out
+def is_wired_by_libvirt(*, is_session: bool) -> bool:
     """Whether networks are libvirt's (bridges need root) rather than multicast sockets."""
     return not is_session
 
@@ -126,7 +126,7 @@ def _remove(network: Any) -> None:
 
 def used_by(domain: Any) -> set[str]:
     """Names of the libvirt networks that a machine is on."""
-    root = ET.fromstring(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))  # noqa: S314  libvirt made this text
+    root = xml_text.parse(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
     return {source.get("network", "") for source in root.iterfind("devices/interface/source")} - {""}
 
 
@@ -143,7 +143,7 @@ def find(connection: Any, name: str) -> Any | None:
 
 def is_ours(network: Any) -> bool:
     """Whether vmctl made a network."""
-    root = ET.fromstring(network.XMLDesc(0))  # noqa: S314  libvirt made this text
+    root = xml_text.parse(network.XMLDesc(0))
     return root.find(f"metadata/{{{NAMESPACE}}}network") is not None
 
 
@@ -151,7 +151,7 @@ def taken_by_libvirt(connection: Any) -> Iterator[tuple[str, str, ipaddress.IPv4
     """Name, bridge and subnet of every IPv4 network that libvirt knows, running or not."""
     listed = still_there(connection.listAllNetworks(0), lambda network: network.XMLDesc(0), NO_NETWORK)
     for network, text in listed:
-        root = ET.fromstring(text)  # noqa: S314  libvirt made this text
+        root = xml_text.parse(text)
         bridge = root.find("bridge")
         for ip in root.iterfind("ip"):
             if ip.get("family", "ipv4") == "ipv4":

@@ -9,17 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmctl.driver import Share
+from msgspec import Struct
+
+from vmctl.driver import Definition, Share
 from vmctl.errors import VmctlError
-from vmctl.spec import FolderKind
-from vmctl_libvirt import confined_virtiofsd
+from vmctl.spec import Folder, FolderKind
+from vmctl_libvirt import confined_virtiofsd, rootless, share_locks
 from vmctl_libvirt.libvirt_connection import Abilities
+from vmctl_libvirt.rootless import Obstacle
 
 VIRTIOFSD = (Path("/usr/libexec/virtiofsd"), Path("/usr/lib/virtiofsd"), Path("/usr/lib/qemu/virtiofsd"))
 """Where distributions put it, best first; libvirt itself finds it by its own description files."""
 APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 PROFILES = (Path("/etc/apparmor.d/local/usr.sbin.libvirtd"), Path("/etc/apparmor.d/local/usr.sbin.virtqemud"))
 """Where an administrator adds to what libvirt's daemons may do."""
+OTHERS = "give that folder `type: rsync`, and the others are live"
+ALLOW = "echo '{}/* PUx,' | sudo tee -a /etc/apparmor.d/local/usr.sbin.libvirtd    # docs/libvirt.md has the rest"
 DEFAULT_USER = 1000
 """Who shall own root's folder in a guest whose login user's number is not known."""
 
@@ -30,8 +35,12 @@ class SharedFolder:
 
     tag: str
     host: str
-    binary: str
-    """The program to run in place of virtiofsd."""
+    binary: str = ""
+    """The program for libvirt to run in place of virtiofsd; "" = vmctl runs it, behind ``socket``."""
+    socket: str = ""
+    guest: tuple[int, int] = (0, 0)
+    """User and group in the guest that the user's files here belong to; for ``socket`` alone, as the next."""
+    read_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +71,48 @@ def program_directory(home: Path) -> Path:
     return home / "libvirt"
 
 
-def kinds(abilities: Abilities, directory: Path, programs: Sequence[Path] = VIRTIOFSD) -> tuple[FolderKind, ...]:
-    """What a share may be on this connection, with programs of ours in ``directory``.
+class ShareKinds(Struct, frozen=True):
+    """What a share may be."""
 
-    A remote host cannot see the project's folder, and in session mode virtiofsd runs as the user alone, to whom
-    the files of nobody but the guest's root would belong. Without our program a guest's root would be the host's.
+    kinds: tuple[FolderKind, ...] = ()
+    why_not: str = ""
+    """Why there is nothing."""
+    remedy: str = ""
+    """A command that would change that."""
+
+
+def offer(abilities: Abilities, home: Path, programs: Sequence[Path] = VIRTIOFSD) -> ShareKinds:
+    """What a share may be on this connection, with programs and sockets of ours below ``home``.
+
+    A remote host cannot see the project's folder. Without our program a guest's root would be the host's.
     """
-    if not abilities.runs_guests or not abilities.is_local or abilities.is_session:
-        return ()
-    return ("virtiofs",) if find(programs) and may_run(directory) else ()
+    if not abilities.runs_guests or not abilities.is_local:
+        return ShareKinds(why_not=f"{abilities.uri} does not see the folders of this host")
+    if abilities.is_session:
+        found = rootless.obstacle(home, find(programs))
+    else:
+        found = _obstacle(program_directory(home), programs)
+    return ShareKinds(why_not=found.reason, remedy=found.remedy) if found else ShareKinds(("virtiofs",))
+
+
+def _obstacle(directory: Path, programs: Sequence[Path]) -> Obstacle | None:
+    if not find(programs):
+        return Obstacle("there is no virtiofsd", rootless.INSTALL)
+    if not may_run(directory):
+        return Obstacle("AppArmor lets libvirtd run no program of vmctl's", ALLOW.format(directory))
+    return None
+
+
+def foreign(folders: Sequence[Folder]) -> str:
+    """Why the folders cannot be live in session mode, whose virtiofsd has this user's rights; "" = they can."""
+    own = (os.geteuid(), os.getegid())
+    for folder in folders:
+        if folder.kind != "rsync" and folder.host.exists():
+            status = folder.host.stat()
+            for kind, number, ours in zip(("user", "group"), (status.st_uid, status.st_gid), own, strict=True):
+                if number != ours:
+                    return f"{folder.host} belongs to {kind} {number}, not to yours ({ours})"
+    return ""
 
 
 def find(programs: Sequence[Path] = VIRTIOFSD) -> Path | None:
@@ -101,6 +143,20 @@ def foreign_owner(folder: Path) -> int | None:
     """
     owner, user = folder.stat().st_uid, os.geteuid()
     return None if user in (0, owner) else owner
+
+
+def rootless_folders(definition: Definition, home: Path) -> tuple[SharedFolder, ...]:
+    """The devices for a machine's shares in session mode."""
+    return tuple(
+        SharedFolder(
+            tag=share.tag,
+            host=str(share.host),
+            socket=str(share_locks.socket_path(home, definition.name, share.tag)),
+            guest=Owners.of(share).guest,
+            read_only=share.read_only,
+        )
+        for share in definition.shares
+    )
 
 
 def shared_folders(shares: Sequence[Share], programs: Path) -> tuple[SharedFolder, ...]:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from msgspec import structs
 
-from vmctl import interrupt, templates
+from vmctl import interrupt
 from vmctl.driver import State, Tag
 from vmctl.errors import VmctlError, WrongState
 from vmctl.powers import Snapshot
-from vmctl_libvirt import domain_edit, identity, layers, machines, merging
+from vmctl_libvirt import domain_edit, freezing, identity, layers, machines, merging
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.layer_storage import LayerStorage
 from vmctl_libvirt.layers import Layer, Tree
@@ -102,7 +102,7 @@ class DomainSnapshotter:
         try:
             tops = self._stack(layer)
             memory = self.storage.memory(self.name, layer.id) if layer.memory else ""
-            if state in RUNNING and self.runs_guests and not self._freeze_live(domain, tops, memory):
+            if state in RUNNING and self.runs_guests and not freezing.freeze_live(domain, tops, memory):
                 layer = structs.replace(layer, memory=False)
             domain_edit.redefine(self.connection, domain, Edit(disks=tops, tree=tree.with_layer(layer)))
         except BaseException:
@@ -110,43 +110,11 @@ class DomainSnapshotter:
             raise
 
     def _own_disks(self, domain: Any) -> tuple[str, ...]:
-        """The volumes that the machine writes to, all of them made by vmctl.
-
-        Raises:
-            WrongState: there are others, which a snapshot could not hold.
-        """
-        disks = domain_edit.disks(domain)
-        own = self.storage.own(disks)
-        if foreign := [path for path in disks if path not in own]:
-            raise WrongState(
-                f"{self.name} has a disk that vmctl did not make, and a snapshot cannot keep it",
-                details="\n".join(foreign),
-                hint="vmctl reload    # once `libvirt.xml` makes it <readonly/>, or leaves it out",
-            )
-        return disks
+        return freezing.own_disks(self.storage, domain, self.name)
 
     def _stack(self, layer: Layer) -> tuple[str, ...]:
         """A new overlay on each of the snapshot's disks."""
         return tuple(self.storage.stack(self.name, secrets.token_hex(4), disk) for disk in layer.disks)
-
-    def _freeze_live(self, domain: Any, tops: Sequence[str], memory: str) -> bool:
-        """Have a running machine write to ``tops`` from now on; whether its memory could be written to ``memory``."""
-        libvirt = library()
-        flags = (
-            libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
-            | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
-            | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
-        )
-        new = dict(zip(domain_edit.live_chains(domain), tops, strict=True))
-        others = domain_edit.read_only_targets(domain)
-        try:
-            domain.snapshotCreateXML(_xml(memory, new, others), flags)
-        except libvirt.libvirtError as error:
-            if not machines.is_unsavable(error):
-                raise
-            domain.snapshotCreateXML(_xml("", new, others), flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
-            return False
-        return True
 
     def _try_to_tidy(self, domain: Any) -> None:
         """What cannot be put away now will be by the next command; it is no reason to fail."""
@@ -180,7 +148,3 @@ class DomainSnapshotter:
                 current=layer.name == tree.current,
                 note=layer.note,
             )
-
-
-def _xml(memory: str, new: Mapping[str, str], others: Sequence[str]) -> str:
-    return templates.render("vmctl_libvirt", "snapshot.xml.j2", memory=memory, new=new, others=others)

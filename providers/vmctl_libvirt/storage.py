@@ -1,26 +1,21 @@
-"""vmctl's storage pool: read-only base volumes named by digest, and one overlay and one seed per machine.
-
-Volumes cannot be renamed, so a base volume gets a name of its own each time (digest and a random part), and counts
-only once a second, empty volume ``….complete`` stands beside it. An upload that was killed is never used, and two
-vmctl, even of different users on different hosts, need no lock against each other.
-"""
+"""vmctl's storage pool: overlays and one seed per machine, on copies of boxes (``box_storage``) or on layers."""
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree as ET
+from typing import Any, BinaryIO
 
 import platformdirs
 
 from vmctl import interrupt, templates
-from vmctl.driver import Disk
 from vmctl.errors import VmctlError
+from vmctl_libvirt import xml_text
 from vmctl_libvirt.copying import copy_into
 from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.libvirt_errors import NO_VOLUME, is_code, library, still_there
@@ -28,12 +23,14 @@ from vmctl_libvirt.libvirt_errors import NO_VOLUME, is_code, library, still_ther
 POOL = "vmctl"
 SYSTEM_DIRECTORY = Path("/var/lib/libvirt/images/vmctl")
 CHUNK = 1024**2
-READ_ONLY = 0o444
 BASE = "base-"
 COMPLETE = ".complete"
 BASE_NAME = re.compile(rf"{BASE}[0-9a-f]{{64}}-[0-9a-f]{{8}}\.")
+LAYER = "layer-"
 OVERLAY, MEMORY = "qcow2", "memory"
 """What the names of the volumes of snapshots end with; 8 hex digits stand between the machine's name and that."""
+LAYER_NAME = re.compile(rf"{LAYER}([0-9a-f]{{64}})-(0\.{MEMORY}|([1-9]\d*)\.{OVERLAY})")
+"""Key, and which of its disks; each is an empty overlay on what a machine wrote once. Number 0 is on its memory."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,12 @@ class PoolVolume:
     path: str
     backing: str
     """Path of the volume that it stands on; "" = none."""
+    allocation: int = 0
+    """Bytes that it takes up on disk."""
+    capacity: int = 0
+    """Bytes that it holds."""
+    changed: float = 0.0
+    """When its content was last changed, in seconds since the epoch; 0 = not known."""
 
 
 def overlay_name(machine: str, number: int = 1) -> str:
@@ -66,11 +69,6 @@ def overlay_name(machine: str, number: int = 1) -> str:
 def seed_name(machine: str) -> str:
     """The volume with a machine's NoCloud seed."""
     return f"{machine}-seed.iso"
-
-
-def base_stem(digest: str) -> str:
-    """What the names of all copies of a box begin with."""
-    return f"{BASE}{digest}-"
 
 
 def pool_directory(*, is_session: bool) -> Path:
@@ -85,34 +83,37 @@ class Storage:
         self._connection = connection
         self._abilities = abilities
 
-    def base(self, disk: Disk) -> str:
-        """Path (on the hypervisor) of a complete, read-only copy of ``disk``; makes one where there is none."""
-        pool = self._pool()
-        for path in self._complete(pool, disk.digest):
-            return path
-        stem = base_stem(disk.digest) + secrets.token_hex(4)
-        mode = "0644" if self._abilities.writes_pool else "0444"  # the copy itself makes it read-only then
-        wanted = Volume(f"{stem}.{disk.format}", "raw", _file_size(disk.path), mode=mode)
-        volume = self._create(pool, wanted)
-        try:
-            self._fill(volume, disk.path, READ_ONLY)
-            self._create(pool, Volume(stem + COMPLETE, "raw", 1, mode="0444"))
-        except BaseException:
-            with suppress(library().libvirtError):  # what failed first is what matters
-                volume.delete(0)
-            raise
-        return str(volume.path())
-
     def overlay(self, machine: str, base: str, base_format: str, size: int, *, number: int = 1) -> str:
-        """A new, empty overlay of ``size`` on ``base``; its path. A half-made one of that name is replaced."""
-        volume = Volume(overlay_name(machine, number), "qcow2", size, backing=base, backing_format=base_format)
-        return str(self._replace(self._pool(), volume).path())
+        """A new, empty overlay of ``size`` on ``base``; its path. A half-made one of that name is replaced.
+
+        What the last machine of that name wrote may be what layers stand on: then it gets another name.
+        """
+        name, pool = overlay_name(machine, number), self._pool()
+        present = self._find(pool, name)
+        if present is not None and present.path() in self.pinned(machine):
+            name = f"{machine}.{secrets.token_hex(4)}.{OVERLAY}"
+        volume = Volume(name, "qcow2", size, backing=base, backing_format=base_format)
+        return str(self._replace(pool, volume).path())
 
     def seed(self, machine: str, iso: Path) -> str:
         """A copy of the machine's seed; its path. An older one is replaced."""
-        volume = self._replace(self._pool(), Volume(seed_name(machine), "raw", _file_size(iso)))
+        volume = self._replace(self._pool(), Volume(seed_name(machine), "raw", file_size(iso)))
         self._fill(volume, iso, 0o600)
         return str(volume.path())
+
+    def begin_seed(self, machine: str, data: bytes) -> bool:
+        """Overwrite the beginning of a seed, which may be in use; whether there is one that a guest can read."""
+        if not self._abilities.runs_guests:
+            return False
+        volume = self._pool().storageVolLookupByName(seed_name(machine))
+        if not self._abilities.writes_pool:
+            self._send_all(volume, BytesIO(data), len(data))
+            return True
+        target = os.open(volume.path(), os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return os.write(target, data) == len(data)
+        finally:
+            os.close(target)
 
     def size(self, overlay: str) -> int | None:
         """Virtual size in bytes of the overlay with this path; None = there is none."""
@@ -131,14 +132,19 @@ class Storage:
         Their names alone tell whose they are. What is among ``used`` (paths), or another machine's volume stands on,
         stays, and so do boxes.
         """
-        pool = self._existing()
-        listed = {place.path: place for place in self._listed(pool)}
-        own = {path: listed.pop(path) for path, place in list(listed.items()) if self._is_of(machine, place.name)}
-        needed = {*used, *(place.backing for place in listed.values())}
-        while kept := own.keys() & needed:
-            needed |= {own.pop(path).backing for path in kept}
-        for path in own:
+        own = {place.path for place in self.places() if self._is_of(machine, place.name)}
+        for path in own - self.pinned(machine, used=used):
             self.delete(path)
+
+    def pinned(self, machine: str, *, used: Collection[str] = ()) -> frozenset[str]:
+        """Paths of the machine's volumes that others need: what is ``used``, or stands below others' volumes."""
+        listed = {place.path: place for place in self.places()}
+        own = {path: listed.pop(path) for path, place in list(listed.items()) if self._is_of(machine, place.name)}
+        needed, pinned = {*used, *(place.backing for place in listed.values())}, set()
+        while kept := own.keys() & needed:
+            pinned |= kept
+            needed |= {own.pop(path).backing for path in kept}
+        return frozenset(pinned)
 
     def delete(self, path: str) -> None:
         """Delete a volume; absent: nothing."""
@@ -158,15 +164,22 @@ class Storage:
         pool = self._existing()
         return [] if pool is None else [each for each in pool.listAllVolumes(0) if self._is_of(machine, each.name())]
 
+    @classmethod
+    def is_of(cls, machine: str, path: str) -> bool:
+        """Whether a volume in the pool is of a machine, by its name; a machine's layers are not."""
+        return cls._is_of(machine, path.rpartition("/")[2])
+
     @staticmethod
     def _is_of(machine: str, volume: str) -> bool:
         plain = {overlay_name(machine), seed_name(machine)}
         kept = rf"{re.escape(machine)}(?:-disk[1-9]\d*\.qcow2|\.[0-9a-f]{{8}}\.(?:{OVERLAY}|{MEMORY}))"
-        return not BASE_NAME.match(volume) and (volume in plain or bool(re.fullmatch(kept, volume)))
+        if BASE_NAME.match(volume) or LAYER_NAME.fullmatch(volume):
+            return False
+        return volume in plain or bool(re.fullmatch(kept, volume))
 
-    @staticmethod
-    def _listed(pool: Any | None) -> list[PoolVolume]:
+    def places(self) -> list[PoolVolume]:
         """All volumes of the pool; other machines' come and go at any time."""
+        pool = self._existing()
         listed = still_there(pool.listAllVolumes(0) if pool else (), pool_volume, NO_VOLUME)
         return [place for _, place in listed]
 
@@ -178,21 +191,6 @@ class Storage:
             if is_code(error, NO_VOLUME):
                 return None
             raise
-
-    def prune_bases(self) -> list[str]:
-        """Delete the complete base volumes that no overlay in the pool stands on; their names."""
-        pool = self._existing()
-        if pool is None:
-            return []
-        places = self._listed(pool)
-        used = {place.backing for place in places}
-        unused = [each for each in places if self._is_complete(pool, each.name) and each.path not in used]
-        for place in unused:
-            marker = self._find(pool, _marker(place.name))
-            if marker is not None:
-                marker.delete(0)  # first, so that nobody takes it up any more
-            self.delete(place.path)
-        return [place.name for place in unused]
 
     def _pool(self) -> Any:
         """The pool, defined and started where needed."""
@@ -229,18 +227,6 @@ class Storage:
         pool.setAutostart(1)
         return pool
 
-    def _complete(self, pool: Any, digest: str) -> Iterator[str]:
-        stem = base_stem(digest)
-        copies = [volume for volume in pool.listAllVolumes(0) if volume.name().startswith(stem)]
-        for volume, path in still_there(copies, lambda volume: str(volume.path()), NO_VOLUME):
-            if self._is_complete(pool, volume.name()):
-                yield path
-
-    def _is_complete(self, pool: Any, name: str) -> bool:
-        if not name.startswith(BASE) or name.endswith(COMPLETE):
-            return False
-        return self._find(pool, _marker(name)) is not None
-
     def _create(self, pool: Any, volume: Volume) -> Any:
         return pool.createXML(templates.render("vmctl_libvirt", "volume.xml.j2", volume=volume), 0)
 
@@ -266,20 +252,24 @@ class Storage:
             self._upload(volume, source)
 
     def _upload(self, volume: Any, source: Path) -> None:
-        stream = self._connection.newStream(0)
         with source.open("rb") as reader:
-            try:
-                volume.upload(stream, 0, _file_size(source), 0)
-                while chunk := reader.read(CHUNK):
-                    interrupt.check()
-                    _send(stream, chunk)
-                stream.finish()
-            except BaseException:
-                stream.abort()
-                raise
+            self._send_all(volume, reader, file_size(source))
+
+    def _send_all(self, volume: Any, reader: BinaryIO, size: int) -> None:
+        stream = self._connection.newStream(0)
+        try:
+            volume.upload(stream, 0, size, 0)
+            while chunk := reader.read(CHUNK):
+                interrupt.check()
+                _send(stream, chunk)
+            stream.finish()
+        except BaseException:
+            stream.abort()
+            raise
 
 
-def _file_size(path: Path) -> int:
+def file_size(path: Path) -> int:
+    """Bytes of a file of this host that is about to be copied."""
     try:
         return path.stat().st_size
     except OSError as error:
@@ -291,11 +281,14 @@ def _send(stream: Any, chunk: bytes) -> None:
         chunk = chunk[stream.send(chunk) :]
 
 
-def _marker(name: str) -> str:
-    return name.rpartition(".")[0] + COMPLETE
-
-
 def pool_volume(volume: Any) -> PoolVolume:
-    """A volume of libvirt's, as it is now; raises ``libvirt.libvirtError``."""
-    root = ET.fromstring(volume.XMLDesc(0))  # noqa: S314  libvirt made this text
-    return PoolVolume(volume.name(), volume.path(), root.findtext("backingStore/path") or "")
+    """A volume of libvirt's, as it is now, asked for in one question; raises ``libvirt.libvirtError``."""
+    root = xml_text.parse(volume.XMLDesc(0))
+    return PoolVolume(
+        name=volume.name(),
+        path=root.findtext("target/path") or volume.path(),
+        backing=root.findtext("backingStore/path") or "",
+        allocation=int(root.findtext("allocation") or 0),
+        capacity=int(root.findtext("capacity") or 0),
+        changed=float(root.findtext("target/timestamps/mtime") or 0),
+    )

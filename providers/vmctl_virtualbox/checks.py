@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmctl.driver import Definition
-from vmctl.errors import UsageError, VmctlError
-from vmctl.spec import MIB, MachineSpec
+from vmctl.errors import VmctlError
+from vmctl.knobs import Fault, refusal
+from vmctl.spec import MIB
 from vmctl_virtualbox import answers, knobs, networks
 from vmctl_virtualbox.hardware import NICS
-from vmctl_virtualbox.knobs import Fault
 from vmctl_virtualbox.vboxmanage import VBoxManage
 
 OLDEST = (6, 1)
@@ -80,23 +79,10 @@ def faults(door: VBoxManage, definition: Definition) -> Iterator[Fault]:
         yield from _networks(door, definition)
 
 
-def refusal(spec: MachineSpec, found: Sequence[Fault]) -> UsageError:
-    """One error that tells all faults of a machine, each with its place."""
-    lines = [_line(spec, fault) for fault in found]
-    if len(lines) == 1:
-        return UsageError(lines[0])
-    return UsageError(f"{len(lines)} faults in machine {spec.name!r}", details="\n".join(lines))
-
-
-def _line(spec: MachineSpec, fault: Fault) -> str:
-    place = spec.places.get(fault.path)
-    return f"{place}: " * bool(place) + f"machines.{spec.name}.{fault.path}: {fault.message}"
-
-
 def _forwards(definition: Definition) -> Iterator[Fault]:
     asked = [forward for forward in definition.forwards if forward.name != "ssh"]
     for index, forward in enumerate(asked):
-        if forward.host_ip and ipaddress.ip_address(forward.host_ip).version != 4:  # noqa: PLR2004
+        if ":" in forward.host_ip:
             yield Fault(f"ports.{index}", f"{forward.host_ip}: VirtualBox's NAT forwards from IPv4 addresses only")
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from vmctl import interrupt
 from vmctl.driver import Address, Definition, Disk, Features, Host, NotOurs, Observed, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
-from vmctl.powers import Exported, Snapshot
+from vmctl.powers import Exported, Layer, Snapshot
 from vmctl.spec import LOOPBACK
-from vmctl_virtualbox import answers, checks, exporting, hardware, identity, knobs, media, networks
+from vmctl_virtualbox import answers, checks, disk_reading, hardware, identity, knobs, media
+from vmctl_virtualbox.layer_media import BoxMedia, LayerMedia
 from vmctl_virtualbox.machine import VirtualBoxMachine
+from vmctl_virtualbox.machine_maker import MachineMaker
 from vmctl_virtualbox.media import Media
 from vmctl_virtualbox.snapshots import VirtualBoxSnapshotter
 from vmctl_virtualbox.vboxmanage import VBoxManage
@@ -31,11 +33,13 @@ class VirtualBoxDriver:
         self._host = host
         self._door = VBoxManage()
         self._media = Media(host.home, self._door)
+        self._layers = LayerMedia(self._media)
+        self._maker = MachineMaker(self._media, self._layers)
 
     @property
     def features(self) -> Features:
         """What VirtualBox can do, on every host."""
-        return Features(formats=media.FORMATS, folders=("vboxsf",))
+        return Features(formats=media.FORMATS, folders=("vboxsf",), copies_layers=True)
 
     @property
     def where(self) -> str:
@@ -59,13 +63,13 @@ class VirtualBoxDriver:
 
     def clone(self, definition: Definition, source: str, tag: Tag) -> None:
         """Make a machine with a copy of the disk of ``source``."""
-        disk = exporting.source_disk(self._ours(source, tag)[0])
+        disk = disk_reading.source_disk(self._ours(source, tag)[0])
         self._create(definition, disk, medium=str(disk.path))
 
     def export(self, name: str, tag: Tag, directory: Path) -> Exported:
         """Write an OVF and its disks; the machine loses what ties it to this host."""
         machine, mark = self._ours(name, tag)
-        exported = exporting.export(machine, directory)
+        exported = disk_reading.export(machine, directory)
         self._media.eject(mark.seed)
         return exported
 
@@ -79,7 +83,7 @@ class VirtualBoxDriver:
         mark = _mark(definition)
         identity.write(self._door, mark)
         try:
-            self._make(machine, definition, base, medium)
+            self._maker.make(machine, definition, base, medium)
             identity.write(self._door, mark.completed())
         except BaseException:
             with interrupt.shielded(), suppress(VmctlError):  # what failed first is what matters
@@ -94,9 +98,9 @@ class VirtualBoxDriver:
             raise WrongState(f"{definition.name} is {shown['VMState']}; its hardware can change only when it is off")
         present = self._present_disk(definition)
         media.check_size(definition.spec.disk, present)
-        self._apply(machine, definition, shown)
+        self._maker.apply(machine, definition, shown)
         if definition.spec.disk is not None and definition.spec.disk > present:
-            self._media.resize(_root_disk(shown), definition.spec.disk)
+            self._media.resize(hardware.root_disk(shown), definition.spec.disk)
         after = _mark(definition).completed()
         identity.write(self._door, after)
         if before.seed != after.seed:
@@ -122,7 +126,7 @@ class VirtualBoxDriver:
     def destroy(self, name: str, tag: Tag) -> None:
         """Remove the machine, its disks and its folder. Bases, and disks from elsewhere, stay."""
         machine, mark = self._found(name, tag)
-        shown = machine.settled()
+        shown = machine.at_rest()
         if shown is not None:
             self._unregister(machine, shown)
         own = self._media.machine(machine.uuid)
@@ -131,6 +135,7 @@ class VirtualBoxDriver:
             self._media.eject(mark.seed if mark else "")
             media.remove_folder(own)
             identity.remove(self._door, name)
+        self._layers.sweep()
 
     def states(self) -> Mapping[str, Observed]:
         """All finished machines with vmctl's tag, in two calls."""
@@ -181,50 +186,40 @@ class VirtualBoxDriver:
         """Forget a snapshot; what builds on it is kept."""
         self._snapshots(name, tag).remove(snapshot)
 
-    # -- parts of the above
+    # -- Layers
 
-    def _make(self, machine: VirtualBoxMachine, definition: Definition, base: Disk, medium: str) -> None:
-        chosen, uuid = knobs.read(definition.spec), machine.uuid
-        home = self._media.machine(uuid)
-        home.mkdir(mode=0o700, parents=True)
-        place = ("--basefolder", home, "--ostype", hardware.OS_TYPE, "--uuid", uuid, "--register")
-        self._door("createvm", "--name", definition.name, *place)
-        shown = machine.existing()
-        disk = (machine.folder(shown) or home) / media.ROOT_DISK
-        if medium:
-            self._media.copy(medium, disk)
-        else:
-            self._media.add_root_disk(base, disk, linked=chosen.linked_clone, size=definition.spec.disk)
-        self._door("storagectl", uuid, *hardware.controller(chosen.controller, base.format))
-        port = ("--storagectl", hardware.CONTROLLER, "--port", str(hardware.DISK_PORT), "--device", "0")
-        self._door("storageattach", uuid, *port, "--type", "hdd", "--medium", disk)
-        self._door("modifyvm", uuid, *hardware.firmware(base.firmware))
-        self._apply(machine, definition, shown)
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers of this user."""
+        return self._layers.all()
+
+    def freeze(self, name: str, tag: Tag, key: str) -> bool:
+        """Keep a copy of the machine's disk as it is now; a running machine pauses for that."""
+        machine, mark = self._ours(name, tag)
+        with self._layers.making(key) as part:
+            if part is not None:
+                disks = disk_reading.own_disks(self._media, machine)
+                with disk_reading.standing_still(machine, mark):
+                    part.fill(disks)
+        return part is not None
+
+    def remove_layer(self, key: str) -> bool:
+        """Remove a layer that nothing stands on."""
+        return self._layers.remove(key)
+
+    def box_copies(self) -> tuple[Layer, ...]:
+        """The bases that boxes were converted to."""
+        return tuple(BoxMedia(self._media).all())
+
+    def remove_box_copy(self, key: str) -> bool:
+        """Remove a base that nothing stands on."""
+        return BoxMedia(self._media).remove(key)
+
+    # -- parts of the above
 
     def _present_disk(self, definition: Definition) -> int:
         """The present size of the machine's disk, where that matters; else 0."""
         shown = VirtualBoxMachine(self._door, definition.name).shown() if definition.spec.disk is not None else None
-        return self._media.capacity(_root_disk(shown)) if shown and _root_disk(shown) else 0
-
-    def _apply(self, machine: VirtualBoxMachine, definition: Definition, shown: dict[str, str]) -> None:
-        chosen = knobs.read(definition.spec)
-        options = hardware.settings(definition, chosen, answers.rules(shown))
-        for number, nic in enumerate(definition.nics, 2):
-            attachment = networks.attachment(self._door, definition, nic, chosen)
-            options += hardware.further_nic(number, attachment, nic.mac, chosen)
-        options += hardware.no_nics(2 + len(definition.nics))
-        self._door("modifyvm", machine.uuid, *hardware.spelled(options, self._door.usage("modifyvm")))
-        port = ("--storagectl", hardware.CONTROLLER, "--port", str(hardware.SEED_PORT), "--device", "0")
-        seed = definition.seed or "emptydrive"
-        self._door("storageattach", machine.uuid, *port, "--type", "dvddrive", "--medium", seed)
-        self._share(machine, definition, shown)
-
-    def _share(self, machine: VirtualBoxMachine, definition: Definition, shown: dict[str, str]) -> None:
-        for tag in answers.shares(shown):
-            self._door("sharedfolder", "remove", machine.uuid, "--name", tag)
-        for share in definition.shares:
-            mode = ["--readonly"] if share.read_only else []
-            self._door("sharedfolder", "add", machine.uuid, "--name", share.tag, "--hostpath", share.host, *mode)
+        return self._media.capacity(hardware.root_disk(shown)) if shown and hardware.root_disk(shown) else 0
 
     def _unregister(self, machine: VirtualBoxMachine, shown: dict[str, str]) -> None:
         machine.stop_now()
@@ -276,13 +271,9 @@ def _mark(definition: Definition) -> identity.MachineMark:
     )
 
 
-def _root_disk(shown: Mapping[str, str]) -> str:
-    return shown.get(f"{hardware.CONTROLLER}-ImageUUID-{hardware.DISK_PORT}-0", "")
-
-
 def _observed(shown: answers.Shown, mark: identity.MachineMark) -> Observed:
     state = answers.state(shown.word)
-    run = shown.since if state in (State.RUNNING, State.PAUSED) else ""
+    run = mark.run_since(shown.since) if state in (State.RUNNING, State.PAUSED) else ""
     return Observed(state=state, tag=mark.tag, run=run, raw=shown.word)
 
 

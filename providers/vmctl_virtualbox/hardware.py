@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vmctl.driver import Definition, Forward
 from vmctl.spec import MIB
@@ -37,6 +37,11 @@ OLDER_NAMES = {
 """How VirtualBox 6.1 spells options that later versions renamed; numbers at the end stay."""
 NEW_SPELLING = "--nic-type"
 OPTION = re.compile(r"^--([a-z-]+?)(\d*)$")
+
+
+def root_disk(shown: Mapping[str, str]) -> str:
+    """UUID of the disk that a machine boots from; "" = it has none."""
+    return shown.get(f"{CONTROLLER}-ImageUUID-{DISK_PORT}-0", "")
 
 
 def settings(definition: Definition, knobs: VirtualBoxKnobs, present: Iterable[Rule]) -> list[str]:

@@ -38,6 +38,14 @@ class MachineMark:
     """The NoCloud image on the DVD drive, which VirtualBox would otherwise remember after the machine is gone."""
     pre_boot: tuple[tuple[str, ...], ...] = field(default=())
     post_boot: tuple[tuple[str, ...], ...] = field(default=())
+    since: str = ""
+    """When it went on, as VirtualBox has it, after vmctl had it pause for a moment…"""
+    run: str = ""
+    """…and since when it was running then: to vmctl it is running since that."""
+
+    def run_since(self, since: str) -> str:
+        """What a start of the machine is called that VirtualBox says it is running ``since``."""
+        return self.run if self.run and since == self.since else since
 
     def completed(self) -> MachineMark:
         """The mark of the finished machine."""
@@ -83,6 +91,8 @@ def _mark(text: str) -> MachineMark | None:
             seed=str(value["seed"]),
             pre_boot=_commands(value["pre_boot"]),
             post_boot=_commands(value["post_boot"]),
+            since=str(value.get("since", "")),
+            run=str(value.get("run", "")),
         )
     except (ValueError, KeyError, TypeError):
         return None

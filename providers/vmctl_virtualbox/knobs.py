@@ -1,12 +1,15 @@
-"""The ``virtualbox:`` section of a machine: names, values, defaults, and the faults in it."""
+"""The ``virtualbox:`` section of a machine: every knob with its kind, its meaning and its default."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
+from msgspec import Struct, field
+
+from vmctl import knobs
 from vmctl.errors import suggest
+from vmctl.knobs import Checked, Fault, Field, choice, flag, whole
 from vmctl.spec import MachineSpec
 
 PROVIDER = "virtualbox"
@@ -43,94 +46,8 @@ COMMANDS = [
 """What ``customize`` may run: commands that change a machine's settings, not its existence or its state on disk."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class VirtualBoxKnobs:
-    """What the user asked of VirtualBox beyond the common keys."""
-
-    gui: bool = False
-    """Show the machine in a window."""
-    linked_clone: bool = True
-    """Keep only the differences to the box, rather than a full copy."""
-    vram: int = 16
-    """Video memory in MiB."""
-    nic_type: str = "virtio"
-    paravirt: str = "default"
-    nested: bool = False
-    """Whether the guest may run virtual machines itself."""
-    controller: str = "auto"
-    """auto = virtio for boxes made for KVM (qcow2, raw), sata for VirtualBox's and VMware's own formats."""
-    networks: Mapping[str, str] = field(default_factory=dict)
-    """How a network of the Vmfile is attached: hostonly (default), internal, or bridged:HOST-INTERFACE."""
-    customize: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """(event, VBoxManage arguments); ``:id`` stands for the machine."""
-    force: bool = False
-    """Try even where KVM holds the processor's virtualization."""
-
-    def commands(self, event: str) -> tuple[tuple[str, ...], ...]:
-        """The commands of an event, in order."""
-        return tuple(words for when, words in self.customize if when == event)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something wrong with a machine, by its path below the machine ("virtualbox.vram")."""
-
-    path: str
-    message: str
-
-
-NAMES = tuple(each.name for each in fields(VirtualBoxKnobs))
-
-
-def options(spec: MachineSpec) -> Mapping[str, Any]:
-    """The section as written."""
-    return spec.options.get(PROVIDER) or {}
-
-
-def read(spec: MachineSpec) -> VirtualBoxKnobs:
-    """The knobs of a machine that ``faults`` found nothing wrong with."""
-    given = {name: value for name, value in options(spec).items() if value is not None}
-    if "customize" in given:
-        given["customize"] = tuple(_command(entry) for entry in given["customize"])
-    return VirtualBoxKnobs(**given)
-
-
-def faults(spec: MachineSpec) -> Iterator[Fault]:
-    """All that is wrong with the section."""
-    known = [network.name for network in spec.networks]
-    for name, value in options(spec).items():
-        path = f"{PROVIDER}.{name}"
-        if name not in NAMES:
-            yield Fault(path, f"unknown key{_near(str(name), NAMES)}")
-        elif value is not None:
-            for message in CHECKS.get(name, _boolean)(value):
-                yield Fault(path, message)
-            if name == "networks" and isinstance(value, Mapping):
-                yield from (
-                    Fault(path, f"no network {each!r}{_near(str(each), known)}") for each in value if each not in known
-                )
-
-
 def _near(word: str, known: Any) -> str:
     return suggest(word, known) or f"; known: {', '.join(known) or 'none'}"
-
-
-def _boolean(value: Any) -> Iterator[str]:
-    if not isinstance(value, bool):
-        yield "must be true or false"
-
-
-def _one_of(choices: tuple[str, ...]) -> Callable[[Any], Iterator[str]]:
-    def check(value: Any) -> Iterator[str]:
-        if value not in choices:
-            yield f"must be one of {', '.join(choices)}"
-
-    return check
-
-
-def _vram(value: Any) -> Iterator[str]:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= VRAM_LIMIT:
-        yield f"must be a whole number of MiB from 1 to {VRAM_LIMIT}"
 
 
 def _networks(value: Any) -> Iterator[str]:
@@ -152,7 +69,7 @@ def _customize(value: Any) -> Iterator[str]:
 
 
 def _command_faults(entry: Any) -> Iterator[str]:
-    if not isinstance(entry, list) or not entry or any(isinstance(word, list | dict) for word in entry):
+    if not isinstance(entry, list) or not entry or any(isinstance(word, list | dict | None) for word in entry):
         yield "must be a list of words, first the VBoxManage command (or pre-boot or post-boot before it)"
         return
     _event, words = _command(entry)
@@ -174,11 +91,71 @@ def _word(value: Any) -> str:
     return str(value)
 
 
-CHECKS: Mapping[str, Callable[[Any], Iterator[str]]] = {
-    "vram": _vram,
-    "nic_type": _one_of(NIC_TYPES),
-    "paravirt": _one_of(PARAVIRT),
-    "controller": _one_of(CONTROLLERS),
-    "networks": _networks,
-    "customize": _customize,
-}
+ATTACHED = Checked(
+    _networks,
+    {
+        "type": "object",
+        "additionalProperties": {"type": "string", "pattern": f"^({HOSTONLY}|{INTERNAL}|{BRIDGED}.+)$"},
+    },
+)
+CUSTOMIZE = Checked(
+    _customize,
+    {"type": "array", "items": {"type": "array", "minItems": 1, "items": {"type": ["string", "number", "boolean"]}}},
+    lambda value: tuple(_command(entry) for entry in value),
+)
+
+
+class VirtualBoxKnobs(Struct, frozen=True, kw_only=True):
+    """What the user asked of VirtualBox beyond the common keys."""
+
+    gui: Annotated[bool, Field(flag(), "Show the machine in a window.")] = False
+    linked_clone: Annotated[bool, Field(flag(), "Keep only the differences to the box, rather than a full copy.")] = (
+        True
+    )
+    vram: Annotated[int, Field(whole(1, VRAM_LIMIT, "a whole number of MiB"), "Video memory in MiB.")] = 16
+    nic_type: Annotated[str, Field(choice(*NIC_TYPES), "Which network cards the guest sees.")] = "virtio"
+    paravirt: Annotated[str, Field(choice(*PARAVIRT), "Which hypervisor's help the guest is offered.")] = "default"
+    nested: Annotated[bool, Field(flag(), "Whether the guest may run virtual machines itself.")] = False
+    controller: Annotated[
+        str,
+        Field(
+            choice(*CONTROLLERS),
+            "auto = virtio for boxes made for KVM (qcow2, raw), sata for VirtualBox's and VMware's own formats.",
+        ),
+    ] = "auto"
+    networks: Annotated[
+        Mapping[str, str],
+        Field(
+            ATTACHED, f"How a network of the Vmfile is attached: {HOSTONLY}, {INTERNAL}, or {BRIDGED}HOST-INTERFACE."
+        ),
+    ] = field(default_factory=dict)
+    customize: Annotated[
+        tuple[tuple[str, tuple[str, ...]], ...],
+        Field(CUSTOMIZE, f"VBoxManage commands, such as [modifyvm, {ID}, --vram, 32]; {ID} stands for the machine."),
+    ] = ()
+    """(event, VBoxManage arguments)"""
+    force: Annotated[bool, Field(flag(), "Try even where KVM holds the processor's virtualization.")] = False
+
+    def commands(self, event: str) -> tuple[tuple[str, ...], ...]:
+        """The commands of an event, in order."""
+        return tuple(words for when, words in self.customize if when == event)
+
+
+def options(spec: MachineSpec) -> Mapping[str, Any]:
+    """The section as written."""
+    return spec.options.get(PROVIDER) or {}
+
+
+def read(spec: MachineSpec) -> VirtualBoxKnobs:
+    """The knobs of a machine that ``faults`` found nothing wrong with."""
+    return knobs.read(VirtualBoxKnobs, options(spec))
+
+
+def faults(spec: MachineSpec) -> Iterator[Fault]:
+    """All that is wrong with the section."""
+    found = [*knobs.faults(VirtualBoxKnobs, PROVIDER, options(spec))]
+    yield from found
+    known = [network.name for network in spec.networks]
+    for each in read(spec).networks if not found else ():
+        if each not in known:
+            yield Fault(f"{PROVIDER}.networks", f"no network {each!r}{_near(each, known)}")

@@ -46,7 +46,7 @@ class VirtualBoxMachine:
             return {**found, "VMState": answers.INACCESSIBLE}
         return found
 
-    def settled(self) -> dict[str, str] | None:
+    def at_rest(self) -> dict[str, str] | None:
         """As ``shown``, once VirtualBox is not in the middle of a change.
 
         Raises:
@@ -54,24 +54,24 @@ class VirtualBoxMachine:
         """
         last: dict[str, str] | None = None
 
-        def look() -> bool:
+        def is_at_rest() -> bool:
             nonlocal last
             last = self.shown()
             return last is None or answers.state(last["VMState"]) not in (State.STOPPING, State.STARTING)
 
         what = f"VirtualBox to finish what it does with {self.name}"
         wait.until(
-            look, wait.Deadline.after(SETTLING, self.door.clock), what, hint=f"VBoxManage showvminfo {self.uuid}"
+            is_at_rest, wait.Deadline.after(SETTLING, self.door.clock), what, hint=f"VBoxManage showvminfo {self.uuid}"
         )
         return last
 
     def existing(self) -> dict[str, str]:
-        """As ``settled``, for a machine that must exist and be readable.
+        """As ``at_rest``, for a machine that must exist and be readable.
 
         Raises:
             WrongState: it does not exist, or its files cannot be read.
         """
-        found = self.settled()
+        found = self.at_rest()
         if found is None:
             raise WrongState(f"there is no machine {self.name} in VirtualBox", hint="vmctl up")
         if found["VMState"] == answers.INACCESSIBLE:
@@ -102,7 +102,7 @@ class VirtualBoxMachine:
 
     def press_button(self) -> None:
         """Ask the guest to shut down. In a state where it cannot hear, cut the power."""
-        word = (self.settled() or {}).get("VMState", "poweroff")
+        word = (self.at_rest() or {}).get("VMState", "poweroff")
         if answers.letters(word) in answers.DEAD:
             self.cut_power()
             return
@@ -114,7 +114,7 @@ class VirtualBoxMachine:
 
     def stop_now(self) -> None:
         """Cut the power, drop a saved state. Stopped, inaccessible or absent: nothing to do."""
-        word = (self.settled() or {}).get("VMState", "poweroff")
+        word = (self.at_rest() or {}).get("VMState", "poweroff")
         now = answers.state(word)
         if now is State.SAVED:
             self.door("discardstate", self.uuid)
@@ -124,7 +124,7 @@ class VirtualBoxMachine:
     def cut_power(self) -> None:
         """Power off and wait until VirtualBox has let go of the machine."""
         self.door("controlvm", self.uuid, "poweroff")
-        self.settled()
+        self.at_rest()
 
     def suspend(self) -> None:
         """Save the memory. Saved already: nothing to do."""

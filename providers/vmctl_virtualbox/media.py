@@ -1,6 +1,7 @@
 """Disks: one converted base per box, a differencing child per machine.
 
     HOME/virtualbox/bases/DIGEST.vdi          the box, in VirtualBox's format; never attached itself
+    HOME/virtualbox/layers/KEY/               disks of a machine that others stand on (``layer_media``)
     HOME/virtualbox/machines/UUID/NAME/       the machine's folder: settings, logs, snapshots, ``root.vdi``
 
 VirtualBox's own ``unregistervm --delete`` also deletes a base whose last child goes, and disks that the user has
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +20,11 @@ from vmctl import flock, process
 from vmctl.driver import Disk
 from vmctl.errors import UsageError
 from vmctl.process import ProgramMissing
-from vmctl_virtualbox import answers
+from vmctl_virtualbox import answers, vdi
 from vmctl_virtualbox.vboxmanage import COPY_DEADLINE, NOT_FOUND, NotFound, VBoxManage, VBoxManageFailed
 
 ROOT_DISK = "root.vdi"
+LAYERS = "layers"
 IN_USE = frozenset({"VBOX_E_OBJECT_IN_USE", "VBOX_E_INVALID_OBJECT_STATE", NOT_FOUND})
 """Why a medium can stay open: it has children, one of them runs just now, or it was closed by somebody else."""
 FORMATS = ("vdi", "vmdk", "qcow2", "raw")
@@ -39,16 +42,34 @@ class Media:
         """Where everything of this provider lies."""
         return self.home / "virtualbox"
 
+    @property
+    def machines(self) -> Path:
+        """Where each machine has a directory."""
+        return self.root / "machines"
+
+    @property
+    def bases(self) -> Path:
+        """Where the converted boxes are."""
+        return self.root / "bases"
+
+    @property
+    def layers(self) -> Path:
+        """Where each layer has a directory."""
+        return self.root / LAYERS
+
     def machine(self, uuid: str) -> Path:
         """The directory that holds nothing but one machine."""
-        return self.root / "machines" / uuid
+        return self.machines / uuid
 
     def base_path(self, digest: str) -> Path:
         """Where the converted box is, or will be."""
-        return self.root / "bases" / f"{digest}.vdi"
+        return self.bases / f"{digest}.vdi"
 
     def lock_path(self, digest: str) -> Path:
-        """Held while the base is made, opened or copied: VirtualBox cannot open one medium twice at a time."""
+        """Held while the base is made, opened or copied: VirtualBox cannot open one medium twice at a time.
+
+        ``LAYERS`` is that of all layers; whoever holds it may ask for those of bases, not the other way round.
+        """
         return self.root / "locks" / digest
 
     def add_root_disk(self, base: Disk, path: Path, *, linked: bool, size: int | None) -> None:
@@ -90,15 +111,54 @@ class Media:
         info = next(answers.records(self.door("showmediuminfo", "disk", medium)), {})
         return int(info.get("Capacity", "0").split()[0]) * 1024**2
 
+    def known(self) -> list[dict[str, str]]:
+        """All hard disks that VirtualBox knows, each with its UUID."""
+        return [record for record in answers.records(self.door("list", "hdds")) if "UUID" in record]
+
+    def parents(self) -> Mapping[str, str]:
+        """What stands on what, by UUID: disks that VirtualBox knows, and those of machines that it cannot read now."""
+        known = {record["UUID"]: record.get("Parent UUID", "") for record in self.known()}
+        return known | {head.uuid: head.parent for head in vdi.below(self.machines, self.layers)}
+
+    def is_ground(self, record: Mapping[str, str]) -> bool:
+        """Whether a disk is one that machines stand on, and none of a machine's own."""
+        return _lies_in(record, (self.layers, self.bases))
+
     def forget(self, *folders: Path) -> None:
-        """Close all disks that VirtualBox still knows in these folders, children first, and then idle bases."""
+        """Close all disks that VirtualBox still knows in these folders, and then the idle ones that they stood on."""
+        self.close(*folders)
+        self.close_grounds()
+
+    def close(self, *folders: Path) -> None:
+        """Close all disks that VirtualBox knows in these folders, children first.
+
+        Raises:
+            VBoxManageFailed: another disk stands on one of them, or a machine uses it.
+        """
         for record in _children_first(self._known(*folders)):
             try:
                 self.door("closemedium", "disk", record["UUID"])
             except NotFound:
                 continue  # it went with its child
-        for record in self._known(self.root / "bases"):
-            base = Path(record["Location"])
+
+    def let_go(self, place: Path) -> bool:
+        """As ``close``, of a file or a directory; False = one of the disks is in use."""
+        try:
+            self.close(place)
+        except VBoxManageFailed as error:
+            if error.code not in IN_USE:
+                raise
+            return False
+        return True
+
+    def close_grounds(self) -> None:
+        """Close layers and bases that no machine stands on any more: VirtualBox would remember them for ever."""
+        known = self._known(self.layers, self.bases)
+        if layers := [record for record in known if _lies_in(record, (self.layers,))]:
+            with flock.held(self.lock_path(LAYERS)):
+                for record in _children_first(layers):
+                    self._close_idle("disk", record["UUID"])
+        for base in [Path(record["Location"]) for record in known if _lies_in(record, (self.bases,))]:
             with flock.held(self.lock_path(base.stem)):
                 self._close_idle("disk", base)
 
@@ -109,7 +169,7 @@ class Media:
             self._close_idle("dvd", seed)
 
     def _known(self, *folders: Path) -> list[dict[str, str]]:
-        return [record for record in answers.records(self.door("list", "hdds")) if _lies_in(record, folders)]
+        return [record for record in self.known() if _lies_in(record, folders)]
 
     def _ensure_base(self, disk: Disk) -> Path:
         path = self.base_path(disk.digest)
@@ -121,7 +181,7 @@ class Media:
         part = path.with_name(f".{disk.digest}.part.vdi")
         try:
             self._convert(disk, part)
-            _sync(part)
+            sync(part)
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
@@ -155,6 +215,8 @@ class Media:
         """Close a medium, unless it has children or a machine uses it."""
         try:
             self.door("closemedium", kind, medium)
+        except NotFound:
+            return  # closed by somebody else
         except VBoxManageFailed as error:
             if error.code not in IN_USE:
                 raise
@@ -190,7 +252,7 @@ def remove_moved(folder: Path, uuid_name: str) -> None:
         folder.rmdir()
 
 
-def _lies_in(record: dict[str, str], folders: tuple[Path, ...]) -> bool:
+def _lies_in(record: Mapping[str, str], folders: tuple[Path, ...]) -> bool:
     location = Path(record.get("Location", "/"))
     return any(location.is_relative_to(folder) for folder in folders)
 
@@ -205,7 +267,8 @@ def _children_first(records: list[dict[str, str]]) -> list[dict[str, str]]:
     return sorted(records, key=lambda record: depth(record["UUID"]), reverse=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or a directory's entries, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,8 +16,9 @@ from pathlib import Path
 from vmctl import interrupt
 from vmctl.driver import Definition, Nic
 from vmctl.errors import VmctlError
+from vmctl.knobs import Fault
 from vmctl_virtualbox import answers
-from vmctl_virtualbox.knobs import BRIDGED, HOSTONLY, INTERNAL, Fault, VirtualBoxKnobs
+from vmctl_virtualbox.knobs import BRIDGED, HOSTONLY, INTERNAL, VirtualBoxKnobs
 from vmctl_virtualbox.vboxmanage import VBoxManage
 
 NETWORKS_CONF = Path("/etc/vbox/networks.conf")
@@ -123,7 +124,7 @@ def _hostonly_faults(
 ) -> Iterator[str]:
     wanted = subnet(nic)
     ranges = allowed_ranges(conf)
-    if not any(each.version == 4 and wanted.subnet_of(each) for each in ranges):  # noqa: PLR2004
+    if not any(isinstance(each, ipaddress.IPv4Network) and wanted.subnet_of(each) for each in ranges):
         yield (
             f"{wanted} is outside of what VirtualBox allows for host-only networks"
             f" ({', '.join(map(str, ranges))}); add `* {wanted}` to {NETWORKS_CONF}, or use another address"

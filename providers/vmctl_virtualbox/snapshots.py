@@ -31,7 +31,7 @@ NAMESPACE = "{http://www.virtualbox.org/}"
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptSnapshot:
     """A snapshot with the identity that VirtualBox gave it; names need not be unique there."""
 
     uuid: str
@@ -50,7 +50,7 @@ class VirtualBoxSnapshotter:
     door: VBoxManage
     machine: VirtualBoxMachine
 
-    def all(self) -> tuple[Kept, ...]:
+    def all(self) -> tuple[KeptSnapshot, ...]:
         """The snapshots, parents first; of several with one name (a `save --force` was killed) the newest."""
         kept = shown(self._kept())
         newest = {each.snapshot.name: each for each in sorted(kept, key=lambda each: each.snapshot.date)}
@@ -94,7 +94,7 @@ class VirtualBoxSnapshotter:
                 self._forget(each)
             self._tidy()
 
-    def _forget(self, kept: Kept) -> None:
+    def _forget(self, kept: KeptSnapshot) -> None:
         """Give it a name that counts as none; deleting it is for ``_tidy``."""
         self.door("snapshot", self.machine.uuid, "edit", kept.uuid, "--name", f"{HIDDEN}{kept.uuid}")
 
@@ -108,15 +108,15 @@ class VirtualBoxSnapshotter:
         while kept := deletable(self._kept()):
             self.door("snapshot", self.machine.uuid, "delete", kept.uuid, deadline=COPY_DEADLINE)
 
-    def _kept(self) -> tuple[Kept, ...]:
+    def _kept(self) -> tuple[KeptSnapshot, ...]:
         return read_kept(Path(self.machine.existing()["CfgFile"]))
 
-    def _named(self, snapshot: str) -> list[Kept]:
+    def _named(self, snapshot: str) -> list[KeptSnapshot]:
         found = (each for each in self._kept() if each.snapshot.name == snapshot)
         return sorted(found, key=lambda each: each.snapshot.date)
 
 
-def deletable(kept: Sequence[Kept]) -> Kept | None:
+def deletable(kept: Sequence[KeptSnapshot]) -> KeptSnapshot | None:
     """A forgotten snapshot that no more than one thing builds on: another snapshot, or the machine as it is now."""
     for each in kept:
         children = sum(other.snapshot.parent == each.snapshot.name for other in kept)
@@ -125,7 +125,7 @@ def deletable(kept: Sequence[Kept]) -> Kept | None:
     return None
 
 
-def shown(kept: Sequence[Kept]) -> tuple[Kept, ...]:
+def shown(kept: Sequence[KeptSnapshot]) -> tuple[KeptSnapshot, ...]:
     """Without the forgotten ones: what builds on such a one builds on its parent."""
     by_name = {each.snapshot.name: each for each in kept}
 
@@ -147,7 +147,7 @@ def shown(kept: Sequence[Kept]) -> tuple[Kept, ...]:
     )
 
 
-def read_kept(settings: Path) -> tuple[Kept, ...]:
+def read_kept(settings: Path) -> tuple[KeptSnapshot, ...]:
     """The snapshots in a settings file, parents first.
 
     Raises:
@@ -167,7 +167,7 @@ def read_kept(settings: Path) -> tuple[Kept, ...]:
 
 def _walk(
     element: ET.Element | None, parent: str, current: str, disks: Mapping[str, Path], folder: Path
-) -> Iterator[Kept]:
+) -> Iterator[KeptSnapshot]:
     if element is None:
         return
     name, uuid = element.get("name", ""), _uuid(element.get("uuid", ""))
@@ -175,7 +175,7 @@ def _walk(
     files = [disks[each] for each in _attached(element) if each in disks]
     if state:
         files.append(folder / state)
-    yield Kept(
+    yield KeptSnapshot(
         uuid,
         Snapshot(
             name=name,

@@ -36,6 +36,8 @@ VERSION = re.compile(r"^(\d+)\.(\d+)\.(\d+)", re.MULTILINE)
 WARNING = re.compile(r"^WARNING: (.*(?:\n\s+\S.*)*)", re.MULTILINE)
 
 NOT_FOUND = "VBOX_E_OBJECT_NOT_FOUND"
+GONE = re.compile(r"The given path '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}' is not fully qualified")
+"""What it says of a medium's UUID that it does not know (any more): it takes that for a path then."""
 LOCALE = {"LANG": "C", "LC_ALL": "C.UTF-8", "LC_MESSAGES": "C", "LANGUAGE": ""}
 """English, but UTF-8: under a plain C locale VBoxManage cannot even be given a path with an umlaut."""
 
@@ -44,8 +46,8 @@ class VBoxManageFailed(VmctlError):
     """VBoxManage refused; ``code`` is VirtualBox's own name for the reason, where it gave one."""
 
     def __init__(self, completed: Completed, *, hint: str = "") -> None:
-        said = ERROR.findall(completed.stderr)
-        brief = said[0].strip() if said else f"VBoxManage ended with status {completed.status}"
+        errors = ERROR.findall(completed.stderr)
+        brief = errors[0].strip() if errors else f"VBoxManage ended with status {completed.status}"
         lines = (completed.stderr.strip() or completed.stdout.strip()).splitlines()[-process.DETAIL_LINES :]
         super().__init__(f"VirtualBox: {brief}", details="\n".join([f"$ {quoted(completed.argv)}", *lines]), hint=hint)
         self.completed = completed
@@ -142,8 +144,8 @@ def parse_version(text: str) -> VirtualBoxVersion:
 
 
 def _failure(completed: Completed, hint: str) -> VBoxManageFailed:
-    kind = NotFound if _code(completed.stderr) == NOT_FOUND else VBoxManageFailed
-    return kind(completed, hint=hint)
+    is_absent = _code(completed.stderr) == NOT_FOUND or GONE.search(completed.stderr)
+    return (NotFound if is_absent else VBoxManageFailed)(completed, hint=hint)
 
 
 def _code(stderr: str) -> str:

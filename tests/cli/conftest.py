@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -43,8 +44,9 @@ def project(
     monkeypatch.syspath_prepend(str(plugin))
     monkeypatch.syspath_prepend(str(HERE))
     # The hypervisors of the host that runs the tests may have machines of their own; `vmctl list` must not see them.
-    entries = registry._entries
-    monkeypatch.setattr(registry, "_entries", lambda: {name: entries()[name] for name in ("fakeguests",)})
+    entries = {"fakeguests": registry._entries()["fakeguests"]}
+    monkeypatch.setattr(registry, "_entries", lambda: entries)
+    monkeypatch.setattr(os, "fsync", lambda _handle: None)  # no power fails here, and disks are slow
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(plugin), str(HERE)]))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     make_box(private_home)
@@ -70,3 +72,17 @@ def servers(tmp_path: Path) -> Iterator[SshServers]:
     made.start("web-a", "db-a")
     yield made
     made.stop()
+
+
+@pytest.fixture
+def ansible_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guests and servers are this host: the tests' own Python runs Ansible's modules, none is looked for."""
+    monkeypatch.setenv("ANSIBLE_PYTHON_INTERPRETER", sys.executable)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where provisioners leave things on guests and servers, which are this host."""
+    directory = tmp_path / "place"
+    directory.mkdir()
+    return directory

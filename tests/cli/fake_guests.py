@@ -14,14 +14,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from tests.unit.openssh_server import KEYS_ONLY
 from vmctl import process
 from vmctl.driver import Definition, Disk, Host, Tag
+from vmctl.errors import WrongState
 from vmctl.lifecycle import etc_hosts
+from vmctl.powers import Layer
 from vmctl.store import port_leases
 from vmctl.testing import FakeDriver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.unit.password_server import PasswordServer
 
 OLD: dict[str, PasswordServer] = {}
@@ -151,6 +157,48 @@ class OtherGuests(FakeGuests):
 
     name = "otherguests"
     place = "other"
+
+
+class MemoryGuests(FakeGuests):
+    """One that keeps memory; a file for each key says whose it is."""
+
+    place = "kept"
+
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(self._with_memory(one) for one in super().layers())
+
+    def _with_memory(self, layer: Layer) -> Layer:
+        if not self._memory(layer.key).exists():
+            return layer
+        facts = self._memory(layer.key).stat()
+        return structs.replace(layer, memory=True, seal=f"{facts.st_size} {facts.st_mtime_ns}")
+
+    def remove_layer(self, key: str) -> bool:
+        gone = super().remove_layer(key)
+        if gone:
+            self._memory(key).unlink(missing_ok=True)
+        return gone
+
+    def memory_key(self, definition: Definition, base: Disk) -> str:
+        return f"{definition.spec.cpus} {definition.mac} {base.digest}"
+
+    def keep_memory(self, name: str, tag: Tag, key: str) -> bool:
+        self._begin("keep_memory", name)
+        self._memory(key).write_text(f"{tag.project} {tag.machine}")
+        return self.freeze(name, tag, key)
+
+    def thaw(self, definition: Definition, key: str, word: Callable[[], bytes]) -> bool:
+        self._begin("thaw", definition.name)
+        if self._memory(key).read_text() != f"{definition.tag.project} {definition.tag.machine}":
+            raise WrongState(f"that memory is not of {definition.name}", hint="vmctl cache list")
+        image = self._directory / "image"
+        image.touch()
+        self.create(definition, Disk(path=image, format="raw", digest="", virtual_size=1, layer=key))
+        self.start(definition.name, definition.tag)
+        return False
+
+    def _memory(self, key: str) -> Path:
+        return self._directory / f"{key}.memory"
 
 
 def _programs(home: Path) -> Path:

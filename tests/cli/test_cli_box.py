@@ -114,7 +114,7 @@ def test_what_is_said_of_a_box_that_is_there_counts(shop: Project, jammy: Path) 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "stated"),
     [
         (["jammy.qcow2", "--arch", "../../x"], "invalid architecture '../../x'"),
         (["jammy.qcow2", "--user", 'a"; system("x'], "invalid user name"),
@@ -123,8 +123,8 @@ def test_what_is_said_of_a_box_that_is_there_counts(shop: Project, jammy: Path) 
         (["\udcff.qcow2"], r"\xff.qcow2 has a name that is not UTF-8"),
     ],
 )
-def test_what_can_not_be_a_box_is_refused(shop: Project, jammy: Path, words: list[str], said: str) -> None:
-    assert said in shop.vmctl("box", "add", *words, status=2).err
+def test_what_can_not_be_a_box_is_refused(shop: Project, jammy: Path, words: list[str], stated: str) -> None:
+    assert stated in shop.vmctl("box", "add", *words, status=2).err
     assert not (shop.home / "boxes").exists()
 
 
@@ -135,9 +135,9 @@ def test_boxes_of_one_name_are_told_apart_by_their_source(shop: Project, tmp_pat
         shop.vmctl("box", "add", str(write(place, qcow2(payload=place.parent.name.encode()))), "--version", "1")
     listed = shop.vmctl("box", "list").out
     assert all(str(place) in listed for place in places)
-    told = shop.vmctl("box", "remove", "disk", status=2).err
-    assert "disk means several boxes" in told
-    assert f"--source '{places[1]}'" in told
+    printed = shop.vmctl("box", "remove", "disk", status=2).err
+    assert "disk means several boxes" in printed
+    assert f"--source '{places[1]}'" in printed
     target = tmp_path / "x.box"
     assert "--source" in shop.vmctl("box", "repackage", "disk", "--output", str(target), status=2).err
     for words in (["verify", "disk"], ["remove", "disk@1"]):

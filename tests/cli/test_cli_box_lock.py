@@ -58,7 +58,10 @@ def test_a_locked_box_is_fetched_from_its_source_or_refused(project: Project, tm
     project.vmctl("box", "remove", "mine")
     project.vmctl("up", "--locked")
     project.vmctl("destroy", "--yes")
-    project.vmctl("box", "remove", "mine")
+    other = image(tmp_path / "newer.qcow2", "2G")
+    project.vmctl("box", "add", str(other), "--name", "mine", "--version", "2", "--user", ME)
+    assert "nothing to remove" in project.vmctl("box", "prune").out, "what a colleague locked stays as well"
+    project.vmctl("box", "remove", "mine", "--all")
     source.unlink()
     image(source, "3G")
     assert "the box mine is not what the lock says" in project.vmctl("up", "--locked", status=1).err
@@ -116,3 +119,69 @@ def test_a_box_that_is_removed_while_up_takes_it_is_told(
 def test_make_box_is_what_this_file_relies_on(private_home: Path) -> None:
     make_box(private_home)
     assert BoxStore(HomeLayout(private_home)).names() == ["tiny"]
+
+
+class TestAliases:
+    @pytest.fixture
+    def gone(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+        """A project whose box no server has, and the living image in the store."""
+        make_box(project.home, "debian-12", origin="recipe:debian-12", cloud_init=True)
+        monkeypatch.setenv("VMCTL_BOX_SERVER", "http://127.0.0.1:1")
+        self.say(project)
+        return project
+
+    @staticmethod
+    def say(project: Project, text: str = "") -> None:
+        (project.root / "Vmfile").write_text(f"box: generic/debian12\nprovider: fakeguests\nsynced_folders: []\n{text}")
+
+    def test_without_one_nothing_takes_its_place(self, gone: Project) -> None:
+        err = gone.vmctl("up", status=1).err
+        assert "no server that could be asked knows the box generic/debian12" in err
+        assert "write `box: debian-12` in the Vmfile" in err
+        gone.vmctl("box", "lock", status=1)
+        assert "box: generic/debian12\n" in gone.vmctl("plan").out
+
+    def test_for_one_command_and_what_is_locked_then(self, gone: Project) -> None:
+        shown = "debian-12 in place of generic/debian12 (--alias, its publisher's own image)"
+        assert "box: debian-12 in place of generic/debian12" in gone.vmctl("plan", "--alias").out
+        assert shown in gone.vmctl("up", "--alias").err
+        gone.vmctl("destroy", "--yes")
+        assert "in its place" in gone.vmctl("box", "lock", "--alias").out
+        ((_, entry),) = lock_of(gone)["generic/debian12"].items()
+        assert (entry["name"], entry["instead"]) == ("debian-12", "debian-12")
+        assert json.loads((gone.root / "Vmfile.lock").read_text())["schema"] == 3
+        assert "in place of generic/debian12 (Vmfile.lock)" in gone.vmctl("up", "--locked").err
+        assert gone.vmctl("up", "--locked", "--json").answer["changed"] is False
+        assert gone.vmctl("up", "--locked", "--alias", "--json").answer["changed"] is False
+        assert gone.vmctl("box", "lock", "--alias", "--json").answer["changed"] is False
+
+    @pytest.mark.parametrize("stated", ["alias: true\n", "box_aliases: {generic/debian12: debian-12}\n"])
+    def test_in_the_vmfile(self, gone: Project, stated: str) -> None:
+        self.say(gone, stated)
+        assert "made from debian-12 in place of generic/debian12" in gone.vmctl("up").err
+        gone.vmctl("box", "lock")
+        assert gone.vmctl("up", "--locked", "--json").answer["changed"] is False
+        origins = gone.vmctl("config", "--origins", "--json").answer["origins"]
+        assert "in place of generic/debian12" in origins["machines.default.box"]
+        self.say(gone)
+        gone.vmctl("up", "--locked")
+
+    def test_a_lock_of_before_has_what_took_its_place(self, gone: Project) -> None:
+        """Such a lock calls the box by its own name."""
+        self.say(gone, "alias: true\n")
+        gone.vmctl("box", "lock")
+        path = gone.root / "Vmfile.lock"
+        document = json.loads(path.read_text())
+        (entries,) = document["boxes"].values()
+        for entry in entries.values():
+            del entry["instead"]
+        path.write_text(json.dumps({"schema": 2, "boxes": {"debian-12": entries}}))
+        gone.vmctl("up", "--locked")
+        self.say(gone)
+        assert "generic/debian12 is not in the lock" in gone.vmctl("up", "--locked", status=2).err
+
+    def test_added(self, gone: Project) -> None:
+        ran = gone.vmctl("box", "add", "--alias", "generic/debian12", "--version", "1", status=2)
+        assert "debian-12 in place of generic/debian12 (--alias, its publisher's own image)" in ran.err
+        assert "debian-12 has no versions" in ran.err
+        assert "no server" in gone.vmctl("box", "add", "--alias", "team/web", status=1).err

@@ -70,14 +70,45 @@ def test_from_add_to_prune(shop: Project, web: Web, tmp_path: Path) -> None:
     assert "nothing to remove" in shop.vmctl("box", "prune").out
 
 
+def test_what_is_locked_is_not_pruned(shop: Project, web: Web, tmp_path: Path) -> None:
+    """Neither of a project that has never been up, nor once its directory has another lock."""
+    publish(web, tmp_path, "1.0")
+    shop.vmctl("box", "add", "org/box")
+    (shop.root / "Vmfile").write_text("box: org/box\n")
+    shop.vmctl("box", "lock")
+    publish(web, tmp_path, "1.0", "2.0")
+    shop.vmctl("box", "update", "org/box")
+    assert "nothing to remove" in shop.vmctl("box", "prune").out
+    lock = shop.root / "Vmfile.lock"
+    for content in ("{}", "[" * 5000, '{"boxes": {"x": 3}}', "x" * 5 * 1024**2):
+        text = lock.read_text()
+        lock.write_text(content)
+        assert "would remove org/box 1.0" in shop.vmctl("box", "prune", "--dry-run").out
+        lock.write_text(text)
+    assert "nothing to remove" in shop.vmctl("box", "prune").out
+    shop.vmctl("box", "lock")
+    assert "removed org/box 1.0" in shop.vmctl("box", "prune").out
+
+
+def test_a_lock_or_a_box_without_end_is_damaged(shop: Project, web: Web, tmp_path: Path) -> None:
+    publish(web, tmp_path, "1.0")
+    shop.vmctl("box", "add", "org/box")
+    (shop.root / "Vmfile").write_text("box: org/box\n")
+    (shop.root / "Vmfile.lock").write_bytes(b" " * (4 * 1024**2 + 1))
+    assert "longer than 4194304 bytes" in shop.vmctl("up", "--locked", status=1).err
+    (metadata,) = shop.home.glob("boxes/*/*/*/box.json")
+    metadata.write_bytes(b" " * (4 * 1024**2 + 1))
+    assert "longer than 4194304 bytes" in shop.vmctl("box", "verify", status=1).out
+
+
 def test_an_update_keeps_what_the_user_said(shop: Project, web: Web, tmp_path: Path) -> None:
     publish(web, tmp_path, "1.0")
     shop.vmctl("box", "add", "org/box", "--user", "me", "--firmware", "uefi", "--no-cloud-init")
     publish(web, tmp_path, "1.0", "2.0")
     shop.vmctl("box", "update")
     newest, _ = shop.vmctl("box", "list", "--json").answer["boxes"]
-    said = ("version", "user", "firmware", "cloud_init")
-    assert [newest[key] for key in said] == ["2.0", "me", "uefi", False]
+    stated = ("version", "user", "firmware", "cloud_init")
+    assert [newest[key] for key in stated] == ["2.0", "me", "uefi", False]
 
 
 def test_a_source_that_can_not_be_asked_is_an_error(shop: Project, web: Web, tmp_path: Path) -> None:

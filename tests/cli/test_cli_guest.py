@@ -234,7 +234,7 @@ def test_sync_sends_what_changed_and_lists_it_when_asked(copied: tuple[Path, Pat
     (target / "made").write_text("in the guest")
     status, out, err = vmctl("sync", "-v")
     assert (status, out) == (0, f"web: {target} (rsync)\n")
-    assert f"web: {target}: 1 sent (3 bytes), 1 removed" in err
+    assert f"web: {target}: 1 sent (3 B), 1 removed" in err
     assert "removed a" in err
     assert sorted(path.name for path in target.iterdir()) == ["b", "made"]
     assert answer(vmctl("sync", "--json"))["machines"] == {"web": {str(target): "rsync"}}

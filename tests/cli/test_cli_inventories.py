@@ -33,8 +33,8 @@ def write(project: Project, vault: str) -> None:
 
 
 def address(project: Project) -> str:
-    told = json.loads(project.vmctl("inventory", "--target", "lab").out)
-    return str(told["_meta"]["hostvars"]["web"]["ansible_host"])
+    output = json.loads(project.vmctl("inventory", "--target", "lab").out)
+    return str(output["_meta"]["hostvars"]["web"]["ansible_host"])
 
 
 def test_a_vaulted_inventory_is_read_with_the_vaults_of_its_entries(
@@ -72,10 +72,10 @@ def test_a_directory_is_read_as_ansible_reads_it(project: Project, monkeypatch: 
     for stray in (".hidden", "README.md", "hosts.yml~", "hosts.bak", ".02-more.yml.swp", "notes.txt"):
         (inventory / stray).write_text("[stray\n")
     write(project, "")
-    told = project.vmctl("inventory", "--target", "lab", "--yaml").out
-    assert "grün" in told
-    assert all(name in told for name in ("fromini", "fromyaml", "fromscript", "made"))
-    assert "stray" not in told
+    output = project.vmctl("inventory", "--target", "lab", "--yaml").out
+    assert "grün" in output
+    assert all(name in output for name in ("fromini", "fromyaml", "fromscript", "made"))
+    assert "stray" not in output
     (inventory / "05-broken.ini").write_text("[broken\n")
     ran = project.vmctl("exec", "--target", "lab", "nobody", "--", "true", status=2)
     assert "warning: the inventory of lab: " in ran.err

@@ -61,7 +61,7 @@ def test_the_shim_agrees_halted_machines_included(project: Project) -> None:
 
 def test_runs_on_machines_are_in_the_history(project: Project) -> None:
     project.vmfile("")
-    assert "nothing was provisioned yet" in project.vmctl("history").out
+    assert "nothing has been provisioned yet" in project.vmctl("history").out
     project.vmfile("provision: [{shell: {inline: 'true', become: false}, name: note}]\n")
     project.vmctl("up")
     project.vmctl("up")

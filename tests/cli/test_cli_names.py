@@ -15,7 +15,7 @@ def hosts(project: Project) -> list[str]:
     return (project.home / "hosts").read_text().splitlines()
 
 
-def told(project: Project) -> dict[str, str]:
+def answer(project: Project) -> dict[str, str]:
     """Digest of what each machine was told, by name."""
     found = project.layout.machines.glob("*/machine.json")
     return {path.parent.name: json.loads(path.read_text())["names"] for path in found}
@@ -26,15 +26,15 @@ def test_names_follow_machines_as_they_come_and_go(project: Project) -> None:
     steps = [event["step"] for event in project.vmctl("up", "web", "alone", "--json").events("step-done")]
     assert steps.count("write_names") == 1
     assert hosts(project) == ["127.0.0.1 localhost", etc_hosts.BEGIN, "192.168.56.10 web web.shop", etc_hosts.END]
-    before = told(project)
+    before = answer(project)
     assert before["alone"] == ""
     project.vmctl("up", "db")  # web, which runs, hears of it
     assert [line for line in hosts(project) if " db db.shop" in line]
-    both = told(project)
+    both = answer(project)
     assert both["web"] == both["db"] != before["web"]
     project.vmctl("destroy", "db", "--yes")
     assert hosts(project) == ["127.0.0.1 localhost", etc_hosts.BEGIN, "192.168.56.10 web web.shop", etc_hosts.END]
-    assert told(project)["web"] == before["web"]
+    assert answer(project)["web"] == before["web"]
 
 
 def test_nothing_changed_nothing_is_asked_of_a_guest(project: Project) -> None:
@@ -53,7 +53,7 @@ def test_a_guest_that_can_not_be_told_is_a_warning(project: Project) -> None:
     project.vmfile(VMFILE)
     ran = project.vmctl("up", "web")
     assert "web: warning: its names of the other machines could not be written" in ran.err
-    assert told(project)["web"] == ""
+    assert answer(project)["web"] == ""
     (project.home / "hosts").rmdir()
     project.vmctl("up", "web")
     assert "192.168.56.10 web web.shop" in hosts(project)

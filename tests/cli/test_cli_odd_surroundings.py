@@ -90,6 +90,6 @@ def test_the_last_resort_does_not_need_what_has_failed(
     monkeypatch.setenv("VMCTL_HOME", "~no-such-user")
     monkeypatch.chdir(tmp_path)
     assert run(broken, []) == 1
-    said = capsys.readouterr().err
-    assert "internal error (a bug in vmctl): ZeroDivisionError: seven by nothing" in said
-    assert "there is no user 'no-such-user'" in said
+    stated = capsys.readouterr().err
+    assert "internal error (a bug in vmctl): ZeroDivisionError: seven by nothing" in stated
+    assert "there is no user 'no-such-user'" in stated

@@ -56,11 +56,15 @@ def test_a_machine_becomes_a_box_and_stays_as_it_is(shop: Project, tmp_path: Pat
         members = archive.getnames()
         metadata = json.loads(archive.extractfile("metadata.json").read())  # type: ignore[union-attr]
     assert set(members) == {"metadata.json", "Vagrantfile", "info.json", "include/notes.txt", LIBVIRT_DISK}
-    assert metadata == {"provider": "libvirt", "architecture": "amd64", "format": "qcow2", "virtual_size": 1}
+    base = "0" * 64  # of the box of the tests
+    assert metadata == {
+        "provider": "libvirt", "architecture": "amd64", "format": "qcow2", "virtual_size": 1, "vmctl": {"base": base},
+    }  # fmt: skip
     back = shop.vmctl("box", "add", str(written), "--name", "back", "--json").answer["box"]
     assert (back["virtual_size"], back["cloud_init"]) == (SIZE, True)
     (listed,) = [row for row in shop.vmctl("box", "list", "-i", "--json").answer["boxes"] if row["name"] == "back"]
     assert listed["provenance"]["vagrant"]["info"] == {"author": "me"}
+    assert listed["provenance"]["base"] == base, "what `box push` compares it with"
     assert listed["seeding"] == "cloud-init"
 
 
@@ -71,7 +75,7 @@ def test_a_box_of_vmctls_own_stays_one(shop: Project) -> None:
     shop.vmctl("package", "web")
     with tarfile.open(shop.root / "shop-web.box") as archive:
         metadata = json.loads(archive.extractfile("metadata.json").read())  # type: ignore[union-attr]
-    assert metadata["vmctl"] == {"seeding": "vmctl"}
+    assert metadata["vmctl"] == {"seeding": "vmctl", "base": "0" * 64}
     back = shop.vmctl("box", "add", str(shop.root / "shop-web.box"), "--name", "back", "--json").answer["box"]
     assert back["seeding"] == "vmctl"
     assert "  seeding: vmctl\n" in shop.vmctl("box", "list", "-i").out
@@ -183,8 +187,8 @@ def test_a_guest_with_a_password_gets_a_key_at_once(project: Project, with_passw
     assert {(path.name, path.stat().st_mode & 0o777) for path in written} == {("first_password", 0o600)}
     state = [path for path in project.layout.root.rglob("*") if path.is_file()]
     assert not [path for path in state if PASSWORD.encode() in path.read_bytes()]
-    for said in (added, listed, up):
-        assert PASSWORD not in said.out + said.err
+    for stated in (added, listed, up):
+        assert PASSWORD not in stated.out + stated.err
 
 
 def test_its_host_key_is_pinned(project: Project, unseeded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +220,7 @@ def test_a_vagrant_box_that_takes_the_seed(project: Project) -> None:
 
 
 def test_a_provider_that_can_not_take_several_disks_says_so_first(project: Project) -> None:
-    disk = box.FurtherDisk(digest="1" * 64, format="qcow2", virtual_size=SIZE, size=1)
+    disk = box.BoxImage(digest="1" * 64, format="qcow2", virtual_size=SIZE, size=1)
     made = make_box(project.home, "two", further=(disk,))
     (made.directory / f"{disk.digest}.qcow2").touch()
     (project.root / "Vmfile").write_text("box: two\nprovider: fakeguests\nsynced_folders: []\n")

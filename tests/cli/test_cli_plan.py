@@ -26,7 +26,11 @@ def test_a_machine_to_be_made_is_told_with_all_that_it_will_be(project: Project)
         "  port: 127.0.0.1:8080:80/tcp",
     ]
     assert lines[4].startswith("  network: lan ")
-    assert lines[5:] == [f"  folder: {project.root}:/project rsync", "  provision: one, always"]
+    assert lines[5:] == [
+        f"  folder: {project.root}:/project rsync",
+        "  no layers: its box is not one that vmctl seeds itself (`vmctl box list -i`)",
+        "  provision: one, always",
+    ]
     (row,) = project.vmctl("plan", "--json").answer["machines"]
     assert (row["action"], row["provider"], row["provisioners"]) == ("create", "fakeguests", ["one", "always"])
     assert row["machine"]["memory"] == 2**30
@@ -45,9 +49,9 @@ def test_a_box_in_place_of_another_is_told(project: Project) -> None:
     text = "box: org/gone@~>4.3\nbox_aliases: {org/gone: tiny}\nprovider: fakeguests\nsynced_folders: []\n"
     (project.root / "Vmfile").write_text(text)
     assert "  box: tiny in place of org/gone@~>4.3" in project.vmctl("plan").out
-    told = "made from tiny in place of org/gone@~>4.3 (box_aliases)"
-    assert told in project.vmctl("up").err
-    assert told not in project.vmctl("up").err, "only where a machine is made"
+    shown = "made from tiny in place of org/gone@~>4.3 (box_aliases)"
+    assert shown in project.vmctl("up").err
+    assert shown not in project.vmctl("up").err, "only where a machine is made"
     assert project.vmctl("config").out.count("tiny") == 1
     project.vmctl("box", "lock")
     assert '"tiny"' in (project.root / "Vmfile.lock").read_text()

@@ -13,17 +13,7 @@ from tests.cli.ssh_servers import SshServers
 TOUCH = "    - {{ansible.builtin.file: {{path: '{place}/{name}-{{{{ inventory_hostname }}}}', state: touch}}}}\n"
 
 
-@pytest.fixture(autouse=True)
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ANSIBLE_PYTHON_INTERPRETER", sys.executable)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Where plays leave a file for each host that they ran on."""
-    directory = tmp_path / "place"
-    directory.mkdir()
-    return directory
+pytestmark = pytest.mark.usefixtures("ansible_python")
 
 
 def play(place: Path, name: str, hosts: str = "all", more: str = "", before: str = "") -> str:
@@ -95,8 +85,8 @@ def test_where_ansible_gives_up_nobody_is_done(project: Project, servers: SshSer
 
 def test_what_ran_nowhere_is_told(project: Project, servers: SshServers, place: Path) -> None:
     write(project, servers, play(place, "first") + play(place, "second", "webservres"))
-    told = project.vmctl("provision", "--target", "staging", "--yes").err
-    assert "warning: the play 'second' (hosts: webservres) of site.yml ran nowhere: it matches" in told
+    shown = project.vmctl("provision", "--target", "staging", "--yes").err
+    assert "warning: the play 'second' (hosts: webservres) of site.yml ran nowhere: it matches" in shown
     write(project, servers, play(place, "first"), "playbook: site.yml, tags: [deplyo]")
     assert "web-a: site.yml ran no task on it" in project.vmctl("provision", "--target", "staging", "--yes").err
     write(project, servers, play(place, "first"), "playbook: site.yml, start_at_task: nope")
@@ -111,8 +101,8 @@ def test_drift_tells_its_verdicts_also_where_machines_were_not_looked_at(project
     project.vmfile("machines: {web: {depends_on: {db: provisioned}}, db: {}}\n")
     project.vmctl("up")
     project.vmfile("machines: {web: {depends_on: {db: provisioned}}, db: {}}\nprovision: [{ansible: bad.yml}]\n")
-    told = project.vmctl("drift", "--json", status=4).answer["drift"]
-    assert {name: row["verdict"] for name, row in told.items()} == {"db": "failed", "web": "not attempted"}
+    shown = project.vmctl("drift", "--json", status=4).answer["drift"]
+    assert {name: row["verdict"] for name, row in shown.items()} == {"db": "failed", "web": "not attempted"}
 
 
 def test_inside_a_guest_plays_are_for_that_machine_and_for_what_it_adds(project: Project, place: Path) -> None:

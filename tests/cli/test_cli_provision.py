@@ -32,9 +32,7 @@ PLAYBOOK_THAT_COPIES = """\
 """
 
 
-@pytest.fixture(autouse=True)
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ANSIBLE_PYTHON_INTERPRETER", sys.executable)
+pytestmark = pytest.mark.usefixtures("ansible_python")
 
 
 def test_up_provisions_once_and_provision_does_it_again(project: Project, tmp_path: Path) -> None:
@@ -118,9 +116,9 @@ def test_check_tells_what_would_change_and_changes_nothing(project: Project, tmp
     project.vmfile(f"provision: [{{ansible: site.yml}}, {{shell: {{inline: 'date >> {log}', become: false}}}}]\n")
     project.vmctl("up", "--no-provision")
     ran = project.vmctl("provision", "--check", "--diff", "--json")
-    (told,) = ran.answer["provisioned"]["machines"].values()
-    assert (ran.answer["changed"], told["changed"], told["not_checked"]) == (True, 1, ["shell-1"])
-    assert told["changed_tasks"] == [f"have it ({project.root / 'site.yml'}:4)"]
+    (shown,) = ran.answer["provisioned"]["machines"].values()
+    assert (ran.answer["changed"], shown["changed"], shown["not_checked"]) == (True, 1, ["shell-1"])
+    assert shown["changed_tasks"] == [f"have it ({project.root / 'site.yml'}:4)"]
     assert any("+content" in event["line"] for event in ran.events("output"))
     assert (made.exists(), log.exists()) == (False, False)
     assert project.vmctl("up", "--json").answer["changed"] is True  # a check is not a success to be recorded

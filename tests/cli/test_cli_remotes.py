@@ -30,17 +30,7 @@ PLAYBOOK = """\
 """
 
 
-@pytest.fixture(autouse=True)
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ANSIBLE_PYTHON_INTERPRETER", sys.executable)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Where provisioners leave things on the servers, which are this host."""
-    directory = tmp_path / "place"
-    directory.mkdir()
-    return directory
+pytestmark = pytest.mark.usefixtures("ansible_python")
 
 
 def write(project: Project, text: str) -> None:
@@ -62,8 +52,8 @@ def both(project: Project, servers: SshServers, place: Path, more: str = "") -> 
 def test_servers_are_provisioned_without_a_hypervisor(project: Project, servers: SshServers, place: Path) -> None:
     both(project, servers, place)
     ran = project.vmctl("provision", "--target", "staging", "--yes", "--json")
-    told = ran.answer["provisioned"]["machines"]
-    assert {name: (row["status"], row["ran"]) for name, row in told.items()} == {
+    reported = ran.answer["provisioned"]["machines"]
+    assert {name: (row["status"], row["ran"]) for name, row in reported.items()} == {
         "web-a": ("done", ["site", "note"]), "db-a": ("done", ["site", "note"]),
     }  # fmt: skip
     assert ((place / "web-a").read_text(), (place / "db-a").exists()) == ("green", False)
@@ -76,10 +66,10 @@ def test_servers_are_provisioned_without_a_hypervisor(project: Project, servers:
 def test_a_check_tells_what_differs_and_changes_nothing(project: Project, servers: SshServers, place: Path) -> None:
     both(project, servers, place)
     ran = project.vmctl("drift", "--target", "staging", "--diff", "--json", status=1)
-    told = ran.answer["drift"]
-    assert {name: row["verdict"] for name, row in told.items()} == {"web-a": "drifted", "db-a": "in sync"}
-    assert told["web-a"]["changed_tasks"] == [f"have it ({project.root / 'site.yml'}:4)"]
-    assert told["db-a"]["not_checked"] == ["note"]
+    reported = ran.answer["drift"]
+    assert {name: row["verdict"] for name, row in reported.items()} == {"web-a": "drifted", "db-a": "in sync"}
+    assert reported["web-a"]["changed_tasks"] == [f"have it ({project.root / 'site.yml'}:4)"]
+    assert reported["db-a"]["not_checked"] == ["note"]
     assert any("+green" in event["line"] for event in ran.events("output"))
     assert list(place.iterdir()) == []
     project.vmctl("provision", "--target", "staging", "webservers", "--yes")
@@ -97,9 +87,9 @@ def test_an_unreachable_server_is_exit_5_and_the_others_go_on(
     servers.stop("db-a")
     ran = project.vmctl("provision", "--target", "staging", "--yes", "--json", status=5)
     assert ran.answer["brief"].startswith("db-a: Ansible could not reach it (provisioner 'site'")
-    told = ran.answer["provisioned"]["machines"]
-    assert (told["db-a"]["status"], told["db-a"]["not_attempted"]) == ("unreachable", ["note"])
-    assert told["web-a"]["ran"] == ["site", "note"]
+    reported = ran.answer["provisioned"]["machines"]
+    assert (reported["db-a"]["status"], reported["db-a"]["not_attempted"]) == ("unreachable", ["note"])
+    assert reported["web-a"]["ran"] == ["site", "note"]
     assert ran.answer["hint"] == "vmctl ssh --target staging db-a"
     assert project.vmctl("drift", "--target", "staging", "db-a", "--json", status=5).answer["drift"] == {
         "db-a": {"verdict": "unreachable", "changed_tasks": [], "not_checked": []}

@@ -52,7 +52,7 @@ def test_a_running_machine_is_kept_and_brought_back(project: Project) -> None:
     }
     ran = project.vmctl("snapshot", "restore", "before", "--json")
     assert [row["step"] for row in ran.events("step-started")] == [
-        *("restore_snapshot", "define", "start", "await_ssh", "set_clock", "mark_ready"),
+        *("restore_snapshot", "define", "start", "await_ssh", "wake", "mark_ready"),
     ]
     assert ran.answer["machines"][0]["state"] == "running"
     assert ran.answer["machines"][0]["ready"] is True

@@ -75,8 +75,8 @@ def test_an_uploaded_directory_arrives_without_what_cannot_be_copied(project: Pr
     os.mkfifo(conf / "pipe")
     project.vmfile("")
     project.vmctl("up")
-    told = project.vmctl("upload", str(conf), str(there)).err
-    assert f"warning: {conf / '.#app.conf'} is left out: a link that leads nowhere" in told
+    output = project.vmctl("upload", str(conf), str(there)).err
+    assert f"warning: {conf / '.#app.conf'} is left out: a link that leads nowhere" in output
     assert sorted(str(path.relative_to(there)) for path in there.rglob("*")) == [
         "conf", "conf/sub", "conf/sub/empty", "conf/sub/job",
     ]  # fmt: skip

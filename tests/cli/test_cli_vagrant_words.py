@@ -59,11 +59,11 @@ def test_every_translation_is_a_command_line_of_ours() -> None:
 @pytest.mark.parametrize(
     ("line", "brief", "hint"),
     [
-        ("plugin install x", "vmctl has no command 'plugin' as Vagrant has", "pip install PACKAGE"),
-        ("version", "vmctl has no command 'version' as Vagrant has", "vmctl --version"),
-        ("destroy -g", "'destroy' has no option -g as Vagrant's has", "vmctl halt && vmctl destroy"),
-        ("suspend --all-global", "'suspend' has no option --all-global as Vagrant's has", "vmctl list"),
-        ("reload --provision-with a", "'reload' has no option --provision-with as Vagrant's has", "vmctl reload &&"),
+        ("plugin install x", "vmctl has no command 'plugin' like Vagrant's", "pip install PACKAGE"),
+        ("version", "vmctl has no command 'version' like Vagrant's", "vmctl --version"),
+        ("destroy -g", "'destroy' has no option -g like Vagrant's", "vmctl halt && vmctl destroy"),
+        ("suspend --all-global", "'suspend' has no option --all-global like Vagrant's", "vmctl list"),
+        ("reload --provision-with a", "'reload' has no option --provision-with like Vagrant's", "vmctl reload &&"),
     ],
 )
 def test_what_vmctl_lacks_is_answered_with_its_own_word(project: Project, line: str, brief: str, hint: str) -> None:

@@ -10,9 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.cli.harness import Project, make_box
 from vmctl import interrupt, seed
+from vmctl.driver import Forward, Tag
+from vmctl.testing import FakeDriver
 
 VMCTL = Path(sys.executable).with_name("vmctl")
 
@@ -39,8 +42,8 @@ def test_up_json_is_events_then_one_result(project: Project) -> None:
     ran = project.vmctl("up", "--json")
     steps = [event["step"] for event in ran.events("step-done")]
     assert steps == [
-        "fetch_box", "make_keys", "record", "define", "write_seed", "create", "start", "await_ssh", "settle",
-        "mark_ready",
+        "fetch_box", "find", "make_keys", "record", "define", "write_seed", "create", "start", "await_ssh",
+        "settle", "mark_ready",
     ]  # fmt: skip
     (machine,) = ran.answer["machines"]
     assert machine["action"] == "create"
@@ -181,6 +184,23 @@ def test_a_port_collision_is_found_before_anything_starts(project: Project, tmp_
     assert project.states() == {"a": "not created", "b": "not created"}
 
 
+def test_what_is_refused_before_anything_starts_leases_no_port(project: Project) -> None:
+    """ "nothing was changed" is true of the port leases, too."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        project.vmfile(f"machines:\n  web: {{ports: ['auto:80']}}\n  db: {{ports: ['{port}:80']}}\n")
+        project.vmctl("up", status=1)
+    assert not (project.home / "ports.json").exists()
+    project.vmctl("up", "web")
+    before = (project.home / "ports.json").read_text()
+    project.vmctl("halt")
+    project.vmfile("fakeguests: {fail: {check: told to refuse}}\nmachines:\n  web: {ports: ['auto:80', 'auto:81']}\n")
+    project.vmctl("up", status=1)
+    assert (project.home / "ports.json").read_text() == before
+
+
 def test_a_suspended_machine_keeps_its_ports_or_says_who_has_them(project: Project) -> None:
     project.vmfile("")
     project.vmctl("up")
@@ -200,7 +220,7 @@ def test_a_machine_frozen_in_memory_goes_on(project: Project) -> None:
     kept.write_text(kept.read_text().replace('"running"', '"paused"'))
     assert project.states() == {"default": "paused"}
     steps = [event["step"] for event in project.vmctl("resume", "--json").events("step-done")]
-    assert steps == ["define", "start", "await_ssh", "set_clock", "mark_ready"]
+    assert steps == ["define", "start", "await_ssh", "wake", "mark_ready"]
     assert project.states() == {"default": "running"}
 
 
@@ -211,6 +231,48 @@ def test_a_running_machines_ports_change_with_reload_only(project: Project) -> N
     project.vmctl("up")
     assert project.vmctl("port", "--guest", "80").out == "22998\n"
     project.vmctl("reload")
+    assert project.vmctl("port", "--guest", "80").out == "22997\n"
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Forward, ...]]:
+    """What the driver was told, which can change forwards while machines run."""
+    reported: list[tuple[Forward, ...]] = []
+
+    def set_forwards(_driver: FakeDriver, _name: str, _tag: Tag, forwards: tuple[Forward, ...]) -> None:
+        reported.append(forwards)
+
+    monkeypatch.setattr(FakeDriver, "set_forwards", set_forwards, raising=False)
+    return reported
+
+
+def test_ports_change_at_once_where_the_hypervisor_can(project: Project, live: list[tuple[Forward, ...]]) -> None:
+    project.vmfile("ports: ['22998:80']\nmemory: 256MiB\n")
+    project.vmctl("up")
+    kept = json.loads(project.layout.machine("default").record.read_text())["forwards"][0]
+    project.vmfile("ports: ['22997:80', '22996:81']\nmemory: 512MiB\n")
+    (row,) = project.vmctl("plan", "--json").answer["machines"]
+    assert (row["action"], row["member"]) == ("adapt", None)
+    assert {change["field"]: change["needs"] for change in row["changes"]} == {"ports": "up", "memory": "reload"}
+    ran = project.vmctl("up", "--json")
+    assert [each["text"] for each in ran.events("step-started")] == ["changing its ports"]
+    (forwards,) = live
+    assert structs.asdict(forwards[0]) == kept, "SSH's goes on"
+    assert [(one.name, one.host) for one in forwards[1:]] == [("tcp80", 22997), ("tcp81", 22996)]
+    assert project.vmctl("port", "--guest", "80").out == "22997\n"
+    assert "memory changed in the Vmfile" in project.vmctl("up").err
+    assert len(live) == 1, "there was nothing to change any more"
+
+
+def test_a_port_that_is_taken_changes_nothing(project: Project, live: list[tuple[Forward, ...]]) -> None:
+    project.vmfile("ports: ['22998:80']\n")
+    project.vmctl("up")
+    project.vmfile("ports: ['22997:80']\n")
+    with socket.create_server(("127.0.0.1", 22997)):
+        assert "22997/tcp is in use by" in project.vmctl("up", status=1).err
+    assert live == []
+    assert project.vmctl("port", "--guest", "80").out == "22998\n"
+    project.vmctl("up")
     assert project.vmctl("port", "--guest", "80").out == "22997\n"
 
 
@@ -332,12 +394,12 @@ def test_a_machine_that_waits_when_sigterm_comes_ends_with_its_status(project: P
     ],
 )
 def test_what_a_guest_that_seeds_itself_is_asked(project: Project, seeding: str, disk: str, asked: list[str]) -> None:
-    binaries, said = project.home / "fake" / "home" / "bin", project.root / "said"
+    binaries, stated = project.home / "fake" / "home" / "bin", project.root / "said"
     binaries.mkdir(parents=True, exist_ok=True)
     for name in ("systemctl", "sync"):
-        (binaries / name).write_text(f'#!/bin/sh\necho "${{0##*/}} $*" | sed "s/ $//" >>{said}\n')
+        (binaries / name).write_text(f'#!/bin/sh\necho "${{0##*/}} $*" | sed "s/ $//" >>{stated}\n')
         (binaries / name).chmod(0o755)
     make_box(project.home, "ours", seeding=seeding)
     (project.root / "Vmfile").write_text(f"box: ours\nprovider: fakeguests\nsynced_folders: []\n{disk}")
     project.vmctl("up")
-    assert (said.read_text().splitlines() if said.exists() else []) == asked
+    assert (stated.read_text().splitlines() if stated.exists() else []) == asked

@@ -6,10 +6,10 @@ import pytest
 
 from tests.contract.contract_parts import make_definition, make_disk
 from vmctl.driver import Definition, Disk, Host
-from vmctl.testing import DriverContract, FakeDriver, SnapshotContract
+from vmctl.testing import DriverContract, FakeDriver, LayerContract, SnapshotContract
 
 
-class TestInMemory(DriverContract, SnapshotContract):
+class TestInMemory(DriverContract, SnapshotContract, LayerContract):
     @pytest.fixture
     def driver(self, tmp_path: Path) -> FakeDriver:
         return FakeDriver(Host(home=tmp_path))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.contract_parts import make_definition, make_disk
 from vmctl.driver import Definition, Disk, Host
-from vmctl.testing import DriverContract, SnapshotContract
+from vmctl.testing import DriverContract, LayerContract, SnapshotContract
 from vmctl_libvirt import LibvirtDriver
 
 NODE = """\
@@ -23,7 +23,7 @@ NODE = """\
 """
 
 
-class TestLibvirtTestDriver(DriverContract, SnapshotContract):
+class TestLibvirtTestDriver(DriverContract, SnapshotContract, LayerContract):
     @pytest.fixture
     def driver(self, tmp_path: Path) -> Iterator[LibvirtDriver]:
         node = tmp_path / "node.xml"

@@ -70,8 +70,9 @@ class Lxd:
         return done.stdout
 
     def instances(self) -> list[str]:
-        """The names of all that it has."""
-        return self.lxc("list", "--all-projects", "--format", "csv", "--columns", "n").split()
+        """The names of all that it has, but for what it keeps of boxes."""
+        names = self.lxc("list", "--all-projects", "--format", "csv", "--columns", "n").split()
+        return [name for name in names if not name.startswith("vmctl-box-")]
 
 
 def started(root: Path) -> Lxd:
@@ -93,9 +94,12 @@ def _start(lxd: Lxd, root: Path) -> None:
 def map_owners(root: Path) -> None:
     """Give containers ids of root's, and one uid that folders may have."""
     for name in ("subuid", "subgid"):
-        copy = root / name
-        if not copy.exists():
-            copy.write_text(f"root:100000:10000001\nroot:{FOLDER_OWNER}:1\n")
+        copy, own = root / name, ("root:100000:10000001\n", f"root:{FOLDER_OWNER}:1\n")
+        if copy.exists():  # the ordinary user's is there, and in its place already
+            others = [line for line in copy.read_text().splitlines(keepends=True) if not line.startswith("root:")]
+            copy.write_text("".join((*others, *own)))
+        else:
+            copy.write_text("".join(own))
             must("mount", "--bind", str(copy), f"/etc/{name}")
 
 

@@ -1,12 +1,14 @@
-"""A real cluster of two LXD servers in the test host: each in a network namespace, joined by a bridge of the host's.
+"""A real cluster of three LXD servers in the test host: each in a network namespace, joined by a bridge of the host's.
 
-The second is no voter of the cluster's database, so the first goes on when it ends.
+Two of them are a majority, so they go on when the third ends.
 """
 
 from __future__ import annotations
 
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,27 +37,27 @@ class Member(Lxd):
 
 
 class Cluster:
-    """Two members, "a" and "b"."""
+    """Three members: "a", which tests ask, "b", which has the trouble, and "c"."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self.a, self.b = (
-            Member(root / f"lxd-{name}", name, address) for name, address in (("a", "10.78.0.1"), ("b", "10.78.0.2"))
+        self.a, self.b, self.c = self.members = tuple(
+            Member(root / f"lxd-{name}", name, f"10.78.0.{number}") for number, name in enumerate("abc", 1)
         )
 
     def start(self) -> None:
-        """Make the namespaces and the servers (5 s)."""
+        """Make the namespaces and the servers (9 s)."""
         lxd.map_owners(self._root)
         must("ip", "link", "add", BRIDGE, "type", "bridge")
         must("ip", "address", "add", f"{HOST}/24", "dev", BRIDGE)
         must("ip", "link", "set", BRIDGE, "up")
-        for member in (self.a, self.b):
+        for member in self.members:
             _namespace(member)
             member.directory.mkdir(mode=0o711)
             pool = lxd.cloning_pool(self._root, f"btrfs-{member.name}")
             self.run(member)
-            lxd.initialize(member, self._first(pool) if member is self.a else self._joining(pool))
+            lxd.initialize(member, self._first(pool) if member is self.a else self._joining(member, pool))
         self.a.lxc("config", "set", "cluster.offline_threshold", OFFLINE_AFTER)
 
     def run(self, member: Member) -> None:
@@ -70,6 +72,34 @@ class Cluster:
         server.send_signal(signal.SIGKILL)
         server.wait(20)
 
+    @contextmanager
+    def dead(self, member: Member) -> Iterator[None]:
+        """As ``kill``, and start it again."""
+        self.kill(member)
+        try:
+            yield
+        finally:
+            self.run(member)
+
+    @contextmanager
+    def hanging(self, member: Member) -> Iterator[None]:
+        """Have a member take connections and answer nothing, as one whose disk or memory is in trouble."""
+        server = self._running[member.name]
+        server.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            server.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def cut_off(self, member: Member) -> Iterator[None]:
+        """Have nothing that is sent to a member or by it arrive."""
+        must("ip", "link", "set", f"lab-{member.name}", "down")
+        try:
+            yield
+        finally:
+            must("ip", "link", "set", f"lab-{member.name}", "up")
+
     def _first(self, pool: dict[str, object]) -> dict[str, object]:
         settings = {"core.https_address": self.a.url, "images.auto_update_interval": "0"}
         return {
@@ -79,13 +109,13 @@ class Cluster:
             "profiles": [{"name": "default", "devices": {"root": {"type": "disk", "pool": "default", "path": "/"}}}],
         }
 
-    def _joining(self, pool: dict[str, object]) -> dict[str, object]:
-        token = self.a.lxc("cluster", "add", "b").split()[-1]
+    def _joining(self, member: Member, pool: dict[str, object]) -> dict[str, object]:
+        token = self.a.lxc("cluster", "add", member.name).split()[-1]
         config = pool.get("config")
         source = str(config["source"]) if isinstance(config, dict) else ""
-        member = {"entity": "storage-pool", "name": "default", "key": "source", "value": source}
-        joined = {"enabled": True, "server_name": "b", "server_address": self.b.url, "cluster_token": token}
-        return {"cluster": {**joined, "member_config": [member]}}
+        setting = {"entity": "storage-pool", "name": "default", "key": "source", "value": source}
+        joined = {"enabled": True, "server_name": member.name, "server_address": member.url, "cluster_token": token}
+        return {"cluster": {**joined, "member_config": [setting]}}
 
 
 def _namespace(member: Member) -> None:

@@ -13,6 +13,8 @@ USER = "vmctl-test"
 UID = 61234
 GROUP = "libvirt-test"
 GID = 61235
+FIRST_SUBORDINATE = 500_000_000
+"""The first of the ids that guests' other users have in the user's live folders."""
 
 
 def add_user(root: Path) -> None:
@@ -20,6 +22,8 @@ def add_user(root: Path) -> None:
     home = root / "home"
     _make_own(home, 0o755)
     _make_own(Path("/run/user", str(UID)), 0o700)
+    for name in ("subuid", "subgid"):
+        _append(root, name, f"{USER}:{FIRST_SUBORDINATE}:65536\n")
     _append(root, "passwd", f"{USER}:x:{UID}:{UID}:vmctl's tests:{home}:/bin/bash\n")
     _append(root, "group", f"{USER}:x:{UID}:\n{GROUP}:x:{GID}:\n")
 
@@ -37,15 +41,8 @@ def as_user(argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
         **environment,
     }
     assignments = [f"{name}={value}" for name, value in variables.items()]
-    drop = [
-        "setpriv",
-        f"--reuid={UID}",
-        f"--regid={UID}",
-        "--clear-groups",
-        "--inh-caps=-all",
-        "--bounding-set=-all",
-    ]
-    return [*drop, "--no-new-privs", "env", "-i", *assignments, *argv]
+    drop = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--inh-caps=-all"]
+    return [*drop, "env", "-i", *assignments, *argv]
 
 
 def _make_own(path: Path, mode: int) -> None:
@@ -57,6 +54,8 @@ def _make_own(path: Path, mode: int) -> None:
 def _append(root: Path, name: str, lines: str) -> None:
     real = Path("/etc", name)
     copy = root / name
-    copy.write_text(real.read_text(encoding="utf-8") + lines, encoding="utf-8")
+    present = real.read_text(encoding="utf-8") if real.exists() else ""
+    copy.write_text(present + lines, encoding="utf-8")
+    real.touch()
     copy.chmod(0o644)
     must("mount", "--bind", str(copy), str(real))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -26,10 +26,13 @@ import pytest
 from tests.host import lxd
 from tests.host.lxd import FOLDER_OWNER, Lxd
 from tests.host.ordinary_user import GID, UID, as_user
+from vmctl.ssh import serial
 
 ON_HOST = "VMCTL_TEST_HOST"
 VMCTL = Path(sys.executable).with_name("vmctl")
 LONG = 900.0
+NO_LAYERS = "cache: {size: 0}\n"
+"""The user's Vmfile of most tests, each of which has its machines provisioned."""
 
 
 @pytest.fixture(scope="session")
@@ -64,9 +67,10 @@ class ProjectDirectory:
     """A directory with a Vmfile, and vmctl run in it."""
 
     root: Path
-    environment: Mapping[str, str]
+    environment: dict[str, str]
     as_ordinary_user: bool = False
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+    has_layers: bool = False
 
     @property
     def state(self) -> Path:
@@ -88,6 +92,13 @@ class ProjectDirectory:
             if not place.is_relative_to(self.root):
                 return
             os.chown(place, UID, UID)
+
+    def with_layers(self) -> None:
+        """Have layers made and used, as vmctl does by itself; tests of other things have none (``NO_LAYERS``)."""
+        self.environment.pop("XDG_CONFIG_HOME", None)
+        if self.as_ordinary_user:  # libvirt has its sockets there, so it stays; the next project writes the file again
+            (self.root.parent / ".config" / "vmctl" / "Vmfile").unlink(missing_ok=True)
+        self.has_layers = True
 
     def argv(self, *words: str) -> list[str]:
         """The command as it is run."""
@@ -118,6 +129,25 @@ class ProjectDirectory:
         assert child.returncode == status, shown
         return Run(child.returncode, out, err)
 
+    def cut_power_at(self, text: str, *words: str, timeout: float = LONG) -> None:
+        """Start `vmctl up` (or ``words``), and cut the power once the only machine's console says this."""
+        known = next((place.stat().st_size for place in self._consoles()), 0)
+        child = self.start(*(words or ("up",)))
+        deadline = time.monotonic() + timeout
+        shown = ""
+        while text not in shown:
+            assert child.poll() is None, child.communicate()
+            assert time.monotonic() < deadline, f"nothing of {text!r} in {shown}"
+            time.sleep(0.05)
+            shown = "".join(serial.clean(place.read_text(errors="replace")[known:]) for place in self._consoles())
+        child.kill()
+        child.communicate()
+        self.vmctl("halt", "--force")
+
+    def _consoles(self) -> list[Path]:
+        claimed = (self.root / ".vmctl" / "project.json").exists()
+        return list(self.state.glob("machines/*/console.log")) if claimed else []
+
     def states(self) -> dict[str, str]:
         """What `vmctl status` says of each machine."""
         answer = self.vmctl("status", "--json").answer
@@ -134,13 +164,13 @@ class ProjectDirectory:
         child.communicate(timeout=60)
 
     def clean_up(self) -> None:
-        """End what still runs, remove the machines."""
+        """End what still runs, remove the machines, and layers as well where some were wanted: others count theirs."""
         for child in self.started:
             self.end(child)
         self.started.clear()
-        subprocess.run(
-            self.argv("destroy", "--yes"), cwd=self.root, check=False, env={**os.environ, **self.environment}
-        )
+        verbs = [("destroy", "--yes"), ("cache", "prune", "--all")]
+        for words in verbs if self.has_layers else verbs[:1]:
+            subprocess.run(self.argv(*words), cwd=self.root, check=False, env={**os.environ, **self.environment})
 
 
 def fetch(url: str) -> str:
@@ -163,8 +193,10 @@ def domains(uri: str = "qemu:///system") -> list[str]:
 
 
 def volumes(uri: str = "qemu:///system", pool: str = "vmctl") -> list[str]:
-    """All volumes of vmctl's pool."""
-    return [line.split()[0] for line in virsh(uri, "vol-list", pool)[2:]]
+    """All volumes of vmctl's pool, and all other files in it: libvirt is told to look again, if nobody is at it."""
+    with suppress(subprocess.CalledProcessError):
+        virsh(uri, "pool-refresh", pool)
+    return [line.split()[0] for line in virsh(uri, "vol-list", pool)]
 
 
 def virsh(uri: str, *words: str) -> list[str]:
@@ -249,6 +281,7 @@ def _containers(test_host: Path, box_home: Path, server: Lxd, name: str) -> Iter
     root = _new_directory(test_host / "projects", name)
     os.chown(root, FOLDER_OWNER, FOLDER_OWNER)  # root's own folders are not live: they would not be the login user's
     own = {"VMCTL_HOME": str(box_home), "VMCTL_PROVIDER": "incus", "VMCTL_SAFE_DIRECTORY": str(root)}
+    own["XDG_CONFIG_HOME"] = str(_config(test_host / "config"))
     yield from _until_cleaned_up(ProjectDirectory(root, {**own, **server.environment}))
 
 
@@ -262,7 +295,20 @@ def _project(test_host: Path, box_home: Path, name: str, *, as_ordinary_user: bo
             shutil.copytree(box_home, home)
             subprocess.run(["chown", "-R", f"{UID}:{UID}", str(home)], check=True)
         os.chown(root, UID, UID)
-    yield from _until_cleaned_up(ProjectDirectory(root, {"VMCTL_HOME": str(home)}, as_ordinary_user))
+    environment = {"VMCTL_HOME": str(home)}
+    user = _config(parent / ".config" if as_ordinary_user else test_host / "config")
+    if as_ordinary_user:
+        subprocess.run(["chown", "-R", f"{UID}:{UID}", str(user)], check=True)
+    else:
+        environment["XDG_CONFIG_HOME"] = str(user)
+    yield from _until_cleaned_up(ProjectDirectory(root, environment, as_ordinary_user))
+
+
+def _config(user: Path) -> Path:
+    """The user's own configuration, with ``NO_LAYERS``."""
+    (user / "vmctl").mkdir(parents=True, exist_ok=True)
+    (user / "vmctl" / "Vmfile").write_text(NO_LAYERS)
+    return user
 
 
 def _until_cleaned_up(project: ProjectDirectory) -> Iterator[ProjectDirectory]:

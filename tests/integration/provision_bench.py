@@ -92,12 +92,12 @@ class Bench:
         return [item.name for item in provision.pending(target, target.layout)]
 
     @property
-    def said(self) -> str:
+    def printed(self) -> str:
         """Every line that programs printed."""
         return "\n".join(event.line for event in self.events if isinstance(event, Output))
 
     @property
-    def told(self) -> str:
+    def reported(self) -> str:
         """Every line about steps that ended."""
         return "\n".join(event.text for event in self.events if isinstance(event, StepDone))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import subprocess
 import time
@@ -124,6 +125,38 @@ def test_the_user_logs_in_and_may_become_root(guest: Guest) -> None:
 def test_nothing_failed_at_boot(guest: Guest) -> None:
     assert guest("systemctl is-system-running --wait").strip() == "running"
     assert guest("systemctl --failed --no-legend").strip() == ""
+
+
+LATER = (
+    "systemd-logind", "getty@tty1", "serial-getty@ttyS0", "systemd-user-sessions", "vmctl-devices", "vmctl-grow",
+    "vmctl-coldplug", "systemd-timesyncd", "systemd-journal-flush",
+)  # fmt: skip
+
+
+def test_what_stands_behind_ssh_comes_soon(guest: Guest) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while (states := guest(f"systemctl is-active {' '.join(LATER)} || true").split()) != ["active"] * len(LATER):
+        assert time.monotonic() < deadline, dict(zip(LATER, states, strict=True))
+        time.sleep(1)
+    assert guest("systemctl --failed --no-legend").strip() == ""
+    assert guest("ls /var/log/journal/*/system.journal").count("\n") == 1
+    assert abs(int(guest("date +%s")) - time.time()) < 10
+
+
+def test_the_root_is_checked_and_mounted_as_fstab_says(guest: Guest) -> None:
+    assert {"rw", "discard", "errors=remount-ro"} <= set(guest("findmnt -no OPTIONS /").strip().split(","))
+    assert guest("sudo ls /run/initramfs").split() == ["fsck-root", "root-is-as-in-fstab"]
+
+
+def test_what_is_not_started_for_nothing_is_started_for_something(guest: Guest) -> None:
+    guest("echo loop | sudo tee /etc/modules && sudo systemctl restart systemd-modules-load")
+    assert "loop" in guest("cat /proc/modules")
+    script = "#!/bin/sh\n### BEGIN INIT INFO\n# Provides: old\n# Default-Start: 2\n### END INIT INFO\n"
+    guest(f"printf {shlex.quote(script)} | sudo tee /etc/rc.local /etc/init.d/old")
+    guest("sudo chmod +x /etc/rc.local /etc/init.d/old && echo 'no /dev/no none noauto' | sudo tee /etc/crypttab")
+    guest("sudo systemctl daemon-reload")
+    made = guest("find /run/systemd/generator* -name '*.service' -printf '%f\\n'").split()
+    assert {"rc-local.service", "old.service", "systemd-cryptsetup@no.service"} <= set(made)
 
 
 def test_the_root_file_system_fills_the_disk(guest: Guest) -> None:

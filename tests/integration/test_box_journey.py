@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import ProjectDirectory, domains, volumes
+from tests.unit.oci_servers import docker_registry
+from vmctl import process
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
@@ -93,6 +98,29 @@ def vagrant(test_host: Path, request: pytest.FixtureRequest) -> Iterator[Vagrant
     print(console.read_text(errors="replace")[-3000:] if console.exists() else "no console")  # noqa: T201
 
 
+def _image(project: ProjectDirectory, name: str) -> Path:
+    """The disk of the newest box of that name."""
+    boxes = project.vmctl("box", "list", "--json").answer["boxes"]
+    return Path(next(one["path"] for one in boxes if one["name"] == name))
+
+
+def _raw(image: Path, target: Path) -> Path:
+    process.run(["qemu-img", "convert", "-O", "raw", "--", image, target])
+    return target
+
+
+def _changed(old: Path, new: Path) -> int:
+    """Bytes of the blocks of a file system that differ."""
+    found, chunk, block = 0, 1024**2, 4096
+    with old.open("rb") as before, new.open("rb") as after:
+        while data := after.read(chunk):
+            was = before.read(chunk).ljust(len(data), b"\0")
+            if data != was:
+                at = range(0, len(data), block)
+                found += sum(block for one in at if data[one : one + block] != was[one : one + block])
+    return found
+
+
 class TestOutOfVmctlIntoVmctlAndVagrantAndBack:
     """The journey's stations, in their order."""
 
@@ -120,9 +148,31 @@ class TestOutOfVmctlIntoVmctlAndVagrantAndBack:
         assert project.ssh("systemctl --failed --no-legend", "copy") == ""
         project.vmctl("destroy", "--yes", "copy")
 
-    def test_vagrant_brings_it_up(self, project: ProjectDirectory, vagrant: Vagrant) -> None:
-        vagrant("box", "add", "--name", "mine", str(project.root / "my.box"))
-        vagrant("up")
+    def test_it_costs_its_changes_in_a_registry(self, project: ProjectDirectory, tmp_path: Path) -> None:
+        """Of what the machine and its cleaning wrote, compared with its box."""
+        boxes = {name: _image(project, name) for name in ("debian-12", "mine")}
+        with docker_registry(tmp_path / "registry") as registry:
+            project.vmctl("box", "push", "debian-12", registry.at("debian"))
+            pushed = project.vmctl("box", "push", "mine", registry.at("mine"), "--json").answer
+        assert pushed["parent"].startswith("debian-12 ")
+        changed = _changed(*(_raw(image, tmp_path / name) for name, image in boxes.items()))
+        print(f"sent {pushed['sent']} for {changed} changed bytes ({pushed['sent'] / changed:.3f})")  # noqa: T201
+        assert pushed["sent"] <= 1.1 * changed
+
+    def test_vagrant_brings_it_up_from_a_published_folder(self, project: ProjectDirectory, vagrant: Vagrant) -> None:
+        handler = partial(SimpleHTTPRequestHandler, directory=str(project.root / "public"))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            url = f"http://127.0.0.1:{server.server_address[1]}"
+            project.vmctl("box", "publish", "mine", "public", "--url", url)
+            vagrantfile = vagrant.root / "Vagrantfile"
+            stated = vagrantfile.read_text()
+            vagrantfile.write_text(
+                stated.replace('box = "mine"', f'box = "mine"\n  config.vm.box_url = "{url}/mine.json"')
+            )
+            vagrant("up")
+            vagrantfile.write_text(stated)
+            server.shutdown()
         assert vagrant("ssh", "-c", "cat /etc/from-before").split() == ["hello"]
 
     def test_vagrant_packages_it_as_a_guest_of_the_old_kind(self, vagrant: Vagrant) -> None:
@@ -135,5 +185,5 @@ class TestOutOfVmctlIntoVmctlAndVagrantAndBack:
         project.vmctl("box", "add", theirs, "--name", "theirs", "--user", "vmctl")  # Vagrant forgets it
         project.write("Vmfile", f"{SMALL}machines: {{old: {{box: theirs, hostname: elder}}}}\n")
         project.vmctl("up", "old")
-        told = project.ssh("cat /etc/from-before; hostname; wc -l <~/.ssh/authorized_keys", "old").split()
-        assert told == ["hello", "elder", "1"]
+        printed = project.ssh("cat /etc/from-before; hostname; wc -l <~/.ssh/authorized_keys", "old").split()
+        assert printed == ["hello", "elder", "1"]

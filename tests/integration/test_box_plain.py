@@ -95,17 +95,17 @@ class TestAPlainCloudImage:
     def test_a_machine_of_that_box_gets_key_name_and_addresses(self, project: ProjectDirectory) -> None:
         project.write("Vmfile", OLD)
         project.vmctl("up")
-        told = project.ssh(LOOK, "old").split()
-        assert told[:2] == ["elder", "1"]
-        assert "192.168.56.78/24" in told
+        printed = project.ssh(LOOK, "old").split()
+        assert printed[:2] == ["elder", "1"]
+        assert "192.168.56.78/24" in printed
 
     def test_it_keeps_them_when_it_boots_again_by_itself(self, project: ProjectDirectory) -> None:
         boot = project.ssh(BOOT, "old")
         project.ssh("sudo systemctl reboot --no-block", "old")
         until(lambda: has_rebooted(project, boot), Deadline.after(300), "the guest to boot again")
-        told = project.ssh(LOOK, "old").split()
-        assert told[:2] == ["elder", "1"]
-        assert "192.168.56.78/24" in told  # networkd knows it, nobody asked vmctl
+        printed = project.ssh(LOOK, "old").split()
+        assert printed[:2] == ["elder", "1"]
+        assert "192.168.56.78/24" in printed  # networkd knows it, nobody asked vmctl
 
 
 def test_a_box_with_two_disks(project: ProjectDirectory) -> None:

@@ -1,7 +1,8 @@
-"""A real cluster of two members: where machines are, and what is told of those on a member that is away."""
+"""A real cluster of three members: where machines are, and what is told of those on a member that is away."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from vmctl.driver import UNTOLD, Definition, Host, Observed, State
 from vmctl.errors import WrongState
 from vmctl.wait import Deadline, until
 from vmctl_incus import IncusDriver
-from vmctl_incus.handle import Away, take
+from vmctl_incus.handle import MemberOffline, find
 
 pytestmark = pytest.mark.integration
 NAME = "lab-web_1-01234567"
@@ -47,26 +48,41 @@ class TestAMemberThatIsAway:
         self, cluster: Cluster, there: IncusDriver, here: IncusDriver, definition: Definition
     ) -> None:
         assert here.states()[NAME].state is State.STOPPED
-        cluster.kill(cluster.b)
-        try:
+        with cluster.dead(cluster.b):
             (listed,) = here.states().values()
             seen = here.observe(NAME)
             assert seen == listed
             assert (listed.state, listed.tag, listed.raw) == (State.UNKNOWN, UNTOLD, "member b does not answer")
             for act in (here.destroy, here.start, here.stop):
-                with pytest.raises(Away, match="cluster member b"):
+                with pytest.raises(MemberOffline, match="cluster member b"):
                     act(NAME, definition.tag)
-            with pytest.raises(Away):
+            with pytest.raises(MemberOffline):
                 here.check(definition)
-        finally:
-            cluster.run(cluster.b)
         until(lambda: NAME in here.states(), Deadline.after(20), "member b")
         assert here.observe(NAME) == Observed(state=State.STOPPED, tag=definition.tag, raw="Stopped", member="b")
+
+    def test_one_that_is_cut_off_is_away_within_half_a_minute(
+        self, cluster: Cluster, there: IncusDriver, here: IncusDriver, definition: Definition
+    ) -> None:
+        before = here.states()
+        with cluster.cut_off(cluster.b):
+            began = time.monotonic()
+            (listed,) = here.states().values()
+            took = time.monotonic() - began
+            assert listed == Observed(state=State.UNKNOWN, tag=UNTOLD, raw="member b does not answer", member="b")
+            assert here.observe(NAME) == listed
+            assert took < 30
+            for act in (here.destroy, here.start, here.stop):
+                with pytest.raises(MemberOffline, match="cluster member b"):
+                    act(NAME, definition.tag)
+            with pytest.raises(MemberOffline):
+                here.create(definition, small_image.make(here._host.home))
+        until(lambda: here.states() == before, Deadline.after(30), "member b")
 
     def test_one_made_anew_by_somebody_else_is_not_changed(
         self, there: IncusDriver, cluster: Cluster, definition: Definition
     ) -> None:
-        seen = take(there._door, NAME, definition.tag)
+        seen = find(there._api, NAME, definition.tag)
         assert seen is not None
         cluster.b.lxc("copy", seen.name, "another")
         cluster.b.lxc("delete", seen.name)

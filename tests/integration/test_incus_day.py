@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -31,6 +32,7 @@ machines:
 provision:
   - ansible: {playbook: site.yml}
 """
+IMAGES = "/1.0/images?recursion=1"
 PLAYBOOK = """
 - hosts: all
   become: true
@@ -104,6 +106,22 @@ class TestDay:
             answer = _get(18000)
         container_day.ssh("ping -c 1 -W 5 192.168.60.11 && ping -c 1 -W 5 db", "web")
 
+    def test_ports_follow_the_vmfile_while_it_runs(self, container_day: ProjectDirectory) -> None:
+        started = container_day.ssh("cat /proc/sys/kernel/random/boot_id; uptime --since", "web")
+        login = container_day.start("ssh", "web", "-c", "until test -e /tmp/done; do sleep 0.1; done; echo alive")
+        container_day.write("Vmfile", VMFILE.replace("host: 18000}", "host: 18002}, 'auto:9000/udp'"))
+        ran = container_day.vmctl("up", "--json")
+        assert "changing its ports" in [row.get("text") for row in ran.objects()]
+        assert b"fixed of the host" in _get(18002)
+        assert _get(18000) == b"", "nobody listens there any more"
+        assert container_day.ssh("cat /proc/sys/kernel/random/boot_id; uptime --since", "web") == started
+        container_day.write("Vmfile", VMFILE)
+        container_day.vmctl("up")
+        assert b"fixed of the host" in _get(18000)
+        assert container_day.vmctl("up", "--json").answer["changed"] is False
+        container_day.ssh("touch /tmp/done", "web")
+        assert login.communicate(timeout=30)[0] == "alive\n", "logins are not cut off"
+
     def test_halt_and_up_again(self, container_day: ProjectDirectory) -> None:
         container_day.vmctl("halt")
         assert container_day.states() == {"web": "stopped", "db": "stopped"}
@@ -113,9 +131,26 @@ class TestDay:
     def test_what_containers_cannot_do_is_refused(self, container_day: ProjectDirectory) -> None:
         refused = container_day.vmctl("suspend", "web", status=3)
         assert "the provider incus cannot suspend machines" in refused.err
+
+    def test_a_packaged_container_is_a_box_that_comes_up(
+        self, container_day: ProjectDirectory, lxd_server: Lxd
+    ) -> None:
+        who = "cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub ~/.ssh/authorized_keys"
+        old = set(container_day.ssh(f"echo kept | sudo tee /etc/kept >/dev/null; {who}", "db").splitlines())
         container_day.vmctl("halt", "db")
-        refused = container_day.vmctl("package", "db", status=2)
-        assert "the provider incus cannot package machines" in refused.err
+        container_day.vmctl("package", "db", "--output", "db.box")
+        assert container_day.states()["db"] == "stopped"
+        assert all(image["properties"]["vmctl"] == "box" for image in json.loads(lxd_server.lxc("query", IMAGES)))
+        container_day.vmctl("box", "add", "db.box", "--name", "of-db")
+        container_day.write("Vmfile", VMFILE.replace("  db:\n", "  again: {box: of-db, memory: 256MiB}\n  db:\n"))
+        refused = container_day.vmctl("box", "publish", "of-db", "there", status=2)
+        assert "is for containers alone" in refused.err
+        container_day.vmctl("up", "again")
+        said = container_day.ssh(f"hostname; id -u; cat /etc/kept; {who}; sudo ls /root/.ssh || true", "again")
+        assert said.split("\n")[:3] == ["again", "1000", "kept"]
+        assert not old & set(said.splitlines())
+        container_day.vmctl("destroy", "--yes", "again")
+        container_day.write("Vmfile", VMFILE)
 
     def test_snapshots(self, container_day: ProjectDirectory) -> None:
         container_day.vmctl("snapshot", "save", "before", "web")

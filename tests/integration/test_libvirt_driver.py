@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -15,6 +16,7 @@ from msgspec import structs
 from vmctl import boxes, key_pairs, seed
 from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
 from vmctl.layout import HomeLayout
+from vmctl.lifecycle.down import PRESS_AGAIN
 from vmctl.spec import GIB, MIB, BoxRef, MachineSpec
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import LibvirtDriver
@@ -117,6 +119,19 @@ class Guest:
         deadline = Deadline.after(BOOT)
         until(lambda: self.try_ssh("true").returncode == 0, deadline, f"SSH of {self.name}")
 
+    def press_button(self) -> None:
+        """Until the guest reacts, which it may do only some seconds after SSH; as `vmctl halt` does."""
+        pressed = float("-inf")
+
+        def is_off() -> bool:
+            nonlocal pressed
+            if time.monotonic() - pressed > PRESS_AGAIN:
+                self.driver.stop(self.name, self.tag)
+                pressed = time.monotonic()
+            return self.driver.states()[self.name].state is State.STOPPED
+
+        until(is_off, Deadline.after(BOOT), f"{self.name} to shut down")
+
     def await_state(self, state: State) -> None:
         """Wait until the hypervisor says so."""
         until(lambda: self.driver.states()[self.name].state is state, Deadline.after(BOOT), f"{self.name} {state}")
@@ -133,7 +148,8 @@ def disk(debian_box: Path) -> Disk:
 def driver(private_host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LibvirtDriver]:
     made = LibvirtDriver(Host(home=tmp_path_factory.mktemp("home"), options={"uri": "qemu:///system"}))
     yield made
-    made.prune()
+    for copy in made.box_copies():
+        made.remove_box_copy(copy.key)
     made.close()
 
 
@@ -230,8 +246,7 @@ class TestTwoGuests:
     ) -> None:
         run = driver.states()[web.name].run
         for guest in guests:
-            driver.stop(guest.name, guest.tag)
-            guest.await_state(State.STOPPED)
+            guest.press_button()
         driver.start(web.name, web.tag)
         assert driver.states()[web.name].run != run
 
@@ -297,8 +312,7 @@ class TestAGuestWithUefiAndWithoutLiveFolders:
         assert len(overlays(guest.name)) == 1
 
     def test_off_and_on_it_is_whole(self, driver: LibvirtDriver, guest: Guest) -> None:
-        driver.stop(guest.name, guest.tag)
-        guest.await_state(State.STOPPED)
+        guest.press_button()
         driver.update(guest.definition)
         driver.start(guest.name, guest.tag)
         guest.await_ssh()

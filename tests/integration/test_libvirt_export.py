@@ -25,7 +25,8 @@ SYSTEM = "qemu:///system"
 def driver(private_host: Path, tmp_path: Path) -> Iterator[LibvirtDriver]:
     made = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": SYSTEM}))
     yield made
-    made.prune()
+    for copy in made.box_copies():
+        made.remove_box_copy(copy.key)
     made.close()
     assert volumes() == []
 

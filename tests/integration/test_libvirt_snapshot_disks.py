@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.contract.contract_parts import make_definition
 from tests.integration.conftest import volumes
-from tests.integration.disk_bytes import holds, make_disks, write
+from tests.integration.two_disks import Killed, TwoDisks
 from vmctl.driver import Host, State
 from vmctl.errors import VmctlError
-from vmctl.spec import MIB
 from vmctl_libvirt import LibvirtDriver, domain_edit
 from vmctl_libvirt.layers import Layer
 from vmctl_libvirt.snapshots import DomainSnapshotter
@@ -21,46 +18,21 @@ from vmctl_libvirt.snapshots import DomainSnapshotter
 pytestmark = pytest.mark.integration
 
 
-class Killed(BaseException):
-    """The end of a vmctl that could not put anything right any more."""
-
-
-class Machine:
-    """One machine with two disks."""
+class Machine(TwoDisks):
+    """One machine, made from its box."""
 
     def __init__(self, driver: LibvirtDriver, directory: Path) -> None:
-        self.driver = driver
-        definition = make_definition(directory)
-        self.name, self.tag = definition.name, definition.tag
-        driver.create(definition, make_disks(directory))
-
-    @property
-    def disks(self) -> tuple[str, ...]:
-        """What it writes to, or would when started."""
-        return tuple(self._look(domain_edit.disks))
+        super().__init__(driver, directory)
+        driver.create(self.definition, self.box)
 
     @property
     def chains(self) -> list[tuple[str, ...]]:
         """What it runs on."""
-        return list(self._look(domain_edit.live_chains).values())
-
-    def write(self, byte: int) -> None:
-        """Write to its disks while it is off: ``byte`` to the first, one more to the second."""
-        for number, path in enumerate(self.disks):
-            write(path, byte + number, at=2 * MIB)
-
-    def holds(self, byte: int) -> None:
-        """Fail unless the disks hold that, and what the box held."""
-        for number, path in enumerate(self.disks):
-            holds(path, byte + number, at=2 * MIB)
-            holds(path, 1 + number, at=MIB)
+        return list(self.of_domain(domain_edit.live_chains).values())
 
     def overlays(self) -> list[str]:
         """Its volumes in the pool."""
         return [name for name in volumes() if name.startswith(self.name)]
-
-    def _look(self, look: Any) -> Any:
-        return self.driver._connection.run(lambda opened: look(opened.lookupByName(self.name)), "look")
 
 
 @pytest.fixture
@@ -69,7 +41,8 @@ def machine(private_host: Path, tmp_path: Path) -> Iterator[Machine]:
     made = Machine(driver, tmp_path)
     yield made
     driver.destroy(made.name, made.tag)
-    driver.prune()
+    for copy in driver.box_copies():
+        driver.remove_box_copy(copy.key)
     driver.close()
     assert volumes() == []
 

@@ -16,8 +16,8 @@ from tests.unit.oci_servers import Registry, Wire, docker_registry, wire
 from vmctl import process
 from vmctl.boxes.adding import add
 from vmctl.boxes.box import Box
-from vmctl.boxes.oci import layout, pull, registry, transport, upload, windows
-from vmctl.boxes.oci.push import push
+from vmctl.boxes.oci import pull, qcow2_layout, registry_client, transport, upload, windows
+from vmctl.boxes.oci.pushing import push
 from vmctl.boxes.oci.transport import RegistryError
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.space import NoSpace
@@ -41,8 +41,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "WINDOW", MIB)
     monkeypatch.setattr(upload, "PIECE", MIB // 8)
-    monkeypatch.setattr(registry, "CHUNK", MIB // 64)
-    for module in (transport, upload, registry):
+    monkeypatch.setattr(registry_client, "CHUNK", MIB // 64)
+    for module in (transport, upload, registry_client):
         monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
 
 
@@ -154,7 +154,7 @@ def test_a_journal_that_lies_is_not_believed(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(layout, "finish", broken)
+        patch.setattr(qcow2_layout, "finish", broken)
         with pytest.raises(OSError, match="Input/output"):
             pull.obtain(Order(address=target), mine)
     (journal,) = mine.downloads.glob("*.windows")

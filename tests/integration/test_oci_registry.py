@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import shutil
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,18 +16,21 @@ import pytest
 from msgspec import structs
 
 from tests.cli.harness import Project
+from tests.integration.registry_fixtures import no_logins, registry
 from tests.unit import oci_servers
 from tests.unit.box_archives import tarred
 from tests.unit.box_images import MIB, qcow2, write
+from tests.unit.box_stores import mine, theirs
 from tests.unit.oci_servers import PASSWORD, USER, Registry, TokenServer, docker_registry, wire
 from vmctl import process, vmfile
-from vmctl.boxes import ensure, find, locking, obtaining, updating
+from vmctl.boxes import ensure, find, locking, obtaining, packing, updating
 from vmctl.boxes.adding import add
-from vmctl.boxes.box import Box, BoxInfo, FurtherDisk
+from vmctl.boxes.box import Box, BoxImage, BoxInfo
 from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.oci import windows
 from vmctl.boxes.oci.challenge import Denied
-from vmctl.boxes.oci.push import push
+from vmctl.boxes.oci.pushing import push
+from vmctl.boxes.oci.registry_client import Lying
 from vmctl.boxes.oci.transport import RegistryError
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.web import Access
@@ -35,34 +39,14 @@ from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Event, Warned
 from vmctl.layout import HomeLayout
 
+__all__ = ["mine", "no_logins", "registry", "theirs"]
+
 CREDENTIALS = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with docker_registry(tmp_path_factory.mktemp("registry")) as one:
-        yield one
-
-
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Small windows, and no logins of whoever runs the tests."""
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "WINDOW", MIB)
-    for name in ("VMCTL_REGISTRY_AUTH", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-
-@pytest.fixture
-def mine(private_home: Path) -> HomeLayout:
-    return HomeLayout(private_home)
-
-
-@pytest.fixture
-def theirs(private_home: Path) -> HomeLayout:
-    """A colleague's store."""
-    return HomeLayout(private_home / "colleague")
 
 
 def boxed(home: HomeLayout, data: bytes, *, name: str = "team/web", version: str = "1.0") -> Box:
@@ -80,7 +64,7 @@ def with_container(home: HomeLayout, box: Box, tree: Path) -> Box:
     image = tree / "image"
     process.run(["tar", "--create", "--file", image, "--directory", tree, "metadata.yaml"])
     digest = hashlib.sha256(image.read_bytes()).hexdigest()
-    form = FurtherDisk(digest=digest, format=CONTAINER, virtual_size=box.virtual_size, size=image.stat().st_size)
+    form = BoxImage(digest=digest, format=CONTAINER, virtual_size=box.virtual_size, size=image.stat().st_size)
     store = BoxStore(home)
     with store.draft() as draft:
         shutil.copytree(box.directory, draft / "box")
@@ -126,9 +110,9 @@ class TestAnonymous:
         self, registry: Registry, mine: HomeLayout, theirs: HomeLayout
     ) -> None:
         path = write(mine.root / "x.img", oci_servers.disk(windows=1, holes=()))
-        said = Request(address=str(path), name="old", version="1", user="me", cloud_init=False, password="sesame")  # noqa: S106
+        stated = Request(address=str(path), name="old", version="1", user="me", cloud_init=False, password="sesame")  # noqa: S106
         events: list[Event] = []
-        push(add(said, mine)[0], registry.at("login:1"), mine, Access(), report=events.append)
+        push(add(stated, mine)[0], registry.at("login:1"), mine, Access(), report=events.append)
         assert ["whoever may pull it" in one.text for one in events if isinstance(one, Warned)] == [True]
         assert "sesame" not in repr(events)
         box = obtained(registry.at("login:1"), theirs)
@@ -223,12 +207,12 @@ class TestAnonymous:
     def test_a_tag_that_moved_is_told_and_taken(self, registry: Registry, mine: HomeLayout, theirs: HomeLayout) -> None:
         push(boxed(mine, oci_servers.disk()), registry.at("moves:stable"), mine, Access())
         old = obtained(registry.at("moves:stable"), theirs)
-        assert updating.look(old, Access()).newer == ""
+        assert updating.newer_than(old, Access()).newer == ""
         push(boxed(mine, oci_servers.disk(), version="1.1"), registry.at("moves:stable"), mine, Access())
-        finding = updating.look(old, Access())
+        finding = updating.newer_than(old, Access())
         assert finding.newer.startswith("another image, sha256:")
         new = updating.update(finding, Access(), theirs)
-        assert (new.version, updating.look(new, Access()).newer) == ("1.1", "")
+        assert (new.version, updating.newer_than(new, Access()).newer) == ("1.1", "")
         assert new.digest != old.digest
 
     def test_a_lock_means_a_digest_whatever_the_tag_does(
@@ -321,7 +305,7 @@ class TestContainerDisks:
     def push(self, registry: Registry, layout: Path, layer: bytes, **settings: Any) -> str:
         """Have a container image in the registry, named after its directory; the address."""
         layout.mkdir()
-        source = _image(layout, layer, settings)
+        source = _image(layout, layer, settings=settings)
         target = f"docker://{registry.host}/disks/{layout.name}:24.04"
         process.run(["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", source, target])
         return registry.at(f"disks/{layout.name}:24.04")
@@ -335,7 +319,7 @@ class TestContainerDisks:
         )  # fmt: skip
         assert box.path.read_bytes() == data
         assert obtaining.obtain(Order(address=address), theirs) == (box, False)
-        assert updating.look(box, Access()).newer == ""
+        assert updating.newer_than(box, Access()).newer == ""
         assert list(theirs.downloads.iterdir()) == []
 
     @pytest.mark.parametrize("case", ["app", "files", "junk"])
@@ -355,8 +339,80 @@ class TestContainerDisks:
         assert not theirs.downloads.exists() or list(theirs.downloads.iterdir()) == []
 
 
-def _image(layout: Path, content: bytes = bytes(1024), settings: dict[str, Any] | None = None) -> str:
-    """A container image of one layer."""
+class TestRootFileSystems:
+    """Container images of whole systems, in layers, as boxes in the form for containers."""
+
+    def push(self, registry: Registry, layout: Path, *layers: bytes, **settings: Any) -> str:
+        layout.mkdir()
+        source = _image(layout, *layers, settings=settings)
+        target = f"docker://{registry.host}/systems/{layout.name}:1.0"
+        process.run(["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", source, target])
+        return registry.at(f"systems/{layout.name}:1.0")
+
+    def test_layers_become_a_box(self, registry: Registry, theirs: HomeLayout, tmp_path: Path) -> None:
+        lower = tarred({"sbin/init": b"#!/bin/sh\n", "etc/motd": b"old", "opt/gone": b"x"})
+        upper = tarred({"etc/motd": b"new", "opt/.wh.gone": b""})
+        address = self.push(registry, tmp_path / "web", lower, upper, Cmd=["/sbin/init"])
+        box = obtained(address, theirs)
+        assert (box.name, box.version, box.arch, box.format) == ("web", "1.0", "x86_64", CONTAINER)
+        assert (box.seeding, box.user, box.first_key, box.virtual_size) == ("none", "vagrant", "published", 10 * 2**30)
+        with tarfile.open(box.path) as archive:
+            assert json.loads(archive.extractfile("metadata.yaml").read())["architecture"] == "x86_64"  # type: ignore[union-attr]
+            assert archive.extractfile("rootfs/etc/motd").read() == b"new"  # type: ignore[union-attr]
+            assert "rootfs/opt/gone" not in archive.getnames()
+        assert box.disk([CONTAINER]).path == box.path
+        assert not box.has_form(["qcow2", "raw"])
+        assert obtaining.obtain(Order(address=address), theirs) == (box, False)
+        assert updating.newer_than(box, Access()).newer == ""
+        assert list(theirs.downloads.iterdir()) == []
+
+    def test_it_travels_on_as_a_box(
+        self, registry: Registry, mine: HomeLayout, theirs: HomeLayout, tmp_path: Path
+    ) -> None:
+        layer = tarred({"sbin/init": b"#!", "usr/lib/vmctl/seed": b"#!", "x": b"y" * 3 * MIB})
+        box = obtained(self.push(registry, tmp_path / "seeded", layer), mine)
+        assert (box.seeding, box.user, box.first_key) == ("vmctl", "vmctl", "")
+        push(box, registry.at("systems/again:1"), mine, Access())
+        got = obtained(registry.at("systems/again:1"), theirs)
+        assert (got.images, got.seeding, got.user) == (box.images, "vmctl", "vmctl")
+        packing.repackage(got, tmp_path / "x.box")
+        small = add(Request(address=str(tmp_path / "x.box"), name="x", version="2"), mine)[0]
+        assert small.digest == box.digest
+        store = BoxStore(mine)
+        with store.draft() as draft:  # for machines of another size, as `package` makes it
+            shutil.copytree(small.directory, draft / "box")
+            fields = {name: getattr(small, name) for name in BoxInfo.__struct_fields__}
+            info = BoxInfo(**{**fields, "version": "3", "virtual_size": 7 * 2**30})
+            seven = store.take_in(draft / "box", info, same=lambda _box: False, numbered=False)[0]
+        push(seven, registry.at("systems/seven:1"), mine, Access())
+        assert obtained(registry.at("systems/seven:1"), theirs).virtual_size == 7 * 2**30
+
+    @pytest.mark.parametrize(
+        "members", [{"../sbin/init": b"x"}, {"/sbin/init": b"x"}, {"sbin/init": b"x", "sbin/init/x": b"y"}]
+    )
+    def test_hostile_layers_leave_nothing(
+        self, members: dict[str, bytes], registry: Registry, theirs: HomeLayout, tmp_path: Path
+    ) -> None:
+        address = self.push(registry, tmp_path / f"evil-{len(str(members))}", tarred(members))
+        with pytest.raises(Lying):
+            obtained(address, theirs)
+        assert not list(theirs.boxes.glob("[a-z]*"))
+        assert list(theirs.downloads.iterdir()) == []
+
+    def test_a_bomb(
+        self, registry: Registry, theirs: HomeLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("vmctl.boxes.streams.UNQUESTIONED", 4 * MIB)
+        monkeypatch.setattr("vmctl.boxes.streams.RATIO", 2)
+        address = self.push(registry, tmp_path / "bomb", tarred({"sbin/init": bytes(64 * MIB)}))
+        with pytest.raises(Lying, match="not a usable box") as caught:
+            obtained(address, theirs)
+        assert "unpacks to too much" in caught.value.details
+        assert list(theirs.downloads.iterdir()) == []
+
+
+def _image(layout: Path, *contents: bytes, settings: dict[str, Any] | None = None) -> str:
+    """A container image of some layers."""
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -365,11 +421,11 @@ def _image(layout: Path, content: bytes = bytes(1024), settings: dict[str, Any] 
         (blobs / digest).write_bytes(data)
         return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}
 
-    layer = blob(content, "application/vnd.oci.image.layer.v1.tar+gzip")
-    rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}
+    layers = [blob(data, "application/vnd.oci.image.layer.v1.tar+gzip") for data in contents or (bytes(1024),)]
+    rootfs = {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}
     config = {"architecture": "amd64", "os": "linux", "rootfs": rootfs, "config": settings or {}}
     manifest: dict[str, Any] = {
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [layer],
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": layers,
         "config": blob(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
     }  # fmt: skip
     index = {"schemaVersion": 2, "manifests": [blob(json.dumps(manifest).encode(), manifest["mediaType"])]}
@@ -410,8 +466,8 @@ class TestPassword:
             monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
         else:
             path = write(tmp_path / "logins.json", json.dumps(logins).encode())
-            said = {"variable": f"{guarded.host}={USER}:{PASSWORD}", "json": json.dumps(logins), "path": str(path)}
-            monkeypatch.setenv("VMCTL_REGISTRY_AUTH", said[where])
+            stated = {"variable": f"{guarded.host}={USER}:{PASSWORD}", "json": json.dumps(logins), "path": str(path)}
+            monkeypatch.setenv("VMCTL_REGISTRY_AUTH", stated[where])
 
     @pytest.mark.usefixtures("login")
     def test_logins_are_found_where_people_have_them(

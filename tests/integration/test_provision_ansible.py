@@ -90,14 +90,14 @@ def test_one_run_covers_all_machines(bench: Bench, place: Path) -> None:
     assert {name: result.counts.changed for name, result in summary.machines.items()} == dict.fromkeys(
         ("one", "two", "three"), 1
     )
-    assert bench.said.count("PLAY RECAP") == 1
+    assert bench.printed.count("PLAY RECAP") == 1
 
 
 def test_what_happens_is_told_as_it_happens(bench: Bench, place: Path) -> None:
     bench.machine("one", bench.playbook(TWO_TASKS.format(place=place)))
     bench.run()
-    assert "changed: [one]" in bench.said
-    assert "\x1b" not in bench.said
+    assert "changed: [one]" in bench.printed
+    assert "\x1b" not in bench.printed
     assert [event.done for event in bench.events if isinstance(event, Progress)] == [1, 2]
     assert [event.text for event in bench.events if isinstance(event, StepDone)] == ["site: one 2 ok, 1 changed"]
 
@@ -105,7 +105,7 @@ def test_what_happens_is_told_as_it_happens(bench: Bench, place: Path) -> None:
 def test_colours_come_where_they_are_wanted(bench: Bench, place: Path) -> None:
     bench.machine("one", bench.playbook(TWO_TASKS.format(place=place)))
     bench.run(color=True)
-    assert "\x1b[0;33mchanged: [one]\x1b[0m" in bench.said
+    assert "\x1b[0;33mchanged: [one]\x1b[0m" in bench.printed
 
 
 def test_a_failed_machine_is_named_and_not_recorded_and_the_other_is(bench: Bench) -> None:
@@ -305,8 +305,8 @@ def test_groups_tags_and_become_reach_ansible(bench: Bench, place: Path, monkeyp
     bench.machine("web-2", item, group="web")
     bench.machine("db", item, group="db")
     bench.run()
-    told = {name: (place / name).read_text() for name in ("web-1", "web-2", "db")}
-    assert told == {
+    answer = {name: (place / name).read_text() for name in ("web-1", "web-2", "db")}
+    assert answer == {
         "web-1": "servers,web,webservers", "web-2": "servers,web,webservers", "db": "servers,starred",
     }  # fmt: skip
     assert (place / "became").read_text() == "somebody\n"

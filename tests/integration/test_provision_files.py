@@ -55,7 +55,7 @@ def test_a_file_is_put_whole_and_left_alone_when_it_is_the_same(bench: Bench, pl
     assert bench.needs("one") == ["put"]
     assert put(bench, source=source, destination=f"{target.parent}/", mode=0o640)["changed"] == 1
     assert target.read_text() == "other\n"
-    assert bench.said == f"changed: {target}"
+    assert bench.printed == f"changed: {target}"
 
 
 def test_a_directory_is_merged_and_its_templates_are_filled_in(bench: Bench, place: Path) -> None:

@@ -127,8 +127,8 @@ def test_check_changes_and_records_nothing_and_diff_shows_what_would(bench: Benc
     bench.machine("one", tell(bench, place, "'new'"))
     summary = bench.run(mode=Mode(check=True, diff=True))
     assert summary.changed
-    assert "-old" in bench.said
-    assert "+new" in bench.said
+    assert "-old" in bench.printed
+    assert "+new" in bench.printed
     assert (place / "one").read_text() == "old\n"
     assert bench.needs("one") == ["site"]
 
@@ -261,9 +261,9 @@ def test_roles_and_collections_are_installed_for_the_project_without_a_network(b
     bench.machine("one", bench.playbook(USES_THEM % place, requirements=requirements))
     bench.run()
     assert {path.name for path in place.iterdir()} == {"role", "packed", "note"}
-    assert "installed 2 roles and 1 collections of requirements.yml" in bench.told
+    assert "installed 2 roles and 1 collections of requirements.yml" in bench.reported
     bench.run(force=True)
-    assert "installed" not in bench.told
+    assert "installed" not in bench.reported
     bench.write("parts/role/tasks/main.yml", f"- file: {{path: {place}/new, state: touch}}\n")
     assert bench.needs("one") == ["site"]
     bench.run()
@@ -288,7 +288,7 @@ def test_a_playbook_runs_inside_the_guest_with_what_vmctl_brings(bench: Bench, p
     assert (place / "role").read_text() == "groupedsecret-extra"
     assert summary.machines["one"].counts.changed == 1
     assert "bringing ansible-" in "".join(event.text for event in bench.events if isinstance(event, Notice))
-    assert not list(Path("/tmp").glob("vmctl-shell.*/private"))
+    assert not bench.server.left
     bench.write("roles/mine/tasks/main.yml", "- name: break\n  command: 'false'\n")
     assert bench.needs("one") == ["site"]
     with pytest.raises(ProvisionFailed) as caught:

@@ -38,9 +38,9 @@ def pythonless(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_guest_without_python_gets_the_bootstrap_first(bench: Bench, pythonless: None) -> None:
     bench.machine("one", bench.playbook(RAW))
     bench.run()
-    assert bench.said.index("PLAY [Make the guest ready for Ansible]") < bench.said.index("PLAY [all]")
+    assert bench.printed.index("PLAY [Make the guest ready for Ansible]") < bench.printed.index("PLAY [all]")
     bench.run(force=True)  # Ansible has worked there: nobody asks again
-    assert "PLAY [Make the guest ready for Ansible]" not in bench.said
+    assert "PLAY [Make the guest ready for Ansible]" not in bench.printed
 
 
 def test_a_bootstrap_that_fails_is_a_warning_and_the_playbook_has_the_word(
@@ -60,7 +60,7 @@ def test_a_bootstrap_that_fails_is_a_warning_and_the_playbook_has_the_word(
 def test_a_chosen_interpreter_is_nobody_elses_business(bench: Bench, pythonless: None) -> None:
     bench.machine("one", bench.playbook(RAW, extra_vars={"ansible_python_interpreter": sys.executable}))
     bench.run()
-    assert "PLAY [Make the guest ready for Ansible]" not in bench.said
+    assert "PLAY [Make the guest ready for Ansible]" not in bench.printed
 
 
 def shell_profile(place: Path, **environment: str) -> dict[str, object]:

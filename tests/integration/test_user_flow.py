@@ -10,13 +10,17 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.host.ordinary_user import FIRST_SUBORDINATE, UID
 from tests.integration.conftest import ProjectDirectory, domains, fetch, volumes
+from vmctl_libvirt import shares
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -28,11 +32,25 @@ cpus: 1
 memory: 512MiB
 networks: [{name: backend}]
 machines:
-  web: {ports: ["auto:80", "auto:53/udp"], depends_on: [db]}
-  db: {hostname: store}
+  web:
+    ports: ["auto:80", "auto:53/udp"]
+    depends_on: [db]
+    synced_folders:
+      - {host: ., guest: /project}
+      - {host: src, guest: /srv/fixed, read_only: true}
+      - {host: src, guest: /srv/copy, type: rsync}
+  db: {hostname: store, instant: true}
 provision:
   - name: greet
     shell: {inline: 'echo "$1 $NAME" > /etc/greeting', args: ["it's"], env: {NAME: "a \\"b\\" c"}}
+"""
+
+FIRMWARE = """\
+box: debian-12
+memory: 512MiB
+boot_timeout: 600
+synced_folders: []
+libvirt: {firmware: uefi}
 """
 
 
@@ -46,6 +64,21 @@ def nothing_is_left(project: ProjectDirectory, uri: str) -> None:
     assert list((project.state / "machines").iterdir()) == []
     listed = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
     assert not [line for line in listed.splitlines() if str(project.root) in line and "pytest" not in line]
+
+
+def serving() -> list[int]:
+    """The processes that serve live folders on this test host; where one waits for another, both."""
+    virtiofsd = shares.find()
+    assert virtiofsd is not None, "sudo apt-get install qemu-system-common"
+    lines = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if begins(path, str(virtiofsd))]
+    return sorted(int(path.name) for path in lines)
+
+
+def begins(path: Path, program: str) -> bool:
+    """Whether a process, by its command line, is one of the program."""
+    with suppress(OSError):
+        return path.read_text(errors="replace").partition("\0")[0] == program
+    return False
 
 
 def up_at(project: ProjectDirectory, step: str) -> subprocess.Popen[str]:
@@ -104,9 +137,9 @@ class TestADayInSystemMode:
         assert (project.root / "from-guest").stat().st_uid == project.root.stat().st_uid
 
     def test_the_guest_is_what_the_vmfile_says(self, project: ProjectDirectory) -> None:
-        told = project.ssh("id -un; hostname; nproc; df --output=size -B1 / | tail -1").split()
-        assert told[:3] == ["vmctl", "default", "2"]
-        assert int(told[3]) > 11 * 1024**3
+        printed = project.ssh("id -un; hostname; nproc; df --output=size -B1 / | tail -1").split()
+        assert printed[:3] == ["vmctl", "default", "2"]
+        assert int(printed[3]) > 11 * 1024**3
 
     def test_commands_arrive_and_their_status_comes_back(self, project: ProjectDirectory) -> None:
         project.ssh("exit 7", status=7)
@@ -175,13 +208,17 @@ class TestADayInSystemMode:
 
 
 class TestADayInSessionMode:
-    """Two machines of an ordinary user, who can have no live folders: rsync's, and memory on disk."""
+    """Two machines of an ordinary user, whose live folders vmctl itself serves; memory on disk, and a copied folder.
+
+    One of them is instant: it goes on from the memory that its first `up` has kept.
+    """
 
     @pytest.fixture
     def project(self, user_day: ProjectDirectory) -> ProjectDirectory:
         return user_day
 
     def test_both_come_up_in_their_order(self, project: ProjectDirectory) -> None:
+        project.with_layers()
         project.write("src/page", "one")
         project.write("Vmfile", TWO_MACHINES)
         ran = project.vmctl("up", "--json")
@@ -201,18 +238,47 @@ class TestADayInSessionMode:
         address = config["machines"]["db"]["networks"][0]["ip"]
         assert project.ssh(f"ping -c 1 -W 20 {address} >/dev/null && echo reached", "web") == "reached\n"
 
-    def test_folders_are_sent_on_up_and_by_sync_and_what_the_guest_made_stays(self, project: ProjectDirectory) -> None:
-        assert project.ssh("cat /project/src/page; echo mine > /project/src/guest-made", "web") == "one"
+    def test_folders_are_live_both_ways_and_copies_are_sent_by_sync(self, project: ProjectDirectory) -> None:
         project.write("src/page", "two")
+        printed = project.ssh(
+            "findmnt -rno FSTYPE,TARGET -t virtiofs | sort; cat /project/src/page /srv/fixed/page /srv/copy/page;"
+            "echo mine > /project/from-guest; sudo touch /project/from-root; echo; stat -c %U /project/src",
+            "web",
+        )
+        assert printed.splitlines() == ["virtiofs /project", "virtiofs /srv/fixed", "twotwoone", "vmctl"]
+        owners = [(project.root / name).stat().st_uid for name in ("from-guest", "from-root")]
+        assert owners[0] == UID
+        assert owners[1] in range(FIRST_SUBORDINATE, FIRST_SUBORDINATE + 65536)
         project.vmctl("sync")
-        assert project.ssh("cat /project/src/page /project/src/guest-made", "web") == "twomine\n"
+        assert project.ssh("cat /srv/copy/page", "web") == "two"
 
-    def test_memory_goes_to_disk_and_comes_back(self, project: ProjectDirectory) -> None:
+    def test_its_root_is_nobody_else_on_this_host(self, project: ProjectDirectory) -> None:
+        printed = project.ssh(
+            "for each in 'touch /srv/fixed/x' 'mount -o remount,rw /srv/fixed' 'touch /srv/fixed/x'"
+            " 'chmod u+s /project/from-guest' 'mknod /project/null c 1 3' 'chown 4242 /project/from-root';"
+            " do sudo $each 2>/dev/null; echo $?; done",
+            "web",
+        )
+        assert printed.split() == ["1", "0", "1", "1", "1", "0"]
+        assert (project.root / "from-guest").stat().st_mode & stat.S_ISUID == 0
+        servers = serving()
+        assert len(servers) == 2 * 3, "each has a process that waits for the one that serves"
+        allowed = {UID, *range(FIRST_SUBORDINATE, FIRST_SUBORDINATE + 65536)}
+        for server in servers:
+            for name in ("uid_map", "gid_map"):
+                rows = [tuple(map(int, row.split())) for row in Path(f"/proc/{server}/{name}").read_text().splitlines()]
+                assert all({first, first + many - 1} <= allowed for _, first, many in rows), rows
+
+    def test_memory_goes_to_disk_and_comes_back_with_the_folders_as_they_are_by_then(
+        self, project: ProjectDirectory
+    ) -> None:
         project.ssh("echo kept > /dev/shm/memory", "web")
         project.vmctl("suspend", "web")
         assert project.states() == {"web": "saved", "db": "running"}
+        assert len(serving()) == 2, "those of db"
+        project.write("src/page", "three")
         project.vmctl("up", "web")
-        assert project.ssh("cat /dev/shm/memory", "web") == "kept\n"
+        assert project.ssh("cat /dev/shm/memory /project/src/page /srv/fixed/page", "web") == "kept\nthreethree"
 
     def test_both_are_kept_at_once_and_one_goes_back_while_the_other_stays(self, project: ProjectDirectory) -> None:
         assert project.vmctl("snapshot", "save", "both fine").out.count("saved 'both fine'; running") == 2
@@ -220,9 +286,10 @@ class TestADayInSessionMode:
         for machine in ("web", "db"):
             project.ssh("echo changed | sudo tee /etc/greeting > /dev/shm/memory && sync", machine)
         project.vmctl("snapshot", "restore", "both fine", "web")
-        lines = project.ssh("cat /dev/shm/memory /etc/greeting; date +%s", "web").splitlines()
+        lines = project.ssh("cat /dev/shm/memory /etc/greeting; date +%s; cat /project/from-guest", "web").splitlines()
         assert lines[:2] == ["kept", 'it\'s a "b" c']
         assert abs(int(lines[2]) - time.time()) < 10
+        assert lines[3] == "mine"
         assert project.ssh("cat /etc/greeting", "db") == "changed\n"
         assert project.vmctl("up").out.startswith("web, db are up; nothing to do")
 
@@ -234,15 +301,46 @@ class TestADayInSessionMode:
         }
         project.vmctl("snapshot", "delete", "both fine", "db")
 
-    def test_power_cut_and_on_again_the_disk_has_what_was_written(self, project: ProjectDirectory) -> None:
+    def test_a_virtiofsd_that_was_killed_is_told_and_its_folder_back_when_the_machine_is(
+        self, project: ProjectDirectory
+    ) -> None:
+        of_both = serving()
         project.vmctl("halt", "db", "--force")
         assert project.states() == {"web": "running", "db": "stopped"}
+        assert len(serving()) == 4
+        assert set(serving()) < set(of_both)
         project.vmctl("up", "db", "--no-provision")
-        assert project.ssh("cat /etc/greeting", "db") == "changed\n"
+        assert project.ssh("cat /etc/greeting /project/src/page", "db") == "changed\nthree"
+        assert len(serving()) == 6
+        (killed, *_) = set(serving()) - set(of_both)
+        os.kill(killed, signal.SIGKILL)
+        ran = project.vmctl("status")
+        assert "db: warning: a virtiofsd has ended" in ran.err
+        assert "(vmctl reload db)" in ran.err
+        assert "db: warning: a virtiofsd has ended" in project.vmctl("up").err
+        rows = project.vmctl("status", "--json").answer["machines"]
+        assert [bool(row["problem"]) for row in rows] == [False, True]
+
+    def test_it_goes_on_from_its_memory_with_a_virtiofsd_that_lives(self, project: ProjectDirectory) -> None:
+        project.vmctl("destroy", "db", "--yes")
+        assert len(serving()) == 4
+        project.write("src/page", "four")
+        rows = project.vmctl("up", "db", "--json").objects()
+        assert [row["changed"] for row in rows if row.get("event") == "step-done" and row["step"] == "thaw"] == [True]
+        told = project.ssh("cat /etc/greeting /project/src/page; echo thawed > /project/from-guest", "db")
+        assert told == 'it\'s a "b" c\nfour', "as it was provisioned, with the folder of now"
+        assert (project.root / "from-guest").read_text() == "thawed\n"
+        assert (project.root / "from-guest").stat().st_uid == UID
+        assert len(serving()) == 6
+        assert project.states() == {"web": "running", "db": "running"}
+        assert project.vmctl("status").err == ""
 
     def test_destroy_leaves_nothing(self, project: ProjectDirectory) -> None:
         project.vmctl("destroy", "--yes")
+        project.vmctl("cache", "prune", "--all")
         nothing_is_left(project, "qemu:///session")
+        assert serving() == []
+        assert list((Path(project.environment["VMCTL_HOME"]) / "libvirt" / "live").iterdir()) == []
 
 
 class TestAnUpThatIsEnded:
@@ -280,6 +378,31 @@ class TestAnUpThatIsEnded:
         project.vmctl("halt", "--force")
         project.vmctl("up")
         assert project.ssh("echo in") == "in\n"
+
+    def test_destroy_leaves_nothing(self, project: ProjectDirectory) -> None:
+        project.vmctl("destroy", "--yes")
+        nothing_is_left(project, "qemu:///system")
+
+
+class TestAFirstBootWithoutPower:
+    """One machine that boots by UEFI; the power goes where its first boot writes, and where it has just written."""
+
+    @pytest.fixture
+    def project(self, day: ProjectDirectory) -> ProjectDirectory:
+        day.write("Vmfile", FIRMWARE)
+        return day
+
+    @pytest.mark.parametrize("unit", ["vmctl-seed", "ssh"])
+    def test_power_cut_before_it_is_up(self, project: ProjectDirectory, unit: str) -> None:
+        project.cut_power_at(f"Starting {unit}.serv")
+        assert project.states() == {"default": "stopped"}
+
+    def test_up_brings_up_what_the_seed_says(self, project: ProjectDirectory) -> None:
+        project.vmctl("up")
+        key = (project.state / "machines" / "default" / "host_ed25519.pub").read_text().split()[1]
+        printed = project.ssh("id -un; sudo true && uname -n; sudo cat /etc/ssh/*_key.pub; ls -d /sys/firmware/efi")
+        user, name, shown, firmware = printed.splitlines()
+        assert (user, name, shown.split()[1], firmware) == ("vmctl", "default", key, "/sys/firmware/efi")
 
     def test_destroy_leaves_nothing(self, project: ProjectDirectory) -> None:
         project.vmctl("destroy", "--yes")

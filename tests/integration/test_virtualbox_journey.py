@@ -22,8 +22,10 @@ box: made
 provider: virtualbox
 disk: 12GiB
 networks: [{name: backend, ip: 192.168.56.50}]
-synced_folders: []
+synced_folders: [./src:/srv/src]
+provision: [{name: once, shell: {inline: "date +%s.%N >>/var/lib/once; sleep 10"}}]
 """
+WHO = "cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub ~/.ssh/authorized_keys"
 HELLO = Path(__file__).parents[2] / "examples" / "hello"
 
 
@@ -57,7 +59,9 @@ class TestADayWithVirtualBox:
         return example
 
     def test_up_says_that_the_folder_is_a_copy(self, project: ProjectDirectory) -> None:
-        ran = project.vmctl("--set", "port=auto", "up", "--provider", "virtualbox")
+        words = ("--set", "port=auto", "up", "--provider", "virtualbox")
+        project.cut_power_at("Starting vmctl-seed.serv", *words)
+        ran = project.vmctl(*words)
         assert "/project is a copy (the guest's kernel has no vboxsf)" in ran.err
         project.write("Vmfile", (project.root / "Vmfile").read_text().replace("port: 8080", "port: auto"))
         assert "virtualbox (exists there)" in project.vmctl("status").out
@@ -90,8 +94,8 @@ class TestADayWithVirtualBox:
         project.vmctl("snapshot", "push")
         project.ssh("sudo rm /etc/mark")
         project.vmctl("snapshot", "pop")
-        told = project.ssh("cat /etc/mark; echo later | sudo tee /etc/later && sudo update-grub && sync")
-        assert told.splitlines()[:2] == ["kept", "later"]
+        printed = project.ssh("cat /etc/mark; echo later | sudo tee /etc/later && sudo update-grub && sync")
+        assert printed.splitlines()[:2] == ["kept", "later"]
         assert [row["name"] for row in project.vmctl("snapshot", "list", "--json").answer["machines"]["default"]] == [
             "before 'it'"
         ]
@@ -116,11 +120,31 @@ class TestADayWithVirtualBox:
     def test_a_machine_of_that_box_is_the_same_with_an_identity_of_its_own(self, project: ProjectDirectory) -> None:
         project.vmctl("box", "add", "made.box", "--name", "made", "--firmware", "uefi")
         project.write("Vmfile", FROM_BOX)
-        project.vmctl("up")
-        told = project.ssh("id -un; cat /etc/mark /etc/later; wc -l <~/.ssh/authorized_keys")
-        assert told == "vmctl\nkept\nlater\n1\n"  # what was written before and after the snapshot
+        project.write("src/stays", "1")
+        project.write("src/goes", "")
+        project.with_layers()
+        assert project.vmctl("up", "--json").answer["provisioned"]["machines"]["default"]["ran"] == ["once"]
+        printed = project.ssh("id -un; cat /etc/mark /etc/later; wc -l <~/.ssh/authorized_keys")
+        assert printed == "vmctl\nkept\nlater\n1\n"  # what was written before and after the snapshot
         identity = (project.root / "was.pub").read_text()
         assert project.ssh("sudo cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1] != identity.split()[1]
+
+    def test_made_again_it_runs_nothing_and_is_another_machine(self, project: ProjectDirectory) -> None:
+        assert project.vmctl("up").out.startswith("default is up; nothing to do"), "to make a layer is not a start"
+        before = project.ssh(f"cat /var/lib/once; {WHO}").splitlines()
+        assert project.ssh("cd /srv/src && ls").split() == ["goes", "stays"]
+        project.ssh("touch /srv/src/made")
+        (project.root / "src" / "goes").unlink()
+        project.vmctl("destroy", "--yes")
+        assert "  from layer 1 of 1" in project.vmctl("plan").out
+        ran = project.vmctl("up", "--json")
+        assert ran.answer["provisioned"] == {}
+        texts = [row.get("text") for row in ran.objects() if row.get("event") == "step-started"]
+        assert "creating from layer 1 of 1 on made" in texts
+        now = project.ssh(f"cat /var/lib/once; {WHO}").splitlines()
+        assert [line for line in now if line in before] == before[:1], "it was provisioned once"
+        assert len(now) == len(before)
+        assert project.ssh("cd /srv/src && ls").split() == ["stays"], "the copy that the layer had is as the host's"
 
     def test_it_boots_by_uefi_and_sees_the_hardware_of_the_vmfile(
         self, virtualbox: Installation, project: ProjectDirectory
@@ -141,6 +165,8 @@ class TestADayWithVirtualBox:
         project.vmctl("halt", "--force")
         project.vmctl("destroy", "--yes")
         nothing_is_left(virtualbox)
+        project.vmctl("cache", "prune", "--all")
+        assert list(Path(project.environment["VMCTL_HOME"], "virtualbox").rglob("*.vdi")) == []
         project.vmctl("box", "remove", "made")
 
 

@@ -7,19 +7,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
-from tests.host.virtualbox.install import Installation, installed
+from tests.host.virtualbox.install import Installation
+from tests.integration.virtualbox_parts import (
+    SIZE,
+    assert_nothing_is_left,
+    door,
+    driver,
+    home,
+    installation,
+    make_disk,
+    numbered,
+    set_trap,
+    shown,
+)
 from tests.unit.virtualbox_definition import definition, nic
 from vmctl.boxes import adding, packing
 from vmctl.boxes.box import PUBLISHED
 from vmctl.boxes.request import Request
-from vmctl.driver import Definition, Disk, Host, Share, State
+from vmctl.driver import Definition, Disk, Share, State
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.layout import HomeLayout
 from vmctl.process import find, run
@@ -27,36 +38,11 @@ from vmctl.spec import MIB
 from vmctl_virtualbox import VirtualBoxDriver, answers, identity
 from vmctl_virtualbox.vboxmanage import VBoxManage
 
-SIZE = 64 * MIB
+__all__ = ["door", "driver", "home", "installation"]
+
 REPOSITORY = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def installation() -> Iterator[Installation]:
-    """One for all tests, each of which leaves nothing in it: VirtualBox's server takes longer to start than they do."""
-    with installed(front=False) as made:
-        yield made
-
-
-@pytest.fixture
-def door(installation: Installation) -> VBoxManage:
-    return VBoxManage()
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home ü 'x'"
-
-
-@pytest.fixture
-def driver(installation: Installation, home: Path, door: VBoxManage) -> Iterator[VirtualBoxDriver]:
-    made = VirtualBoxDriver(Host(home=home))
-    yield made
-    for name, seen in made.states().items():
-        made.destroy(name, seen.tag)
-    assert_nothing_is_left(door, home)
 
 
 @pytest.fixture
@@ -79,12 +65,6 @@ def disk(tmp_path: Path) -> Disk:
     return make_disk(tmp_path, "qcow2")
 
 
-def make_disk(directory: Path, kind: str) -> Disk:
-    path = directory / f"box.{kind}"
-    run([find("qemu-img"), "create", "-q", "-f", kind, path, str(SIZE)])
-    return Disk(path=path, format=kind, digest=(kind.encode().hex() + "0" * 64)[:64], virtual_size=SIZE)
-
-
 def write_iso(path: Path) -> None:
     import pycdlib
 
@@ -94,22 +74,10 @@ def write_iso(path: Path) -> None:
     image.close()
 
 
-def shown(door: VBoxManage, name: str) -> dict[str, str]:
-    return answers.properties(door("showvminfo", identity.identifier(name), "--machinereadable"))
-
-
 def settled(door: VBoxManage, name: str) -> dict[str, str]:
     """As ``shown``, without what changes by itself when VirtualBox's server ends and reads its files again."""
     volatile = ("VMStateChangeTime", "localhostReachable")
     return {key: value for key, value in shown(door, name).items() if key not in volatile}
-
-
-def assert_nothing_is_left(door: VBoxManage, home: Path) -> None:
-    assert door("list", "vms", partial=True) == ""
-    assert door("list", "hdds") == ""
-    assert door("list", "dvds") == ""
-    assert identity.read(door) == {}
-    assert list((home / "virtualbox").glob("machines/*/*")) == []
 
 
 def test_a_machine_has_what_its_definition_says(
@@ -345,12 +313,6 @@ WORDS = [
     *("createvm", "createmedium", "modifymedium", "storagectl"),
     *("storageattach", "modifyvm", "sharedfolder", "setextradata"),
 ]
-INTERFERING = """#!/bin/sh
-case "$1" in
-  {word}) [ ! -e {flag} ] && {{ : >{flag}; {action}; }} ;;
-esac
-exec {real} "$@"
-"""
 
 
 @pytest.fixture
@@ -359,13 +321,6 @@ def interfere(installation: Installation, tmp_path: Path, monkeypatch: pytest.Mo
     front.mkdir()
     monkeypatch.setenv("PATH", f"{front}:{os.environ['PATH']}")
     return front / "VBoxManage"
-
-
-def set_trap(program: Path, installation: Installation, word: str, action: str) -> None:
-    flag = program.with_name("sprung")
-    real = installation.bin / "VBoxManage"
-    program.write_text(INTERFERING.format(word=word, flag=flag, action=action, real=real))
-    program.chmod(0o755)
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -477,11 +432,6 @@ def pickled(machine: Definition, disk: Disk, home: Path, directory: Path) -> str
     path = directory / "create.pickle"
     path.write_bytes(pickle.dumps((machine, disk, home)))
     return str(path)
-
-
-def numbered(machine: Definition, number: int) -> Definition:
-    tag = structs.replace(machine.tag, machine=str(number))
-    return structs.replace(machine, name=f"{machine.name}-{number}", tag=tag)
 
 
 def test_machines_made_at_the_same_time_do_not_meet(driver: VirtualBoxDriver, machine: Definition, disk: Disk) -> None:

@@ -35,7 +35,7 @@ KbdInteractiveAuthentication no
 """
 """For sshd: it runs as whoever runs the tests, whose key files are where the tests put them."""
 
-# A home of its own: the start-up files of whoever runs the tests are none of theirs.
+# A home of its own: the start-up files of whoever runs the tests are none of theirs; nor is what others leave in /tmp.
 CONFIG = (
     """\
 ListenAddress 127.0.0.1:{port}
@@ -43,7 +43,7 @@ HostKey "{root}/host_ed25519"
 AuthorizedKeysFile "{root}/id_ed25519.pub"
 PidFile none
 Subsystem sftp internal-sftp
-SetEnv PATH={root}/bin:/usr/local/bin:/usr/bin:/bin HOME={root}/bin
+SetEnv PATH={binaries}:/usr/local/bin:/usr/bin:/bin HOME={binaries} TMPDIR={temporary}
 """
     + KEYS_ONLY
 )
@@ -57,6 +57,13 @@ class Sshd:
     root: Path
     bin: Path
     """First in the PATH of what runs over SSH; holds a ``sudo`` that only says so."""
+    temporary: Path
+    """Temporary files of what runs over SSH."""
+
+    @property
+    def left(self) -> list[Path]:
+        """What our own scripts have left there; modules that Ansible's end has killed leave theirs."""
+        return list(self.temporary.glob("vmctl-shell.*"))
 
     def but(self, **changes: object) -> Login:
         """The login with some fields changed."""
@@ -82,10 +89,11 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     port = free_port()
     key_pairs.ensure(root / "id_ed25519")
     ssh.write_known_hosts(root / "known_hosts", "web", key_pairs.ensure(root / "host_ed25519"))
-    binaries = tmp_path_factory.mktemp("bin")
+    binaries, temporary = tmp_path_factory.mktemp("bin"), tmp_path_factory.mktemp("temporary")
     (binaries / "sudo").write_text(SUDO)
     (binaries / "sudo").chmod(0o755)
-    (root / "sshd_config").write_text(CONFIG.format(port=port, root=root).replace(f"{root}/bin", str(binaries)))
+    config = CONFIG.format(port=port, root=root, binaries=binaries, temporary=temporary)
+    (root / "sshd_config").write_text(config)
     login = Login(
         machine="web",
         address=Address(host="127.0.0.1", port=port),
@@ -102,7 +110,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     child = subprocess.Popen([program, "-D", "-e", "-f", root / "sshd_config"], stderr=log)
     try:
         until(lambda: accepts(port), Deadline.after(10), "sshd to listen")
-        yield Sshd(login, root, binaries)
+        yield Sshd(login, root, binaries, temporary)
     finally:
         child.terminate()
         child.wait(10)

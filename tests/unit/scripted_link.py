@@ -26,7 +26,7 @@ class ScriptedLink:
         self,
         command: str | Sequence[str],
         *,
-        input: str | bytes | None = None,  # noqa: A002  as the protocol has it
+        input: str | bytes | None = None,
         sudo: bool = False,
         check: bool = True,
         deadline: float | None = None,

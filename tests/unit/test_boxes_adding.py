@@ -25,7 +25,7 @@ from tests.unit.box_images import MIB, qcow2, raw, write
 from tests.unit.faulty_server import FaultyServer, faulty_server
 from tests.unit.killed_child import killed_at
 from vmctl import boxes, interrupt
-from vmctl.boxes import adding, space, sparse, verifying
+from vmctl.boxes import adding, space, streams, verifying
 from vmctl.boxes.adding import add
 from vmctl.boxes.archive import BadArchive
 from vmctl.boxes.box import Box
@@ -408,13 +408,13 @@ def test_the_bytes_that_are_unpacked_are_those_that_were_hashed(
 def test_a_file_that_is_replaced_while_it_is_read_is_refused(
     home: HomeLayout, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = sparse.copy
+    copy = streams.copy
 
     def replaced(read: Callable[[int], bytes], target: BinaryIO, *, room: space.Room) -> int:
         write(image.with_name("other"), qcow2(payload=b"other")).replace(image)
         return copy(read, target, room=room)
 
-    monkeypatch.setattr(sparse, "copy", replaced)
+    monkeypatch.setattr(streams, "copy", replaced)
     with pytest.raises(VmctlError, match="changed while it was read"):
         add(Request(address=str(image)), home)
     assert unchanged(home)

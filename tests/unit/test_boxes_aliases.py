@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import socket
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import vmctl_boxes
-from vmctl.boxes import builtin, obtaining, recipe
+from vmctl.boxes import builtin, obtaining, recipe, web
 from vmctl.boxes.aliases import proposed
 from vmctl.boxes.request import Order
 from vmctl.boxes.web import Access
@@ -59,7 +61,18 @@ def test_the_nearest_that_lives(name: str, target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["team/web", "hashicorp/windows", "generic/freebsd14", "debian-12", "gusztavvargadr/windows-11"]
+    "name",
+    [
+        "team/web",
+        "hashicorp/windows",
+        "generic/freebsd14",
+        "debian-12",
+        "gusztavvargadr/windows-11",
+        "oci://registry.example/arch",
+        "/boxes/arch",
+        "https://example.org/x/debian12",
+        "./x/arch",
+    ],
 )
 def test_what_nobody_knows(name: str) -> None:
     assert proposed(name) is None
@@ -75,7 +88,7 @@ def test_an_error_says_what_to_write(tmp_path: Path) -> None:
     nobody = Access(servers=("http://127.0.0.1:1",))
     with pytest.raises(VmctlError, match="no server that could be asked knows") as caught:
         obtaining.obtain(Order(address="generic/debian12", access=nobody), HomeLayout(tmp_path))
-    assert caught.value.hint == "write `box: debian-12` in the Vmfile: its publisher's own image"
+    assert caught.value.hint.startswith("write `box: debian-12` in the Vmfile: its publisher's own image; or `alias: ")
     with pytest.raises(VmctlError) as caught:
         obtaining.obtain(Order(address="team/web", access=nobody), HomeLayout(tmp_path))
     assert caught.value.hint.startswith("vmctl box add URL")
@@ -112,9 +125,67 @@ def test_who_says_the_box_itself_is_not_told_of_an_alias(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("aliases", "said"),
+    ("aliases", "stated"),
     [("{'a b': x}", "expected the name of a box"), ("{a: [x]}", "a list"), ("x", "expected a mapping")],
 )
-def test_what_is_not_an_alias(aliases: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(VmfileInvalid, match=re.escape(said)):
+def test_what_is_not_an_alias(aliases: str, stated: str, tmp_path: Path) -> None:
+    with pytest.raises(VmfileInvalid, match=re.escape(stated)):
         machines(tmp_path, f"box: a\nbox_aliases: {aliases}\n")
+
+
+def test_the_table_where_the_vmfile_wants_it(tmp_path: Path) -> None:
+    members = (
+        "{one: {}, two: {box: centos/7@2004.1}, three: {box: t/w}, four: {alias: false}, five: {box: oci://r/arch}}"
+    )
+    found = machines(tmp_path, f"box: generic/debian12\nalias: true\nmachines: {members}\n")
+    assert {name: str(one.box) for name, one in found.items()} == {
+        "one": "debian-12", "two": "almalinux-8", "three": "t/w", "four": "generic/debian12",
+        "five": "oci://r/arch",
+    }  # fmt: skip
+    assert (found["one"].box_alias, found["one"].box_alias_by) == (
+        "generic/debian12", "alias: true, its publisher's own image",
+    )  # fmt: skip
+    assert (found["two"].box_alias, found["two"].box_alias_by) == (
+        "centos/7@2004.1", "alias: true, the nearest that is still supported",
+    )  # fmt: skip
+    assert [found[name].box_alias for name in ("three", "four", "five")] == ["", "", ""]
+
+
+def test_what_people_write_goes_before_the_table(tmp_path: Path) -> None:
+    text = "box: generic/debian12\nbox_aliases: {generic/debian12: team/debian}\nalias: true\n"
+    (one,) = machines(tmp_path, text).values()
+    assert (str(one.box), one.box_alias_by) == ("team/debian", "box_aliases")
+    (one,) = machines(tmp_path, "box: generic/debian12\n", "alias: true\n").values()
+    assert str(one.box) == "debian-12", "in the user's own"
+
+
+def test_for_one_command(tmp_path: Path) -> None:
+    (tmp_path / "Vmfile").write_text("box: generic/debian12\nalias: false\n")
+    (one,) = load(tmp_path / "Vmfile", alias=True).machines
+    assert (str(one.box), one.box_alias_by) == ("debian-12", "--alias, its publisher's own image")
+    (one,) = load(tmp_path / "Vmfile", alias=True, box=BoxRef(address="tiny")).machines
+    assert (str(one.box), one.box_alias) == ("tiny", ""), "`vmctl test --box`"
+
+
+def test_what_is_no_answer_to_alias(tmp_path: Path) -> None:
+    with pytest.raises(VmfileInvalid, match="did you mean true"):
+        machines(tmp_path, "box: generic/debian12\nalias: 'yes'\n")
+
+
+class TestTheHostedService:
+    def test_it_is_not_asked_once_it_is_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("VMCTL_BOX_SERVER", raising=False)
+        monkeypatch.setattr(time, "time", lambda: web.HOSTED_ENDS - 1)
+        assert Access.from_environment().servers == Access().servers == ("https://vagrantcloud.com",)
+        monkeypatch.setattr(time, "time", lambda: web.HOSTED_ENDS)
+        assert Access.from_environment().servers == Access().servers == ()
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("somebody was asked"))
+        with pytest.raises(VmctlError, match="no server that could be asked knows the box generic/debian12") as caught:
+            obtaining.obtain(Order(address="generic/debian12"), HomeLayout(tmp_path))
+        assert "the default one has ended" in caught.value.details
+        assert "box: debian-12" in caught.value.hint
+
+    def test_who_names_it_has_it_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(time, "time", lambda: web.HOSTED_ENDS + 1)
+        monkeypatch.setenv("VMCTL_BOX_SERVER", "https://vagrantcloud.com")
+        assert Access.from_environment().servers == ("https://vagrantcloud.com",)

@@ -222,7 +222,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("vmctl.boxes.sparse.copy", full)
+    monkeypatch.setattr("vmctl.boxes.streams.copy", full)
     with pytest.raises(VmctlError, match="became full while trying to unpack"):
         unpack(tmp_path, tarred(MEMBERS))
     assert not (tmp_path / "out").exists()

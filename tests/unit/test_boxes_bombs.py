@@ -19,9 +19,10 @@ import pytest
 from tests.unit.box_archives import tarred, written
 from tests.unit.box_images import CLUSTER, MIB, qcow2, raw
 from vmctl import interrupt, process
-from vmctl.boxes import archive, compression, contents, foreign, image, ovf, sparse
+from vmctl.boxes import archive, compression, foreign, image, ovf, streams
 from vmctl.boxes.adding import add
 from vmctl.boxes.archive import BadArchive
+from vmctl.boxes.checksum import digest_of
 from vmctl.boxes.image import NotAnImage
 from vmctl.boxes.request import Request
 from vmctl.boxes.space import NoSpace
@@ -63,8 +64,8 @@ def sparse_map(blocks: bytes, *, size: int = GIB) -> bytes:
     """A tar with one sparse member in GNU's format 1.0, whose map is ``blocks``."""
     member = tarfile.TarInfo("GNUSparseFile.0/disk")
     member.size = len(blocks)
-    said = {"major": "1", "minor": "0", "name": "disk", "realsize": str(size)}
-    member.pax_headers = {f"GNU.sparse.{key}": value for key, value in said.items()}
+    stated = {"major": "1", "minor": "0", "name": "disk", "realsize": str(size)}
+    member.pax_headers = {f"GNU.sparse.{key}": value for key, value in stated.items()}
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as made:
         made.addfile(member, io.BytesIO(blocks))
@@ -116,7 +117,7 @@ def test_a_tiny_box_of_300_gib_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_how_much_may_come_out_grows_with_what_there_is() -> None:
-    assert [sparse.bound(size) for size in (0, 16 * MIB, 100 * MIB, 10 * GIB)] == [
+    assert [streams.bound(size) for size in (0, 16 * MIB, 100 * MIB, 10 * GIB)] == [
         32 * GIB, 32 * GIB, 2000 * 100 * MIB, 1024 * GIB,
     ]  # fmt: skip
 
@@ -125,8 +126,8 @@ def test_how_much_may_come_out_grows_with_what_there_is() -> None:
 def test_a_compressed_image_is_bounded_too(
     tmp_path: Path, home: HomeLayout, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmctl.boxes.sparse.UNQUESTIONED", 2 * MIB)
-    monkeypatch.setattr("vmctl.boxes.sparse.RATIO", 2)
+    monkeypatch.setattr("vmctl.boxes.streams.UNQUESTIONED", 2 * MIB)
+    monkeypatch.setattr("vmctl.boxes.streams.RATIO", 2)
     with pytest.raises(NotAnImage) as caught:
         add(Request(address=str(written(tmp_path / "disk.gz", pack(raw(size=16 * MIB))))), home)
     assert caught.value.details == "It unpacks to more than 2.0 MiB."
@@ -221,7 +222,7 @@ def test_hashing_ends_at_an_interruption(tmp_path: Path, clean_interrupt: None) 
     threading.Timer(0.3, interrupt.request).start()
     began = time.monotonic()
     with pytest.raises(Interrupted):
-        contents.digest(tmp_path / "x")
+        digest_of(tmp_path / "x")
     assert time.monotonic() - began < 5
 
 

@@ -68,7 +68,7 @@ def test_two_catalogues_with_one_name_are_two_boxes_and_the_name_alone_is_refuse
     ]
     assert images(home) == 2
     assert [obtain(home, path)[0].digest for path in paths] == [box.digest for box in boxes]
-    with pytest.raises(UsageError, match="acme/base means several boxes of different origin") as caught:
+    with pytest.raises(UsageError, match="acme/base means several boxes of different origins") as caught:
         find(BoxRef(address="acme/base"), home)
     assert all(str(path) in caught.value.details for path in paths)
     BoxStore(home).remove(boxes[0], {})

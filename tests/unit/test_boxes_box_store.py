@@ -32,7 +32,7 @@ def put(box_store: BoxStore, one: BoxInfo) -> Box:
     with box_store.draft() as draft:
         directory = draft / "box"
         directory.mkdir()
-        (directory / one.image_name).write_bytes(b"image")
+        (directory / one.images[0].image_name).write_bytes(b"image")
         return box_store.publish(directory, one)
 
 
@@ -51,12 +51,12 @@ def test_a_box_is_found_as_it_was_published(box_store: BoxStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "seeding"),
+    ("stated", "seeding"),
     [({}, "cloud-init"), ({"cloud_init": False}, "none"), ({"seeding": "vmctl"}, "vmctl"),
      ({"seeding": "vmctl", "cloud_init": False}, "none")],
 )  # fmt: skip
-def test_a_box_says_how_it_is_seeded(box_store: BoxStore, said: dict[str, Any], seeding: str) -> None:
-    box = put(box_store, info(**said))
+def test_a_box_says_how_it_is_seeded(box_store: BoxStore, stated: dict[str, Any], seeding: str) -> None:
+    box = put(box_store, info(**stated))
     assert json.loads((box.directory / "box.json").read_text())["seeding"] == seeding
     assert box_store.boxes("debian")[0].seeding == seeding
 
@@ -137,8 +137,8 @@ def test_drafts_of_others_that_live_are_left_alone(box_store: BoxStore) -> None:
 
 
 def test_remains_that_can_not_be_removed_are_told_of_and_stop_nobody(box_store: BoxStore) -> None:
-    told: list[str] = []
-    box_store = BoxStore(box_store.home, lambda event: told.append(getattr(event, "text", "")))
+    reported: list[str] = []
+    box_store = BoxStore(box_store.home, lambda event: reported.append(getattr(event, "text", "")))
     (box_store.home.boxes / ".new-left").mkdir(parents=True)
 
     def refuse(path: Path) -> None:
@@ -147,7 +147,7 @@ def test_remains_that_can_not_be_removed_are_told_of_and_stop_nobody(box_store: 
 
     with box_store.draft(refuse) as draft:
         assert draft.is_dir()
-    assert ["not yours" in text and ".new-left" in text for text in told] == [True]
+    assert ["not yours" in text and ".new-left" in text for text in reported] == [True]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema": 1, "name": "debian"}', '{"schema": 99}'])
@@ -186,9 +186,9 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(box_store: BoxSt
 
 def warned(box_store: BoxStore) -> list[str]:
     """What listing the store tells of."""
-    told: list[str] = []
-    BoxStore(box_store.home, lambda event: told.append(getattr(event, "text", ""))).boxes()
-    return told
+    reported: list[str] = []
+    BoxStore(box_store.home, lambda event: reported.append(getattr(event, "text", ""))).boxes()
+    return reported
 
 
 def break_json(box: Box) -> None:

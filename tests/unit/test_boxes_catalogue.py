@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmctl.boxes import catalogue
-from vmctl.boxes.catalogue import BadCatalogue, Offer, Wanted
+from vmctl.boxes.catalogue import BadCatalogue, Offer, OfferFilter
 from vmctl.boxes.checksum import DIGITS, Checksum
 from vmctl.errors import UsageError
 from vmctl.events import Event, Warned
@@ -26,8 +26,8 @@ def document(*versions: tuple[str, list[dict[str, Any]]]) -> bytes:
     return json.dumps({"name": "org/box", "versions": entries}).encode()
 
 
-def chosen(data: bytes, wanted: Wanted | None = None) -> Offer:
-    return catalogue.choose(catalogue.read(data, where=WHERE), wanted or Wanted(), where=WHERE)
+def chosen(data: bytes, wanted: OfferFilter | None = None) -> Offer:
+    return catalogue.choose(catalogue.read(data, where=WHERE), wanted or OfferFilter(), where=WHERE)
 
 
 def test_the_newest_version_wins() -> None:
@@ -39,31 +39,31 @@ def test_the_newest_version_wins() -> None:
 def test_constraints_and_prereleases() -> None:
     data = document(*[(version, [provider()]) for version in ("1.0.0", "1.1.9", "1.2.0", "2.0.0.beta")])
     assert chosen(data).version == "1.2.0"
-    assert chosen(data, Wanted(constraint="~>1.1.5")).version == "1.1.9"
-    assert chosen(data, Wanted(constraint="2.0.0.beta")).version == "2.0.0.beta"
+    assert chosen(data, OfferFilter(constraint="~>1.1.5")).version == "1.1.9"
+    assert chosen(data, OfferFilter(constraint="2.0.0.beta")).version == "2.0.0.beta"
 
 
 def test_a_version_without_a_box_for_us_is_passed_over() -> None:
     data = document(("2.0", [provider("vmware_desktop")]), ("1.0", [provider("virtualbox"), provider(url="l.box")]))
     assert (chosen(data).version, chosen(data).provider) == ("1.0", "libvirt")
-    assert chosen(data, Wanted(provider="virtualbox")).provider == "virtualbox"
-    assert chosen(data, Wanted(provider="vmware_desktop")).version == "2.0"
+    assert chosen(data, OfferFilter(provider="virtualbox")).provider == "virtualbox"
+    assert chosen(data, OfferFilter(provider="vmware_desktop")).version == "2.0"
 
 
 @pytest.mark.parametrize(
     ("entries", "wanted", "expected"),
     [
-        ([("amd64", False), ("arm64", True)], Wanted(), "amd64"),
-        ([("amd64", False), ("arm64", True)], Wanted(host="aarch64"), "arm64"),
-        ([("amd64", True), ("arm64", False)], Wanted(arch="arm64"), "arm64"),
-        ([("unknown", True), ("arm64", False)], Wanted(), "unknown"),
-        ([("unknown", True)], Wanted(arch="amd64"), None),
-        ([("unknown", False)], Wanted(), None),
-        ([("arm64", True)], Wanted(), None),
-        ([(None, False)], Wanted(arch="riscv64"), None),
+        ([("amd64", False), ("arm64", True)], OfferFilter(), "amd64"),
+        ([("amd64", False), ("arm64", True)], OfferFilter(host="aarch64"), "arm64"),
+        ([("amd64", True), ("arm64", False)], OfferFilter(arch="arm64"), "arm64"),
+        ([("unknown", True), ("arm64", False)], OfferFilter(), "unknown"),
+        ([("unknown", True)], OfferFilter(arch="amd64"), None),
+        ([("unknown", False)], OfferFilter(), None),
+        ([("arm64", True)], OfferFilter(), None),
+        ([(None, False)], OfferFilter(arch="riscv64"), None),
     ],
 )
-def test_architectures(entries: list[tuple[str | None, bool]], wanted: Wanted, expected: str | None) -> None:
+def test_architectures(entries: list[tuple[str | None, bool]], wanted: OfferFilter, expected: str | None) -> None:
     providers = [provider(url=f"{arch}.box", architecture=arch, default_architecture=own) for arch, own in entries]
     data = document(("1.0", providers))
     if expected is None:
@@ -74,7 +74,7 @@ def test_architectures(entries: list[tuple[str | None, bool]], wanted: Wanted, e
 
 
 def test_a_catalogue_that_tells_no_architecture_has_one_for_all() -> None:
-    assert chosen(document(("1.0", [provider()])), Wanted(arch="riscv64")).arch is None
+    assert chosen(document(("1.0", [provider()])), OfferFilter(arch="riscv64")).arch is None
 
 
 def test_checksums_of_every_kind() -> None:
@@ -97,7 +97,7 @@ def test_boxes_beside_the_catalogue(place: str, url: str) -> None:
         (b"<html>", "it is not valid JSON"),
         (b"[" * 100_000, "it is not valid JSON"),
         (b"[]", "the document in it is not a JSON object"),
-        (b"{}", "'name' must be a text, not None"),
+        (b"{}", "'name' must be text, not None"),
         (b'{"name": "a"}', "'versions' must be a list, not None"),
         (b'{"name": "a", "versions": [1]}', "a version in it is not a JSON object but '1'"),
         (document(("one", [])), "invalid version 'one'"),
@@ -147,7 +147,7 @@ def test_no_checksum_is_said_in_many_ways() -> None:
         (provider(checksum_type="sha512", checksum=f"sha256:{SHA}"), "of the kind 'sha512'"),
         (provider(checksum_type="sha256", checksum=5), "invalid checksum '5'"),
         (provider(checksum="ab" * 16), "invalid checksum"),
-        (provider(url=""), "'url' must be a text, not ''"),
+        (provider(url=""), "'url' must be text, not ''"),
         (provider(url="file:///etc/passwd"), "leads to 'file:///etc/passwd'"),
         (provider(url="FILE:/etc/passwd"), "leads to 'FILE:/etc/passwd'"),
         (provider(url="ftp://example.org/a.box"), "may only lead to http and https URLs"),
@@ -159,15 +159,15 @@ def test_a_bad_entry_costs_only_itself_and_is_told(bad: dict[str, Any], words: s
     events: list[Event] = []
     data = document(("2.0", [bad]), ("1.0", [provider(checksum_type="sha256", checksum=SHA)]))
     offers = catalogue.read(data, where=WHERE, report=events.append)
-    assert catalogue.choose(offers, Wanted(constraint="1.0"), where=WHERE, report=events.append).version == "1.0"
+    assert catalogue.choose(offers, OfferFilter(constraint="1.0"), where=WHERE, report=events.append).version == "1.0"
     assert events == []
-    assert catalogue.choose(offers, Wanted(), where=WHERE, report=events.append).version == "1.0"
+    assert catalogue.choose(offers, OfferFilter(), where=WHERE, report=events.append).version == "1.0"
     (event,) = events
     assert isinstance(event, Warned)
     assert "left out 2.0 (libvirt, unknown)" in event.text
     assert words in event.text
     with pytest.raises(UsageError) as caught:
-        catalogue.choose(offers, Wanted(constraint="2.0"), where=WHERE)
+        catalogue.choose(offers, OfferFilter(constraint="2.0"), where=WHERE)
     assert words in caught.value.details
 
 
@@ -176,13 +176,13 @@ def test_a_bad_version_costs_only_itself_and_is_told(bad: Any) -> None:
     events: list[Event] = []
     data = json.dumps({"name": "a/b", "versions": [bad, {"version": "1.0", "providers": [provider(), 5]}]}).encode()
     offers = catalogue.read(data, where=WHERE, report=events.append)
-    assert catalogue.choose(offers, Wanted(), where=WHERE).version == "1.0"
+    assert catalogue.choose(offers, OfferFilter(), where=WHERE).version == "1.0"
     assert [type(event) for event in events] == [Warned]
 
 
 def test_nothing_fits_says_what_there_is() -> None:
     with pytest.raises(UsageError) as caught:
-        chosen(document(("1.0", [provider(architecture="arm64")])), Wanted(constraint=">2"))
+        chosen(document(("1.0", [provider(architecture="arm64")])), OfferFilter(constraint=">2"))
     assert caught.value.brief == f"{WHERE} offers no box for libvirt or virtualbox on x86_64 version >2"
     assert caught.value.details == "it offers 1.0 (libvirt, aarch64)"
 

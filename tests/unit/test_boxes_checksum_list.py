@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vmctl.boxes import checksum_list
+from vmctl.boxes import checksum
 from vmctl.errors import VmctlError
 
 A, B, LONG = "a" * 64, "b" * 64, "c" * 128
@@ -21,7 +21,7 @@ A, B, LONG = "a" * 64, "b" * 64, "c" * 128
     ],
 )
 def test_lists(text: str, where: str, expected: str) -> None:
-    assert str(checksum_list.find(text, "disk.img", where=where)) == expected
+    assert str(checksum.in_list(text, "disk.img", where=where)) == expected
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,5 @@ def test_lists(text: str, where: str, expected: str) -> None:
 )
 def test_a_file_that_is_not_in_the_list(text: str, where: str, words: str) -> None:
     with pytest.raises(VmctlError) as caught:
-        checksum_list.find(text, "disk.img", where=where)
+        checksum.in_list(text, "disk.img", where=where)
     assert words in str(caught.value)

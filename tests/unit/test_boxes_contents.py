@@ -99,7 +99,7 @@ def test_a_libvirt_box(tmp_path: Path, home: HomeLayout) -> None:
     assert content(box) == CONTENT
     warned = [event.text for event in events if isinstance(event, Warned)]
     assert warned == [
-        f"{tmp_path}/my.box: its Vagrantfile is not run, and this in it has no effect: config.vm.hostname = compute()",
+        f"{tmp_path}/my.box: its Vagrantfile is not run; this in it has no effect: config.vm.hostname = compute()",
     ]
     assert box.first_key == PUBLISHED
     assert (box.first_login_key() or b"").startswith(b"-----BEGIN RSA PRIVATE KEY-----")
@@ -141,7 +141,7 @@ def test_a_virtualbox_box_with_data_disks_says_what_it_is_of_use_for(tmp_path: P
     members = {"box.ovf": OVF.encode(), "b-disk001.vmdk": vmdk, "b-disk002.vmdk": vmdk}
     box, events = add(written(tmp_path / "two.box", tarred(members)), home)
     (warned,) = [event for event in events if isinstance(event, Warned)]
-    assert "it has 2 disks, so it is of use to the provider libvirt only" in warned.text
+    assert "it has 2 disks, so only the provider libvirt can use it" in warned.text
     assert len(box.images) == 2
 
 
@@ -203,9 +203,9 @@ def test_an_overlay_in_a_box_can_not_show_the_hosts_files(tmp_path: Path, home: 
     assert list(home.boxes.iterdir()) == []
 
 
-@pytest.mark.parametrize("said", [40, 2, 1.07, 0.5, "1", "1GB", 0, None, 1e300, 10**400, [1]])
-def test_the_images_own_size_counts(tmp_path: Path, home: HomeLayout, said: Any) -> None:
-    assert add(libvirt_box(tmp_path, virtual_size=said), home)[0].virtual_size == GIB
+@pytest.mark.parametrize("stated", [40, 2, 1.07, 0.5, "1", "1GB", 0, None, 1e300, 10**400, [1]])
+def test_the_images_own_size_counts(tmp_path: Path, home: HomeLayout, stated: Any) -> None:
+    assert add(libvirt_box(tmp_path, virtual_size=stated), home)[0].virtual_size == GIB
 
 
 def test_a_box_without_a_virtual_size(tmp_path: Path, home: HomeLayout) -> None:

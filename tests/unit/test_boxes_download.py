@@ -285,7 +285,7 @@ def test_a_kept_part_that_spoils_the_checksum_is_fetched_anew(server: FaultyServ
     changed(server, home)  # same size, same ETag: only the checksum can tell
     data, events = fetch(server, home, Checksum("sha256", hashlib.sha256(NEW).hexdigest()))
     assert data == NEW
-    assert any(isinstance(event, Warned) and "of no use" in event.text for event in events)
+    assert any(isinstance(event, Warned) and "cannot be used" in event.text for event in events)
 
 
 def test_a_damaged_note_is_as_good_as_none(server: FaultyServer, home: HomeLayout) -> None:

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from vmctl.boxes import finding
-from vmctl.boxes.box import RECIPE, Box, BoxInfo, FurtherDisk
+from vmctl.boxes.box import RECIPE, Box, BoxImage, BoxInfo
 from vmctl.boxes.box_store import BoxStore
 from vmctl.driver import CONTAINER
 from vmctl.errors import VmctlError
@@ -33,9 +33,9 @@ def add(home: HomeLayout, *, container: bool, version: str = "1") -> Box:
     return BoxStore(home).take_in(draft, info, numbered=False)[0]
 
 
-def _form(data: bytes, kind: str) -> tuple[FurtherDisk, bytes]:
+def _form(data: bytes, kind: str) -> tuple[BoxImage, bytes]:
     digest = hashlib.sha256(data).hexdigest()
-    return FurtherDisk(digest=digest, format=kind, virtual_size=64 * MIB, size=len(data)), data
+    return BoxImage(digest=digest, format=kind, virtual_size=64 * MIB, size=len(data)), data
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ def test_formats_and_virtual_sizes(tmp_path: Path) -> None:
 def test_qemu_agrees_with_the_images_of_these_tests(tmp_path: Path) -> None:
     path = write(tmp_path / "image", qcow2())
     process.run(["qemu-img", "check", "-q", "-f", "qcow2", path])
-    told = process.run(["qemu-img", "info", "--output=json", path]).stdout
-    assert json.loads(told)["virtual-size"] == look(tmp_path, qcow2()).virtual_size
+    printed = process.run(["qemu-img", "info", "--output=json", path]).stdout
+    assert json.loads(printed)["virtual-size"] == look(tmp_path, qcow2()).virtual_size
 
 
 OPTIONS: tuple[list[str], ...] = (

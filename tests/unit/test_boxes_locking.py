@@ -35,8 +35,8 @@ def project(tmp_path: Path) -> Project:
     return Project(root=tmp_path, file=tmp_path / "Vmfile", machines=(machine,))
 
 
-def two_disks(path: Path, second: bytes, *, said: bytes = b"") -> Path:
-    members = {"metadata.json": METADATA, "a": qcow2(), "b": qcow2(payload=second), "Vagrantfile": said}
+def two_disks(path: Path, second: bytes, *, stated: bytes = b"") -> Path:
+    members = {"metadata.json": METADATA, "a": qcow2(), "b": qcow2(payload=second), "Vagrantfile": stated}
     return write(path, tarred({name: data for name, data in members.items() if data}))
 
 
@@ -49,11 +49,11 @@ def locked(project: Project) -> BoxRef:
 
 
 def test_the_second_disk_and_the_settings_tell_boxes_apart(home: HomeLayout, project: Project, tmp_path: Path) -> None:
-    said = b'Vagrant.configure("2") do |config|\n  config.ssh.username = "admin"\nend\n'
+    stated = b'Vagrant.configure("2") do |config|\n  config.ssh.username = "admin"\nend\n'
     boxes = [
         put(home, two_disks(tmp_path / "1.box", b"one"), "1"),
         put(home, two_disks(tmp_path / "2.box", b"two"), "2"),
-        put(home, two_disks(tmp_path / "3.box", b"one", said=said), "3"),
+        put(home, two_disks(tmp_path / "3.box", b"one", stated=stated), "3"),
     ]
     assert len({box.digest for box in boxes}) == 1
     for box in boxes:

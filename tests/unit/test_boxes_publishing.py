@@ -13,26 +13,19 @@ from typing import Any
 import pytest
 
 from tests.unit.box_images import qcow2, raw, write
+from tests.unit.box_stores import mine, theirs
 from tests.unit.killed_child import killed_at
-from vmctl.boxes import contents, obtaining, updating
+from vmctl.boxes import obtaining, updating
 from vmctl.boxes.adding import add
 from vmctl.boxes.box import Box
+from vmctl.boxes.checksum import digest_of
 from vmctl.boxes.publishing import publish
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.web import Access
 from vmctl.errors import UsageError, VmctlError
 from vmctl.layout import HomeLayout
 
-
-@pytest.fixture
-def mine(private_home: Path) -> HomeLayout:
-    return HomeLayout(private_home)
-
-
-@pytest.fixture
-def theirs(private_home: Path) -> HomeLayout:
-    """A colleague's store."""
-    return HomeLayout(private_home / "colleague")
+__all__ = ["mine", "theirs"]
 
 
 @pytest.fixture
@@ -40,10 +33,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "public" / "boxes"
 
 
-def boxed(home: HomeLayout, version: str, *, name: str = "team/web", data: bytes | None = None, **said: str) -> Box:
+def boxed(home: HomeLayout, version: str, *, name: str = "team/web", data: bytes | None = None, **stated: str) -> Box:
     home.root.mkdir(exist_ok=True)
     path = write(home.root / "image", data or qcow2(payload=version.encode() * 100))
-    return add(Request(address=str(path), name=name, version=version, **said), home)[0]  # type: ignore[arg-type]
+    return add(Request(address=str(path), name=name, version=version, **stated), home)[0]  # type: ignore[arg-type]
 
 
 def obtained(address: str, home: HomeLayout, **options: Any) -> Box:
@@ -61,7 +54,7 @@ def test_a_folder_is_read_back(mine: HomeLayout, theirs: HomeLayout, folder: Pat
     assert (done.catalogue, done.changed) == (folder / "team" / "web.json", True)
     got = obtained(str(done.catalogue), theirs)
     assert (got.name, got.version, got.digest, got.user, got.firmware) == ("team/web", "1.0", box.digest, "me", "uefi")
-    assert got.provenance["checksum"] == f"sha256:{contents.digest(done.file)}"
+    assert got.provenance["checksum"] == f"sha256:{digest_of(done.file)}"
     assert done.url == done.catalogue.as_uri()
     assert {oct(path.stat().st_mode & 0o777) for path in (done.catalogue, done.file)} == {"0o644"}
     assert (folder.stat().st_mode & 0o755, done.file.parent.stat().st_mode & 0o755) == (0o755, 0o755)
@@ -85,7 +78,7 @@ def test_versions_add_up_and_stay(mine: HomeLayout, theirs: HomeLayout, folder: 
         publish(boxed(mine, version), folder)
     assert [one["version"] for one in read(first.catalogue)["versions"]] == ["1.10", "1.2", "1.1"]
     assert first.file.read_bytes() == content
-    finding = updating.look(old, Access())
+    finding = updating.newer_than(old, Access())
     assert finding.newer == "1.10"
     assert updating.update(finding, Access(), theirs).version == "1.10"
     assert obtained(str(first.catalogue), theirs, version="<1.2").version == "1.1"
@@ -157,7 +150,7 @@ def test_at_every_moment_the_catalogue_is_true(mine: HomeLayout, folder: Path) -
         status = killed_at(step, lambda: publish(box, folder), ("fsync", "replace", "mkdir", "fchmod", "unlink"))
         for version in read(first.catalogue)["versions"]:
             (entry,) = version["providers"]
-            assert contents.digest(Path(entry["url"].removeprefix("file://"))) == entry["checksum"]
+            assert digest_of(Path(entry["url"].removeprefix("file://"))) == entry["checksum"]
         if status == 0:
             break
     assert step > 3

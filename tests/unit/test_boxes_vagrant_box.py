@@ -81,7 +81,7 @@ def test_virtualbox_with_and_without_metadata(tmp_path: Path, metadata: Any) -> 
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        (None, "it holds no metadata.json"),
+        (None, "it has no metadata.json"),
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ("[]", "not a JSON object"),
@@ -89,7 +89,7 @@ def test_virtualbox_with_and_without_metadata(tmp_path: Path, metadata: Any) -> 
         ({"provider": "vmware_desktop"}, "it is for the provider 'vmware_desktop'; vmctl runs boxes for libvirt and"),
         ({"provider": ["libvirt"]}, "it is for the provider ['libvirt']"),
         ({**LIBVIRT, "format": "raw"}, "format must be 'qcow2', not 'raw'"),
-        ({**LIBVIRT, "architecture": 64}, "architecture must be a text, not 64"),
+        ({**LIBVIRT, "architecture": 64}, "architecture must be text, not 64"),
         ({**LIBVIRT, "architecture": "../../x"}, "invalid architecture '../../x'"),
         ({"provider": "libvirt", "disks": []}, "disks must be a list"),
         ({"provider": "libvirt", "disks": [{"name": "x"}]}, "each of disks needs a path"),

@@ -54,7 +54,7 @@ def test_every_command_and_option_is_described(name: str) -> None:
 
 
 def test_no_command_is_described_that_is_not_there() -> None:
-    described = re.findall(r"^### `vmctl ((?:box |snapshot )?[a-z-]+)", COMMANDS, re.MULTILINE)
+    described = re.findall(r"^### `vmctl ((?:box |cache |snapshot )?[a-z-]+)", COMMANDS, re.MULTILINE)
     assert sorted(described) == sorted(ALL)
 
 

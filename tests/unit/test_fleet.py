@@ -1,7 +1,9 @@
 import pytest
 
-from vmctl.errors import ProvisionFailed, VmctlError
+from vmctl.errors import VmctlError
 from vmctl.lifecycle.fleet import FleetFailed, Outcome, named
+from vmctl.provision.failure import TasksFailed
+from vmctl.provision.summary import HostResult, Status, Summary
 
 
 @pytest.mark.parametrize(
@@ -19,12 +21,13 @@ def test_an_error_names_its_machine_once(brief: str, expected: str) -> None:
 
 
 def test_what_went_wrong_in_a_fleet_names_every_machine_with_its_cause() -> None:
-    common = ProvisionFailed("provisioner 'site': ansible-playbook could not run site.yml", details="no such role")
-    row = {"status": "failed", "changed": 0}
-    common.data = {"provisioned": {"changed": False, "machines": {"web": row, "db": row, "mail": {"status": "done"}}}}
+    rows = {name: HostResult(status=Status.FAILED) for name in ("web", "db")}
+    summary = Summary({**rows, "mail": HostResult()})
+    brief = "provisioner 'site': ansible-playbook could not run site.yml"
+    common = TasksFailed(brief, summary, details="no such role")
     outcome = Outcome(done=["web", "db", "mail"], failed={"cache": VmctlError("the disk is full")})
     outcome.provisioning.append(common)
-    outcome.add_provisioned(common.data["provisioned"])
+    outcome.add_provisioned(summary)
     with pytest.raises(FleetFailed) as caught:
         outcome.raise_failure()
     assert caught.value.details.splitlines() == [

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from vmctl import process
-from vmctl.driver import Share
+from vmctl.driver import Features, Share
 from vmctl.errors import VmctlError
 from vmctl.events import Event, Notice
 from vmctl.folders import attach, guest, offer
@@ -38,7 +38,7 @@ class Guest:
     def fstab(self) -> str:
         return (self.root / "etc" / "fstab").read_text()
 
-    def run(self, argv: list[str], *, input: str, sudo: bool, deadline: float) -> Completed:  # noqa: A002
+    def run(self, argv: list[str], *, input: str, sudo: bool, deadline: float) -> Completed:
         assert sudo
         etc = shlex.quote(str(self.root / "etc"))
         boot = f"mount --bind {etc} /etc; mount --all --types tmpfs"
@@ -78,12 +78,12 @@ def test_a_folder_is_mounted_and_comes_back_by_itself(machine: Guest) -> None:
     folder = shared(machine.root / "with space" / "project")
     prepared = machine.prepare(folder)
     assert prepared.owner == (0, 0)
-    assert [answer.said for answer in prepared.answers] == [{"mounted": ""}]
+    assert [answer.words for answer in prepared.answers] == [{"mounted": ""}]
     assert machine.is_mounted(folder)
     assert machine.fstab.startswith(FOREIGN)
     assert "/with\\040space/project tmpfs rw,nofail 0 0\n" in machine.fstab
     before = machine.fstab
-    assert machine.prepare(folder).answers[0].said == {"mounted": ""}
+    assert machine.prepare(folder).answers[0].words == {"mounted": ""}
     assert machine.fstab == before
 
 
@@ -110,19 +110,19 @@ def test_a_dropped_folder_is_unmounted_and_forgotten(machine: Guest) -> None:
 
 def test_read_only_is_read_only(machine: Guest) -> None:
     folder = shared(machine.root / "project", read_only=True)
-    assert machine.prepare(folder).answers[0].said == {"mounted": ""}
+    assert machine.prepare(folder).answers[0].words == {"mounted": ""}
     assert "project tmpfs ro," in machine.mounts
 
 
 def test_what_a_mount_hides_is_told(machine: Guest) -> None:
     (machine.root / "project").mkdir()
     (machine.root / "project" / "mine").write_text("x")
-    assert set(machine.prepare(shared(machine.root / "project")).answers[0].said) == {"mounted", "hides"}
+    assert set(machine.prepare(shared(machine.root / "project")).answers[0].words) == {"mounted", "hides"}
 
 
 def test_a_file_system_that_the_kernel_does_not_know_falls_back_to_a_copy(machine: Guest) -> None:
     folder = shared(machine.root / "project", kind="nosuchfs")
-    assert set(machine.prepare(folder).answers[0].said) == {"unknown", "copy"}
+    assert set(machine.prepare(folder).answers[0].words) == {"unknown", "copy"}
     assert (machine.root / "project").is_dir()
     assert machine.fstab == FOREIGN
 
@@ -130,25 +130,26 @@ def test_a_file_system_that_the_kernel_does_not_know_falls_back_to_a_copy(machin
 def test_a_mount_point_that_can_not_be_made_is_told(machine: Guest) -> None:
     (machine.root / "file").write_text("x")
     (answer,) = machine.prepare(shared(machine.root / "file" / "project")).answers
-    assert "Not a directory" in answer.said["failed"]
+    assert "Not a directory" in answer.words["failed"]
 
 
 def test_a_copy_needs_a_directory_and_rsync(machine: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = WantedFolder(folder=Folder(host=Path("/host"), guest=str(machine.root / "copy"), kind="rsync"))
-    assert machine.prepare(copy).answers[0].said == {"copy": ""}
+    assert machine.prepare(copy).answers[0].words == {"copy": ""}
     assert (machine.root / "copy").is_dir()
     tools = machine.root / "bin"
     tools.mkdir()
     for name in ("sh", "sed", "grep", "sort", "id", "tr", "cat", "mount", "unshare"):
         (tools / name).symlink_to(process.find(name))
     monkeypatch.setenv("PATH", str(tools))
-    assert machine.prepare(copy).answers[0].said == {"norsync": ""}
+    assert machine.prepare(copy).answers[0].words == {"norsync": ""}
 
 
 def attached(machine: Guest, wanted: WantedFolder, events: list[Event]) -> dict[str, str]:
     spec = MachineSpec(name="web", box=BoxRef(address="debian-12"), folders=(wanted.folder,))
     shares = [wanted.share] if wanted.share else []
-    return attach(machine, spec, shares, login=machine.login, report=events.append)  # type: ignore[arg-type]  # as above
+    nothing = Features(formats=(), folders=())
+    return attach(machine, spec, shares, features=nothing, login=machine.login, report=events.append)  # type: ignore[arg-type]
 
 
 def test_what_is_mounted_is_returned_and_surprises_are_told(machine: Guest) -> None:

@@ -41,6 +41,13 @@ def test_a_kind_that_is_not_to_be_had_is_refused(tmp_path: Path) -> None:
     assert caught.value.details == "Here, folders can be shared by virtiofs and rsync."
 
 
+def test_the_refusal_says_why_and_what_would_change_that(tmp_path: Path) -> None:
+    none = Features(formats=(), folders=(), no_folders="there is no virtiofsd", folders_by="apt-get install virtiofsd")
+    with pytest.raises(UsageError, match="cannot be shared by virtiofs here: there is no virtiofsd") as caught:
+        folders.shares(machine(folder(tmp_path, kind="virtiofs")), none, user_uid=None)
+    assert caught.value.hint == "apt-get install virtiofsd"
+
+
 def test_tags_are_short_and_belong_to_the_guest_path(tmp_path: Path) -> None:
     tags = {offer.tag(folder(tmp_path, f"/{'x' * length}")) for length in range(1, 200)}
     assert len(tags) == 199

@@ -31,6 +31,7 @@ class Copy:
     connection: Connection
     folder: Folder
     login: Login
+    sshd: Sshd
 
     @property
     def host(self) -> Path:
@@ -56,7 +57,7 @@ def copy(sshd: Sshd, tmp_path: Path) -> Iterator[Copy]:
     login = sshd.but(config=config)
     ssh.write_config(login)
     with Connection.connect(login) as connection:
-        yield Copy(connection, folder, login)
+        yield Copy(connection, folder, login, sshd)
 
 
 def test_content_modes_times_and_links_arrive(copy: Copy) -> None:
@@ -72,7 +73,7 @@ def test_content_modes_times_and_links_arrive(copy: Copy) -> None:
     assert arrived.stat().st_mtime == 1_000_000_000
     assert (arrived.stat().st_uid, arrived.stat().st_gid) == OWNER
     assert (copy.guest / "link").readlink() == Path("bin/run me")
-    assert str(sent) == "2 sent (10 bytes)"
+    assert str(sent) == "2 sent (10 B)"
     assert set(sent.changed) == {"bin/run me", "link"}
 
 
@@ -102,6 +103,34 @@ def test_what_the_guest_made_stays_and_what_the_host_lost_goes(copy: Copy) -> No
     assert copy.names() == ["node_modules", "src", "src/a.o"]
     assert set(sent.removed) == {"src/a.c", "src/b.c", "src/", "old/file", "old/"}
     assert copy.send() == rsync.Sent()
+
+
+def test_what_was_sent_is_known_to_the_disk_wherever_that_goes(copy: Copy) -> None:
+    for name in ("a", "b\n\udcff"):
+        (copy.host / name).write_text(name[:1])
+    copy.send()
+    for known in (copy.login.config.parent / "synced").iterdir():
+        known.write_bytes(b"of another machine")
+    (copy.host / "b\n\udcff").unlink()
+    (copy.guest / "built").write_text("")
+    assert len(copy.send().removed) == 1
+    assert copy.names() == ["a", "built"]
+    lists = list((copy.sshd.bin / ".local" / "state" / "vmctl" / "copied").iterdir())
+    assert [one.stat().st_mode & 0o777 for one in lists] == [0o600] * len(lists)
+
+
+def test_a_list_of_the_host_alone_serves_as_well(copy: Copy) -> None:
+    (copy.host / "a").write_text("")
+    copy.send()
+    lists = list((copy.sshd.bin / ".local" / "state" / "vmctl" / "copied").iterdir())
+    for one in lists:
+        one.unlink()
+    copy.send()
+    assert any(one.exists() for one in lists), "the guest has it from then on, though nothing has changed"
+    for one in lists:
+        one.unlink(missing_ok=True)
+    (copy.host / "a").unlink()
+    assert copy.send().removed == ("a",)
 
 
 def test_removal_never_leaves_the_folder(copy: Copy, tmp_path: Path) -> None:

@@ -66,14 +66,14 @@ def _names(value: ast.expr) -> set[str]:
 
 def _hints(tree: ast.Module) -> Iterator[str]:
     """Every text that may become (a part of) a hint; names and functions of the module are followed, once."""
-    told: dict[str, list[ast.AST]] = {}
+    hints: dict[str, list[ast.AST]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Name):
-                    told.setdefault(target.id, []).append(node.value)
+                    hints.setdefault(target.id, []).append(node.value)
         elif isinstance(node, ast.FunctionDef):
-            told.setdefault(node.name, []).extend(
+            hints.setdefault(node.name, []).extend(
                 one.value for one in ast.walk(node) if isinstance(one, ast.Return) and one.value
             )
     waiting = [value for node in ast.walk(tree) for value in _values(node)]
@@ -83,7 +83,7 @@ def _hints(tree: ast.Module) -> Iterator[str]:
         yield from _strings(value)
         for name in _names(value) - seen:
             seen.add(name)
-            waiting.extend(one for one in told.get(name, []) if isinstance(one, ast.expr))
+            waiting.extend(one for one in hints.get(name, []) if isinstance(one, ast.expr))
 
 
 def found(source: str, path: str = "") -> set[tuple[str, str]]:
@@ -91,10 +91,10 @@ def found(source: str, path: str = "") -> set[tuple[str, str]]:
 
 
 def test_no_hint_deletes_what_could_be_the_only_copy() -> None:
-    told = {one for path in SOURCES for one in found(path.read_text(), str(path.relative_to(ROOT)))}
-    excused = {(path, text) for path, text in told if any(path == where and words in text for where, words in ALLOWED)}
-    assert told - excused == set()
-    unused = [(where, words) for where, words in ALLOWED if not any(p == where and words in t for p, t in told)]
+    hints = {one for path in SOURCES for one in found(path.read_text(), str(path.relative_to(ROOT)))}
+    excused = {(path, text) for path, text in hints if any(path == where and words in text for where, words in ALLOWED)}
+    assert hints - excused == set()
+    unused = [(where, words) for where, words in ALLOWED if not any(p == where and words in t for p, t in hints)]
     assert unused == [], "no longer needed"
 
 

@@ -6,8 +6,10 @@ import ast
 import re
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -28,11 +30,13 @@ FOR_PROVIDERS = {
     "flock",
     "iso",
     "json_text",
+    "knobs",
 }
 """Modules of vmctl that a provider may use."""
 
 LAYERS = (
     {
+        "box_facts",
         "source_location",
         "provisioners",
         "spec",
@@ -55,8 +59,21 @@ LAYERS = (
         "patterns",
         "units",
     },
-    {"boxes", "key_pairs", "seed", "ssh", "folders", "provision", "store", "registry", "vmfile", "console", "live"},
-    {"lifecycle", "workspace", "machine_names", "orphans", "discovery", "logins", "remotes", "project_test"},
+    {
+        "boxes",
+        "key_pairs",
+        "seed",
+        "ssh",
+        "folders",
+        "provision",
+        "store",
+        "registry",
+        "vmfile",
+        "console",
+        "live",
+        "knobs",
+    },
+    {"lifecycle", "workspace", "survey", "machine_names", "discovery", "logins", "remotes", "project_test"},
     {"cli", "testing"},
 )
 """A unit imports units of its own layer and of those before it. ``vmctl`` itself holds nothing but the version."""
@@ -114,6 +131,7 @@ def _modules() -> Iterator[Module]:
 
 
 MODULES = list(_modules())
+NAMES = {module.name for module in MODULES}
 CORE = [module for module in MODULES if module.name.partition(".")[0] == "vmctl"]
 
 
@@ -163,6 +181,28 @@ def test_no_arrow_points_up() -> None:
         if RANK[unit] > RANK[module.unit]
     ]
     assert upward == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """As modules load; what a function imports, or the type checker alone, closes no circle."""
+    graph = {module.name: set(_loaded(module.tree.body)) & NAMES - {module.name} for module in MODULES}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names them
+
+
+def _loaded(body: Iterable[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                yield from (name if name in NAMES else str(node.module) for name in inner)
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                yield from _loaded(node.orelse)
+            case ast.If():
+                yield from _loaded([*node.body, *node.orelse])
+            case ast.Try():
+                yield from _loaded([*node.body, *(line for one in node.handlers for line in one.body)])
 
 
 def test_the_core_knows_no_hypervisor() -> None:
@@ -228,3 +268,10 @@ def test_only_the_doors_to_time_sleep() -> None:
         if ast.unparse(call.func) in {"time.sleep", "sleep"}
     }
     assert sleepers <= {"vmctl.wait", "vmctl.process", "vmctl.interrupt"}
+
+
+def test_in_the_core_one_name_means_one_thing() -> None:
+    stems = [module.path.stem for module in CORE if module.path.stem != "__init__"]
+    classes = [node.name for module in CORE for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+    for names in (stems, classes):
+        assert [name for name, count in Counter(names).items() if count > 1] == []

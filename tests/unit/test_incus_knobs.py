@@ -19,13 +19,13 @@ def spec(**options: Any) -> MachineSpec:
     ("options", "said"),
     [
         ({"privilegd": True}, "incus.privilegd: unknown key"),
-        ({"privileged": "yes"}, "incus.privileged: must be true or false"),
+        ({"privileged": "yes"}, "incus.privileged: expected true or false"),
         ({"type": "virtual-machine"}, "incus.type: virtual-machine is not supported yet"),
         ({"type": "pod"}, "incus.type: must be container"),
-        ({"pool": "../x"}, "incus.pool: '../x' is not a name"),
-        ({"profiles": "default"}, "incus.profiles: must be a list of names"),
+        ({"pool": "../x"}, "incus.pool: '../x': not a name that the server could know"),
+        ({"profiles": "default"}, "incus.profiles: expected a list, got 'default'; write [default]"),
         ({"config": {"limits.cpu": 2}}, "incus.config: limits.cpu: write `cpus` instead"),
-        ({"config": {"user.vmctl.project": "x"}}, "incus.config: user.vmctl.project: vmctl or the server keeps it"),
+        ({"config": {"user.vmctl.project": "x"}}, "incus.config: user.vmctl.project: vmctl or the server sets it"),
         ({"config": {"limits.processes": [1]}}, "incus.config: limits.processes: must be a single value"),
     ],
 )

@@ -25,11 +25,11 @@ def test_whether_there_is_a_uefi(kinds: str, *, offered: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "stated",
     [
         "operation failed: Unable to find any firmware to satisfy 'efi'",
         "operation failed: Unable to find 'efi' firmware that is compatible with the current configuration",
     ],
 )
-def test_a_firmware_that_went_away_has_a_hint(said: str) -> None:
-    assert translated(ValueError(said), "start web").hint == "sudo apt-get install ovmf"
+def test_a_firmware_that_went_away_has_a_hint(stated: str) -> None:
+    assert translated(ValueError(stated), "start web").hint == "sudo apt-get install ovmf"

@@ -63,10 +63,15 @@ def forwards_networks_shares() -> str:
     return domain_xml(definition(forwards=forwards, nics=nics), KVM, MARK, Parts(disk=DISK, seed=SEED, shares=shares))
 
 
-def session_network() -> str:
+def session_network_shares() -> str:
     nics = (Nic(network="backend", mac="52:54:00:0a:1b:2d", ip="192.168.56.10", prefix=24),)
     platform = Platform(type="kvm", arch="x86_64", host_flag="svm", is_session=True)
-    return domain_xml(definition(nics=nics), platform, MARK, Parts(disk=DISK))
+    live = f"{PROGRAMS}/live"
+    shares = (
+        SharedFolder(tag="vmctl0", host="/home/me/shop & co", socket=f"{live}/1a2b3c4d-0", guest=(1000, 1000)),
+        SharedFolder(tag="vmctl1", host="/srv/<data>", socket=f"{live}/1a2b3c4d-1", guest=(1000, 100), read_only=True),
+    )
+    return domain_xml(definition(nics=nics), platform, MARK, Parts(disk=DISK, shares=shares))
 
 
 def uefi_with_every_knob() -> str:
@@ -105,7 +110,7 @@ CASES = [
     plain,
     emulated,
     forwards_networks_shares,
-    session_network,
+    session_network_shares,
     uefi_with_every_knob,
     management_network,
     passt,

@@ -14,9 +14,11 @@ from msgspec import structs
 from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.spec import GIB, MIB, BoxRef, MachineSpec, SourceLocation
-from vmctl_libvirt import LibvirtDriver, libvirt_connection, machines
+from vmctl_libvirt import LibvirtDriver, libvirt_connection, machines, share_locks
 from vmctl_libvirt.domain_edit import disks
 from vmctl_libvirt.libvirt_connection import LibvirtConnection
+from vmctl_libvirt.libvirt_errors import library
+from vmctl_libvirt.shares import ShareKinds
 from vmctl_libvirt.storage import pool_volume
 
 NODE = """<node><cpu><mhz>3000</mhz><model>x86_64</model><active>4</active><nodes>1</nodes><sockets>1</sockets>
@@ -93,7 +95,7 @@ def test_all_faults_are_told_at_once_with_their_places(driver: LibvirtDriver, tm
     assert caught.value.brief == "3 faults in machine 'web'"
     first, second, third = caught.value.details.splitlines()
     assert first == "Vmfile:4:7: machines.web.libvirt.cpux: unknown key, did you mean 'cpu'?"
-    assert second.startswith("machines.web.libvirt.video: must be one of none,")
+    assert second.startswith("machines.web.libvirt.video: expected one of none,")
     assert "virtiofs is not possible with test://" in third
 
 
@@ -142,8 +144,10 @@ def test_a_machine_whose_xml_is_refused_leaves_nothing(driver: LibvirtDriver, tm
         driver.create(definition, disk)
     assert caught.value.brief == "libvirt could not create shop-web"
     assert "vcpu" in caught.value.details
-    (base,) = driver.prune()
-    assert base.startswith("base-")
+    (copy,) = driver.box_copies()
+    assert (copy.key, copy.needed) == (disk.digest, False)
+    assert driver.remove_box_copy(copy.key)
+    assert driver.box_copies() == ()
 
 
 def test_networks_come_and_go_with_their_machines(driver: LibvirtDriver, tmp_path: Path, disk: Disk) -> None:
@@ -337,10 +341,50 @@ def test_a_machine_of_others_keeps_the_disk_that_a_leftover_would_be(
 def test_a_folder_of_somebody_else_is_refused_with_what_to_do(
     driver: LibvirtDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmctl_libvirt.shares.kinds", lambda *_given: ("virtiofs",))
+    monkeypatch.setattr("vmctl_libvirt.shares.offer", lambda *_given: ShareKinds(("virtiofs",)))
     monkeypatch.setattr("vmctl_libvirt.shares.os.geteuid", lambda: os.getuid() + 1)
     share = Share(tag="t", host=tmp_path, kind="virtiofs")
     definition = structs.replace(define(tmp_path), shares=(share,))
     with pytest.raises(UsageError, match=f"belongs to uid {os.getuid()}, not to you") as caught:
         driver.check(definition)
     assert "`type: rsync`" in caught.value.brief
+
+
+def test_a_machine_that_runs_without_its_virtiofsd_has_a_problem_until_it_is_off(
+    driver: LibvirtDriver, tmp_path: Path, disk: Disk
+) -> None:
+    definition = define(tmp_path)
+    driver.create(definition, disk)
+    driver.start(definition.name, TAG)
+    live = share_locks.place(tmp_path / "home")
+    live.mkdir(mode=0o700, parents=True)
+    (live / f"{share_locks.prefix(definition.name)}-0.lock").touch()
+    for shown in (driver.observe(definition.name), driver.states()[definition.name]):
+        assert shown is not None
+        assert shown.problem == share_locks.LOST
+    driver.stop(definition.name, TAG, force=True)
+    assert driver.states()[definition.name].problem == ""
+    assert list(live.iterdir()) == []
+
+
+def test_a_machine_that_goes_on_by_itself_before_it_is_told_to_is_no_failure(
+    driver: LibvirtDriver, tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition, libvirt = define(tmp_path), library()
+    driver.create(definition, disk)
+    driver.start(definition.name, definition.tag)
+    resume = libvirt.virDomain.resume
+
+    def late(domain: Any) -> int:
+        resume(domain)  # by libvirt itself, once a killed vmctl's snapshot was written
+        answer: int = resume(domain)
+        return answer
+
+    def set_still(connection: Any) -> None:
+        connection.lookupByName(definition.name).suspend()
+
+    driver._connection.run(set_still, "suspend")
+    assert driver.states()[definition.name].state is State.PAUSED
+    monkeypatch.setattr(libvirt.virDomain, "resume", late)
+    driver.start(definition.name, definition.tag)
+    assert driver.states()[definition.name].state is State.RUNNING

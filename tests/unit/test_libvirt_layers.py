@@ -129,3 +129,16 @@ def test_an_edit_changes_what_it_names_and_nothing_else() -> None:
     assert 'xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0"' in text
     again = Edit(tree=Tree()).applied_to(text)
     assert len(ET.fromstring(again).findall("metadata/*")) == 2  # noqa: S314  mark and tree
+
+
+def test_what_others_stand_on_is_never_written_into() -> None:
+    lower, upper = Overlay("/lower", "/base-x", 1), Overlay("/upper", "/lower", 1)
+    assert joinable({"/lower": lower, "/upper": upper}, Tree(), ["/upper"]) == ("/lower", "/upper")
+    pinned = Overlay("/lower", "/base-x", 1, pinned=True)
+    assert joinable({"/lower": pinned, "/upper": upper}, Tree(), ["/upper"]) is None
+
+
+def test_layers_are_ground_to_stand_on() -> None:
+    present = {"/top": Overlay("/top", f"/pool/layer-{'a' * 64}-1.qcow2", 1)}
+    assert is_grounded(present, ["/top"])
+    assert not is_grounded({"/top": Overlay("/top", "/elsewhere", 1)}, ["/top"])

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 
 from vmctl.driver import Share
 from vmctl.errors import VmctlError
-from vmctl_libvirt import confined_virtiofsd, shares
+from vmctl.spec import Folder
+from vmctl_libvirt import confined_virtiofsd, rootless, shares
 from vmctl_libvirt.confined_virtiofsd import LAST_ID, NOBODY, exceptions, id_map
 from vmctl_libvirt.libvirt_connection import Abilities
+from vmctl_libvirt.rootless import Obstacle
+from vmctl_libvirt.shares import ShareKinds
 
 IDS = st.integers(0, 70_000) | st.sampled_from([0, 1000, NOBODY, LAST_ID])
 
@@ -229,18 +232,37 @@ def test_the_filter_is_whole(machine: str) -> None:
         confined_virtiofsd.filter_program("vax")
 
 
-def test_live_folders_need_a_local_system_connection_and_virtiofsd(
+def test_live_folders_need_a_local_connection_and_virtiofsd_and_else_it_is_said_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shares, "may_run", lambda _directory: True)
     program = tmp_path / "virtiofsd"
-    assert shares.kinds(abilities(), tmp_path, [program]) == ()
+    assert shares.offer(abilities(), tmp_path, [program]).why_not == "there is no virtiofsd"
     program.touch()
-    assert shares.kinds(abilities(), tmp_path, [program]) == ("virtiofs",)
-    for unable in (abilities(local=False), abilities(session=True), abilities(guests=False)):
-        assert shares.kinds(unable, tmp_path, [program]) == ()
+    assert shares.offer(abilities(), tmp_path, [program]) == ShareKinds(("virtiofs",))
+    for unable in (abilities(local=False), abilities(guests=False)):
+        assert "does not see the folders" in shares.offer(unable, tmp_path, [program]).why_not
     monkeypatch.setattr(shares, "may_run", lambda _directory: False)
-    assert shares.kinds(abilities(), tmp_path, [program]) == ()
+    refused = shares.offer(abilities(), tmp_path, [program])
+    assert (refused.kinds, "AppArmor" in refused.why_not) == ((), True)
+    assert f"{tmp_path}/libvirt/* PUx" in refused.remedy
+
+
+def test_in_session_mode_it_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rootless, "obstacle", lambda _home, _virtiofsd: None)
+    assert shares.offer(abilities(session=True), tmp_path) == ShareKinds(("virtiofs",))
+    monkeypatch.setattr(rootless, "obstacle", lambda _home, _virtiofsd: Obstacle("no ids", "sudo usermod"))
+    assert shares.offer(abilities(session=True), tmp_path) == ShareKinds((), "no ids", "sudo usermod")
+
+
+def test_a_folder_of_another_user_or_group_is_not_live_in_session_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, copied = Folder(host=tmp_path, guest="/a"), Folder(host=tmp_path, guest="/b", kind="rsync")
+    assert shares.foreign([own, copied]) == ""
+    monkeypatch.setattr("vmctl_libvirt.shares.os.getegid", lambda: 4242)
+    assert f"{tmp_path} belongs to group {os.getgid()}, not to yours (4242)" in shares.foreign([copied, own])
+    assert shares.foreign([copied]) == ""
 
 
 @pytest.mark.parametrize("read_only", [False, True])
@@ -297,3 +319,21 @@ def _outside(rows: list[tuple[int, int, int]], inside: int) -> int | None:
 
 def _inside(rows: list[tuple[int, int, int]], outside: int) -> int | None:
     return next((start + outside - out for start, out, count in rows if out <= outside < out + count), None)
+
+
+def test_virtiofsd_of_our_own_does_not_wait_for_ever_for_a_vmctl_that_was_killed(tmp_path: Path) -> None:
+    program = [sys.executable, "-IS", confined_virtiofsd.__file__, "1000:0", "1000:0", "rw", "/bin/false"]
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen(1)
+        number = listener.fileno()
+
+        def run(seconds: int, *words: str) -> subprocess.CompletedProcess[str]:
+            argv = [*program, f"--connect-within={seconds},fd={number}", *words]
+            return subprocess.run(argv, pass_fds=[number], capture_output=True, text=True, check=False, timeout=60)
+
+        client.connect(str(tmp_path / "socket"))
+        assert run(60).stderr == "virtiofsd is told to share no folder\n", "it goes on"
+        assert not (tmp_path / "socket").exists(), "and nobody connects a second time"
+        listener.accept()[0].close()
+        assert run(0).stderr == "nobody connected\n"

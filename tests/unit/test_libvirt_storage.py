@@ -11,7 +11,9 @@ from vmctl import interrupt
 from vmctl.driver import Disk
 from vmctl.errors import Interrupted, VmctlError
 from vmctl_libvirt import storage
+from vmctl_libvirt.box_storage import BoxStorage
 from vmctl_libvirt.copying import CHUNK, copy_into
+from vmctl_libvirt.layer_storage import LayerStorage
 from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.storage import Storage
@@ -27,8 +29,8 @@ def connection() -> Iterator[Any]:
 
 
 @pytest.fixture
-def pool(connection: Any) -> Storage:
-    return Storage(connection, ABILITIES)
+def pool(connection: Any) -> BoxStorage:
+    return BoxStorage(connection, ABILITIES)
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def volumes(connection: Any) -> list[str]:
     return sorted(volume.name() for volume in connection.storagePoolLookupByName("vmctl").listAllVolumes(0))
 
 
-def test_a_box_is_copied_once(pool: Storage, connection: Any, disk: Disk) -> None:
+def test_a_box_is_copied_once(pool: BoxStorage, connection: Any, disk: Disk) -> None:
     first = pool.base(disk)
     assert pool.base(disk) == first
     base, marker = sorted(volumes(connection), key=lambda name: name.endswith(".complete"))
@@ -50,7 +52,7 @@ def test_a_box_is_copied_once(pool: Storage, connection: Any, disk: Disk) -> Non
     assert marker == base.removesuffix(".qcow2") + ".complete"
 
 
-def test_a_copy_without_its_marker_is_never_used(pool: Storage, connection: Any, disk: Disk) -> None:
+def test_a_copy_without_its_marker_is_never_used(pool: BoxStorage, connection: Any, disk: Disk) -> None:
     killed = pool.base(disk)
     marker = next(name for name in volumes(connection) if name.endswith(".complete"))
     connection.storagePoolLookupByName("vmctl").storageVolLookupByName(marker).delete(0)
@@ -58,7 +60,7 @@ def test_a_copy_without_its_marker_is_never_used(pool: Storage, connection: Any,
 
 
 def test_a_copy_that_fails_is_removed(
-    pool: Storage, connection: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    pool: BoxStorage, connection: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_args: object) -> None:
         raise VmctlError("disk full")
@@ -69,7 +71,7 @@ def test_a_copy_that_fails_is_removed(
     assert volumes(connection) == []
 
 
-def test_removing_a_machine_removes_its_volumes_alone(pool: Storage, connection: Any, disk: Disk) -> None:
+def test_removing_a_machine_removes_its_volumes_alone(pool: BoxStorage, connection: Any, disk: Disk) -> None:
     base = pool.base(disk)
     pool.overlay("shop-web", base, "qcow2", 2000)
     pool.overlay("shop-web-2", base, "qcow2", 2000)
@@ -79,7 +81,7 @@ def test_removing_a_machine_removes_its_volumes_alone(pool: Storage, connection:
     pool.remove("shop-web", used=())
 
 
-def test_what_others_use_is_no_leftover(pool: Storage, connection: Any, disk: Disk) -> None:
+def test_what_others_use_is_no_leftover(pool: BoxStorage, connection: Any, disk: Disk) -> None:
     base = pool.base(disk)
     below = pool.overlay("shop-web", base, "qcow2", 2000)
     middle = pool.overlay("shop-web", below, "qcow2", 2000, number=2)
@@ -92,11 +94,11 @@ def test_what_others_use_is_no_leftover(pool: Storage, connection: Any, disk: Di
 
 
 def test_volumes_that_others_remove_while_they_are_listed_are_no_hindrance(
-    pool: Storage, connection: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    pool: BoxStorage, connection: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     libvirt = library()
     base = pool.base(disk)
-    unused = pool.base(Disk(path=disk.path, format="qcow2", digest="e" * 64, virtual_size=1000))
+    pool.base(Disk(path=disk.path, format="qcow2", digest="e" * 64, virtual_size=1000))
     for name in ("shop-web", "shop-api"):
         pool.overlay(name, base, "qcow2", 2000)
     list_all = libvirt.virStoragePool.listAllVolumes
@@ -109,36 +111,41 @@ def test_volumes_that_others_remove_while_they_are_listed_are_no_hindrance(
 
     monkeypatch.setattr(libvirt.virStoragePool, "listAllVolumes", slow)
     pool.remove("shop-web", used=())
-    assert pool.prune_bases() == [PurePosixPath(unused).name]
+    assert pool.remove_copies("e" * 64, in_domains=())
     assert pool.base(disk) == base
     monkeypatch.undo()
     copies = [PurePosixPath(base).name, PurePosixPath(base).stem + ".complete"]
     assert volumes(connection) == sorted([*copies, "shop-api.qcow2"])
 
 
-def test_a_box_is_no_leftover(pool: Storage, connection: Any, disk: Disk) -> None:
+def test_a_box_is_no_leftover(pool: BoxStorage, connection: Any, disk: Disk) -> None:
     base = pool.base(disk)
     pool.remove(PurePosixPath(base).name.removesuffix(".qcow2"), used=())
     assert connection.storageVolLookupByPath(base)
 
 
-def test_removing_without_a_pool_does_nothing(pool: Storage, connection: Any) -> None:
+def test_removing_without_a_pool_does_nothing(pool: BoxStorage, connection: Any) -> None:
     pool.remove("shop-web", used=())
-    assert pool.prune_bases() == []
+    assert list(pool.copies(in_domains=())) == []
+    assert pool.remove_copies("d" * 64, in_domains=())
     assert "vmctl" not in connection.listStoragePools()
 
 
-def test_copies_that_nobody_uses_can_be_pruned(pool: Storage, connection: Any, disk: Disk, tmp_path: Path) -> None:
+def test_copies_that_nobody_uses_can_be_pruned(pool: BoxStorage, connection: Any, disk: Disk, tmp_path: Path) -> None:
     base = pool.base(disk)
     unused = Disk(path=disk.path, format="qcow2", digest="e" * 64, virtual_size=1000)
     pool.base(unused)
     pool.overlay("shop-web", base, "qcow2", 2000)
-    (pruned,) = pool.prune_bases()
-    assert pruned.startswith(f"base-{unused.digest}-")
+    assert {copy.key: copy.needed for copy in pool.copies(in_domains=())} == {disk.digest: True, unused.digest: False}
+    assert all(copy.needed for copy in pool.copies(in_domains=[pool.base(unused)]))
+    assert not pool.remove_copies(disk.digest, in_domains=())
+    assert not pool.remove_copies(unused.digest, in_domains=[pool.base(unused)])
+    assert pool.remove_copies(unused.digest, in_domains=())
+    assert [copy.key for copy in pool.copies(in_domains=())] == [disk.digest]
     assert pool.base(disk) == base
 
 
-def test_the_size_of_an_overlay_is_known(pool: Storage, disk: Disk) -> None:
+def test_the_size_of_an_overlay_is_known(pool: BoxStorage, disk: Disk) -> None:
     assert pool.size("/no/such/volume") is None
     assert pool.size(pool.overlay("shop-web", pool.base(disk), "qcow2", 2000)) == 2000
 
@@ -182,3 +189,19 @@ def test_an_image_that_is_gone_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "target").touch()
     with pytest.raises(VmctlError, match="cannot copy"):
         copy_into(tmp_path / "absent", tmp_path / "target", 0o600)
+
+
+def test_what_layers_stand_on_is_not_replaced_and_not_removed(pool: BoxStorage, connection: Any, disk: Disk) -> None:
+    keeper = LayerStorage(connection, ABILITIES)
+    first = pool.overlay("web", pool.base(disk), "qcow2", 1000)
+    assert pool.overlay("web", pool.base(disk), "qcow2", 1000) == first, "a half-made one is"
+    layer = keeper.layer("a" * 64, 1, first)
+    assert pool.pinned("web") == {first}
+    second = pool.overlay("web", layer, "qcow2", 1000)
+    assert PurePosixPath(second).name != PurePosixPath(first).name
+    pool.remove("web", used=())
+    assert {PurePosixPath(path).name for path in (first, layer)} <= set(volumes(connection))
+    assert PurePosixPath(second).name not in volumes(connection)
+    pool.delete(layer)
+    pool.remove("web", used=())
+    assert PurePosixPath(first).name not in volumes(connection)

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.box_images import write
 from vmctl.boxes.oci import challenge, credentials
 from vmctl.boxes.oci.challenge import Challenge
-from vmctl.boxes.oci.credentials import Login
+from vmctl.boxes.oci.credentials import RegistryLogin
 from vmctl.errors import UsageError, VmctlError
 
 HOST = "r.example:5000"
@@ -121,11 +121,11 @@ class TestHelper:
         assert found() == "file:x"
 
     @pytest.mark.parametrize(
-        ("script", "said"), [("echo locked; exit 1", "failed"), ("echo '[]'", "invalid"), ("echo x", "invalid")]
+        ("script", "stated"), [("echo locked; exit 1", "failed"), ("echo '[]'", "invalid"), ("echo x", "invalid")]
     )
-    def test_that_fails_is_told(self, script: str, said: str, tmp_path: Path) -> None:
+    def test_that_fails_is_told(self, script: str, stated: str, tmp_path: Path) -> None:
         self.answers(tmp_path, script)
-        with pytest.raises(VmctlError, match=said):
+        with pytest.raises(VmctlError, match=stated):
             found()
 
     def test_is_a_name_and_nothing_else(self, places: dict[str, Path]) -> None:
@@ -135,7 +135,7 @@ class TestHelper:
 
 
 def test_a_login_does_not_show_itself() -> None:
-    assert "x" not in repr(Login(user="x", password="x", token="x"))  # noqa: S106
+    assert "x" not in repr(RegistryLogin(user="x", password="x", token="x"))  # noqa: S106
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,12 @@ from msgspec import structs
 from tests.unit import oci_servers
 from tests.unit.box_images import MIB
 from vmctl.boxes.checksum import Checksum
-from vmctl.boxes.oci import artifact, pull, registry
-from vmctl.boxes.oci.artifact import Config, DiskInfo, Layer, Place
-from vmctl.boxes.oci.layout import CLUSTER
-from vmctl.boxes.oci.registry import Blob, Lying, digest_of
+from vmctl.boxes.oci import artifact, pull, registry_client
+from vmctl.boxes.oci.artifact import Config, DiskInfo
+from vmctl.boxes.oci.qcow2_layout import CLUSTER
+from vmctl.boxes.oci.registry_client import Blob, Lying, digest_of
 from vmctl.boxes.oci.transport import RegistryError
+from vmctl.boxes.oci.window_layers import Place, WindowLayer
 from vmctl.boxes.request import Order
 from vmctl.errors import UsageError, VmctlError
 from vmctl.layout import HomeLayout
@@ -56,20 +57,20 @@ class Liar:
         return found
 
     def publish(self, manifest: bytes) -> None:
-        self.put("manifests/1", manifest, headers={"Content-Type": registry.MANIFEST})
+        self.put("manifests/1", manifest, headers={"Content-Type": registry_client.MANIFEST})
 
-    def honest(self) -> tuple[Config, list[Layer]]:
+    def honest(self) -> tuple[Config, list[WindowLayer]]:
         """A box that is as it should be; its config and layers."""
         config = Config(
             schema=1, name="web", version="1", arch="x86_64", user="vmctl",
             disks=(DiskInfo(virtual_size=2 * MIB, window=MIB),),
         )  # fmt: skip
         blob = self.blob(zstd.compress(WINDOW))
-        layers = [Layer(blob=blob, place=Place(disk=0, window=0, clusters=MIB // CLUSTER))]
+        layers = [WindowLayer(blob=blob, place=Place(disk=0, window=0, clusters=MIB // CLUSTER))]
         self.box(config, layers)
         return config, layers
 
-    def box(self, config: Config, layers: list[Layer]) -> None:
+    def box(self, config: Config, layers: list[WindowLayer]) -> None:
         blob = self.blob(artifact.config_bytes(config))
         self.publish(artifact.manifest_bytes(config, blob, layers, created="now"))
 
@@ -100,7 +101,7 @@ def liar(monkeypatch: pytest.MonkeyPatch) -> Iterator[Liar]:
     with _liar() as one:
         monkeypatch.setenv("DOCKER_CONFIG", "/nowhere")
         monkeypatch.setenv("VMCTL_REGISTRY_AUTH", f"127.0.0.1:{one.port}=robot:secret")
-        monkeypatch.setattr(registry, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(registry_client, "FIRST_PAUSE", 0.01)
         yield one
 
 
@@ -242,16 +243,17 @@ def test_a_label_becomes_a_name_without_another_pull(liar: Liar, home: HomeLayou
 
 def test_what_the_user_says_stands_above_the_box(liar: Liar, home: HomeLayout) -> None:
     liar.honest()
-    said = Order(address=liar.address, name="mine", user="me", firmware="uefi", cloud_init=False, password="p")  # noqa: S106
-    box, _ = pull.obtain(said, home)
+    stated = Order(address=liar.address, name="mine", user="me", firmware="uefi", cloud_init=False, password="p")  # noqa: S106
+    box, _ = pull.obtain(stated, home)
     assert (box.name, box.user, box.firmware, box.seeding) == ("mine", "me", "uefi", "none")
     assert box.first_login_password() == "p"
-    assert pull.obtain(said, home) == (box, False)
-    other, new = pull.obtain(dataclasses.replace(said, cloud_init=True), home)
+    assert pull.obtain(stated, home) == (box, False)
+    other, new = pull.obtain(dataclasses.replace(stated, cloud_init=True), home)
     assert (other.seeding, new) == ("cloud-init", True)
 
 
 Change = Callable[[dict[str, Any]], object]
+DELTA = "application/vnd.vmctl.disk.delta.v1+zstd"
 SENSELESS: dict[str, tuple[Change, str]] = {
     "no layers": (lambda m: m.update(layers=[]), "from 1 to 8000 layers"),
     "many layers": (lambda m: m.update(layers=m["layers"] * 9000), "from 1 to 8000 layers"),
@@ -268,6 +270,24 @@ SENSELESS: dict[str, tuple[Change, str]] = {
     "a path": (lambda m: m["layers"][0].update(digest="sha256:../../x"), "not a SHA-256 digest"),
     "another hash": (lambda m: m["layers"][0].update(digest="md5:00"), "not a SHA-256 digest"),
     "a foreign layer": (lambda m: m["layers"][0].update(mediaType="x/y"), "does not know"),
+    "another content": (lambda m: m["layers"][0]["annotations"].update({"vmctl.content": "x"}), "digest of a window"),
+    "a change of nothing": (lambda m: m["layers"][0].update(mediaType=DELTA), "a window that is not there"),
+    "many changes": (
+        lambda m: m["layers"].extend([{**m["layers"][0], "mediaType": DELTA}] * 8),
+        "was changed too often",
+    ),
+    "upside down": (
+        lambda m: m["layers"].append(
+            {
+                **m["layers"][0],
+                "mediaType": DELTA,
+                "annotations": {**m["layers"][0]["annotations"], "vmctl.inherited": "1"},
+            }
+        ),
+        "below its parent's",
+    ),
+    "no parent": (lambda m: m["annotations"].update({"vmctl.parent": "../x"}), "the digest of a parent"),
+    "half a parent": (lambda m: m["annotations"].update({"vmctl.parent": "sha256:" + "0" * 64}), "digest of a parent"),
     "a large config": (lambda m: m["config"].update(size=2 * MIB), "are the most"),
     "no config": (lambda m: m.update(config=None), "not a SHA-256 digest"),
 }
@@ -327,13 +347,66 @@ def test_a_config_that_asks_for_more_than_a_box_may(case: str, liar: Liar, home:
 def test_a_window_that_is_another(content: bytes, clusters: int, expected: str, liar: Liar, home: HomeLayout) -> None:
     config, _ = liar.honest()
     blob = liar.blob(zstd.compress(content))
-    liar.box(config, [Layer(blob=blob, place=Place(disk=0, window=0, clusters=clusters))])
+    liar.box(config, [WindowLayer(blob=blob, place=Place(disk=0, window=0, clusters=clusters))])
     assert expected in refused(liar, home).details
+
+
+BITMAP = bytes(MIB // 4096 // 8)
+ONE = b"\1" + BITMAP[1:]
+CHANGED = b"x" * 4096 + WINDOW[4096:]
+
+
+def delta(liar: Liar, data: bytes, *, content: bytes = CHANGED) -> WindowLayer:
+    """A layer that says to make ``content`` of ``WINDOW``."""
+    place = Place(disk=0, window=0, clusters=MIB // CLUSTER)
+    return WindowLayer(blob=liar.blob(zstd.compress(data)), place=place, delta=True, content=digest_of(content))
+
+
+def test_an_honest_change_is_taken(liar: Liar, home: HomeLayout) -> None:
+    config, layers = liar.honest()
+    liar.box(config, [*layers, delta(liar, ONE + b"x" * 4096)])
+    assert pull.obtain(Order(address=liar.address), home)[1]
+    assert list(home.downloads.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (ONE + b"x" * 4095, "ends early"),
+        (ONE + b"x" * 4097, "longer than its blocks"),
+        (ONE[:-1], "list of blocks"),
+        (b"", "list of blocks"),
+        (b"\xff" * len(BITMAP), "ends early"),
+        (ONE + b"y" * 4096, "not what its changes should make of it"),
+        (BITMAP, "not what its changes should make of it"),
+    ],
+)
+def test_a_change_that_is_another(data: bytes, expected: str, liar: Liar, home: HomeLayout) -> None:
+    config, layers = liar.honest()
+    liar.box(config, [*layers, delta(liar, data)])
+    assert expected in refused(liar, home).details
+    assert not [path for path in home.downloads.iterdir() if path.suffix in (".part", ".raw")]
+
+
+def test_a_change_that_does_not_say_what_comes_of_it(liar: Liar, home: HomeLayout) -> None:
+    config, layers = liar.honest()
+    liar.box(config, [*layers, structs.replace(delta(liar, ONE + b"x" * 4096), content="")])
+    refused(liar, home)
+
+
+def test_a_list_of_blocks_beyond_the_window(liar: Liar, home: HomeLayout) -> None:
+    config, layers = liar.honest()
+    config = structs.replace(config, disks=(DiskInfo(virtual_size=MIB + 8192, window=MIB),))
+    end = liar.blob(zstd.compress(b"e" * 8192))
+    place = Place(disk=0, window=1, clusters=1)
+    beyond = WindowLayer(blob=liar.blob(zstd.compress(b"\4" + b"x" * 4096)), place=place, delta=True, content="")
+    liar.box(config, [*layers, WindowLayer(blob=end, place=place), beyond])
+    assert "list of blocks" in refused(liar, home).details
 
 
 def test_a_window_that_is_no_zstd(liar: Liar, home: HomeLayout) -> None:
     config, _ = liar.honest()
-    liar.box(config, [Layer(blob=liar.blob(b"x" * 500), place=Place(disk=0, window=0, clusters=16))])
+    liar.box(config, [WindowLayer(blob=liar.blob(b"x" * 500), place=Place(disk=0, window=0, clusters=16))])
     assert "zstd data is damaged" in refused(liar, home).details
 
 
@@ -345,14 +418,14 @@ def test_a_window_that_wants_much_memory(liar: Liar, home: HomeLayout) -> None:
     }
     packer = zstd.ZstdCompressor(options=options)
     data = packer.compress(WINDOW) + packer.flush()
-    liar.box(config, [Layer(blob=liar.blob(data), place=Place(disk=0, window=0, clusters=16))])
+    liar.box(config, [WindowLayer(blob=liar.blob(data), place=Place(disk=0, window=0, clusters=16))])
     assert "zstd data is damaged" in refused(liar, home).details
 
 
 def test_a_disk_that_refers_to_others_or_boots_nothing(liar: Liar, home: HomeLayout) -> None:
     config, _ = liar.honest()
     blob = liar.blob(zstd.compress(b"x" + bytes(MIB - 1)))
-    liar.box(config, [Layer(blob=blob, place=Place(disk=0, window=0, clusters=1))])
+    liar.box(config, [WindowLayer(blob=blob, place=Place(disk=0, window=0, clusters=1))])
     assert pull.obtain(Order(address=liar.address), home)[1], "whether it boots is the guest's business"
 
 
@@ -360,16 +433,16 @@ def test_a_tag_that_moves_between_two_requests(liar: Liar, home: HomeLayout) -> 
     """The index leads to a manifest by digest: what comes then is that one, or nothing."""
     config, layers = liar.honest()
     manifest = liar.pages["/v2/box/manifests/1"][2]
-    entry = artifact.Entry(
-        blob=Blob(digest=digest_of(manifest), size=len(manifest)), arch="x86_64", kind=registry.MANIFEST
+    entry = artifact.IndexEntry(
+        blob=Blob(digest=digest_of(manifest), size=len(manifest)), arch="x86_64", kind=registry_client.MANIFEST
     )
-    liar.put("manifests/1", artifact.index_bytes([entry]), headers={"Content-Type": registry.INDEX})
+    liar.put("manifests/1", artifact.index_bytes([entry]), headers={"Content-Type": registry_client.INDEX})
     other = artifact.manifest_bytes(
         structs.replace(config, version="2"), liar.blob(artifact.config_bytes(config)), layers, created="later"
     )
-    liar.put(f"manifests/{digest_of(manifest)}", other, headers={"Content-Type": registry.MANIFEST})
+    liar.put(f"manifests/{digest_of(manifest)}", other, headers={"Content-Type": registry_client.MANIFEST})
     assert "has the digest" in refused(liar, home).details
-    liar.put(f"manifests/{digest_of(manifest)}", manifest, headers={"Content-Type": registry.MANIFEST})
+    liar.put(f"manifests/{digest_of(manifest)}", manifest, headers={"Content-Type": registry_client.MANIFEST})
     assert pull.obtain(Order(address=liar.address), home)[0].version == "1"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vmctl.boxes.adding import plain_source
+from vmctl.boxes.address import plain_source
 from vmctl.boxes.oci.reference import Reference, is_loopback, is_oci
 from vmctl.errors import UsageError
 

@@ -5,8 +5,8 @@ import pytest
 
 from vmctl.driver import Observed, State, Tag
 from vmctl.layout import MachineLayout
-from vmctl.lifecycle.plan import Action, Change, Effect, hardware, plan
-from vmctl.spec import GIB, BoxRef, MachineSpec, Port
+from vmctl.lifecycle.plan import Action, Change, hardware, plan
+from vmctl.spec import GIB, BoxRef, Effect, MachineSpec, Port
 from vmctl.store.records import BoxUsed, Record
 from vmctl.workspace import Machine
 

@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import pytest
 
 from vmctl import interrupt, process, wait
 from vmctl.errors import Interrupted
+from vmctl.process import ProgramMissing
 
 
 def python(code: str) -> list[str]:
@@ -135,3 +137,15 @@ def test_what_ties_git_to_the_repository_of_a_hook_is_not_handed_on(monkeypatch:
     lines: list[str] = []
     process.stream(code, lines.append)
     assert lines == ["GIT_AUTHOR_NAME GIT_SSH_COMMAND"]
+
+
+def test_what_is_started_detached_goes_on_by_itself_with_what_it_is_given(tmp_path: Path) -> None:
+    there, ours = socket.socketpair()
+    script = "import os, sys; os.write(int(sys.argv[1]), f'{os.getpgid(0)} {os.getpid()}'.encode()); print('unseen')"
+    with there, ours:
+        pid = process.start_detached([sys.executable, "-c", script, str(there.fileno())], keep=[there.fileno()])
+        assert not there.get_inheritable(), "other children do not get it"
+        assert ours.recv(100).decode() == f"{pid} {pid}"
+    os.waitpid(pid, 0)
+    with pytest.raises(ProgramMissing, match="cannot be started"):
+        process.start_detached([tmp_path / "absent"])

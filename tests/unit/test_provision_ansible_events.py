@@ -10,7 +10,7 @@ from vmctl.provision.ansible_events import PlayRecap, TaskFailure
 from vmctl.provision.failure import error
 from vmctl.provision.machine_hosts import MachineHosts
 from vmctl.provision.provisioner_result import judge
-from vmctl.provision.target import Counts, HostResult, Summary
+from vmctl.provision.summary import Counts, HostResult, Summary
 from vmctl.spec import Ansible, Project
 
 ITEM = Ansible(name="site", playbook=Path("site.yml"))
@@ -44,8 +44,8 @@ def recap(*events: dict[str, Any]) -> PlayRecap:
 
 
 def test_counts_come_from_the_statistics() -> None:
-    told = stats(ok={"a": 3}, changed={"a": 1}, skipped={"a": 2}, processed={"a": 1, "b": 1}, dark={"b": 1})
-    assert recap(told).counts == {"a": Counts(ok=3, changed=1, skipped=2), "b": Counts(unreachable=1)}
+    answer = stats(ok={"a": 3}, changed={"a": 1}, skipped={"a": 2}, processed={"a": 1, "b": 1}, dark={"b": 1})
+    assert recap(answer).counts == {"a": Counts(ok=3, changed=1, skipped=2), "b": Counts(unreachable=1)}
 
 
 def test_without_statistics_there_are_no_counts() -> None:
@@ -82,12 +82,12 @@ def test_ignored_failures_do_not_count() -> None:
 
 
 def test_errors_are_kept_without_colours_and_warnings() -> None:
-    said = [
+    stated = [
         {"event": "warning", "stdout": "[WARNING]: careful"},
         {"event": "error", "stdout": "\x1b[0;31m[ERROR]: bad\x1b[0m\r\n\r\n"},
         {"event": "verbose", "stdout": "Traceback"},
     ]
-    assert list(recap(*said).errors) == ["[ERROR]: bad", "Traceback"]
+    assert list(recap(*stated).errors) == ["[ERROR]: bad", "Traceback"]
 
 
 def machines(found: PlayRecap, *names: str) -> dict[str, str]:
@@ -136,11 +136,11 @@ def test_a_batch_that_fails_altogether_ends_the_playbook_for_those_before_and_af
 
 
 def test_a_failure_that_is_fatal_for_all_leaves_nobody_done() -> None:
-    told = failed("b")
-    told["event_data"]["fatal"] = True
-    found = recap(play("all"), *begun("a", "b"), told, stats(ok={"a": 1}, failures={"b": 1}))
+    answer = failed("b")
+    answer["event_data"]["fatal"] = True
+    found = recap(play("all"), *begun("a", "b"), answer, stats(ok={"a": 1}, failures={"b": 1}))
     assert machines(found, "a", "b")["a"] == "a: provisioner 'site' did not get to its end"
-    rescued = recap(play("all"), *begun("a", "b"), told, stats(ok={"a": 1, "b": 2}, rescued={"b": 1}))
+    rescued = recap(play("all"), *begun("a", "b"), answer, stats(ok={"a": 1, "b": 2}, rescued={"b": 1}))
     assert machines(rescued, "a", "b") == {"a": "", "b": ""}
 
 

@@ -39,12 +39,12 @@ def test_an_editors_lock_is_no_change_and_is_told(tmp_path: Path) -> None:
     before = inputs.digest(item)
     (conf / ".#app.conf").symlink_to("me@host.1234:5")
     assert inputs.digest(item) == before
-    told: list[Event] = []
+    reported: list[Event] = []
     link = ScriptedLink(lambda _words: (0, "/etc/app/app.conf\n"))
     target = Target(name="web", provision=(item,), connect=lambda: link)
-    (outcome,) = file_provisioner.provision(item, [target], tmp_path, told.append)
+    (outcome,) = file_provisioner.provision(item, [target], tmp_path, reported.append)
     assert (outcome.failure, outcome.counts.changed) == (None, 1)
-    assert told[0] == Warned(text=f"conf: {conf / '.#app.conf'} is left out: {copyable.NOWHERE}")
+    assert reported[0] == Warned(text=f"conf: {conf / '.#app.conf'} is left out: {copyable.NOWHERE}")
 
 
 def test_a_source_that_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -59,12 +59,12 @@ def test_a_script_that_no_system_can_start_is_told(tmp_path: Path) -> None:
     script = tmp_path / "job"
     script.write_bytes(b"#!/bin/sh\r\necho\r\n")
     item = File(name="job", source=script, destination="/usr/local/bin/job", mode=0o755)
-    told: list[Event] = []
+    reported: list[Event] = []
     target = Target(name="web", provision=(item,), connect=lambda: ScriptedLink(lambda _words: (0, "")))
-    file_provisioner.provision(item, [target], tmp_path, told.append)
-    assert [event.text for event in told if isinstance(event, Warned)] == [
+    file_provisioner.provision(item, [target], tmp_path, reported.append)
+    assert [event.text for event in reported if isinstance(event, Warned)] == [
         f"job: {script} starts with #! and has CRLF line ends, with which it cannot start"
     ]
-    told.clear()
-    file_provisioner.provision(structs.replace(item, template=True), [target], tmp_path, told.append)
-    assert told == []
+    reported.clear()
+    file_provisioner.provision(structs.replace(item, template=True), [target], tmp_path, reported.append)
+    assert reported == []

@@ -165,6 +165,25 @@ def spent(act: Callable[[], object]) -> float:
     return min(found)
 
 
+def test_what_an_entry_names_counts_besides(tmp_path: Path) -> None:
+    for name in ("app/a.txt", "app/deep/b.txt", "one"):
+        write(tmp_path / name, name)
+    several = (tmp_path / "app", tmp_path / "one")
+
+    def of(**options: Any) -> str:
+        return inputs.digest(Shell(name="x", inline="make", **options))
+
+    first = of(inputs=several)
+    assert first != of(inputs=()) != of()
+    assert first == of(inputs=several[::-1])
+    for name in ("app/a.txt", "app/deep/b.txt", "one", "app/new"):
+        write(tmp_path / name, "other")
+        first, before = of(inputs=several), first
+        assert first != before, name
+    write(tmp_path / "app" / "node_modules" / "x")
+    assert first == of(inputs=several)
+
+
 def test_asking_costs_little_more_than_reading_the_files(project: Path) -> None:
     files = [
         write(project / "roles" / f"role{number}" / "tasks" / "main.yml", "- command: 'true'\n" * 20)

@@ -30,22 +30,22 @@ LISTING = Listing(
 def read(path: Path) -> dict[str, Any]:
     """What Ansible makes of an inventory: groups, and the variables of each host."""
     argv = [str(Path(sys.executable).with_name("ansible-inventory")), "-i", str(path), "--list"]
-    told: dict[str, Any] = json.loads(process.run(argv, env={"ANSIBLE_LOCALHOST_WARNING": "0"}).stdout)
-    return told
+    output: dict[str, Any] = json.loads(process.run(argv, env={"ANSIBLE_LOCALHOST_WARNING": "0"}).stdout)
+    return output
 
 
-def groups(told: dict[str, Any]) -> dict[str, tuple[list[str], list[str]]]:
+def groups(output: dict[str, Any]) -> dict[str, tuple[list[str], list[str]]]:
     """Members of each group that has any."""
-    plain = {name: (sorted(row.get("hosts", ())), sorted(row.get("children", ()))) for name, row in told.items()
+    plain = {name: (sorted(row.get("hosts", ())), sorted(row.get("children", ()))) for name, row in output.items()
              if name != "_meta"}  # fmt: skip
     return {name: members for name, members in plain.items() if any(members)}
 
 
-def variables(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def variables(output: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Variables of each host, those of all hosts included."""
-    common = told["all"].get("vars", {})
-    hosts = sorted({host for name, row in told.items() if name != "_meta" for host in row.get("hosts", ())})
-    found = {host: {**common, **told["_meta"]["hostvars"].get(host, {})} for host in hosts}
+    common = output["all"].get("vars", {})
+    hosts = sorted({host for name, row in output.items() if name != "_meta" for host in row.get("hosts", ())})
+    found = {host: {**common, **output["_meta"]["hostvars"].get(host, {})} for host in hosts}
     plain: dict[str, dict[str, Any]] = json.loads(
         json.dumps(found), object_hook=lambda row: row.get("__ansible_unsafe", row)
     )

@@ -25,20 +25,20 @@ def test_machines_that_exist_are_listed_whether_they_run_or_not(tmp_path: Path) 
     halted.parent.mkdir(parents=True)
     halted.touch()
     path = machine_hosts.write(project(tmp_path, site(g=("*",))), [login(tmp_path, "web-1")], layout)
-    told = yaml.safe_load(path.read_text())["all"]
-    assert list(told["hosts"]) == ["web-1", "db"]
-    assert told["hosts"]["db"] == {"ansible_ssh_common_args": f"-F {halted}"}
-    assert told["children"]["g"] == {"hosts": {"web-1": {}, "db": {}}, "children": {}}
-    assert told["vars"] == {"vmctl_project": tmp_path.name}
+    answer = yaml.safe_load(path.read_text())["all"]
+    assert list(answer["hosts"]) == ["web-1", "db"]
+    assert answer["hosts"]["db"] == {"ansible_ssh_common_args": f"-F {halted}"}
+    assert answer["children"]["g"] == {"hosts": {"web-1": {}, "db": {}}, "children": {}}
+    assert answer["vars"] == {"vmctl_project": tmp_path.name}
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_host_keys_are_checked_strictly_and_the_users_ssh_config_stays_out(tmp_path: Path) -> None:
     known = login(tmp_path, "web-1")
     layout = ProjectLayout(tmp_path / "state", tmp_path / ".vmctl")
-    told = machine_hosts.hosts(project(tmp_path), [known], layout)["web-1"]
-    assert (told["ansible_host"], told["ansible_port"], told["ansible_user"]) == ("127.0.0.1", 2222, "me")
-    words = told["ansible_ssh_common_args"]
+    answer = machine_hosts.hosts(project(tmp_path), [known], layout)["web-1"]
+    assert (answer["ansible_host"], answer["ansible_port"], answer["ansible_user"]) == ("127.0.0.1", 2222, "me")
+    words = answer["ansible_ssh_common_args"]
     assert words.startswith(f"-F {known.config} ")
     for option in ("HostKeyAlias=web-1", f"UserKnownHostsFile={known.known_hosts}", "StrictHostKeyChecking=yes"):
         assert f"-o {option}" in words

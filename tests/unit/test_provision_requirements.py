@@ -37,15 +37,15 @@ def test_what_lies_on_this_host_is_found_from_the_files_directory(file: Path) ->
 def test_directories_of_roles_are_packed_and_paths_made_absolute(file: Path, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    said = requirements.read(file).written_for_galaxy(scratch)
-    assert said["roles"] == [
+    stated = requirements.read(file).written_for_galaxy(scratch)
+    assert stated["roles"] == [
         {"src": str(scratch / "0.tar.gz"), "name": "role"},
         {"src": "https://example.org/role.tar.gz", "name": "far"},
         {"src": "author.role"},
     ]
     with tarfile.open(scratch / "0.tar.gz") as archive:
         assert sorted(archive.getnames()) == ["role", "role/meta/main.yml", "role/tasks", "role/tasks/main.yml"]
-    one, other, far = said["collections"]
+    one, other, far = stated["collections"]
     assert (Path(one["name"]).resolve(), one["type"]) == (tmp_path / "packed.tar.gz", "file")
     assert (Path(other["source"]).resolve(), other["type"]) == (tmp_path / "tree", "dir")
     assert far == {"name": "community.general"}

@@ -35,15 +35,15 @@ def test_utf_16_is_refused(mark: bytes) -> None:
 
 
 def test_a_script_from_a_file_is_told_of_line_ends_that_it_keeps(tmp_path: Path) -> None:
-    told: list[Event] = []
+    reported: list[Event] = []
     script = tmp_path / "a.sh"
     script.write_bytes(b"cat <<END\none\r\ntwo\r\nEND\n")
-    assert scripts.content(Shell(name="a", script=script), told.append) == script.read_bytes()
-    assert told == [Warned(text="the script of a.sh (provisioner 'a') has CRLF line ends on some lines: 2, 3")]
+    assert scripts.content(Shell(name="a", script=script), reported.append) == script.read_bytes()
+    assert reported == [Warned(text="the script of a.sh (provisioner 'a') has CRLF line ends on some lines: 2, 3")]
     script.write_bytes(b"echo\r\n")
-    assert scripts.content(Shell(name="a", script=script), told.append) == b"echo\n"
-    assert scripts.content(Shell(name="a", inline="echo\r\n"), told.append) == b"echo\n"
-    assert len(told) == 1
+    assert scripts.content(Shell(name="a", script=script), reported.append) == b"echo\n"
+    assert scripts.content(Shell(name="a", inline="echo\r\n"), reported.append) == b"echo\n"
+    assert len(reported) == 1
 
 
 @pytest.mark.parametrize(

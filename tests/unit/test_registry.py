@@ -37,6 +37,8 @@ def test_the_built_in_providers_are_those_that_are_declared() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     declared = {name: tuple(value.split(":")) for name, value in project["entry-points"][registry.GROUP].items()}
     assert declared == registry.BUILT_IN
+    declared = {name: tuple(value.split(":")) for name, value in project["entry-points"][registry.KNOBS].items()}
+    assert declared == registry.BUILT_IN_KNOBS
 
 
 @pytest.mark.parametrize(

@@ -68,11 +68,11 @@ def test_groups_of_a_provisioner_hold_who_stands_for_their_machines(project: Pro
     assert found["webservers"] == Group(("web-1", "front"))
     assert found["dbservers"] == Group(("db-a",))  # the target's own group alone counts
     assert found["loners"] == Group(("front",))
-    told = yaml.safe_load(servers.inventory(item))["all"]
-    assert told["vars"] == {"vmctl_project": project.name, "y": 2, "vmctl_target": "staging"}
-    assert told["hosts"]["lone"]["x"] == 1
-    assert told["hosts"]["db-a"]["ansible_host"] == "10.0.0.7"
-    assert "ansible_host" not in told["hosts"]["web-1"]
+    answer = yaml.safe_load(servers.inventory(item))["all"]
+    assert answer["vars"] == {"vmctl_project": project.name, "y": 2, "vmctl_target": "staging"}
+    assert answer["hosts"]["lone"]["x"] == 1
+    assert answer["hosts"]["db-a"]["ansible_host"] == "10.0.0.7"
+    assert "ansible_host" not in answer["hosts"]["web-1"]
 
 
 def test_hints_lead_to_the_target(project: Project) -> None:

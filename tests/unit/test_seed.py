@@ -12,8 +12,7 @@ from msgspec import structs
 from vmctl import iso, key_pairs, seed
 from vmctl.driver import Definition, Features, Nic, Tag
 from vmctl.errors import UsageError
-from vmctl.seed import nocloud
-from vmctl.seed.name_server import has_name_server
+from vmctl.seed import has_name_server, nocloud
 from vmctl.spec import BoxRef, MachineSpec
 
 FEATURES = Features(formats=("qcow2",), folders=())
@@ -195,28 +194,28 @@ def test_odd_characters_survive(machine: Seed, definition: Definition) -> None:
 
 def test_the_ready_made_files_say_the_same_as_no_cloud(machine: Seed, definition: Definition) -> None:
     machine.write(definition, uid=1234, gid=100)
-    said = seed.read(machine.path)
-    assert said["vmctl/instance-id"].strip() == machine.read("meta-data")["instance-id"]
-    assert (said["vmctl/user"], said["vmctl/uid"], said["vmctl/gid"]) == ("vmctl\n", "1234\n", "100\n")
-    assert said["vmctl/authorized_keys"] == f"{machine.public_key}\n"
-    assert said["vmctl/ssh_host_ed25519_key"] == machine.host_key.read_text()
-    assert said["vmctl/ssh_host_ed25519_key.pub"].strip() == machine.host_public
-    assert (said["vmctl/hostname"], said["vmctl/hosts"]) == ("web\n", "127.0.1.1\tweb.example.org web\n")
-    assert said["vmctl/resolv.conf"] == "nameserver 10.0.2.3\n"
-    assert said["vmctl/network/10-vmctl-eth0.link"] == ("[Match]\nMACAddress=52:54:00:ab:cd:01\n\n[Link]\nName=eth0\n")
-    first = said["vmctl/network/10-vmctl-eth0.network"].splitlines()
+    texts = seed.read(machine.path)
+    assert texts["vmctl/instance-id"].strip() == machine.read("meta-data")["instance-id"]
+    assert (texts["vmctl/user"], texts["vmctl/uid"], texts["vmctl/gid"]) == ("vmctl\n", "1234\n", "100\n")
+    assert texts["vmctl/authorized_keys"] == f"{machine.public_key}\n"
+    assert texts["vmctl/ssh_host_ed25519_key"] == machine.host_key.read_text()
+    assert texts["vmctl/ssh_host_ed25519_key.pub"].strip() == machine.host_public
+    assert (texts["vmctl/hostname"], texts["vmctl/hosts"]) == ("web\n", "127.0.1.1\tweb.example.org web\n")
+    assert texts["vmctl/resolv.conf"] == "nameserver 10.0.2.3\n"
+    assert texts["vmctl/network/10-vmctl-eth0.link"] == ("[Match]\nMACAddress=52:54:00:ab:cd:01\n\n[Link]\nName=eth0\n")
+    first = texts["vmctl/network/10-vmctl-eth0.network"].splitlines()
     assert {"Address=10.0.2.15/24", "Gateway=10.0.2.2", "DNS=10.0.2.3"} <= set(first)
-    second = said["vmctl/network/10-vmctl-eth1.network"].splitlines()
+    second = texts["vmctl/network/10-vmctl-eth1.network"].splitlines()
     assert {"MACAddress=52:54:00:ab:cd:02", "Address=192.168.56.10/24", "RequiredForOnline=no"} <= set(second)
-    assert "Gateway" not in said["vmctl/network/10-vmctl-eth1.network"]
+    assert "Gateway" not in texts["vmctl/network/10-vmctl-eth1.network"]
 
 
 def test_a_host_without_a_name_server_gives_none(machine: Seed, definition: Definition) -> None:
     machine.resolv_conf.write_text("search lan\n")
     machine.write(definition)
-    said = seed.read(machine.path)
-    assert "nameserver" not in said["vmctl/resolv.conf"]
-    assert "DNS=" not in said["vmctl/network/10-vmctl-eth0.network"]
+    texts = seed.read(machine.path)
+    assert "nameserver" not in texts["vmctl/resolv.conf"]
+    assert "DNS=" not in texts["vmctl/network/10-vmctl-eth0.network"]
 
 
 def test_every_seed_has_fresh_randomness(machine: Seed, definition: Definition) -> None:

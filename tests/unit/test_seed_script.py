@@ -191,6 +191,24 @@ def test_without_a_fixed_address_the_resolver_is_asked(guest: Guest) -> None:
     assert "DHCP=ipv4\n" in guest.read("run/systemd/network/10-vmctl-eth0.network")
 
 
+@pytest.mark.parametrize("lost", ["home/me", "etc/shadow", "etc/group", "etc/passwd"])
+def test_a_power_cut_while_the_user_is_made_is_mended(guest: Guest, lost: str) -> None:
+    before = {name: guest.read(name) for name in ("etc/shadow", "etc/group", "etc/passwd")}
+    guest.boot()
+    whole = {name: guest.read(name) for name in before}
+    if lost in before:
+        (guest.root / lost).write_text(before[lost])
+    else:
+        shutil.rmtree(guest.root / lost)
+    for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid"):
+        (guest.root / f"etc/{name}.lock").write_bytes(b"1\0")  # it lives, whatever it is by now
+    (guest.root / "var/lib/vmctl/instance-id").unlink()
+    guest.boot()
+    assert {name: guest.read(name) for name in before} == whole
+    assert (guest.root / "home/me").stat().st_uid == 1234
+    assert guest.read("home/me/.ssh/authorized_keys").startswith("ssh-ed25519 ")
+
+
 @pytest.mark.parametrize("step", ["useradd", "install", "sync"])
 def test_a_power_cut_repeats_the_instance(guest: Guest, step: str, tmp_path: Path) -> None:
     """Cut at the n-th call of a program, for each n: the next boot ends as if nothing had been."""
@@ -260,6 +278,8 @@ def test_the_users_ssh_directory_is_no_way_out(guest: Guest, tmp_path: Path) -> 
     elsewhere.mkdir()
     with (guest.root / "etc/passwd").open("a") as stream:
         stream.write("me:x:1234:100::/home/me:/bin/sh\n")
+    with (guest.root / "etc/shadow").open("a") as stream:
+        stream.write("me:!:1::::::\n")
     (guest.root / "home/me").mkdir()
     (guest.root / "home/me/.ssh").symlink_to(elsewhere)
     assert guest.boot() == ""

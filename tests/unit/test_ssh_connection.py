@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from vmctl import interrupt, key_pairs, ssh
 from vmctl.driver import Address
 from vmctl.errors import Interrupted, Unreachable, VmctlError
 from vmctl.process import CommandFailed
-from vmctl.ssh import Connection
+from vmctl.ssh import Connection, channels
 from vmctl.ssh.handshake import HostKeyWrong, LoginRefused
 
 
@@ -157,3 +158,16 @@ def test_a_lost_connection_is_told(sshd: Sshd) -> None:
         connection.run("kill -KILL $PPID; sleep 30")
     with pytest.raises(Unreachable):
         connection.run("true")
+
+
+def test_the_end_of_the_input_is_told_at_once(web: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "POLL", 60.0)
+    started = time.monotonic()
+    assert web.run(["cat"], input="x").stdout == "x"
+    assert time.monotonic() - started < 10.0
+
+
+def test_small_packets_are_sent_at_once(web: Connection) -> None:
+    sock = web.transport.sock
+    assert isinstance(sock, socket.socket)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0

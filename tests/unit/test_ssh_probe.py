@@ -39,3 +39,28 @@ def test_a_guest_that_has_booted_is_not_asked_ever_more_while_it_is_slow(
         prober.close()
     assert started == tries
     assert alive == (tries if booted else tries[-9:])
+
+
+def test_what_a_guest_never_saw_is_forgotten_once_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would be another process of its sshd's: the hypervisor's network sends again what got no answer."""
+    monkeypatch.setattr(probe, "SLICE", 0.1)
+    clock, started = Clock(), []
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as guest:
+        address = Address(host="127.0.0.1", port=guest.getsockname()[1])
+        prober = Prober(clock)
+        for second in range(4):  # silent: its network is down
+            clock.now = float(second)
+            prober.poll(address)
+        connections = [guest.accept()[0] for _ in range(4)]
+        connections[-1].close()
+        prober.poll(address)
+        assert [connection.recv(1) for connection in connections[:-1]] == [b""] * 3
+        assert prober._tries == []
+        for second in range(5, 30):  # silent: its server takes long to start a process
+            clock.now = float(second)
+            prober.poll(address)
+            started += [one.started for one in prober._tries if one.started not in started]
+        prober.close()
+        for connection in connections:
+            connection.close()
+    assert started == [5.0, 7.0, 11.0, 19.0]

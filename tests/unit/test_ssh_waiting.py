@@ -27,7 +27,7 @@ FINISHED = "[   31.4] cloud-init[612]: Cloud-init v. 22.4.2 finished at Mon, 24 
 
 @dataclass
 class FastClock:
-    """Time that passes a hundred times as fast as it is slept."""
+    """Time that passes five hundred times as fast as it is slept."""
 
     now: float = 1000.0
     slept: list[float] = field(default_factory=list)
@@ -40,12 +40,12 @@ class FastClock:
         interrupt.check()
         self.slept.append(seconds)
         self.now += seconds
-        time.sleep(seconds / 100)
+        time.sleep(seconds / 500)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FastClock:
-    monkeypatch.setattr("vmctl.ssh.probe.SLICE", 0.005)
+    monkeypatch.setattr("vmctl.ssh.probe.SLICE", 0.001)
     return FastClock()
 
 
@@ -57,6 +57,8 @@ def wait_for(
     timeout: float = 300.0,
     alive: Callable[[], bool] = lambda: True,
     report: Callable[[Event], None] = ignore,
+    tells: bool = False,
+    booted: bool = False,
 ) -> ssh.Connection:
     return waiting.await_ssh(
         machine="web",
@@ -66,6 +68,8 @@ def wait_for(
         deadline=Deadline.after(timeout, clock),
         console=console,
         report=report,
+        tells=tells,
+        booted=booted,
     )
 
 
@@ -397,15 +401,15 @@ def test_a_refused_key_is_told_when_it_stays(sshd: Sshd, console: Path, clock: F
 
 
 def test_what_the_guest_says_of_its_seed_is_told(sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path) -> None:
-    said = "no seed of vmctl's on /dev/vdb (foreign or damaged)"
+    stated = "no seed of vmctl's on /dev/vdb (foreign or damaged)"
     console.write_text(
         f"Linux version 6.1\n[    9.1] vmctl-seed: of the boot before\nLinux version 6.1\n"
-        f"[   12.345678] vmctl-seed: {said}\n[ OK ] Reached target Multi-User System.\n"
+        f"[   12.345678] vmctl-seed: {stated}\n[ OK ] Reached target Multi-User System.\n"
     )
     key_pairs.ensure(tmp_path / "other")
     with pytest.raises(Unreachable, match="refuses user") as caught:
         wait_for(sshd.but(key=tmp_path / "other"), console=console, clock=clock)
-    assert caught.value.details.startswith(f"The guest says of its seed: {said}\n")
+    assert caught.value.details.startswith(f"The guest says of its seed: {stated}\n")
     assert "The last lines of its serial console:" in caught.value.details
 
 
@@ -429,3 +433,37 @@ def test_the_wait_is_interruptible(sshd: Sshd, console: Path) -> None:
     with server(silence) as address, pytest.raises(Interrupted):
         wait_for(sshd.but(address=address), console=console)
     timer.join()
+
+
+STARTS = (
+    "[\x1b[0;32m  OK  \x1b[0m]          Starting \x1b[0;1;39mssh.service\x1b[0m - OpenBSD Secure Shell server...\r\n"
+)
+
+
+@pytest.mark.parametrize(("tells", "former", "most"), [(True, "", 4), (True, STARTS, 4), (False, "", 40)])
+def test_a_guest_that_tells_when_its_server_starts_is_not_asked_before(
+    sshd: Sshd, console: Path, clock: FastClock, *, tells: bool, former: str, most: int
+) -> None:
+    """Each try while its network is down is another process of its server's, all of them at once when that is up."""
+    tries: list[float] = []
+    console.write_text(former)
+    began = clock.now
+
+    def boot(_event: Event) -> None:
+        if clock.now - began > 25:
+            console.write_text(former + STARTS)
+
+    with server(lambda _connection: tries.append(clock.now - began)) as address, pytest.raises(Unreachable):
+        wait_for(sshd.but(address=address), console=console, clock=clock, timeout=40, report=boot, tells=tells)
+    before = [at for at in tries if at < 25]
+    assert 1 <= len(before) <= most
+    assert len(before) > 15 or tells
+    assert len([at for at in tries if at > 30]) >= 4  # once a second
+
+
+def test_a_guest_that_went_on_is_not_pressed(sshd: Sshd, console: Path, clock: FastClock) -> None:
+    """Its console says nothing; a busy one answered none of many tries, each of which took it time."""
+    tries: list[float] = []
+    with server(lambda _connection: tries.append(clock.now)) as address, pytest.raises(Unreachable):
+        wait_for(sshd.but(address=address), console=console, clock=clock, timeout=40, booted=True)
+    assert 2 <= len(tries) <= 6

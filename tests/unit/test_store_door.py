@@ -88,7 +88,7 @@ def test_what_is_no_plain_file_is_refused_at_once(private_home: Path, tmp_path: 
 # Who opens files by path beside the door, and why that is no way in.
 BESIDE = {
     "store/door.py": "it is the door",
-    "store/port_leases.py": "/proc/net and /proc/PID: who listens",
+    "store/host_ports.py": "/proc/net and /proc/PID: who listens",
     "store/files.py": "by descriptors of the door",
     "store/places.py": "projects' directories: only to see what they are",
 }

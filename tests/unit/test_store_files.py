@@ -36,6 +36,13 @@ def test_json_round_trip(tmp_path: Path) -> None:
     assert files.read_json(tmp_path / "missing.json") is None
 
 
+def test_json_without_end_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b"[1]" + b" " * 8)
+    assert files.read_json(tmp_path / "x.json", most=11) == [1]
+    with pytest.raises(VmctlError, match="longer than 10 bytes"):
+        files.read_json(tmp_path / "x.json", most=10)
+
+
 @pytest.mark.parametrize("content", [b"\0\0\0\0", b"\xff\xfe", b"", b"null"])
 def test_damaged_json_is_an_error_with_a_way_out(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.json"

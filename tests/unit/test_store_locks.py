@@ -1,5 +1,7 @@
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,25 @@ def test_a_lock_can_be_taken_again(tmp_path: Path) -> None:
     for _ in range(3):
         with locks.hold(tmp_path / "lock", "it", timeout=0):
             pass
+
+
+def test_a_lock_that_its_holder_removes_keeps_others_apart_still(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "lock"
+    inside, most, rounds = [0], [0], 15
+
+    def work() -> None:
+        for _ in range(rounds):
+            with locks.hold(path, "it"):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                time.sleep(0.001)
+                inside[0] -= 1
+                locks.remove(path)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert not path.parent.exists()

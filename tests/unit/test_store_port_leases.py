@@ -9,8 +9,9 @@ from msgspec import structs
 from vmctl.errors import VmctlError
 from vmctl.layout import HomeLayout
 from vmctl.spec import Port
-from vmctl.store import port_leases, project_identity
-from vmctl.store.port_leases import AUTO_RANGE, SSH_RANGE, Owner, Ports, PortTaken
+from vmctl.store import host_ports, project_identity
+from vmctl.store.host_ports import PortTaken
+from vmctl.store.port_leases import AUTO_RANGE, SSH_RANGE, Owner, Ports
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_what_served_a_machine_that_is_off_may_need_a_moment_to_end(home: HomeLa
 def test_a_program_that_stays_on_a_machines_port_is_named(
     home: HomeLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(port_leases, "LETTING_GO", 0.1)
+    monkeypatch.setattr(host_ports, "LETTING_GO", 0.1)
     web, wanted = owner(home, tmp_path / "a"), [Port(guest=80, host=free_port())]
     Ports(home).lease(web, wanted, ssh=None, running=False)
     with socket.create_server(("127.0.0.1", wanted[0].host or 0)), pytest.raises(PortTaken, match="are taken"):

@@ -99,11 +99,11 @@ def test_a_copy_becomes_a_project_of_its_own(home: HomeLayout, tmp_path: Path, *
     shutil.copytree(original, copy)
     if renamed:
         original = original.rename(tmp_path / "elsewhere")
-    told: list[Event] = []
+    reported: list[Event] = []
     assert found(copy, home) is None
-    other = project_identity.ensure(copy, home, report=told.append)
+    other = project_identity.ensure(copy, home, report=reported.append)
     assert other.id != made.id
-    assert [event.text for event in told if isinstance(event, Notice)] == [
+    assert [event.text for event in reported if isinstance(event, Notice)] == [
         f"{copy} is a copy of {tmp_path / 'old'}; it is a project of its own now, with machines of its own"
     ]
     assert project_identity.ensure(original, home).id == made.id

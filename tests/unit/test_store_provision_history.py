@@ -9,9 +9,10 @@ import pytest
 from vmctl.errors import Interrupted, ProvisionFailed, Unreachable
 from vmctl.layout import ProjectLayout
 from vmctl.provision import history_record
-from vmctl.provision.failure import Failure, MachinesUnreachable
+from vmctl.provision.failure import MachinesUnreachable, TasksFailed
 from vmctl.provision.machine_hosts import MachineHosts
-from vmctl.provision.target import Counts, HostResult, Mode, Status, Summary
+from vmctl.provision.summary import Counts, Failure, HostResult, Status, Summary
+from vmctl.provision.target import Mode
 from vmctl.spec import Project
 from vmctl.store import provision_history
 
@@ -25,8 +26,8 @@ def test_a_run_is_kept_with_its_end_and_one_that_was_killed_without(layout: Proj
     first = provision_history.begin(layout, {"hosts": ["a"]})
     provision_history.begin(layout, {"hosts": ["b"]})
     provision_history.end(layout, first, {"result": "done"})
-    told = [(run["hosts"], run.get("result")) for run in provision_history.read(layout)]
-    assert told == [(["a"], "done"), (["b"], None)]
+    answer = [(run["hosts"], run.get("result")) for run in provision_history.read(layout)]
+    assert answer == [(["a"], "done"), (["b"], None)]
     assert layout.history.stat().st_mode & 0o777 == 0o600
 
 
@@ -58,11 +59,9 @@ def kept(root: Path, run: object) -> dict[str, object]:
 
 
 def fail() -> Summary:
-    error = ProvisionFailed("a: task failed", details="the password is hunter2")
-    told = Failure(machines=("a",), brief="a: task failed", details="the password is hunter2", task="task")
-    result = HostResult(counts=Counts(failed=1), failed="site", failure=told.as_object())
-    error.data["provisioned"] = Summary({"a": result}).as_object()
-    raise error
+    answer = Failure(machines=("a",), brief="a: task failed", details="the password is hunter2", task="task")
+    result = HostResult(counts=Counts(failed=1), failed="site", failure=answer)
+    raise TasksFailed("a: task failed", Summary({"a": result}), details="the password is hunter2")
 
 
 def unreachable() -> Summary:

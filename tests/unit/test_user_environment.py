@@ -25,10 +25,10 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 PATHS = {"~": "/home/me", "~/x": "/home/me/x", "~//x": "/home/me/x", "~root/x": "/root/x", "/~/x": "/~/x", "x~": "x~"}
 
 
-@pytest.mark.parametrize("said", PATHS)
-def test_a_tilde_is_a_home_directory(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stated", PATHS)
+def test_a_tilde_is_a_home_directory(stated: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    assert user_environment.expanded(said) == Path(PATHS[said])
+    assert user_environment.expanded(stated) == Path(PATHS[stated])
 
 
 def test_a_tilde_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,14 +48,14 @@ HOMES = {
 }
 
 
-@pytest.mark.parametrize(("variable", "said"), HOMES)
-def test_where_data_is_kept(variable: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("variable", "stated"), HOMES)
+def test_where_data_is_kept(variable: str, stated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("VMCTL_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setenv(variable, said)
+    monkeypatch.setenv(variable, stated)
     monkeypatch.chdir(tmp_path)
-    assert str(layout.home()) == HOMES[variable, said].format(cwd=tmp_path)
+    assert str(layout.home()) == HOMES[variable, stated].format(cwd=tmp_path)
 
 
 def test_the_users_own_vmfile_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,12 @@ from msgspec import structs, to_builtins
 from tests.unit.virtualbox_definition import TAG, definition, nic
 from tests.unit.virtualbox_transcripts import BRIDGED, HOSTONLY, SETTINGS
 from vmctl.errors import VmctlError
+from vmctl.knobs import refusal
 from vmctl.powers import Snapshot
-from vmctl_virtualbox import checks, hardware, identity, knobs, networks, snapshots
+from vmctl_virtualbox import hardware, identity, knobs, networks, snapshots
 from vmctl_virtualbox.answers import Rule
 from vmctl_virtualbox.knobs import VirtualBoxKnobs
-from vmctl_virtualbox.snapshots import HIDDEN, Kept, deletable, shown
+from vmctl_virtualbox.snapshots import HIDDEN, KeptSnapshot, deletable, shown
 
 OLD_USAGE = "[--nictype<1-N> Am79C970A|Am79C973] [--natpf<1-N> ...]"
 NEW_USAGE = "[--nic-typeN= Am79C970A | Am79C973]"
@@ -48,9 +49,9 @@ def test_knobs_are_read_with_their_defaults() -> None:
     [
         ("vrma", 12, "did you mean 'vram'"),
         ("zzz", 1, "known: gui"),
-        ("gui", "yes", "true or false"),
+        ("gui", "yes", "expected true or false, got 'yes', did you mean true?"),
         ("vram", True, "whole number"),
-        ("vram", 0, "from 1 to 256"),
+        ("vram", 0, "0 is not between 1 and 256"),
         ("vram", "12", "whole number"),
         ("nic_type", "e1000", "one of virtio"),
         ("paravirt", "xen", "one of default"),
@@ -76,10 +77,10 @@ def test_faulty_knobs(name: str, value: Any, message: str) -> None:
 
 def test_all_faults_are_told_at_once_with_their_places() -> None:
     made = definition(virtualbox={"vram": 0, "gui": 1})
-    error = checks.refusal(made.spec, list(knobs.faults(made.spec)))
+    error = refusal(made.spec, list(knobs.faults(made.spec)))
     assert error.brief == "2 faults in machine 'web'"
-    assert "Vmfile:4:5: machines.web.virtualbox.vram: must be a whole number" in error.details
-    assert "machines.web.virtualbox.gui: must be true or false" in error.details
+    assert "Vmfile:4:5: machines.web.virtualbox.vram: 0 is not between 1 and 256" in error.details
+    assert "machines.web.virtualbox.gui: expected true or false, got the number 1" in error.details
 
 
 # -- hardware
@@ -228,8 +229,8 @@ def test_snapshots_of_a_settings_file(tmp_path: Path) -> None:
     assert third.current
 
 
-def kept(name: str, parent: str = "", *, current: bool = False) -> Kept:
-    return Kept(f"uuid of {name}", Snapshot(name=name, parent=parent, date=0, current=current))
+def kept(name: str, parent: str = "", *, current: bool = False) -> KeptSnapshot:
+    return KeptSnapshot(f"uuid of {name}", Snapshot(name=name, parent=parent, date=0, current=current))
 
 
 def test_a_forgotten_snapshot_is_not_shown_and_goes_as_soon_as_it_can() -> None:

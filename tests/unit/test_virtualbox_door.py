@@ -143,6 +143,17 @@ def test_a_broken_start_of_the_program_is_a_failure(pretender: Pretender, door: 
         door("list", "vms")
 
 
+def test_a_medium_that_went_meanwhile_is_absent(pretender: Pretender, door: VBoxManage) -> None:
+    gone = "VBoxManage: error: The given path '1d5cbe80-37e9-4f1e-a4d7-2e1980604c1e' is not fully qualified\n"
+    pretender.answers((1, "", gone + "VBoxManage: error: Details: code VBOX_E_FILE_ERROR (0x80bb0004)\n", 0))
+    with pytest.raises(NotFound):
+        door("closemedium", "disk", "1d5cbe80-37e9-4f1e-a4d7-2e1980604c1e")
+    pretender.answers((1, "", gone.replace("1d5cbe80", "some disk"), 0))
+    with pytest.raises(VBoxManageFailed) as caught:
+        door("closemedium", "disk", "some disk")
+    assert not isinstance(caught.value, NotFound)
+
+
 def test_only_virtualbox_own_code_means_absent(pretender: Pretender, door: VBoxManage) -> None:
     pretender.answers((1, "", NOT_FOUND, 0))
     with pytest.raises(NotFound):

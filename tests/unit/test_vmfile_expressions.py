@@ -16,6 +16,7 @@ from vmctl import vmfile
 from vmctl.vmfile import budget, filters
 from vmctl.vmfile.budget import Budget, CannotEvaluate
 from vmctl.vmfile.expansion import Each
+from vmctl.vmfile.expression_tests import TESTS
 from vmctl.vmfile.expressions import EVALUATE, Evaluation
 from vmctl.vmfile.nodes import Scalar
 from vmctl.vmfile.scope import Scope, machine_scope, project_scope
@@ -361,7 +362,7 @@ def test_the_scopes_that_a_vmfile_is_read_in_hold_plain_data_alone(
 PIECES = st.sampled_from([
     *("vars", ".a", ".b", ".words", "['b']", "[0]", "[1:]", "(", ")", "[", "]", "{", "}", ":", ",", " ~ ", " + "),
     *(" * ", " ** ", " % ", "-", "not ", " in ", " == ", " is ", " if ", " else ", "'a'", "9", "1.5", "none", "true"),
-    *(f" | {name}" for name in filters.FILTERS), *filters.TESTS, "map", "select", ".__class__", "('__class__')", "x=",
+    *(f" | {name}" for name in filters.FILTERS), *TESTS, "map", "select", ".__class__", "('__class__')", "x=",
 ])  # fmt: skip
 
 
@@ -409,5 +410,5 @@ def test_the_manual_names_every_filter_and_test() -> None:
     section = manual.partition("## Expressions")[2].partition("\n## ")[0]
     from vmctl.vmfile.expressions import DEFINED, OVER
 
-    missing = [name for name in (*filters.FILTERS, *OVER, *filters.TESTS, *DEFINED) if f"`{name}`" not in section]
+    missing = [name for name in (*filters.FILTERS, *OVER, *TESTS, *DEFINED) if f"`{name}`" not in section]
     assert missing == []

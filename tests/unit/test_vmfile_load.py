@@ -25,14 +25,15 @@ from vmctl.spec import (
     SourceLocation,
 )
 from vmctl.vmfile.ansible_keys import ANSIBLE
-from vmctl.vmfile.folders import FOLDER
-from vmctl.vmfile.keys import COUNT, MACHINE, TOP_ONLY
+from vmctl.vmfile.folder_keys import FOLDER
+from vmctl.vmfile.keys import COUNT, MACHINE
 from vmctl.vmfile.nics import NETWORK
 from vmctl.vmfile.port_keys import PORT
 from vmctl.vmfile.provisioner_keys import PROVISIONER
 from vmctl.vmfile.readiness import CHECK
 from vmctl.vmfile.script_keys import FILE_ENTRY, REBOOT, SHELL
-from vmctl.vmfile.starter import starter
+from vmctl.vmfile.top_keys import TOP_ONLY
+from vmctl.vmfile.writing import starter
 
 REPOSITORY = Path(__file__).parents[2]
 GOOD = REPOSITORY / "tests" / "data" / "vmfile_good"
@@ -228,8 +229,8 @@ def test_layers_lie_above_each_other(root: Path) -> None:
     project = load(
         root,
         BOX
-        + "memory: 4GiB\nvars: {b: {y: 2}}\nlibvirt: {cpu: b, disk: b}\n"
-        + "machines:\n  a: {}\n  b: {memory: 5GiB, libvirt: {disk: c}}\n",
+        + "memory: 4GiB\nvars: {b: {y: 2}}\nlibvirt: {cpu: b, disk_bus: sata}\n"
+        + "machines:\n  a: {}\n  b: {memory: 5GiB, libvirt: {disk_bus: scsi}}\n",
         box_defaults=lambda box: {"cpus": 9, "memory": "9GiB", "user": str(box), "libvirt": {"nested": True}},
     )
     machines = by_name(project)
@@ -237,9 +238,9 @@ def test_layers_lie_above_each_other(root: Path) -> None:
         (3, 4, "debian-12"),
         (3, 5, "debian-12"),
     ]
-    assert machines["a"].options == {"libvirt": {"nested": True, "cpu": "b", "machine": "a", "disk": "b"}}
-    assert machines["b"].options == {"libvirt": {"nested": True, "cpu": "b", "machine": "a", "disk": "c"}}
-    assert project.options == {"libvirt": {"cpu": "b", "machine": "a", "disk": "b"}}
+    assert machines["a"].options == {"libvirt": {"nested": True, "cpu": "b", "machine": "a", "disk_bus": "sata"}}
+    assert machines["b"].options == {"libvirt": {"nested": True, "cpu": "b", "machine": "a", "disk_bus": "scsi"}}
+    assert project.options == {"libvirt": {"cpu": "b", "machine": "a", "disk_bus": "sata"}}
     assert project.vars == {"a": 1, "b": {"x": 1, "y": 2}}
 
 

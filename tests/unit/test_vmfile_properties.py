@@ -220,6 +220,7 @@ HOLDING = st.recursive(
 
 @ANY_TEXT
 @example(holding="{{", word="{{.Names}}")
+@example(holding="{\r{{", word="{\r{{")
 @example(holding=" {% \n", word="{% if x %}'{{' \\ \r\n{{")
 @example(holding=[{"{{": None}], word="list")
 @example(holding={"{{key": [{"{{": "{%"}, None, True, 1.5]}, word="{#")
@@ -227,7 +228,7 @@ HOLDING = st.recursive(
     holding=st.dictionaries(st.text("abc{", min_size=1), HOLDING, max_size=3) | HOLDING, word=BRACES.filter(str.strip)
 )
 def test_what_config_writes_is_read_back_as_it_was(root: Path, holding: Any, word: str) -> None:
-    said = {
+    stated = {
         "box": "debian-12",
         "synced_folders": [{"host": "/", "guest": "/a", "type": "rsync", "exclude": [word]}],
         "vars": {"held": holding},
@@ -240,7 +241,7 @@ def test_what_config_writes_is_read_back_as_it_was(root: Path, holding: Any, wor
         ],
     }
     (root / "site.yml").touch()
-    first = load(root, to_yaml(said))
+    first = load(root, to_yaml(stated))
     assert first.vars == {"held": holding}
     assert first.message == word
     assert vmfile.effective(first)["machines"]["default"]["provision"][0]["shell"]["inline"] == word

@@ -97,7 +97,7 @@ FLEET = (
 
 
 @pytest.mark.parametrize(
-    ("said", "members"),
+    ("stated", "members"),
     [
         ("['k8s-[1:3]']", ("k8s-1", "k8s-2", "k8s-3")),
         ("['k8s[0]', web]", ("k8s-1", "web")),
@@ -106,11 +106,11 @@ FLEET = (
         ("[all]", ("k8s-1", "k8s-2", "k8s-3", "web")),
     ],
 )
-def test_patterns_mean_the_same_wherever_machines_are_named(root: Path, said: str, members: tuple[str, ...]) -> None:
+def test_patterns_mean_the_same_wherever_machines_are_named(root: Path, stated: str, members: tuple[str, ...]) -> None:
     text = (
-        f"{FLEET}triggers: [{{before: up, machines: {said}, run: ['true']}}]\nprovision:\n"
-        f"- shell: {{inline: a}}\n  machines: {said}\n- ansible: {{playbook: site.yml, groups: {{a-b.c: {said}}}, "
-        f"host_vars: {{{said[1:-1].partition(', ')[0]}: {{x: 1}}}}}}\n"
+        f"{FLEET}triggers: [{{before: up, machines: {stated}, run: ['true']}}]\nprovision:\n"
+        f"- shell: {{inline: a}}\n  machines: {stated}\n- ansible: {{playbook: site.yml, groups: {{a-b.c: {stated}}}, "
+        f"host_vars: {{{stated[1:-1].partition(', ')[0]}: {{x: 1}}}}}}\n"
     )
     project = load(root, text)
     assert project.triggers[0].machines == members
@@ -123,7 +123,7 @@ def test_patterns_mean_the_same_wherever_machines_are_named(root: Path, said: st
 
 
 @pytest.mark.parametrize(
-    ("said", "fault"),
+    ("stated", "fault"),
     [
         ("['k8s-[1:4]']", "there is no machine 'k8s-[1:4]' (nothing is called 'k8s-4', of 'k8s-[1:4]')"),
         ("['k8s-[3:1]']", "invalid range '[3:1]' in 'k8s-[3:1]'"),
@@ -132,8 +132,8 @@ def test_patterns_mean_the_same_wherever_machines_are_named(root: Path, said: st
         ("['web:!web']", "leaves no machine"),
     ],
 )
-def test_a_pattern_that_would_lose_machines_is_a_fault_with_its_place(root: Path, said: str, fault: str) -> None:
+def test_a_pattern_that_would_lose_machines_is_a_fault_with_its_place(root: Path, stated: str, fault: str) -> None:
     with pytest.raises(vmfile.VmfileInvalid) as caught:
-        load(root, f"{FLEET}provision:\n- shell: {{inline: a}}\n  machines: {said}\n")
+        load(root, f"{FLEET}provision:\n- shell: {{inline: a}}\n  machines: {stated}\n")
     assert fault in caught.value.brief
     assert caught.value.brief.startswith("Vmfile:6:")

@@ -9,9 +9,11 @@ import jsonschema
 import pytest
 
 from tests.unit.vmfile_cases import Bad, bad, values
-from vmctl import vmfile
-from vmctl.vmfile.keys import COUNT, MACHINE, TOP_ONLY
+from vmctl import registry, vmfile
+from vmctl.vmfile.keys import COUNT, MACHINE
+from vmctl.vmfile.provider_section import fields
 from vmctl.vmfile.structures import Field, TableOf
+from vmctl.vmfile.top_keys import TOP_ONLY
 
 SCHEMA = vmfile.schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -68,7 +70,7 @@ def test_every_record_is_found() -> None:
     names = {"synced_folders", "ports", "networks", "ready", "provision", "provision.shell", "provision.ansible",
              "provision.ansible.groups", "provision.file", "provision.reboot"}  # fmt: skip
     names |= {"triggers", "triggers.run", "test", "test.verify"}
-    names |= {"remotes", "remotes.hosts"}
+    names |= {"remotes", "remotes.hosts", "cache"}
     assert {path for path, _ in RECORDS} == names
 
 
@@ -87,7 +89,8 @@ def objects(schema: Any) -> Iterator[frozenset[str]]:
 def test_every_record_of_the_validator_is_in_the_schema_and_back() -> None:
     common = frozenset(SCHEMA["properties"]), frozenset(SCHEMA["$defs"]["machine"]["properties"])
     in_schema = set(objects(SCHEMA)) - set(common)
-    assert in_schema == {frozenset(record.fields) for _, record in RECORDS}
+    of_providers = {frozenset(fields(declared)) for name in registry.BUILT_IN if (declared := registry.knobs(name))}
+    assert in_schema == {frozenset(record.fields) for _, record in RECORDS} | of_providers
 
 
 def test_every_key_has_a_description() -> None:

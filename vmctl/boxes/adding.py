@@ -11,27 +11,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vmctl.boxes import archive, box_names, compression, contents, foreign, image, space, sparse, vagrant_box
-from vmctl.boxes.address import is_local, local_path, without_login
-from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxInfo, FurtherDisk
+from vmctl.box_facts import DEFAULT_USER
+from vmctl.boxes import (
+    archive,
+    box_names,
+    compression,
+    container_image,
+    contents,
+    image,
+    space,
+    streams,
+)
+from vmctl.boxes.address import plain_source, stamp
+from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxImage, BoxInfo
 from vmctl.boxes.box_store import BoxStore, lock_path
-from vmctl.boxes.checksum import Hashing
-from vmctl.boxes.contents import Said
+from vmctl.boxes.checksum import Hashing, digest_of
+from vmctl.boxes.contents import Declared
 from vmctl.boxes.download import Patience, fetch
-from vmctl.boxes.metering import Meter, hashed
-from vmctl.boxes.oci.reference import Reference, is_oci
 from vmctl.boxes.request import Request
+from vmctl.boxes.streams import Meter, hashed
 from vmctl.boxes.vagrant_box import DEFAULT_USER as VAGRANT_USER
-from vmctl.boxes.versions import Version
-from vmctl.errors import UsageError, VmctlError
+from vmctl.driver import CONTAINER
+from vmctl.errors import VmctlError
 from vmctl.events import Report, StepDone, StepStarted, Warned, ignore
 from vmctl.layout import HomeLayout
-from vmctl.spec import DEFAULT_USER
 from vmctl.store import files, locks
 from vmctl.units import readable
 
 STEP = "add_box"
-HTTP = ("http", "https")
 UNNUMBERED = "0.%Y%m%d.%H%M%S"  # below any version that a person gives
 
 
@@ -45,12 +52,12 @@ def add(
         BadArchive, BadBox, NotAnImage, ChecksumMismatch, DownloadFailed, NoSpace: the store is unchanged.
         Interrupted: the user asked to stop; a download can go on later.
     """
-    _check(request)
+    request.check()
     store = BoxStore(home, report)
     source = plain_source(request.address)
     started, before = time.monotonic(), _added(store.from_source(source))
     report(StepStarted(step=STEP, text=f"adding box from {source}"))
-    with _told(source, home), locks.hold(lock_path(home, "source", source), source, report=report):
+    with _naming_failures(source, home), locks.hold(lock_path(home, "source", source), source, report=report):
         adding = _Adding(request, store, source, patience)
         box, new = (there, False) if (there := adding.already(before)) else adding.run()
     report(StepDone(step=STEP, seconds=time.monotonic() - started, changed=new, text=str(box)))
@@ -58,7 +65,7 @@ def add(
 
 
 @contextmanager
-def _told(source: str, home: HomeLayout) -> Iterator[None]:
+def _naming_failures(source: str, home: HomeLayout) -> Iterator[None]:
     """Turn what the operating system refuses into an error that names the box."""
     try:
         yield
@@ -70,42 +77,6 @@ def _told(source: str, home: HomeLayout) -> Iterator[None]:
         ) from error
 
 
-def plain_source(address: str) -> str:
-    """How the address is remembered: file:// as a path, URLs without a password, a registry's with its tag."""
-    if is_local(address):
-        return str(local_path(address))
-    if is_oci(address):
-        return str(Reference.parse(address))
-    return without_login(address) if "://" in address else address
-
-
-def stamp(file: Path | BinaryIO) -> str:
-    """Changes when the file (by its path, or open) changes, and is quickly had."""
-    status = file.stat() if isinstance(file, Path) else os.fstat(file.fileno())
-    return f"{status.st_size}:{status.st_mtime_ns}"
-
-
-def _check(request: Request) -> None:
-    if request.name:
-        box_names.check(request.name)
-    if request.version:
-        Version(request.version)
-    if request.arch:
-        box_names.check_architecture(request.arch)
-    if request.user:
-        box_names.check_user(request.user)
-    source = plain_source(request.address)
-    if "://" not in source and vagrant_box.is_vagrant_box(Path(source)):
-        if request.checksum is not None:
-            raise UsageError(f"{source} is a directory, which has no checksum", hint="vmctl box add --help")
-        return
-    if "://" not in source and not Path(source).is_file():
-        what = f"{source} is not a file" if Path(source).exists() else f"there is no file {source}"
-        raise UsageError(what, hint="vmctl box add --help")
-    if "://" in source and source.partition("://")[0] not in HTTP:
-        raise UsageError(f"boxes come from files and http(s) URLs, not from {source}", hint="vmctl box add --help")
-
-
 @dataclass
 class _Adding:
     """One image on its way into the store."""
@@ -115,7 +86,7 @@ class _Adding:
     source: str
     patience: Patience | None
     stamps: dict[str, str] = field(init=False)
-    said: Said = field(default_factory=Said)
+    declared: Declared = field(default_factory=Declared)
 
     def __post_init__(self) -> None:
         self.stamps = dict(self.request.stamps)
@@ -132,9 +103,14 @@ class _Adding:
             box = self.store.from_file(self.source, stamp(Path(self.source)))
         if box is None or self.request.checksum is not None or not self.request.agrees(box):
             return None
-        said = (self.request.name, self.request.version, box_names.architecture(self.request.arch), self.request.origin)
+        wanted = (
+            self.request.name,
+            self.request.version,
+            box_names.architecture(self.request.arch),
+            self.request.origin,
+        )
         known = (box.name, box.version, box.arch, box.origin)
-        if not all(one in ("", other) for one, other in zip(said, known, strict=True)):
+        if not all(one in ("", other) for one, other in zip(wanted, known, strict=True)):
             return None
         if self.request.named and not box.named and box.provenance.get("origin", "") != self.request.origin:
             return None  # its label is a catalogue's word, which nobody asked for
@@ -152,8 +128,8 @@ class _Adding:
         with self._draft() as draft:
             self.stamps[str(path)] = stamp(path)
             room = space.Room(draft, f"to add {self.source}")
-            self.said = contents.copy(path, draft, name=self.source, report=self.store.report, room=room)
-            return self._publish(draft, contents.digest(draft / "image"))
+            self.declared = contents.copy(path, draft, name=self.source, report=self.store.report, room=room)
+            return self._publish(draft, digest_of(draft / "image"))
 
     def _from_file(self, path: Path) -> tuple[Box, bool]:
         with self._draft() as draft, path.open("rb") as stream:
@@ -169,7 +145,7 @@ class _Adding:
         """Copy an image into the draft, decompressed; its digest."""
         hashing, digest = self._copy(stream, draft / "image")
         hashing.verify(self.source)
-        return self._converted(draft, digest)
+        return contents.converted(draft, self.source, digest)
 
     def _unpack_verified(self, stream: BinaryIO, draft: Path) -> str:
         """Unpack a local archive. What must match a checksum is hashed on its way into a file that nobody changes."""
@@ -178,23 +154,15 @@ class _Adding:
         hashing = Hashing(self.request.checksum)
         meter = Meter(stream, hashing, self.store.report, step=STEP)
         with tempfile.TemporaryFile(dir=draft) as own:
-            sparse.copy(meter.read, own)
+            streams.copy(meter.read, own)
             hashing.verify(self.source)
             own.seek(0)
             return self._unpack(own, draft)
 
     def _unpack(self, stream: BinaryIO, draft: Path) -> str:
         """Unpack an archive into the draft; the digest of the image in it."""
-        self.said = contents.unpack(stream, draft, name=self.source, report=self.store.report)
-        return contents.digest(draft / "image")
-
-    def _converted(self, draft: Path, digest: str) -> str:
-        """Make a foreign image in the draft a qcow2; the digest of what is there then."""
-        if not foreign.sniff(draft / "image"):
-            return digest
-        (draft / "image").rename(draft / "foreign")
-        contents.plain(draft / "foreign", draft / "image", name=self.source)
-        return contents.digest(draft / "image")
+        self.declared = contents.unpack(stream, draft, name=self.source, report=self.store.report)
+        return digest_of(draft / "image")
 
     def _from_url(self) -> tuple[Box, bool]:
         part, hashing = fetch(
@@ -210,38 +178,39 @@ class _Adding:
             self.store.report(Warned(text=text, hint=f"vmctl box add URL --checksum sha256:{hashing.sha256}"))
         try:
             with self._draft() as draft:
-                digest = self._settle(part, draft, hashing)
+                digest = self._take_part(part, draft, hashing)
                 return self._publish(draft, digest)
         finally:
             part.unlink(missing_ok=True)
 
-    def _settle(self, part: Path, draft: Path, hashing: Hashing) -> str:
+    def _take_part(self, part: Path, draft: Path, hashing: Hashing) -> str:
         """Move a download into the draft, or unpack it there; the digest of the image."""
         with part.open("rb") as stream:
             if archive.is_archive(stream):
                 return self._unpack(stream, draft)
             if compression.sniff(stream.read(compression.SNIFFED)) is None:
                 part.rename(draft / "image")
-                return self._converted(draft, hashing.sha256)
+                return contents.converted(draft, self.source, hashing.sha256)
             stream.seek(0)
-            return self._converted(draft, self._copy(stream, draft / "image")[1])
+            return contents.converted(draft, self.source, self._copy(stream, draft / "image")[1])
 
     def _copy(self, stream: BinaryIO, target: Path) -> tuple[Hashing, str]:
         """Copy (decompressing) into ``target``, zeros as holes; the hashes of what was read, the digest of the copy."""
         outer, inner = Hashing(self.request.checksum), Hashing()
         meter = Meter(stream, outer, self.store.report, step=STEP)
-        room, most = space.Room(target.parent, f"to add {self.source}"), sparse.bound(os.fstat(stream.fileno()).st_size)
+        room = space.Room(target.parent, f"to add {self.source}")
+        most = streams.bound(os.fstat(stream.fileno()).st_size)
         packed = compression.sniff(meter.peek())
         with target.open("wb") as out:
             try:
                 if packed is None:
-                    sparse.copy(meter.read, out, room=room)
+                    streams.copy(meter.read, out, room=room)
                     return outer, outer.sha256
                 data = compression.opened(meter, packed)  # type: ignore[arg-type]  # only read() is called
-                sparse.copy(hashed(data, inner), out, limit=most, room=room)
+                streams.copy(hashed(data, inner), out, limit=most, room=room)
             except compression.DamagedStream as error:
                 raise image.NotAnImage(self.source, f"It is damaged: {error}.") from error
-            except sparse.TooLong:
+            except streams.TooLong:
                 raise image.NotAnImage(self.source, f"It unpacks to more than {readable(most)}.") from None
         meter.drain()
         return outer, inner.sha256
@@ -252,27 +221,24 @@ class _Adding:
             yield draft
 
     def _publish(self, draft: Path, digest: str) -> tuple[Box, bool]:
-        found = image.inspect(draft / "image", self.source)
-        name = self.request.name or box_names.of_address(self.source)
-        arch = box_names.architecture(self.request.arch or self.said.arch) or box_names.host_architecture()
-        further = tuple(_further(path, self.source) for path in self.said.further)
+        found, said = self._inspected(draft / "image"), self.request.over(self.declared)
         info = BoxInfo(
-            name=name,
+            name=said.name or box_names.of_address(self.source),
             version=self.request.version or time.strftime(UNNUMBERED, time.gmtime()),
-            arch=arch,
+            arch=box_names.architecture(said.arch) or box_names.host_architecture(),
             digest=digest,
             format=found.format,
             virtual_size=found.virtual_size,
             size=(draft / "image").stat().st_size,
             source=self.source,
-            user=self.request.user or self.said.user or self._default_user(),
-            firmware=self.request.firmware or self.said.firmware or "bios",
+            user=said.user or self._default_user(),
+            firmware=said.firmware or "bios",
             cloud_init=self.request.cloud_init,
-            seeding=self.said.seeding,
-            first_key=self.said.first_key or ("" if self.request.cloud_init and not self._password else PUBLISHED),
-            first_password=bool(self._password),
-            further=further,
-            defaults=self.said.defaults,
+            seeding=self.declared.seeding,
+            first_key=self.declared.first_key or ("" if self.request.cloud_init and not said.password else PUBLISHED),
+            first_password=bool(said.password),
+            further=tuple(_further(path, self.source) for path in self.declared.further),
+            defaults=self.declared.defaults,
             provenance=self._provenance(),
             origin=self.request.origin or ("" if self.request.name and self.request.named else self.source),
             named=self.request.named,
@@ -283,21 +249,23 @@ class _Adding:
             self._arranged(draft, info), info, same=lambda box: self._is(box, info), numbered=numbered
         )
 
+    def _inspected(self, path: Path) -> image.Image:
+        if not self.declared.container:
+            return image.inspect(path, self.source)
+        container_image.check(path, self.source)
+        return image.Image(CONTAINER, self.declared.container)
+
     def _arranged(self, draft: Path, info: BoxInfo) -> Path:
         """A directory in the draft with all that makes the box, under its names."""
         directory = draft / "box"
         directory.mkdir(mode=0o755)
-        for path, one in zip((draft / "image", *self.said.further), info.images, strict=True):
+        for path, one in zip((draft / "image", *self.declared.further), info.images, strict=True):
             path.rename(directory / one.image_name)
         if info.first_key == OWN:
             (draft / OWN_KEY).rename(directory / OWN_KEY)
         if info.first_password:
-            files.write(directory / PASSWORD, self._password)
+            files.write(directory / PASSWORD, self.request.over(self.declared).password)
         return directory
-
-    @property
-    def _password(self) -> str:
-        return self.request.password or self.said.password
 
     def _default_user(self) -> str:
         return DEFAULT_USER if self.request.cloud_init else VAGRANT_USER
@@ -316,7 +284,7 @@ class _Adding:
         )
 
     def _provenance(self) -> dict[str, Any]:
-        known: dict[str, Any] = {"added": time.time(), "stamps": self.stamps, **self.said.provenance}
+        known: dict[str, Any] = {"added": time.time(), "stamps": self.stamps, **self.declared.provenance}
         known |= {"origin": self.request.origin} if self.request.origin else {}
         return known | ({"checksum": str(self.request.checksum)} if self.request.checksum else {})
 
@@ -325,8 +293,6 @@ def _added(box: Box | None) -> float | None:
     return box.provenance.get("added") if box else None
 
 
-def _further(path: Path, name: str) -> FurtherDisk:
+def _further(path: Path, name: str) -> BoxImage:
     found = image.inspect_data(path, name)
-    return FurtherDisk(
-        digest=contents.digest(path), format=found.format, virtual_size=found.virtual_size, size=path.stat().st_size
-    )
+    return BoxImage.of(path, found.format, found.virtual_size)

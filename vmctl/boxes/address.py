@@ -6,10 +6,13 @@ as they are; percent-encoding is undone where that leads to a file.
 
 from __future__ import annotations
 
+import os
 import os.path
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
+from vmctl.boxes.oci.reference import Reference, is_oci
 from vmctl.errors import UsageError
 
 FILE = "file:"
@@ -57,6 +60,21 @@ def local_path(address: str) -> Path:
         written = slash + rest
     decoded = Path(unquote(written))
     return Path(written) if _exists(Path(written)) and not _exists(decoded) else decoded
+
+
+def plain_source(address: str) -> str:
+    """How the address is remembered: file:// as a path, URLs without a password, a registry's with its tag."""
+    if is_local(address):
+        return str(local_path(address))
+    if is_oci(address):
+        return str(Reference.parse(address))
+    return without_login(address) if "://" in address else address
+
+
+def stamp(file: Path | BinaryIO) -> str:
+    """Changes when the file (by its path, or open) changes, and is quickly had."""
+    status = file.stat() if isinstance(file, Path) else os.fstat(file.fileno())
+    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 def beside(where: str, reference: str) -> str:

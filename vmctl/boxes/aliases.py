@@ -8,6 +8,8 @@ import tomllib
 
 from msgspec import Struct
 
+from vmctl.boxes import box_names
+
 
 class Alias(Struct, frozen=True, kw_only=True):
     """A living box in place of another."""
@@ -16,6 +18,11 @@ class Alias(Struct, frozen=True, kw_only=True):
     """A recipe or an entry of the built-in catalogue."""
     same: bool
     """Whether it is the same release of the same distribution; else the nearest that is still supported."""
+
+    @property
+    def what(self) -> str:
+        """What it is to the box whose place it takes."""
+        return "its publisher's own image" if self.same else "the nearest that is still supported"
 
     @property
     def line(self) -> str:
@@ -27,6 +34,8 @@ def proposed(name: str) -> Alias | None:
     """What could take the place of ORG/NAME; None = nothing that is known. The first line of the table that fits."""
     import vmctl_boxes
 
+    if "/" not in name or not box_names.is_name(name):
+        return None
     table = tomllib.loads(vmctl_boxes.ALIASES.read_text(encoding="utf-8"))
     for section in ("same", "successor"):
         for pattern, target in table[section].items():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from vmctl.boxes import compression, space, sparse
+from vmctl.boxes import compression, space, streams
 from vmctl.boxes.compression import DamagedStream
 from vmctl.errors import VmctlError
 from vmctl.store import files
@@ -32,7 +32,7 @@ class UnpackLimits:
     """How much an archive may unpack to."""
 
     size: int | None = None
-    """Bytes, holes included, over all members; None = ``sparse.bound`` of the archive's."""
+    """Bytes, holes included, over all members; None = ``streams.bound`` of the archive's."""
     members: int = 1000
     depth: int = 32
     """Directories of a member's name; boxes have hardly any."""
@@ -102,7 +102,7 @@ def unpack(archive: Path | BinaryIO, into: Path, *, name: str, limits: UnpackLim
     files.make_directory(into.parent)
     into.mkdir(mode=files.PRIVATE_DIRECTORY)
     try:
-        with _told(name, into), _opened(archive) as source:
+        with _naming_failures(name, into), _opened(archive) as source:
             return _fill(source, Intake(into, limits or UnpackLimits()))
     except BaseException:
         files.remove_tree(into)
@@ -114,7 +114,7 @@ def _opened(file: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
 
 
 @contextmanager
-def _told(name: str, into: Path) -> Iterator[None]:
+def _naming_failures(name: str, into: Path) -> Iterator[None]:
     """Turn what can go wrong into errors that name the archive."""
     try:
         with space.needed(into.parent, f"to unpack {name}"):
@@ -171,15 +171,15 @@ class Intake:
         if is_junk(path):
             return
         self._size += size
-        most = sparse.bound(self.packed) if self.limits.size is None else self.limits.size
+        most = streams.bound(self.packed) if self.limits.size is None else self.limits.size
         if size < 0 or self._size > most:
             raise RefusedMember(f"member {name!r}: it unpacks to more than {most} bytes")
         self._make(path.parent)
         target = self.root / path
         with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, files.PRIVATE_FILE), "wb") as stream:
             try:
-                got = sparse.copy(data.read, stream, limit=size, room=self._room)
-            except sparse.TooLong:
+                got = streams.copy(data.read, stream, limit=size, room=self._room)
+            except streams.TooLong:
                 raise RefusedMember(
                     f"member {name!r}: it unpacks to more than the {size} bytes that it declares"
                 ) from None

@@ -11,11 +11,11 @@ from typing import Any, Self
 
 from msgspec import Struct, convert, field, structs
 
+from vmctl.box_facts import BoxFacts
 from vmctl.boxes import box_names
 from vmctl.boxes.versions import Version
 from vmctl.driver import Disk
 from vmctl.errors import VmctlError
-from vmctl.spec import DEFAULT_USER
 from vmctl.store import files
 
 SCHEMA = 1
@@ -29,16 +29,33 @@ FORMAT = re.compile(r"[a-z0-9]+")
 OWN, PUBLISHED = "own", "published"
 SEEDED_BY_CLOUD_INIT, NOT_SEEDED = "cloud-init", "none"
 OWN_KEY = "first_key"
+BASE = "base"
+"""Key of the provenance of a box that was packaged: the digest of the image that the machine was made of."""
 PASSWORD = "first_password"  # noqa: S105  the name of a file
 
 
-class FurtherDisk(Struct, frozen=True, kw_only=True):
-    """A disk of a box besides the one to boot from; fields as in ``BoxInfo``."""
+class BoxImage(Struct, frozen=True, kw_only=True):
+    """One file of a box: a disk, or the root file system of a container."""
 
     digest: str
+    """Lower-case hex SHA-256."""
     format: str
+    """qcow2, raw or ``CONTAINER``."""
     virtual_size: int
+    """Bytes that the guest sees."""
     size: int
+    """Bytes of the file."""
+
+    @classmethod
+    def of(cls, path: Path, form: str, virtual_size: int) -> Self:
+        """The image at ``path``, which is read from end to end for its digest.
+
+        Raises:
+            Interrupted: the user asked to stop.
+        """
+        from vmctl.boxes.checksum import digest_of
+
+        return cls(digest=digest_of(path), format=form, virtual_size=virtual_size, size=path.stat().st_size)
 
     @property
     def image_name(self) -> str:
@@ -46,27 +63,15 @@ class FurtherDisk(Struct, frozen=True, kw_only=True):
         return f"{self.digest}.{self.format}"
 
 
-class BoxInfo(Struct, frozen=True, kw_only=True):
-    """What ``box.json`` says. ``BoxInfo`` + where it lies = ``Box``."""
+class BoxInfo(BoxFacts, frozen=True, kw_only=True):
+    """What ``box.json`` says; of the image to boot from, as ``BoxImage`` has it. ``BoxInfo`` + its place = ``Box``."""
 
-    name: str
-    version: str
     arch: str
-    digest: str
-    """Lower-case hex SHA-256 of the image file."""
     format: str
-    """qcow2 or raw."""
     virtual_size: int
-    """Bytes that the guest sees."""
     size: int
-    """Bytes of the file."""
     source: str
     """Where it came from: a path, a URL (without a password) or "recipe:NAME"."""
-    user: str = DEFAULT_USER
-    """Login user unless the Vmfile names one."""
-    firmware: str = "bios"
-    cloud_init: bool = True
-    """Whether the image may read a seed, of whichever kind."""
     seeding: str = ""
     """What in the image reads it: ``SEEDED_BY_VMCTL``, the unit ``vmctl-seed``; ``SEEDED_BY_CLOUD_INIT``, which may
     turn out to be missing; or ``NOT_SEEDED``. "" = as ``cloud_init`` says."""
@@ -75,9 +80,9 @@ class BoxInfo(Struct, frozen=True, kw_only=True):
     image, ``PUBLISHED`` = the key that Vagrant publishes for this; "" = nothing, the seed must be read."""
     first_password: bool = False
     """Whether a password lets in as well then: the private file ``PASSWORD`` beside the image."""
-    further: tuple[FurtherDisk, ...] = ()
+    further: tuple[BoxImage, ...] = ()
     """Its other disks, in order."""
-    forms: tuple[FurtherDisk, ...] = ()
+    forms: tuple[BoxImage, ...] = ()
     """The same system in other formats: the root file system of ``CONTAINER`` beside a disk."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Keys of a Vmfile's machine that lie below what the Vmfile says: memory, cpus…"""
@@ -96,19 +101,20 @@ class BoxInfo(Struct, frozen=True, kw_only=True):
         return self.name, self.origin, self.named, self.arch
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """``BoxFacts``, and the digests of the ``further`` disks: what is remembered outside the store."""
+        known = {name: getattr(self, name) for name in BoxFacts.__struct_fields__}
+        return {**known, "further": tuple(disk.digest for disk in self.further)}
+
+    @property
     def settings(self) -> str:
         """Digest of what it says of its machines, besides the disks."""
-        said = [self.user, self.firmware, self.cloud_init, self.defaults]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        defining = [self.user, self.firmware, self.cloud_init, self.defaults]
+        return hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()
 
     def __post_init__(self) -> None:
         if not self.seeding or not self.cloud_init:
             structs.force_setattr(self, "seeding", SEEDED_BY_CLOUD_INIT if self.cloud_init else NOT_SEEDED)
-
-    @property
-    def image_name(self) -> str:
-        """The image's file name, in the box's directory."""
-        return f"{self.digest}.{self.format}"
 
     def to_json(self) -> dict[str, Any]:
         """For ``box.json``."""
@@ -117,15 +123,12 @@ class BoxInfo(Struct, frozen=True, kw_only=True):
         return {"schema": SCHEMA, **known, **lists}
 
     @property
-    def images(self) -> tuple[FurtherDisk, ...]:
+    def images(self) -> tuple[BoxImage, ...]:
         """All its disks, the one to boot from first."""
-        root = FurtherDisk(
-            digest=self.digest, format=self.format, virtual_size=self.virtual_size, size=self.size
-        )  # fmt: skip
-        return (root, *self.further)
+        return (BoxImage(**{name: getattr(self, name) for name in BoxImage.__struct_fields__}), *self.further)
 
     @property
-    def files(self) -> tuple[FurtherDisk, ...]:
+    def files(self) -> tuple[BoxImage, ...]:
         """All that lies in its directory: its disks, and the same system in other formats."""
         return (*self.images, *self.forms)
 
@@ -142,7 +145,7 @@ class Box(BoxInfo, frozen=True, kw_only=True):
     @property
     def path(self) -> Path:
         """The image: read-only, never changed."""
-        return self.directory / self.image_name
+        return self.directory / self.images[0].image_name
 
     def disk(self, formats: Sequence[str] = ()) -> Disk:
         """The images, as drivers want them: the disks, or the first form that is in one of ``formats`` if they are not.
@@ -158,7 +161,7 @@ class Box(BoxInfo, frozen=True, kw_only=True):
             raise ValueError(f"{self} is in none of the formats {', '.join(formats)}")
         return found[0]
 
-    def _disk(self, one: FurtherDisk) -> Disk:
+    def _disk(self, one: BoxImage) -> Disk:
         return Disk(
             path=self.directory / one.image_name,
             format=one.format,

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from vmctl import process
-from vmctl.boxes import contents, debian, disk_image, image, rootless, space
-from vmctl.boxes.box import RECIPE, Box, BoxInfo, FurtherDisk
+from vmctl.boxes import debian, disk_image, image, rootless, space
+from vmctl.boxes.box import RECIPE, Box, BoxImage, BoxInfo
 from vmctl.boxes.box_store import BoxStore, lock_path
 from vmctl.boxes.container_image import ContainerImage
 from vmctl.boxes.recipe import Recipe, load
@@ -80,12 +82,12 @@ def _built(recipe: Recipe, home: HomeLayout, constraint: str) -> Box | None:
 
 
 def _epoch() -> int:
-    said = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if not said:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not epoch:
         return int(time.time())
-    if not said.isascii() or not said.isdecimal() or len(said) > LONGEST_EPOCH:
-        raise UsageError(f"SOURCE_DATE_EPOCH: {said!r} is not a number of seconds", hint="unset SOURCE_DATE_EPOCH")
-    return int(said)
+    if not epoch.isascii() or not epoch.isdecimal() or len(epoch) > LONGEST_EPOCH:
+        raise UsageError(f"SOURCE_DATE_EPOCH: {epoch!r} is not a number of seconds", hint="unset SOURCE_DATE_EPOCH")
+    return int(epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +131,14 @@ class _Build:
 
     def _info(self, target: Path, container: Path, version: str, packages: list[str]) -> BoxInfo:
         found = image.inspect(target, str(target))
+        disk = BoxImage.of(target, found.format, found.virtual_size)
         data: Mapping[str, Any] = self.recipe.data
         return BoxInfo(
             name=self.recipe.name,
             version=version,
             arch=str(data["arch"]),
-            digest=contents.digest(target),
-            format=found.format,
-            virtual_size=found.virtual_size,
-            size=target.stat().st_size,
-            forms=(self._container(container),),
+            **structs.asdict(disk),
+            forms=(BoxImage.of(container, CONTAINER, self.recipe.disk),),
             source=RECIPE + self.recipe.name,
             origin=RECIPE + self.recipe.name,
             user=str(data["user"]),
@@ -151,10 +151,6 @@ class _Build:
                 "packages": packages,
             },
         )
-
-    def _container(self, path: Path) -> FurtherDisk:
-        size = path.stat().st_size
-        return FurtherDisk(digest=contents.digest(path), format=CONTAINER, virtual_size=self.recipe.disk, size=size)
 
     def _version(self) -> str:
         """The day of the build; a second one on that day gets a further number from the store."""

@@ -10,7 +10,6 @@ the store and is not a box is told of, left alone, and in nobody's way.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import os
@@ -21,8 +20,9 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from vmctl.boxes import box_names, listing, reserved
-from vmctl.boxes.box import OWN_KEY, RECIPE, Box, BoxInfo
+from vmctl import flock
+from vmctl.boxes import box_names, listing
+from vmctl.boxes.box import OWN_KEY, Box, BoxInfo
 from vmctl.boxes.listing import METADATA, Damaged
 from vmctl.boxes.versions import Constraint
 from vmctl.errors import UsageError, VmctlError, WrongState
@@ -58,7 +58,7 @@ class BoxStore(Struct, frozen=True):
                 self.report(Warned(text=f"a box cannot be used: {entry.problem}", hint=entry.error.hint))
             else:
                 found.append(entry)
-        return _sorted(found)
+        return listing.in_order(found)
 
     def find(self, name: str, constraint: str = "", *, arch: str | None = None) -> Box | None:
         """The newest box that the name means, satisfies the constraint and suits this host (or ``arch``).
@@ -70,11 +70,11 @@ class BoxStore(Struct, frozen=True):
         allowed = Constraint.parse(constraint)
         wanted = box_names.architecture(arch) if arch else box_names.host_architecture()
         entries = list(self._entries(name))
-        whole = _sorted(entry for entry in entries if isinstance(entry, Box))
+        whole = listing.in_order(entry for entry in entries if isinstance(entry, Box))
         fitting = [box for box in whole if box.named and box.arch == wanted and allowed.allows(box.order)]
-        found = next(iter(_meant(name, fitting)), None)
+        found = next(iter(listing.meant(name, fitting)), None)
         for entry in entries:
-            if isinstance(entry, Damaged) and _may_be(entry, found, allowed):
+            if isinstance(entry, Damaged) and listing.may_be(entry, found, allowed):
                 raise entry.error
         return found
 
@@ -116,8 +116,7 @@ class BoxStore(Struct, frozen=True):
         with locks.hold(self.home.locks / "box-drafts", "the store of boxes", report=self.report):
             self._clean(discard)
             path = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.home.boxes))
-            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            handle = flock.claim(path)
         try:
             yield path
         finally:
@@ -246,38 +245,6 @@ def is_locked(ref: BoxRef, box: Box) -> bool:
     return box.digest == ref.digest and ref.further in (None, further) and ref.settings in ("", box.settings)
 
 
-def _sorted(boxes: Iterable[Box]) -> list[Box]:
-    return sorted(sorted(boxes, key=lambda box: box.order, reverse=True), key=lambda box: box.name)
-
-
-def _meant(name: str, boxes: Sequence[Box]) -> Sequence[Box]:
-    """Those of the boxes called ``name`` that the name means: vmctl's own, the servers' and the user's first.
-
-    Raises:
-        UsageError: they have several origins, and none goes before the others.
-    """
-    own = [box for box in boxes if box.origin in (name, RECIPE + name)]
-    if len(own) == len(boxes) or reserved.is_reserved(name):
-        return own
-    if first := [box for box in boxes if box.origin in ("", name)]:
-        return first
-    if len({box.origin for box in boxes}) > 1:
-        raise UsageError(
-            f"the name {name} means several boxes of different origin",
-            details="\n".join(f"{box} from {box.origin}" for box in boxes),
-            hint=f"write the address in the Vmfile (box: {boxes[0].origin}), or give one a name: vmctl box add --name",
-        )
-    return boxes
-
-
-def _may_be(entry: Damaged, found: Box | None, allowed: Constraint) -> bool:
-    """Whether a damaged box could be the one that is looked for, were it whole."""
-    version = entry.version
-    if version is None:
-        return found is None
-    return allowed.allows(version) and (found is None or found.order < version)
-
-
 def _latest(boxes: Iterable[Box]) -> Box | None:
     return max(boxes, key=lambda box: box.provenance.get("added", 0), default=None)
 
@@ -321,9 +288,8 @@ def _written(home: HomeLayout) -> Iterator[None]:
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
     """Hold a draft; OSError when its maker lives."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    handle = flock.claim(path)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(handle)

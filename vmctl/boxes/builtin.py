@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from vmctl.boxes import checksum_list, signature
-from vmctl.boxes.checksum import Checksum
+from vmctl.boxes import signature
+from vmctl.boxes.checksum import Checksum, in_list
 from vmctl.boxes.web import Access, Unavailable
 from vmctl.errors import UsageError
 from vmctl.events import Report, Warned
@@ -98,7 +98,7 @@ def _checksum(entry: CatalogueEntry, where: str, access: Access, report: Report)
     if entry.signer:
         document = _verified(entry, document, where, access, report)
     text = document.decode("utf-8", "replace")
-    return checksum_list.find(text, posixpath.basename(entry.urls[0]), where=where)
+    return in_list(text, posixpath.basename(entry.urls[0]), where=where)
 
 
 def _verified(entry: CatalogueEntry, document: bytes, where: str, access: Access, report: Report) -> bytes:

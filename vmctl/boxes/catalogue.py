@@ -40,7 +40,7 @@ class Offer:
     """None: the catalogue does not say, or says that nobody knows."""
     default: bool = False
     """Whether this is the one to take where the architecture is not known."""
-    says_arch: bool = False
+    names_arch: bool = False
     """Whether the catalogue is one that tells architectures at all."""
     checksum: Checksum | None = None
     fault: str = ""
@@ -52,7 +52,7 @@ class _Unusable(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class OfferFilter:
     """What to choose. "" and None = anything."""
 
     constraint: str = ""
@@ -93,7 +93,7 @@ def read(data: bytes, *, where: str, report: Report = ignore) -> list[Offer]:
     return sorted(found, key=lambda offer: Version(offer.version), reverse=True)
 
 
-def choose(offers: Sequence[Offer], wanted: Wanted, *, where: str, report: Report = ignore) -> Offer:
+def choose(offers: Sequence[Offer], wanted: OfferFilter, *, where: str, report: Report = ignore) -> Offer:
     """The newest offer that satisfies everything and can be had.
 
     Args:
@@ -123,18 +123,18 @@ def choose(offers: Sequence[Offer], wanted: Wanted, *, where: str, report: Repor
     )
 
 
-def _of_arch(offers: Sequence[Offer], wanted: Wanted) -> Offer | None:
+def _of_arch(offers: Sequence[Offer], wanted: OfferFilter) -> Offer | None:
     """Vagrant's rule: the exact one; a catalogue that tells none has one for all; "unknown" if that is the default."""
     exact = box_names.architecture(wanted.arch or wanted.host)
     for offer in offers:
-        if offer.arch == exact or not offer.says_arch:
+        if offer.arch == exact or not offer.names_arch:
             return offer
     if wanted.arch:
         return None
     return next((offer for offer in offers if offer.arch is None and offer.default), None)
 
 
-def _described(wanted: Wanted, providers: Sequence[str]) -> str:
+def _described(wanted: OfferFilter, providers: Sequence[str]) -> str:
     version = f" version {wanted.constraint}" if wanted.constraint else ""
     return f"{' or '.join(providers)} on {wanted.arch or wanted.host}{version}"
 
@@ -167,15 +167,15 @@ def _provider(name: str, version: str, entry: Any, where: str) -> Offer:
         checksum = _checksum(provider)
     except (_Unusable, UsageError) as error:
         fault = str(getattr(error, "brief", error))
-    said = provider.get("name")
+    word = provider.get("name")
     return Offer(
         name=name,
         version=version,
-        provider=said.strip() if isinstance(said, str) else "",
+        provider=word.strip() if isinstance(word, str) else "",
         url=url,
         arch=box_names.architecture(str(arch)) if arch and arch != UNKNOWN else None,
         default=provider.get("default_architecture") is True,
-        says_arch="architecture" in provider,
+        names_arch="architecture" in provider,
         checksum=checksum,
         fault=fault,
     )
@@ -193,7 +193,7 @@ def _checksum(provider: Mapping[str, Any]) -> Checksum | None:
 def _entry_text(entry: Mapping[str, Any], key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise _Unusable(f"{key!r} must be a text, not {str(value)[:40]!r}")
+        raise _Unusable(f"{key!r} must be text, not {str(value)[:40]!r}")
     return value.strip()
 
 
@@ -206,7 +206,7 @@ def _object(value: Any, where: str, what: str) -> Mapping[str, Any]:
 def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise BadCatalogue(where, f"{key!r} must be a text, not {value!r}")
+        raise BadCatalogue(where, f"{key!r} must be text, not {value!r}")
     return value.strip()
 
 

@@ -7,10 +7,13 @@ unpacks it for each machine that its storage cannot clone, and would spend most 
 from __future__ import annotations
 
 import json
+import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
 from vmctl import process
+from vmctl.boxes.image import NotAnImage
 from vmctl.boxes.recipe import Recipe
 from vmctl.boxes.rootless import as_root
 
@@ -22,6 +25,28 @@ NOT_IN_CONTAINERS = (
     "./etc/systemd/system/getty.target.wants/serial-getty@*",  # its device never comes, and is waited for
 )
 """What a machine without kernel, boot loader, disk and serial port has no use for."""
+
+
+METADATA, ROOT = "metadata.yaml", "rootfs"
+FIRST = 16
+"""So many members in, what an image begins with has been seen."""
+
+
+def check(path: Path, name: str) -> None:
+    """See that a file is such an image, as far as it is told at its beginning; the server checks the rest.
+
+    Raises:
+        NotAnImage: it is something else.
+    """
+    try:
+        with tarfile.open(path, "r:") as archive:
+            names = {
+                PurePosixPath(member.name).parts[0] for member in islice(archive, FIRST) if member.name.strip("./")
+            }
+    except (tarfile.TarError, EOFError) as error:
+        raise NotAnImage(name, f"The root file system in it is damaged: {error}.") from error
+    if not {METADATA, ROOT} <= names:
+        raise NotAnImage(name, f"What is called a root file system in it holds no {METADATA} and {ROOT}/.")
 
 
 @dataclass(frozen=True, slots=True)

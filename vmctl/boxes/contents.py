@@ -7,17 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vmctl import interrupt
-from vmctl.boxes import archive, foreign, image, ovf, sparse, vagrant_box
-from vmctl.boxes.box import OWN, OWN_KEY, PUBLISHED
-from vmctl.boxes.checksum import Hashing
+from vmctl.boxes import archive, foreign, image, ovf, streams, vagrant_box
+from vmctl.boxes.box import BASE, OWN, OWN_KEY, PUBLISHED
+from vmctl.boxes.checksum import digest_of
+from vmctl.boxes.request import Claims
 from vmctl.boxes.space import Room
 from vmctl.boxes.vagrant_box import BadBox, VagrantBox
 from vmctl.events import Report, Warned
 from vmctl.spec import MIB
 from vmctl.store import files
 
-CHUNK = 1024**2
 UNREAD_SHOWN = 5
 VIRTUALBOX = "virtualbox"
 CONFIG_DRIVES = "config drives left out"
@@ -27,25 +26,22 @@ PRIVATE_KEY = b"PRIVATE KEY-----"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Said:
+class Declared(Claims):
     """What a box says of itself, below what the user says; "" and empty = nothing."""
 
-    user: str = ""
-    arch: str = ""
-    firmware: str = ""
     first_key: str = ""
     """As ``BoxInfo.first_key``; the key itself is ``OWN_KEY`` in the draft."""
-    password: str = field(default="", repr=False)
-    """What lets in besides that key."""
     seeding: str = ""
     """As ``BoxInfo.seeding``."""
     further: tuple[Path, ...] = ()
     """Its other disks (qcow2 or raw), in the draft."""
+    container: int = 0
+    """The image is a root file system, for disks of so many bytes; 0 = it is a disk."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def unpack(packed: Path | BinaryIO, draft: Path, *, name: str, report: Report) -> Said:
+def unpack(packed: Path | BinaryIO, draft: Path, *, name: str, report: Report) -> Declared:
     """Unpack an archive in ``draft``, make its disks plain (the first is ``draft / "image"``), tell what it says.
 
     Raises:
@@ -56,16 +52,16 @@ def unpack(packed: Path | BinaryIO, draft: Path, *, name: str, report: Report) -
     found = archive.unpack(packed, content, name=name)
     root = _top(content)
     if vagrant_box.is_vagrant_box(root):
-        said = _read(root, draft, name, report)
+        declared = _read(root, draft, name, report)
     else:
-        disk, said = _other(content, found, name)
-        _tell_config_drives(said.provenance.get(CONFIG_DRIVES, ()), name, report)
+        disk, declared = _other(content, found, name)
+        _tell_config_drives(declared.provenance.get(CONFIG_DRIVES, ()), name, report)
         plain(disk, draft / "image", name=name)
     files.remove_tree(content)
-    return said
+    return declared
 
 
-def copy(directory: Path, draft: Path, *, name: str, report: Report, room: Room) -> Said:
+def copy(directory: Path, draft: Path, *, name: str, report: Report, room: Room) -> Declared:
     """As ``unpack``, of a Vagrant box that lies unpacked in a directory, as Vagrant keeps it; that stays as it is.
 
     Raises:
@@ -80,13 +76,13 @@ def copy(directory: Path, draft: Path, *, name: str, report: Report, room: Room)
             target = content / path.relative_to(directory)
             target.parent.mkdir(parents=True, exist_ok=True)
             with path.open("rb") as source, target.open("wb") as out:
-                sparse.copy(source.read, out, room=room)
-    said = _read(content, draft, name, report)
+                streams.copy(source.read, out, room=room)
+    declared = _read(content, draft, name, report)
     files.remove_tree(content)
-    return said
+    return declared
 
 
-def _read(root: Path, draft: Path, name: str, report: Report) -> Said:
+def _read(root: Path, draft: Path, name: str, report: Report) -> Declared:
     """What an unpacked Vagrant box says; its disks and its key move into the draft."""
     box = vagrant_box.read(root, name=name)
     further = _disks(box.disks, draft, name)
@@ -115,18 +111,13 @@ def plain(source: Path, target: Path, *, name: str) -> None:
         source.rename(target)
 
 
-def digest(path: Path) -> str:
-    """Lower-case hex SHA-256 of a file.
-
-    Raises:
-        Interrupted: the user asked to stop.
-    """
-    hashing = Hashing()
-    with path.open("rb") as stream:
-        while data := stream.read(CHUNK):
-            interrupt.check()
-            hashing.update(data)
-    return hashing.sha256
+def converted(draft: Path, name: str, digest: str) -> str:
+    """Make a foreign image in the draft a qcow2; the digest of what is there then."""
+    if not foreign.sniff(draft / "image"):
+        return digest
+    (draft / "image").rename(draft / "foreign")
+    plain(draft / "foreign", draft / "image", name=name)
+    return digest_of(draft / "image")
 
 
 def _only(disks: tuple[Path, ...], name: str) -> Path:
@@ -159,14 +150,14 @@ def _tell_unused(box: VagrantBox, name: str, report: Report) -> None:
     if box.unread:
         shown = "; ".join(box.unread[:UNREAD_SHOWN])
         more = f" (and {len(box.unread) - UNREAD_SHOWN} more lines)" if len(box.unread) > UNREAD_SHOWN else ""
-        report(Warned(text=f"{name}: its Vagrantfile is not run, and this in it has no effect: {shown}{more}"))
+        report(Warned(text=f"{name}: its Vagrantfile is not run; this in it has no effect: {shown}{more}"))
 
 
 def _tell_disks(box: VagrantBox, name: str, report: Report) -> None:
     """Say which disks of the box its machines do not get, or not from the provider that it was made for."""
     _tell_config_drives(box.config_drives, name, report)
     if box.provider == VIRTUALBOX and len(box.disks) > 1:
-        text = f"{name}: it has {len(box.disks)} disks, so it is of use to the provider libvirt only"
+        text = f"{name}: it has {len(box.disks)} disks, so only the provider libvirt can use it"
         report(Warned(text=text, hint="vmctl up --provider libvirt"))
 
 
@@ -175,18 +166,23 @@ def _tell_config_drives(drives: Sequence[str], name: str, report: Report) -> Non
         report(Warned(text=f"{name}: its config drive {drive} is left out: machines have a seed of their own"))
 
 
-def _vagrant(box: VagrantBox) -> Said:
+def _vagrant(box: VagrantBox) -> Declared:
     facts = {"provider": box.provider, "mac": box.mac, "info": dict(box.info)}
-    return Said(
+    return Declared(
         user=box.user,
         arch=box.arch or "",
         firmware=box.firmware,
         password=box.password or "",
         seeding=box.seeding,
+        container=box.size,
         defaults=_defaults(box.cpus, box.memory, box.controller)
         | ({} if box.share_project else {"synced_folders": []})
         | ({"ssh_port": box.ssh_port} if box.ssh_port else {}),
-        provenance={"vagrant": {key: value for key, value in facts.items() if value}, **_left_out(box.config_drives)},
+        provenance={
+            "vagrant": {key: value for key, value in facts.items() if value},
+            **_left_out(box.config_drives),
+            **({BASE: box.base} if box.base else {}),
+        },
     )
 
 
@@ -196,22 +192,22 @@ def _left_out(drives: Sequence[str]) -> dict[str, Any]:
 
 def _defaults(cpus: int | None, memory: int | None, controller: str) -> dict[str, Any]:
     """What the guest was made for. Its drivers may be those of its own controller only, in its initial RAM disk."""
-    said: dict[str, Any] = {"cpus": cpus} if cpus else {}
-    said |= {"virtualbox": {"controller": controller}} if controller else {}
-    return said | ({"memory": f"{memory // MIB}MiB"} if memory and memory >= MIB else {})
+    defaults: dict[str, Any] = {"cpus": cpus} if cpus else {}
+    defaults |= {"virtualbox": {"controller": controller}} if controller else {}
+    return defaults | ({"memory": f"{memory // MIB}MiB"} if memory and memory >= MIB else {})
 
 
-def _other(root: Path, found: tuple[Path, ...], name: str) -> tuple[Path, Said]:
+def _other(root: Path, found: tuple[Path, ...], name: str) -> tuple[Path, Declared]:
     """An OVA, or an image that somebody put into an archive."""
     descriptors = [path for path in found if path.suffix.lower() == ".ovf"]
     if len(descriptors) == 1:
         return _appliance(root, descriptors[0], found, name)
     if len(found) == 1:
-        return root / found[0], Said()
+        return root / found[0], Declared()
     raise BadBox(name, f"it is neither a Vagrant box nor an OVA: it holds {', '.join(sorted(map(str, found)))[:200]}")
 
 
-def _appliance(root: Path, descriptor: Path, found: tuple[Path, ...], name: str) -> tuple[Path, Said]:
+def _appliance(root: Path, descriptor: Path, found: tuple[Path, ...], name: str) -> tuple[Path, Declared]:
     try:
         described = ovf.read(root / descriptor)
     except ovf.BadOvf as error:
@@ -222,4 +218,4 @@ def _appliance(root: Path, descriptor: Path, found: tuple[Path, ...], name: str)
     disk = _only(tuple(root / disk for disk in disks), name)
     defaults = _defaults(described.cpus, described.memory, described.controller)
     provenance = _left_out(described.config_drives)
-    return disk, Said(firmware=described.firmware, defaults=defaults, provenance=provenance)
+    return disk, Declared(firmware=described.firmware, defaults=defaults, provenance=provenance)

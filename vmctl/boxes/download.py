@@ -151,7 +151,7 @@ class _Transfer:
         except ChecksumMismatch:
             if not self._taken_up:
                 raise
-            self.report(Warned(text=f"what was kept of {without_login(self.url)} is of no use; downloading it anew"))
+            self.report(Warned(text=f"what was kept of {without_login(self.url)} cannot be used; downloading it again"))
             self._start_over()
             self.run()
             self.hashing.verify(without_login(self.url))

@@ -17,17 +17,27 @@ from vmctl.spec import BoxRef
 def find(ref: BoxRef, home: HomeLayout, *, report: Report = ignore) -> Box | None:
     """The box in the store that ``ref`` means; None when it must be fetched or built first. Quick, no network.
 
+    One that a key must have signed is there once its signature was verified.
+
     Raises:
         UsageError: the constraint makes no sense, the file that ``ref`` names is not there, or the name means boxes of
             several origins.
         VmctlError: a box that may be the one is damaged.
     """
-    store = BoxStore(home, report)
+    found = _found(ref, BoxStore(home, report))
+    if found is None or not ref.key:
+        return found
+    from vmctl.boxes.oci import cosign
+
+    return found if cosign.is_verified(found.provenance, Path(ref.key)) else None
+
+
+def _found(ref: BoxRef, store: BoxStore) -> Box | None:
     if ref.digest:
         return store.locked(ref)
     if not (ref.is_path or ref.is_url):
         return store.find(ref.address, ref.constraint)
-    from vmctl.boxes.adding import plain_source, stamp
+    from vmctl.boxes.address import plain_source, stamp
 
     source = plain_source(ref.address)
     if "://" in source:
@@ -59,9 +69,9 @@ def ensure(ref: BoxRef, home: HomeLayout, *, formats: Sequence[str] = (), report
     from vmctl.boxes.request import Order
     from vmctl.boxes.web import Access
 
-    access = Access.from_environment()
+    access, key = Access.from_environment(), Path(ref.key) if ref.key else None
     if ref.is_path or ref.is_url:
-        return obtaining.obtain(Order(address=ref.address, named=False, access=access), home, report=report)[0]
+        return obtaining.obtain(Order(address=ref.address, named=False, key=key, access=access), home, report=report)[0]
 
     if ref.address in recipe.names():
         from vmctl.boxes.box_build import build

@@ -66,21 +66,21 @@ def to_qcow2(source: Path, target: Path, *, name: str) -> None:
         done = process.run(
             [qemu_img, "info", "--output=json", "-f", kind, "--", source.absolute()], deadline=INFO_DEADLINE
         )  # fmt: skip
-        told = json_text.loads(done.stdout)
-        if any("backing" in key for key in told):
+        answer = json_text.loads(done.stdout)
+        if any("backing" in key for key in answer):
             raise NotAnImage(name, "It is an overlay: it refers to a parent image.")
-        if told.get("virtual-size", 0) > LARGEST:
-            raise NotAnImage(name, f"Its virtual size is {told['virtual-size']} bytes.")
+        if answer.get("virtual-size", 0) > LARGEST:
+            raise NotAnImage(name, f"Its virtual size is {answer['virtual-size']} bytes.")
         if process.run([qemu_img, "check", "-q", "-f", kind, "--", source.absolute()], check=False).status == CORRUPT:
             raise NotAnImage(name, f"It is a damaged or truncated {kind.upper()} image.")
         _convert(qemu_img, kind, source, target, name=name)
     except process.CommandFailed as error:
-        said = error.completed.stderr.strip()
-        if "No space left" in said:
+        complaint = error.completed.stderr.strip()
+        if "No space left" in complaint:
             raise VmctlError(
-                f"no space left to convert {name}", details=said, hint=f"df -h '{target.parent}'"
+                f"no space left to convert {name}", details=complaint, hint=f"df -h '{target.parent}'"
             ) from error
-        raise NotAnImage(name, f"It is a damaged {kind.upper()} image: {said}") from error
+        raise NotAnImage(name, f"It is a damaged {kind.upper()} image: {complaint}") from error
 
 
 def _convert(qemu_img: str, kind: str, source: Path, target: Path, *, name: str) -> None:

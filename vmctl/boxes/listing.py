@@ -1,4 +1,4 @@
-"""What lies in the store: boxes, and what should be one but cannot be used.
+"""What lies in the store: boxes, and what should be one but cannot be used; which of them a name means.
 
 Nothing is followed: a link in the store is not a box. One entry that is damaged hides no other.
 """
@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
-from vmctl.boxes import box_names
-from vmctl.boxes.box import Box
-from vmctl.boxes.versions import Version
+from vmctl.boxes import box_names, reserved
+from vmctl.boxes.box import RECIPE, Box
+from vmctl.boxes.versions import Constraint, Version
 from vmctl.errors import UsageError, VmctlError
 from vmctl.store import files
 
 METADATA = "box.json"
+LONGEST = 4 * 1024**2
 
 
 class Damaged(Struct, frozen=True):
@@ -55,7 +56,7 @@ def entries(root: Path, name: str | None = None) -> Iterator[Box | Damaged]:
     try:
         tops = _directories(root)
     except OSError as error:
-        raise _told(root, error) from error
+        raise _unreadable(root, error) from error
     for top in tops:
         if not top.name.startswith(".") and name in (None, box_names.from_path(top.name)):
             for place in _places(top, 2):
@@ -71,7 +72,7 @@ def _places(directory: Path, depth: int) -> Iterator[Path | Damaged]:
     try:
         inner = _directories(directory)
     except OSError as error:
-        yield Damaged(directory, _told(directory, error))
+        yield Damaged(directory, _unreadable(directory, error))
         return
     for one in inner:
         yield from _places(one, depth - 1)
@@ -85,14 +86,14 @@ def read(directory: Path) -> Box | Damaged | None:
             return None
         if not stat.S_ISREG(metadata):
             raise files.damaged(directory / METADATA, "it is not a file")
-        box = Box.from_json(files.read_json(directory / METADATA), directory)
+        box = Box.from_json(files.read_json(directory / METADATA, most=LONGEST), directory)
         _check(box)
     except (OSError, VmctlError) as error:
-        return None if not os.path.lexists(directory) else Damaged(directory, _told(directory, error))
+        return None if not os.path.lexists(directory) else Damaged(directory, _unreadable(directory, error))
     return box
 
 
-def _told(directory: Path, error: OSError | VmctlError) -> VmctlError:
+def _unreadable(directory: Path, error: OSError | VmctlError) -> VmctlError:
     if isinstance(error, VmctlError):
         return error
     return VmctlError(f"{directory} cannot be read", details=str(error), hint=f"ls -la '{directory}'")
@@ -123,3 +124,36 @@ def _directories(path: Path) -> list[Path]:
             return sorted(path / entry.name for entry in found if entry.is_dir(follow_symlinks=False))
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def in_order(boxes: Iterable[Box]) -> list[Box]:
+    """By name, the newest first."""
+    return sorted(sorted(boxes, key=lambda box: box.order, reverse=True), key=lambda box: box.name)
+
+
+def meant(name: str, boxes: Sequence[Box]) -> Sequence[Box]:
+    """Those of the boxes called ``name`` that the name means: vmctl's own, the servers' and the user's first.
+
+    Raises:
+        UsageError: they have several origins, and none goes before the others.
+    """
+    own = [box for box in boxes if box.origin in (name, RECIPE + name)]
+    if len(own) == len(boxes) or reserved.is_reserved(name):
+        return own
+    if first := [box for box in boxes if box.origin in ("", name)]:
+        return first
+    if len({box.origin for box in boxes}) > 1:
+        raise UsageError(
+            f"the name {name} means several boxes of different origins",
+            details="\n".join(f"{box} from {box.origin}" for box in boxes),
+            hint=f"write the address in the Vmfile (box: {boxes[0].origin}), or give one a name: vmctl box add --name",
+        )
+    return boxes
+
+
+def may_be(entry: Damaged, found: Box | None, allowed: Constraint) -> bool:
+    """Whether a damaged box could be the one that is looked for, were it whole."""
+    version = entry.version
+    if version is None:
+        return found is None
+    return allowed.allows(version) and (found is None or found.order < version)

@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from vmctl.boxes import adding, box_names, reserved, resolving
-from vmctl.boxes.adding import plain_source, stamp
+from vmctl.boxes.address import plain_source, stamp
 from vmctl.boxes.box import Box
 from vmctl.boxes.box_store import BoxStore
-from vmctl.boxes.catalogue import Wanted
+from vmctl.boxes.catalogue import OfferFilter
 from vmctl.boxes.checksum import WEAK
 from vmctl.boxes.download import DownloadFailed, Patience
 from vmctl.boxes.oci.reference import is_oci
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.resolving import Choice
-from vmctl.errors import VmctlError
+from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout
 
@@ -37,7 +37,12 @@ def obtain(
         box, new = pull.obtain(order, home, report=report)
         _tell_shadowed(box, BoxStore(home), report)
         return box, new
-    wanted = Wanted(
+    if order.key:
+        raise UsageError(
+            f"only boxes of registries have signatures, and {order.address} is none",
+            hint="vmctl box add oci://… --key KEY",
+        )
+    wanted = OfferFilter(
         constraint=order.version, provider=order.provider, arch=order.arch, host=box_names.host_architecture()
     )  # fmt: skip
     stamps = _stamps(order)
@@ -114,16 +119,11 @@ def _stamps(order: Order) -> Mapping[str, str]:
 
 def _request(choice: Choice, order: Order, stamps: Mapping[str, str]) -> Request:
     return Request(
+        **order.over(choice).claims,
         address=choice.sources[0],
-        name=order.name or choice.name,
         named=order.named,
         version=choice.version,
-        arch=order.arch or choice.arch,
-        checksum=order.checksum or choice.checksum,
-        user=order.user or choice.user,
-        firmware=order.firmware or choice.firmware,
         cloud_init=order.cloud_init,
-        password=order.password,
         origin=choice.origin,
         stamps=stamps,
         access=order.access,

@@ -100,7 +100,7 @@ def _memory(tree: ET.Element) -> int | None:
 def _bytes(quantity: str, unit: str) -> int | None:
     number, unit = _number(quantity), unit.strip().lower()
     power = POWER.fullmatch(unit)
-    factor = 1 << min(int(power[1]), 40) if power and len(power[1]) < 3 else OLD_UNITS.get(unit)  # noqa: PLR2004
+    factor = 1 << min(int(power[1]), 40) if power else OLD_UNITS.get(unit)
     return number * factor if number and factor else None
 
 

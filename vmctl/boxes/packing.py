@@ -1,4 +1,4 @@
-"""Writing a .box that vmctl and Vagrant's providers for libvirt and VirtualBox take."""
+"""Writing a .box that vmctl and, but for those with containers, Vagrant's providers for libvirt and VirtualBox take."""
 
 from __future__ import annotations
 
@@ -12,11 +12,22 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vmctl import interrupt, process
+from vmctl.box_facts import SEEDED_BY_VMCTL
 from vmctl.boxes import image, space
-from vmctl.boxes.box import OWN, OWN_KEY, Box
-from vmctl.boxes.vagrant_box import DEFAULT_USER, KEY, LIBVIRT_DISK, METADATA, OURS, OVF_NAME
+from vmctl.boxes.box import BASE, OWN, OWN_KEY, Box
+from vmctl.boxes.vagrant_box import (
+    DEFAULT_USER,
+    INCUS,
+    KEY,
+    LIBVIRT_DISK,
+    METADATA,
+    OURS,
+    OVF_NAME,
+    ROOT_FILE_SYSTEM,
+)
+from vmctl.driver import CONTAINER
 from vmctl.errors import UsageError
-from vmctl.spec import DEFAULT_SSH_PORT, GIB, SEEDED_BY_VMCTL
+from vmctl.spec import DEFAULT_SSH_PORT, GIB
 from vmctl.store import files
 
 WORDS = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -35,6 +46,10 @@ class Contents:
     """qcow2 files, the one to boot from first; or those that the descriptor names."""
     descriptor: Path | None = None
     """An OVF: the box is for VirtualBox then, else for libvirt."""
+    form: str = "qcow2"
+    """``CONTAINER``: the box is for Incus and LXD, and its only disk the image of a root file system."""
+    size: int = 0
+    """Bytes of the disk for that."""
     arch: str
     user: str
     firmware: str = "bios"
@@ -51,13 +66,17 @@ class Contents:
     """The private key that lets in; None = the one that Vagrant publishes."""
     seeding: str = ""
     """What in it reads a seed, where that is known (``BoxInfo.seeding``)."""
+    base: str = ""
+    """The digest of the image of which the machine was made that is packaged."""
     info: Mapping[str, Any] = field(default_factory=dict)
     include: tuple[Path, ...] = ()
     """Further files, which land in ``include/``."""
 
     @property
     def provider(self) -> str:
-        """For which of Vagrant's providers."""
+        """For which provider, in Vagrant's words where it has one."""
+        if self.form == CONTAINER:
+            return INCUS
         return "virtualbox" if self.descriptor else "libvirt"
 
 
@@ -74,6 +93,8 @@ def repackage(box: Box, target: Path) -> None:
         disks = [_as_qcow2(box.directory / one.image_name, one.format, target, stack) for one in box.images]
         contents = Contents(
             disks=tuple(disks),
+            form=CONTAINER if box.format == CONTAINER else "qcow2",
+            size=box.virtual_size,
             arch=box.arch,
             user=box.user,
             firmware=box.firmware,
@@ -82,6 +103,7 @@ def repackage(box: Box, target: Path) -> None:
             ssh_port=box.defaults.get("ssh_port", DEFAULT_SSH_PORT),
             password=box.first_login_password() or "",
             seeding=box.seeding,
+            base=box.provenance.get(BASE, ""),
             key=box.directory / OWN_KEY if box.first_key == OWN else None,
             info=box.provenance.get("vagrant", {}).get("info") or {"Source": box.source},
         )
@@ -89,8 +111,8 @@ def repackage(box: Box, target: Path) -> None:
 
 
 def _as_qcow2(path: Path, form: str, target: Path, stack: ExitStack) -> Path:
-    """The image as qcow2: itself, or a conversion beside ``target`` that goes with ``stack``."""
-    if form == "qcow2":
+    """The image: itself if a .box takes its format, or a conversion beside ``target`` that goes with ``stack``."""
+    if form in ("qcow2", CONTAINER):
         return path
     converted = target.with_name(f".{target.name}.{path.stem[:16]}.qcow2")
     stack.callback(converted.unlink, missing_ok=True)
@@ -124,15 +146,18 @@ def write(contents: Contents, target: Path) -> None:
 
 def metadata(contents: Contents) -> dict[str, Any]:
     """``metadata.json``, with the keys that Vagrant's providers insist on; sizes rounded up to GiB."""
-    said: dict[str, Any] = {"provider": contents.provider, "architecture": WORDS.get(contents.arch, contents.arch)}
-    if contents.seeding == SEEDED_BY_VMCTL:
-        said |= {OURS: {"seeding": contents.seeding}}
+    metadata: dict[str, Any] = {"provider": contents.provider, "architecture": WORDS.get(contents.arch, contents.arch)}
+    ours = {"seeding": contents.seeding} if contents.seeding == SEEDED_BY_VMCTL else {}
+    ours |= {"base": contents.base} if contents.base else {}
+    metadata |= {OURS: ours} if ours else {}
     if contents.descriptor:
-        return said
+        return metadata
+    if contents.form == CONTAINER:
+        return {**metadata, "format": CONTAINER, "virtual_size": -(-contents.size // GIB)}
     if len(contents.disks) > 1:
-        return {**said, "format": "qcow2", "disks": [{"path": name} for name in _names(contents)]}
+        return {**metadata, "format": "qcow2", "disks": [{"path": name} for name in _names(contents)]}
     size = image.inspect(contents.disks[0], str(contents.disks[0])).virtual_size
-    return {**said, "format": "qcow2", "virtual_size": -(-size // GIB)}
+    return {**metadata, "format": "qcow2", "virtual_size": -(-size // GIB)}
 
 
 def vagrantfile(contents: Contents) -> str:
@@ -168,6 +193,8 @@ def _names(contents: Contents) -> list[str]:
     """What the disks are called in the box."""
     if contents.descriptor:
         return [disk.name for disk in contents.disks]
+    if contents.form == CONTAINER:
+        return [ROOT_FILE_SYSTEM]
     if len(contents.disks) == 1:
         return [LIBVIRT_DISK]
     return [f"box_{number}.img" for number in range(1, len(contents.disks) + 1)]
@@ -198,11 +225,11 @@ def _files(contents: Contents) -> Iterator[tuple[str, Path]]:
 def _add(archive: tarfile.TarFile, name: str, size: int, stream: BinaryIO) -> None:
     member = tarfile.TarInfo(name)
     member.size, member.mode = size, MODE
-    archive.addfile(member, _Interruptible(stream))
+    archive.addfile(member, _InterruptibleReader(stream))
 
 
 @dataclass(frozen=True, slots=True)
-class _Interruptible:
+class _InterruptibleReader:
     """A stream that ends when the user asks to stop."""
 
     stream: BinaryIO

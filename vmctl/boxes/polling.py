@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from vmctl import interrupt
 from vmctl.errors import VmctlError
@@ -26,7 +26,8 @@ class _Failure:
     error: BaseException
 
 
-_END = object()
+Items: TypeAlias = "queue.Queue[bytes | _Failure | None]"
+"""What was read, in order; None = that was all."""
 
 
 def pieces(source: Callable[[], Iterator[bytes]], *, patience: float) -> Iterator[bytes]:
@@ -39,14 +40,13 @@ def pieces(source: Callable[[], Iterator[bytes]], *, patience: float) -> Iterato
         Interrupted: the user asked to stop.
         Exception: whatever ``source`` raised.
     """
-    items: queue.Queue[object] = queue.Queue(AHEAD)
+    items: Items = queue.Queue(AHEAD)
     stop = threading.Event()
     threading.Thread(target=_pump, args=(source, items, stop), daemon=True).start()
     try:
-        while (item := _next(items, patience)) is not _END:
+        while (item := _next(items, patience)) is not None:
             if isinstance(item, _Failure):
                 raise item.error
-            assert isinstance(item, bytes)  # noqa: S101  for the type checker
             yield item
     finally:
         stop.set()
@@ -79,7 +79,7 @@ def abandonable(call: Callable[[], T]) -> T:
         return answer[0]
 
 
-def _next(items: queue.Queue[object], patience: float) -> object:
+def _next(items: Items, patience: float) -> bytes | _Failure | None:
     waited = 0.0
     while True:
         interrupt.check()
@@ -91,7 +91,7 @@ def _next(items: queue.Queue[object], patience: float) -> object:
             raise Stalled(f"nothing came for {patience:g} s")
 
 
-def _pump(source: Callable[[], Iterator[bytes]], items: queue.Queue[object], stop: threading.Event) -> None:
+def _pump(source: Callable[[], Iterator[bytes]], items: Items, stop: threading.Event) -> None:
     try:
         produced = source()
         try:
@@ -99,7 +99,7 @@ def _pump(source: Callable[[], Iterator[bytes]], items: queue.Queue[object], sto
                 _put(items, piece, stop)
                 if stop.is_set():
                     return
-            _put(items, _END, stop)
+            _put(items, None, stop)
         finally:  # in this thread: to close what another thread reads from would wait for that
             if isinstance(produced, Generator):
                 produced.close()
@@ -107,7 +107,7 @@ def _pump(source: Callable[[], Iterator[bytes]], items: queue.Queue[object], sto
         _put(items, _Failure(error), stop)
 
 
-def _put(items: queue.Queue[object], item: object, stop: threading.Event) -> None:
+def _put(items: Items, item: bytes | _Failure | None, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             items.put(item, timeout=POLL)

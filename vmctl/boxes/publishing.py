@@ -20,10 +20,12 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from vmctl import flock
-from vmctl.boxes import contents, packing
+from vmctl.boxes import packing
 from vmctl.boxes.address import is_web
 from vmctl.boxes.box import Box
+from vmctl.boxes.checksum import digest_of
 from vmctl.boxes.versions import Version
+from vmctl.driver import CONTAINER
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Report, StepDone, StepStarted, ignore
 from vmctl.store import files
@@ -63,6 +65,11 @@ def publish(box: Box, directory: Path, *, url: str = "", report: Report = ignore
     """
     if url and not is_web(url):
         raise UsageError(f"invalid URL {url!r}", hint="vmctl box publish NAME DIR --url https://boxes.example.org")
+    if box.format == CONTAINER:
+        raise UsageError(
+            f"the box {box} is for containers alone, which Vagrant's catalogues cannot tell",
+            hint=f"vmctl box push {box.name}@{box.version} oci://REGISTRY/NAME    # or box repackage",
+        )
     started = time.monotonic()
     report(StepStarted(step=STEP, text=f"publishing {box} in {directory}"))
     _make(directory)
@@ -103,7 +110,7 @@ class _Publishing:
         return Published(catalogue=self.catalogue, file=file, url=self._url(self.catalogue), changed=changed)
 
     def _read(self) -> dict[str, Any]:
-        found = files.read_json(self.catalogue)
+        found: dict[str, Any] | None = files.read_json(self.catalogue)
         if found is None:
             return {"name": self.box.name, "description": f"{self.box.name}, published by vmctl", "versions": []}
         problem = _problem(found, self.box.name)
@@ -111,7 +118,6 @@ class _Publishing:
             raise VmctlError(
                 f"{self.catalogue} is not a usable catalogue", details=problem, hint=f"cat '{self.catalogue}'"
             )
-        assert isinstance(found, dict)  # noqa: S101  for the type checker
         return found
 
     def _file(self, identity: str) -> Path:
@@ -146,7 +152,7 @@ class _Publishing:
 
     def _add(self, file: Path, identity: str) -> None:
         entry = {
-            "name": PROVIDER, "url": self._url(file), "checksum_type": "sha256", "checksum": contents.digest(file),
+            "name": PROVIDER, "url": self._url(file), "checksum_type": "sha256", "checksum": digest_of(file),
             "architecture": self._arch, OURS: {"identity": identity},
         }  # fmt: skip
         version = next((one for one in self._versions if one["version"] == self.box.version), None)
@@ -174,8 +180,8 @@ class _Publishing:
 def _identity(box: Box) -> str:
     """Changes when anything does that goes into the file."""
     key = hashlib.sha256(box.first_login_key() or b"").hexdigest()
-    said = [[one.digest for one in box.images], box.settings, box.seeding, key, box.first_login_password()]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+    defining = [[one.digest for one in box.images], box.settings, box.seeding, key, box.first_login_password()]
+    return hashlib.sha256(json.dumps(defining).encode()).hexdigest()[:16]
 
 
 def _with_default(providers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

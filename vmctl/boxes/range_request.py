@@ -31,8 +31,8 @@ MULTIPART = "multipart/"
 class TryAgain(Exception):
     """This try failed in a way that another may not; ``after`` = how many seconds the server asks to wait."""
 
-    def __init__(self, said: str, *, after: float | None = None) -> None:
-        super().__init__(f"{said} and asks to wait {after:.0f} s" if after else said)
+    def __init__(self, text: str, *, after: float | None = None) -> None:
+        super().__init__(f"{text} and asks to wait {after:.0f} s" if after else text)
         self.after = after
 
 
@@ -43,8 +43,8 @@ class StartOver(TryAgain):
 class Refused(Exception):
     """The server answered, and will answer the same again."""
 
-    def __init__(self, said: str, *, hint: str = CHECK) -> None:
-        super().__init__(said)
+    def __init__(self, text: str, *, hint: str = CHECK) -> None:
+        super().__init__(text)
         self.hint = hint
 
 
@@ -119,25 +119,25 @@ class RangeRequest:
     def _understand(self, response: requests.Response) -> bool:
         """Take note of what the answer is; whether its body is wanted."""
         status = response.status_code
-        told = f"the server says {status} {response.reason}"
+        answer = f"the server says {status} {response.reason}"
         if status in AGAIN:
-            raise TryAgain(told, after=retry_after(response))
+            raise TryAgain(answer, after=retry_after(response))
         if status == RANGE_BEYOND_END:
-            return self._beyond(response, told)
+            return self._beyond(response, answer)
         if status not in (OK, PARTIAL):
-            raise Refused(told, hint=LOG_IN if status in UNWELCOME else CHECK)
+            raise Refused(answer, hint=LOG_IN if status in UNWELCOME else CHECK)
         if status == PARTIAL:
             self._partial(response)
         else:
             self.found = _resource(response, _size(response.headers.get("Content-Length", "")))
         return True
 
-    def _beyond(self, response: requests.Response, told: str) -> bool:
+    def _beyond(self, response: requests.Response, answer: str) -> bool:
         """Nothing is left: what is there is the whole, if it is as long as the whole and nothing speaks against it."""
         end = UNSATISFIED.fullmatch(response.headers.get("Content-Range", ""))
         found = _resource(response, int(end["total"]) if end else None)
         if not self.offset or found.total != self.offset or self.known.contradicts(found):
-            raise StartOver(told)
+            raise StartOver(answer)
         self.fresh, self.found = False, self.known
         return False
 

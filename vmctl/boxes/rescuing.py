@@ -43,7 +43,7 @@ class Rescued(Struct, frozen=True, kw_only=True):
     """Whether that is no loss: another of its boxes was taken."""
 
 
-class Target(Struct, frozen=True, kw_only=True):
+class RescueTarget(Struct, frozen=True, kw_only=True):
     """Where boxes go from the store."""
 
     address: str
@@ -67,12 +67,12 @@ class Target(Struct, frozen=True, kw_only=True):
         """Bring a box there: its address, and whether it was not there before.
 
         Raises:
-            VmctlError: as ``oci.push.push`` and ``publishing.publish``.
+            VmctlError: as ``oci.pushing.push`` and ``publishing.publish``.
         """
         if not self.address:
             return "", False
         if is_oci(self.address):
-            from vmctl.boxes.oci.push import push
+            from vmctl.boxes.oci.pushing import push
 
             where = f"{self.address.rstrip('/')}/{box.name.lower()}"
             done = push(box, where, self.home, self.access, report=self.report)
@@ -83,7 +83,7 @@ class Target(Struct, frozen=True, kw_only=True):
         return published.url, published.changed
 
 
-def rescue(wanted: Iterable[tuple[str, Get]], target: Target) -> Iterator[Rescued]:
+def rescue(wanted: Iterable[tuple[str, Get]], target: RescueTarget) -> Iterator[Rescued]:
     """Have each box in the store, verify it there, and bring it to the target; what became of each.
 
     Args:

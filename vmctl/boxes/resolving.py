@@ -12,38 +12,33 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from vmctl.boxes import aliases, box_names, builtin, catalogue
-from vmctl.boxes.adding import plain_source
-from vmctl.boxes.address import is_local, local_path
-from vmctl.boxes.catalogue import Wanted
-from vmctl.boxes.checksum import Checksum
-from vmctl.boxes.web import LONGEST_TEXT, Access, Unavailable
+from vmctl.boxes.address import is_local, local_path, plain_source
+from vmctl.boxes.catalogue import OfferFilter
+from vmctl.boxes.request import Claims
+from vmctl.boxes.web import LONGEST_TEXT, SERVERS_VARIABLE, Access, Unavailable
 from vmctl.errors import UsageError, VmctlError, suggest
 from vmctl.events import Report, Warned, ignore
 
 PLACES = ("/api/v2/vagrant/{name}", "/{name}", "/{name}.json")
 """Where catalogue servers keep a box's catalogue: Vagrant's registry, older servers, and folders of `box publish`."""
 JSON = "application/json"
+NOBODY = f"{SERVERS_VARIABLE} names no server, and the default one has ended; it is not asked any more"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """One box to fetch. "" and None = not known before it is there."""
+class Choice(Claims):
+    """One box to fetch, and what is known of it before it is there."""
 
     sources: tuple[str, ...]
     """Absolute paths or URLs of the same file, to be tried in order."""
-    name: str = ""
     label: str = ""
     """What to call it where the catalogue's word for it is not a name that a box may have."""
     version: str = ""
-    arch: str = ""
-    checksum: Checksum | None = None
-    user: str = ""
-    firmware: str = ""
     origin: str = ""
     """What to ask for newer versions: a name or a catalogue's address; "" = a plain file or URL."""
 
 
-def resolve(address: str, wanted: Wanted, access: Access, *, report: Report = ignore) -> Choice:
+def resolve(address: str, wanted: OfferFilter, access: Access, *, report: Report = ignore) -> Choice:
     """Make sense of an address.
 
     Args:
@@ -97,19 +92,19 @@ def unknown(name: str) -> VmctlError:
     )
 
 
-def _plain(address: str, wanted: Wanted) -> Choice:
+def _plain(address: str, wanted: OfferFilter) -> Choice:
     if wanted.provider:
         raise UsageError(f"--provider chooses from a catalogue, and {address} is none")
     return Choice(sources=(address,), version=wanted.constraint, arch=wanted.arch)
 
 
-def _chosen(document: bytes, where: str, wanted: Wanted, *, origin: str, report: Report) -> Choice:
+def _chosen(document: bytes, where: str, wanted: OfferFilter, *, origin: str, report: Report) -> Choice:
     offers = catalogue.read(document, where=where, report=report)
     offer = catalogue.choose(offers, wanted, where=where, report=report)
-    said = {"name": offer.name} if box_names.is_name(offer.name) else {"label": box_names.label(offer.name)}
+    named = {"name": offer.name} if box_names.is_name(offer.name) else {"label": box_names.label(offer.name)}
     return Choice(
         sources=(offer.url,), version=offer.version, arch=offer.arch or wanted.arch, checksum=offer.checksum,
-        origin=origin, **said,
+        origin=origin, **named,
     )  # fmt: skip
 
 
@@ -148,12 +143,12 @@ def _from_servers(name: str, access: Access, report: Report) -> tuple[bytes, str
 
 def _unserved(name: str, failures: Sequence[Unavailable]) -> VmctlError:
     """The error for a name that no server gave, with what could take its place; "not there" is not "not asked"."""
-    known = all(error.absent for error in failures)
+    known = failures and all(error.absent for error in failures)
     text = f"no server knows the box {name}" if known else f"no server that could be asked knows the box {name}"
-    details = "\n".join(f"{error.brief}: {error.details}" for error in failures)
+    details = "\n".join(f"{error.brief}: {error.details}" for error in failures) or NOBODY
     if alias := aliases.proposed(name):
-        what = "its publisher's own image" if alias.same else "the nearest that is still supported"
-        return VmctlError(text, details=details, hint=f"write `{alias.line}` in the Vmfile: {what}")
+        hint = f"write `{alias.line}` in the Vmfile: {alias.what}; or `alias: true` beside it, or --alias"
+        return VmctlError(text, details=details, hint=hint)
     hint = "vmctl box add URL --name NAME, or set VMCTL_BOX_SERVER (and VMCTL_BOX_TOKEN for private boxes)"
     return VmctlError(text, details=details, hint=hint)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from vmctl import process
 from vmctl.errors import VmctlError
 
-CLEAR_SIGNED = b"-----BEGIN PGP SIGNED MESSAGE-----"
 DEADLINE = 60.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tarfile
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from vmctl.boxes import compression
@@ -42,6 +43,26 @@ def unpack(source: BinaryIO, intake: Intake) -> None:
         raise DamagedStream(f"the tar archive is damaged: {error}") from error
 
 
+def headers(source: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """The header of every member of a tar stream, which tells where its data is.
+
+    Raises:
+        DamagedStream: it is not a tar, it ends early, or a member is sparse.
+    """
+    metered = _Metered(source)
+    try:
+        with tarfile.open(fileobj=metered, mode="r|", bufsize=CHUNK, tarinfo=_Member) as archive:  # type: ignore[call-overload]
+            while member := _next(archive, metered):
+                if member.issparse():
+                    raise DamagedStream(f"member {member.name!r} is sparse")
+                yield member
+                if archive.offset > archive.fileobj.tell():  # past its data, which is no part of the next header
+                    archive.fileobj.seek(archive.offset - 1)
+            _check_end(metered, archive.offset)
+    except FAULTS as error:
+        raise DamagedStream(f"the tar archive is damaged: {error}") from error
+
+
 def _next(archive: tarfile.TarFile, metered: _Metered) -> tarfile.TarInfo | None:
     archive.members = []  # type: ignore[attr-defined]  # or it would remember every member
     metered.left = HEADER_BUDGET
@@ -54,11 +75,9 @@ def _next(archive: tarfile.TarFile, metered: _Metered) -> tarfile.TarInfo | None
 def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, intake: Intake) -> None:
     if member.isdir():
         intake.directory(member.name)
-    elif member.isreg():
-        _check_map(member)
-        data = archive.extractfile(member)
-        assert data is not None  # noqa: S101  regular files have data
+    elif member.isreg() and (data := archive.extractfile(member)):
         with data:
+            _check_map(member)
             intake.file(member.name, member.size, data)  # type: ignore[arg-type]  # only read() is called
     elif member.issym() or member.islnk():
         intake.link(member.name, member.linkname, symbolic=member.issym())

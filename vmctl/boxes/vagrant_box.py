@@ -6,16 +6,19 @@ Both formats of both providers: libvirt with one disk (v1) or several (v2), Virt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vmctl import json_text
+from vmctl.box_facts import SEEDED_BY_VMCTL
 from vmctl.boxes import box_names, ovf, vagrantfile
 from vmctl.boxes.vagrantfile import Settings
+from vmctl.driver import CONTAINER
 from vmctl.errors import VmctlError
-from vmctl.spec import MIB, SEEDED_BY_VMCTL
+from vmctl.spec import GIB, MIB
 
 METADATA = "metadata.json"
 OVF_NAME = "box.ovf"
@@ -25,9 +28,14 @@ KEY = "vagrant_private_key"
 OURS = "vmctl"
 """What vmctl itself says in ``METADATA`` of a box that it packaged; Vagrant passes over it."""
 LONGEST = 4 * 1024**2
+MOST, DEFAULT_SIZE = 64 * 1024, 10 * GIB
+"""Of a container's disk: the most GiB that anyone has a use for, and the bytes where a box does not say."""
 HIGHEST_PORT = 65535
 DEFAULT_USER = "vagrant"
-PROVIDERS = ("libvirt", "virtualbox")
+INCUS = "incus"
+"""Not one of Vagrant's: what vmctl calls boxes for containers."""
+ROOT_FILE_SYSTEM = "rootfs.container"
+PROVIDERS = ("libvirt", "virtualbox", INCUS)
 
 
 class BadBox(VmctlError):
@@ -48,6 +56,8 @@ class VagrantBox:
     provider: str
     disks: tuple[Path, ...]
     """The disk images, the one to boot from first; all are files below the box's directory."""
+    size: int = 0
+    """Bytes of the disk for a root file system (``provider`` is ``INCUS``), which does not tell by itself."""
     config_drives: tuple[str, ...] = ()
     """As ``Ovf.config_drives``."""
     arch: str | None = None
@@ -71,6 +81,8 @@ class VagrantBox:
     """False: the box does not want the project's directory shared by default."""
     seeding: str = ""
     """What in it reads a seed, where vmctl packaged it (``BoxInfo.seeding``); "" = it does not say."""
+    base: str = ""
+    """The digest of the image of which the packaged machine was made; "" = it does not say."""
     info: Mapping[str, Any] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     """Lines of its Vagrantfile that vmctl does not understand."""
@@ -92,11 +104,12 @@ def read(root: Path, *, name: str) -> VagrantBox:
         raise BadBox(name, f"it is for the provider {provider!r}; vmctl runs boxes for {' and '.join(PROVIDERS)}")
     settings = vagrantfile.read([_text(root / file, name) for file in VAGRANTFILES if (root / file).is_file()])
     described = _ovf(root, name) if provider == "virtualbox" else None
-    disks = described.disks if described else _libvirt_disks(metadata, name)
+    disks = described.disks if described else _disks(metadata, provider, name)
     key = root / KEY
     return VagrantBox(
         provider=provider,
         disks=tuple(_file(root, disk, name) for disk in disks),
+        size=_size(metadata) if provider == INCUS else 0,
         config_drives=described.config_drives if described else (),
         arch=_arch(metadata, name),
         user=_user(settings, name),
@@ -111,6 +124,7 @@ def read(root: Path, *, name: str) -> VagrantBox:
         controller=described.controller if described else "",
         share_project="/vagrant" not in settings.disabled_folders,
         seeding=_seeding(metadata),
+        base=_base(metadata),
         info=_object(root / "info.json", name) if (root / "info.json").is_file() else {},
         unread=settings.unread,
     )
@@ -126,7 +140,7 @@ def _metadata(root: Path, name: str) -> Mapping[str, Any]:
     if not path.is_file():
         if (root / OVF_NAME).is_file():
             return {"provider": "virtualbox"}  # Vagrant 1.0 knew no other
-        raise BadBox(name, f"it holds no {METADATA}")
+        raise BadBox(name, f"it has no {METADATA}")
     return _object(path, name)
 
 
@@ -141,8 +155,14 @@ def _object(path: Path, name: str) -> Mapping[str, Any]:
 
 
 def _seeding(metadata: Mapping[str, Any]) -> str:
-    said = metadata.get(OURS)
-    return SEEDED_BY_VMCTL if isinstance(said, dict) and said.get("seeding") == SEEDED_BY_VMCTL else ""
+    ours = metadata.get(OURS)
+    return SEEDED_BY_VMCTL if isinstance(ours, dict) and ours.get("seeding") == SEEDED_BY_VMCTL else ""
+
+
+def _base(metadata: Mapping[str, Any]) -> str:
+    ours = metadata.get(OURS)
+    base = ours.get("base") if isinstance(ours, dict) else None
+    return base if isinstance(base, str) and re.fullmatch(r"[0-9a-f]{64}", base) else ""
 
 
 def _text(path: Path, name: str) -> str:
@@ -151,7 +171,16 @@ def _text(path: Path, name: str) -> str:
     return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
-def _libvirt_disks(metadata: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def _size(metadata: Mapping[str, Any]) -> int:
+    size = metadata.get("virtual_size")
+    return size * GIB if isinstance(size, int) and 0 < size <= MOST else DEFAULT_SIZE
+
+
+def _disks(metadata: Mapping[str, Any], provider: str, name: str) -> tuple[str, ...]:
+    if provider == INCUS:
+        if metadata.get("format") != CONTAINER:
+            raise BadBox(name, f"{METADATA}: format must be {CONTAINER!r}, not {metadata.get('format')!r}")
+        return (ROOT_FILE_SYSTEM,)
     if "disks" in metadata:
         return _several(metadata["disks"], name)
     # virtual_size is not read: makers round it up or down, in units of 2^30 or 10^9; the image's own size counts
@@ -196,7 +225,7 @@ def _arch(metadata: Mapping[str, Any], name: str) -> str | None:
     if value in (None, "", "unknown"):
         return None
     if not isinstance(value, str):
-        raise BadBox(name, f"{METADATA}: architecture must be a text, not {value!r}")
+        raise BadBox(name, f"{METADATA}: architecture must be text, not {value!r}")
     if not box_names.ARCH.fullmatch(value):
         raise BadBox(name, f"{METADATA}: invalid architecture {value!r}")
     return box_names.architecture(value.lower())
@@ -211,8 +240,7 @@ def _user(settings: Settings, name: str) -> str:
 
 def _mac(settings: Settings) -> str | None:
     digits = (settings.text("vm.base_mac") or "").replace(":", "").replace("-", "").lower()
-    hexadecimal = len(digits) == 12 and set(digits) <= set("0123456789abcdef")  # noqa: PLR2004  six bytes
-    return ":".join(digits[at : at + 2] for at in range(0, 12, 2)) if hexadecimal else None
+    return ":".join(re.findall("..", digits)) if re.fullmatch(r"[0-9a-f]{12}", digits) else None
 
 
 def _ssh_port(settings: Settings, name: str) -> int | None:

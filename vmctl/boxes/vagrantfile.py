@@ -160,10 +160,10 @@ class _SettingsReader:
         return ok
 
     def _folder(self, arguments: str) -> bool:
-        words = STRINGS.findall(arguments)
-        if len(words) < 2 or not DISABLED.search(arguments):  # noqa: PLR2004  host path and guest path
+        _host, *guest = STRINGS.findall(arguments) or [""]
+        if not guest or not DISABLED.search(arguments):
             return False
-        self.disabled.add(words[1][0] or words[1][1])
+        self.disabled.add(guest[0][0] or guest[0][1])
         return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vmctl import interrupt
-from vmctl.boxes.box import Box, FurtherDisk
+from vmctl.boxes.box import Box, BoxImage
 from vmctl.boxes.checksum import Hashing
 from vmctl.events import Progress, Report, ignore
 
@@ -22,7 +22,7 @@ def damage(box: Box, *, report: Report = ignore) -> str:
     return next((text for one in box.files if (text := _damage(box.directory, one, report))), "")
 
 
-def _damage(directory: Path, image: FurtherDisk, report: Report) -> str:
+def _damage(directory: Path, image: BoxImage, report: Report) -> str:
     hashing = Hashing()
     try:
         with (directory / image.image_name).open("rb") as stream:

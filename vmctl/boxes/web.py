@@ -9,7 +9,7 @@ import io
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,7 +24,9 @@ from vmctl.events import Report, Warned, ignore
 if TYPE_CHECKING:
     import requests
 
-DEFAULT_SERVERS = "https://vagrantcloud.com"
+HOSTED = "https://vagrantcloud.com"
+HOSTED_ENDS = 1798761600.0
+"""2027-01-01T00:00Z; from then on only who names it in ``SERVERS_VARIABLE`` has it asked."""
 SERVERS_VARIABLE = "VMCTL_BOX_SERVER"
 TOKEN_VARIABLE = "VMCTL_BOX_TOKEN"  # noqa: S105  the name of a variable
 HEADER_VARIABLE = "VMCTL_BOX_HEADER"
@@ -39,6 +41,11 @@ DEADLINE = 300.0  # seconds for a whole text, however steadily it drips
 GZIP = ("gzip", "x-gzip")
 UNWELCOME = frozenset({401, 403, 407})
 LOG_IN = f"put the server's login into ~/.netrc, or set {TOKEN_VARIABLE} or {HEADER_VARIABLE} (docs/boxes.md)"
+
+
+def default_servers() -> tuple[str, ...]:
+    """Who is asked where nobody says anything: none that is known to be gone."""
+    return (HOSTED,) if time.time() < HOSTED_ENDS else ()
 
 
 class Unavailable(VmctlError):
@@ -57,7 +64,7 @@ class Access:
     """Take any certificate."""
     ca: Path | None = None
     """A file or directory of certificates to trust instead of the system's."""
-    servers: tuple[str, ...] = (DEFAULT_SERVERS,)
+    servers: tuple[str, ...] = field(default_factory=default_servers)
     """Catalogue servers for ORG/NAME, in the order in which they are asked."""
     token: str = ""
     """For the catalogue servers only."""
@@ -71,7 +78,8 @@ class Access:
         Raises:
             UsageError: ``VMCTL_BOX_HEADER`` is not a header, or a server no URL.
         """
-        servers = tuple(os.environ.get(SERVERS_VARIABLE, DEFAULT_SERVERS).replace(",", " ").split())
+        setting = os.environ.get(SERVERS_VARIABLE)
+        servers = default_servers() if setting is None else tuple(setting.replace(",", " ").split())
         for server in servers:
             if urlsplit(server).scheme not in ("http", "https") or not urlsplit(server).hostname:
                 raise UsageError(f"{SERVERS_VARIABLE}: invalid URL {server!r}", hint=f"unset {SERVERS_VARIABLE}")
@@ -107,10 +115,10 @@ class Access:
             yield answer.headers.get("Content-Type", "").encode() if answer.ok else b""
 
         try:
-            said = b"".join(pieces(kind, patience=TIMEOUT)).decode()
+            content = b"".join(pieces(kind, patience=TIMEOUT)).decode()
         except (requests.RequestException, Stalled):
             return ""  # the download that follows tells what is wrong
-        return said.partition(";")[0].strip().lower()
+        return content.partition(";")[0].strip().lower()
 
     def text(self, url: str, *, header_for: str = "", accept: str = "*/*", report: Report = ignore) -> bytes:
         """A small document, for example a catalogue or a list of checksums; decompressed, if it was sent as gzip.
@@ -215,7 +223,7 @@ def _session(secrets: Mapping[str, Mapping[str, str]], report: Report) -> reques
     """A session that decides for each request, redirects too, whether it may go there and which secrets go along."""
     import requests
 
-    class Session(requests.Session):
+    class WebSession(requests.Session):
         came_from = ""
 
         def send(self, request: requests.PreparedRequest, **options: object) -> requests.Response:
@@ -236,7 +244,7 @@ def _session(secrets: Mapping[str, Mapping[str, str]], report: Report) -> reques
                 report(Warned(text=f"{text} on its way"))
             self.came_from = url
 
-    return Session()
+    return WebSession()
 
 
 def _origin(url: str) -> str:

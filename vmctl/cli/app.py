@@ -52,6 +52,8 @@ class App:
     verbosity: int = 0
     locked: bool = False
     """Whether the boxes are those of ``Vmfile.lock``; set before the project is first asked for."""
+    alias: bool = False
+    """Whether vmctl's table of aliases counts for all machines (``--alias``); set as ``locked`` is."""
     salvage: bool = False
     """Whether the command can do without a valid Vmfile, where machines are recorded; set as ``locked`` is."""
     names: tuple[str, ...] = ()
@@ -215,13 +217,16 @@ class App:
 
         defaults = box_defaults(self.home)
         if not self.locked:
-            return vmfile.load(path, overrides=self.overrides, box_defaults=defaults, box=box)
+            return vmfile.load(
+                path, overrides=self.overrides, box_defaults=defaults, box=box, alias=self.alias
+            )  # fmt: skip
         from vmctl.boxes import locking
 
         lock = locking.read(locking.path_for(path))
         loaded = vmfile.load(
-            path, overrides=self.overrides, box_defaults=lambda ref: defaults(locking.pinned(ref, lock)), box=box
-        )
+            path, overrides=self.overrides, box_defaults=lambda ref: defaults(locking.pinned(ref, lock)), box=box,
+            alias=self.alias,
+        )  # fmt: skip
         return locking.pin(loaded, lock)
 
     @functools.cached_property

@@ -13,6 +13,7 @@ from vmctl.cli.app import App, command
 from vmctl.cli.box_choice import SOURCE
 from vmctl.cli.path_types import FromDirectory, require_text
 from vmctl.cli.report import table
+from vmctl.cli.shared_options import ALIAS, KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,6 +53,8 @@ def box() -> None:
     type=click.Path(path_type=Path),
     help="File with the login user's password, for the first login to a guest that reads no seed.",
 )
+@ALIAS
+@KEY
 @click.option("--insecure", is_flag=True, help="Do not verify TLS certificates.")
 @click.option("--ca", type=FromDirectory(), help="Trust these certificates (file or directory).")
 def add(
@@ -61,6 +64,7 @@ def add(
     checksum: str | None,
     firmware: str | None,
     password_file: Path | None,
+    alias: bool,
     insecure: bool,
     ca: Path | None,
     **options: Any,
@@ -76,7 +80,7 @@ def add(
     from vmctl.boxes.web import Access
 
     order = Order(
-        address=_address(address, app.directory),
+        address=_aliased(_address(address, app.directory), app) if alias else _address(address, app.directory),
         checksum=Checksum.parse(checksum) if checksum else None,
         firmware=firmware or "",
         password=_password(app.directory / password_file) if password_file else "",
@@ -104,7 +108,7 @@ def build(app: App, name: str, *, again: bool) -> None:
 def list_(app: App, *, info: bool) -> None:
     """Show the boxes in the store, newest version first, and the machines that use them."""
     from vmctl.boxes.box_store import BoxStore
-    from vmctl.boxes.users import users
+    from vmctl.boxes.pruning import users
 
     boxes, by = BoxStore(app.home, app.report).boxes(), users(app.home, report=app.report)
     data = [{**_object(one), "used_by": by.get(one.digest, [])} | (_info(one) if info else {}) for one in boxes]
@@ -119,7 +123,7 @@ def list_(app: App, *, info: bool) -> None:
 def remove(app: App, ref: str, *, every: bool, source: str | None) -> None:
     """Remove a box from the store; refuses while a machine uses it."""
     from vmctl.boxes.box_store import BoxStore
-    from vmctl.boxes.users import users
+    from vmctl.boxes.pruning import users
 
     store = BoxStore(app.home, app.report)
     chosen = box_choice.chosen(store.boxes(), ref, source)
@@ -168,6 +172,18 @@ def _address(text: str, directory: Path) -> str:
     return text if named and not path.is_file() else str(path)
 
 
+def _aliased(address: str, app: App) -> str:
+    """What takes the place of a name, which is told; a name that vmctl's table has not as it is."""
+    from vmctl.boxes import aliases
+    from vmctl.events import Notice
+
+    known = aliases.proposed(address)
+    if known is None:
+        return address
+    app.report(Notice(text=f"{known.target} in place of {address} (--alias, {known.what})"))
+    return known.target
+
+
 def _password(path: Path) -> str:
     from vmctl.errors import UsageError
 
@@ -193,6 +209,7 @@ def _info(one: Box) -> dict[str, Any]:
 
 def _described(one: Box) -> str:
     from vmctl.boxes.box import OWN
+    from vmctl.boxes.oci.cosign import signers
 
     known: dict[str, Any] = {"from": one.source}
     known |= {"origin": one.origin} if one.origin not in ("", one.source) else {}
@@ -202,6 +219,8 @@ def _described(one: Box) -> str:
         key = "its own key" if one.first_key == OWN else "Vagrant's published key"
         known["first login"] = f"{key}, or a password" if one.first_password else key
     known |= {**one.defaults, **{key: value for key, value in one.provenance.items() if key != "stamps"}}
+    if keys := signers(one.provenance):
+        known["signed by"] = ", ".join(f"sha256:{key}" for key in keys)
     if added := one.provenance.get("added"):
         known["added"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(added))
     return "\n".join([str(one), *(f"  {key}: {value}" for key, value in known.items())])

@@ -38,7 +38,7 @@ def rescue(app: App, names: tuple[str, ...], *, to: str, url: str, **options: An
         raise UsageError("--url says where a folder is on the web", hint="vmctl box rescue --to DIR --url URL")
     access = Access.from_environment(insecure=options["insecure"], ca=options["ca"])
     address = to if not to or is_oci(to) else str(app.directory / Path(to).expanduser())
-    target = rescuing.Target(address=address, home=app.home, access=access, url=url, report=app.report)
+    target = rescuing.RescueTarget(address=address, home=app.home, access=access, url=url, report=app.report)
     target.check()
     wanted, found = _wanted(app, names, access, project=options["project"], vagrant=options["vagrant"])
     for one in found:

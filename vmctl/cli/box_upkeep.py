@@ -12,6 +12,7 @@ from vmctl.cli.app import App, command
 from vmctl.cli.box_choice import SOURCE
 from vmctl.cli.path_types import FromDirectory
 from vmctl.cli.report import table
+from vmctl.cli.shared_options import ALIAS, KEY
 
 if TYPE_CHECKING:
     from vmctl.boxes import Box
@@ -26,7 +27,7 @@ NAME = click.argument("name", metavar="[NAME]", required=False, shell_complete=c
 def outdated(app: App, name: str | None, *, source: str | None) -> int:
     """Check for newer boxes where they came from; exit 1 when there are any."""
     findings = _findings(app, name, source)
-    rows = [(str(one.box), _told(one)) for one in findings]
+    rows = [(str(one.box), _finding_text(one)) for one in findings]
     app.result({"boxes": [_object(one) for one in findings]}, table(("BOX", "NEWER"), rows) if rows else "no boxes")
     return 1 if any(one.newer for one in findings) else 0
 
@@ -34,14 +35,16 @@ def outdated(app: App, name: str | None, *, source: str | None) -> int:
 @command("update")
 @NAME
 @SOURCE
-def update(app: App, name: str | None, *, source: str | None) -> None:
+@KEY
+def update(app: App, name: str | None, *, source: str | None, key: Path | None) -> None:
     """Add newer versions of boxes; machines keep the version that they were made from."""
     from vmctl.boxes import updating
     from vmctl.boxes.web import Access
 
     access = Access.from_environment()
     behind = [one for one in _findings(app, name, source) if one.newer]
-    added = [updating.update(one, access, app.home, report=app.report) for one in behind]
+    updating.check_key([one.box for one in behind], key)
+    added = [updating.update(one, access, app.home, key=key, report=app.report) for one in behind]
     text = "\n".join(f"added {box}" for box in added) or "nothing newer"
     app.done({"changed": bool(added), "added": [_names(box) for box in added]}, text)
 
@@ -49,19 +52,19 @@ def update(app: App, name: str | None, *, source: str | None) -> None:
 @command("prune")
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 def prune(app: App, *, dry_run: bool) -> None:
-    """Remove boxes that have a newer version and no machine, and abandoned downloads."""
+    """Remove boxes that have a newer version, no machine and no Vmfile.lock, and abandoned downloads."""
     from vmctl.boxes import pruning
     from vmctl.boxes.box_store import BoxStore
-    from vmctl.boxes.users import users
     from vmctl.units import readable
 
     store = BoxStore(app.home, app.report)
-    by = users(app.home, report=app.report)
-    boxes, partial = pruning.superfluous(store.boxes(), by), pruning.given_up(app.home)
+    there = store.boxes()
+    by = pruning.needed(app.home, there, report=app.report)
+    boxes, partial = pruning.superfluous(there, by), pruning.given_up(app.home)
     freed = sum(map(pruning.allocated, [*(box.directory for box in boxes), *partial]))
     if not dry_run:
         for box in boxes:
-            store.remove(box, lambda: users(app.home))
+            store.remove(box, lambda: pruning.needed(app.home, there))
         for path in partial:
             path.unlink(missing_ok=True)
     word = "would remove" if dry_run else "removed"
@@ -114,7 +117,7 @@ def push(app: App, ref: str, target: str, *, insecure: bool, ca: Path | None, so
     The login is that of docker login or podman login, or VMCTL_REGISTRY_AUTH. What the registry has is not sent again.
     """
     from vmctl.boxes.box_store import BoxStore
-    from vmctl.boxes.oci import push as pushing
+    from vmctl.boxes.oci import pushing
     from vmctl.boxes.web import Access
     from vmctl.units import readable
 
@@ -124,8 +127,11 @@ def push(app: App, ref: str, target: str, *, insecure: bool, ca: Path | None, so
     done = pushing.push(box, target, app.home, access, report=app.report)
     data = {"box": _names(box), "reference": str(done.reference), "tags": list(done.tags)}
     amount = f"{readable(done.sent)} of {readable(done.size)} sent"
+    amount += f", what differs from {done.parent}" if done.parent else ""
     text = f"pushed {box} to {done.reference} ({', '.join(done.tags)}): {amount}"
-    app.done({"changed": done.sent > 0, **data, "sent": done.sent, "bytes": done.size}, text)
+    app.done(
+        {"changed": done.sent > 0, **data, "sent": done.sent, "bytes": done.size, "parent": done.parent or None}, text
+    )
 
 
 @command("publish")
@@ -150,17 +156,22 @@ def publish(app: App, ref: str, directory: Path, *, url: str, source: str | None
 
 
 @command("lock")
-def lock(app: App) -> None:
+@ALIAS
+def lock(app: App, *, alias: bool) -> None:
     """Write Vmfile.lock: exactly the images that this project's boxes are now, for `up --locked`."""
     from vmctl import boxes
     from vmctl.boxes import locking
 
+    app.alias = alias
     project = app.project
-    refs = dict.fromkeys(spec.box for spec in project.machines)
-    found = {str(ref): boxes.ensure(ref, app.home, report=app.report) for ref in refs}
+    refs = {spec.box_alias or str(spec.box): spec.box for spec in project.machines}
+    instead = {spec.box_alias: spec.box for spec in project.machines if spec.box_alias}
+    found = {written: boxes.ensure(ref, app.home, report=app.report) for written, ref in refs.items()}
     path = locking.path_for(project.file)
-    changed = locking.write(path, found)
-    text = "\n".join(f"{ref}: {box}" for ref, box in found.items())
+    changed = locking.write(path, found, instead)
+    for one in found.values():
+        locking.remember(one, path, app.home)
+    text = "\n".join(f"{ref}: {box}{' in its place' if ref in instead else ''}" for ref, box in found.items())
     app.done({"changed": changed, "path": str(path), "boxes": {ref: _names(box) for ref, box in found.items()}}, text)
 
 
@@ -168,7 +179,7 @@ COMMANDS = (lock, outdated, update, prune, du, push, publish, repackage)
 
 
 def _findings(app: App, name: str | None, source: str | None) -> list[Finding]:
-    from vmctl.boxes import updating
+    from vmctl.boxes import pruning, updating
     from vmctl.boxes.box_store import BoxStore
     from vmctl.boxes.web import Access
 
@@ -177,10 +188,10 @@ def _findings(app: App, name: str | None, source: str | None) -> list[Finding]:
     chosen = [box for box in box_choice.matching(boxes, None, source) if not name or box.name == name]
     if (name or source is not None) and not chosen:
         raise box_choice.absent(name or "", source)
-    return [updating.look(box, access, report=app.report) for box in updating.newest(chosen)]
+    return [updating.newer_than(box, access, report=app.report) for box in pruning.newest(chosen)]
 
 
-def _told(finding: Finding) -> str:
+def _finding_text(finding: Finding) -> str:
     return finding.newer or (f"? ({finding.unknown})" if finding.unknown else "-")
 
 

@@ -36,13 +36,11 @@ def completion(app: App, shell: str) -> None:
     bash: eval "$(vmctl completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc;
     fish: vmctl completion fish > ~/.config/fish/completions/vmctl.fish
     """
-    from click.shell_completion import get_completion_class
+    from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
     from vmctl.cli.root import cli
 
-    kind = get_completion_class(shell)
-    assert kind is not None  # noqa: S101  click has all of SHELLS
-    made = kind(cli, {}, "vmctl", VARIABLE)
+    made = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}[shell](cli, {}, "vmctl", VARIABLE)
     script = made.source_template % made.source_vars()  # source() would run the shell to learn its version
     if shell == "fish":
         script = FISH_FORGET + script

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -13,10 +13,13 @@ from vmctl.cli.report import table
 from vmctl.cli.shared_options import ONLY
 
 if TYPE_CHECKING:
+    from vmctl.errors import VmctlError
+    from vmctl.provision.summary import Summary
     from vmctl.provision.target import Mode
 
 VERDICTS = {"failed": "failed", "unreachable": "unreachable"}
 DRIFTED = 1
+NOT_ATTEMPTED: dict[str, Any] = {"verdict": "not attempted", "changed_tasks": [], "not_checked": []}
 
 
 @command()
@@ -38,58 +41,60 @@ def drift(
     Exits with 0 when all are in sync, 1 when one has drifted, 4 when a check failed, 5 when one was unreachable.
     """
     from vmctl.cli import provision
-    from vmctl.errors import VmctlError
     from vmctl.provision import Mode
 
-    mode = Mode(check=True, diff=diff)
     provision.refuse_without_target(limit=bool(limits) and not target)
+    checked = _checked(app, [*names, *limits], target, only=only, mode=Mode(check=True, diff=diff))
+    verdicts = {**_verdicts(checked.summary), **dict.fromkeys(checked.skipped, NOT_ATTEMPTED)}
+    if error := checked.error:
+        if checked.summary.machines:
+            error.data["drift"] = verdicts
+            error.details = "\n".join([_text(verdicts), error.details]).strip()
+        raise error
+    app.done(
+        {"target": target, "changed": False, "drift": verdicts}, _text(verdicts) if verdicts else "nothing to check"
+    )
+    return DRIFTED if any(one["verdict"] == "drifted" for one in verdicts.values()) else 0
+
+
+class CheckResult(NamedTuple):
+    """What a check said of each host, and what kept it from saying more."""
+
+    summary: Summary
+    error: VmctlError | None = None
+    skipped: Sequence[str] = ()
+    """Machines that were not looked at, because one that they depend on failed."""
+
+
+def _checked(app: App, names: Sequence[str], target: str | None, *, only: tuple[str, ...], mode: Mode) -> CheckResult:
+    from vmctl.cli import on_servers, provision
+    from vmctl.provision.failure import MachinesUnreachable, TasksFailed
+
+    if not target:
+        outcome = provision.on_machines(app, names, only=only, force=True, mode=mode)
+        return CheckResult(outcome.summary, outcome.failure(), tuple(outcome.skipped))
     try:
-        done = _checked(app, [*names, *limits], target, only=only, mode=mode)
-    except VmctlError as error:
-        found = error.data.get("provisioned")
-        if isinstance(found, Mapping):
-            told = {**_verdicts(found), **_not_attempted(error.data.get("outcome"))}
-            error.data["drift"] = told
-            error.details = "\n".join([_text(told), error.details]).strip()
-        raise
-    told = _verdicts(done)
-    app.done({"target": target, "changed": False, "drift": told}, _text(told) if told else "nothing to check")
-    return DRIFTED if any(one["verdict"] == "drifted" for one in told.values()) else 0
+        return CheckResult(on_servers.provision(app, target, names, only=only, mode=mode))
+    except (TasksFailed, MachinesUnreachable) as error:
+        return CheckResult(error.summary, error)
 
 
-def _checked(
-    app: App, names: Sequence[str], target: str | None, *, only: tuple[str, ...], mode: Mode
-) -> dict[str, Any]:
-    from vmctl.cli import provision, servers
-
-    if target:
-        return servers.provision(app, target, names, only=only, mode=mode)
-    return provision.on_machines(app, names, only=only, force=True, mode=mode)
-
-
-def _verdicts(done: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _verdicts(done: Summary) -> dict[str, dict[str, Any]]:
     """What became of each host → what it means; "in sync" says nothing of what cannot be checked."""
     return {
         name: {
-            "verdict": VERDICTS.get(row["status"]) or ("drifted" if row["changed"] else "in sync"),
-            "changed_tasks": row["changed_tasks"],
-            "not_checked": row["not_checked"],
+            "verdict": VERDICTS.get(result.status.value) or ("drifted" if result.counts.changed else "in sync"),
+            "changed_tasks": list(result.changed_tasks),
+            "not_checked": list(result.not_checked),
         }
-        for name, row in done.get("machines", {}).items()
+        for name, result in done.machines.items()
     }
 
 
-def _not_attempted(outcome: object) -> dict[str, dict[str, Any]]:
-    """The machines that were not looked at, because one that they depend on failed."""
-    rows = outcome if isinstance(outcome, Mapping) else {}
-    left = [name for name, row in rows.items() if row["result"] == "not attempted"]
-    return {name: {"verdict": "not attempted", "changed_tasks": [], "not_checked": []} for name in left}
-
-
-def _text(told: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = table(("HOST", "VERDICT"), [(name, str(one["verdict"])) for name, one in told.items()]).splitlines()
-    lines += [f"{name}: would change: {task}" for name, one in told.items() for task in one["changed_tasks"]]
+def _text(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = table(("HOST", "VERDICT"), [(name, str(one["verdict"])) for name, one in verdicts.items()]).splitlines()
+    lines += [f"{name}: would change: {task}" for name, one in verdicts.items() for task in one["changed_tasks"]]
     lines += [
-        f"{name}: not checked: {', '.join(one['not_checked'])}" for name, one in told.items() if one["not_checked"]
+        f"{name}: not checked: {', '.join(one['not_checked'])}" for name, one in verdicts.items() if one["not_checked"]
     ]
     return "\n".join(lines)

@@ -65,9 +65,9 @@ def ssh(app: App, words: tuple[str, ...], line: str | None, *, tty: bool | None,
 
     name, line, tty, options = _ssh_words(words, line, tty=tty)
     if target:
-        from vmctl.cli import servers
+        from vmctl.cli import on_servers
 
-        return servers.ssh(app, target, name, line, tty=tty, options=options)
+        return on_servers.ssh(app, target, name, line, tty=tty, options=options)
     workspace, name = only_machine(app, name)
     if line is None:
         if app.json:
@@ -155,9 +155,9 @@ def exec_(app: App, machine: str, argv: tuple[str, ...], target: str | None) -> 
     if not words:
         raise UsageError("exec needs a program to run", hint=f"vmctl exec {machine} -- uname -a")
     if target:
-        from vmctl.cli import servers
+        from vmctl.cli import on_servers
 
-        return servers.execute(app, target, machine, words)
+        return on_servers.execute(app, target, machine, words)
     workspace = app.select([machine], salvage=True)
     if len(app.names) > 1:
         return execute(app, app.names, words, partial(_link, workspace))

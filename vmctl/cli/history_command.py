@@ -33,7 +33,9 @@ def history(app: App, hosts: tuple[str, ...], *, target: str | None, lines: int)
     ][-lines:]
     rows = [_row(run) for run in runs]
     header = ("WHEN", "TARGET", "HOSTS", "PROVISIONERS", "COMMIT", "RESULT")
-    app.result({"runs": [_object(run) for run in runs]}, table(header, rows) if rows else "nothing was provisioned yet")
+    app.result(
+        {"runs": [_object(run) for run in runs]}, table(header, rows) if rows else "nothing has been provisioned yet"
+    )
 
 
 def _object(run: Mapping[str, Any]) -> dict[str, Any]:

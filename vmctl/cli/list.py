@@ -35,7 +35,7 @@ def list_(app: App) -> None:
     ]
     rows += [
         _row(*key, Path(seen.observed.tag.root or "?"), seen.observed.state.value, seen.observed.member, lost=True)
-        for key, seen in discovery.told.items()
+        for key, seen in discovery.machines.items()
         if key not in recorded
     ]
     text = table(
@@ -71,6 +71,6 @@ def _state(discovery: Discovery, key: tuple[str, str], record: Record | None) ->
     from vmctl.discovery import UNKNOWN
     from vmctl.workspace import ABSENT
 
-    if seen := discovery.told.get(key):
+    if seen := discovery.machines.get(key):
         return seen.observed.state.value
     return ABSENT if record and (record.provider, record.where) in discovery.asked else UNKNOWN

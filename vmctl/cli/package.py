@@ -48,15 +48,15 @@ def package(
     workspace, name = only_machine(app, machine)
     target = app.directory / (output or Path(f"{workspace.project.name}-{name}.box"))
     packing.check_target(target, "vmctl package --output OTHER")
-    said, included = _info(info), _included(include)
+    description, included = _info(info), _included(include)
     with (
         space.needed(target.parent, f"to write {target}"),
         tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as place,
     ):
         exported, taken = packaging.take(workspace, name, Path(place))
-        contents = _contents(workspace, taken, info=said, include=included, disks=exported.disks,
-                             descriptor=exported.descriptor)  # fmt: skip
-        with packaging.told(app.report, name, "write_box", f"writing {target.name}"):
+        contents = _contents(workspace, taken, info=description, include=included, disks=exported.disks,
+                             descriptor=exported.descriptor, form=exported.format, size=exported.size)  # fmt: skip
+        with packaging.reported_step(app.report, name, "write_box", f"writing {target.name}"):
             packing.write(contents, target)
     app.done({"changed": True, "machine": name, "path": str(target)}, f"wrote {target}")
 
@@ -65,18 +65,19 @@ def _contents(workspace: Workspace, machine: Machine, **parts: Any) -> Contents:
     from vmctl.boxes.box_names import host_architecture
     from vmctl.boxes.box_store import BoxStore
     from vmctl.boxes.packing import Contents
+    from vmctl.lifecycle.machine_job import Job
     from vmctl.lifecycle.packaging import nic_address
 
-    assert machine.record is not None  # noqa: S101  it was packaged
-    assert machine.spec is not None  # noqa: S101  as above
-    record = machine.record
+    job = Job(workspace, machine)
+    record = job.record
     box = BoxStore(workspace.home).by_digest(record.box.digest)
     return Contents(
         arch=box.arch if box else host_architecture(),
         user=record.user,
         firmware=record.box.firmware,
-        ssh_port=machine.spec.ssh_port,
+        ssh_port=job.spec.ssh_port,
         seeding=record.box.seeding,
+        base=record.box.digest,
         mac=nic_address(record) if parts["descriptor"] else record.box.mac,
         **parts,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,8 @@ from vmctl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vmctl.lifecycle.outcome import Outcome
+    from vmctl.provision.summary import Summary
     from vmctl.provision.target import Mode
     from vmctl.workspace import Machine
 
@@ -68,18 +70,20 @@ def provision(
 
     mode = Mode(**how)
     if target:
-        from vmctl.cli import servers
+        from vmctl.cli import on_servers
 
         if changed:
             text = "--changed is for machines: what servers have had is not known here, others may have changed them"
             raise UsageError(text, hint=f"vmctl provision --target {target} --check")
         patterns = [*names, *limits]
-        done = servers.provision(app, target, patterns, only=only, start=start, mode=mode, yes=yes, named=named)
+        done = on_servers.provision(app, target, patterns, only=only, start=start, mode=mode, yes=yes, named=named)
     else:
         refuse_without_target(limit=bool(limits), yes=yes, confirm=bool(named))
-        done = on_machines(app, names, only=only, start=start, force=not changed, mode=mode)
-    told = {"changed": bool(done) and done["changed"], "target": target, "provisioned": done}
-    app.done(told, _told(done, check=mode.check))
+        outcome = on_machines(app, names, only=only, start=start, force=not changed, mode=mode)
+        outcome.raise_failure()
+        done = outcome.summary
+    data = {"changed": done.changed, "target": target, "provisioned": done.as_object()}
+    app.done(data, _summary_text(done, check=mode.check))
 
 
 def refuse_without_target(**options: bool) -> None:
@@ -95,27 +99,30 @@ def refuse_without_target(**options: bool) -> None:
 
 def on_machines(
     app: App, names: Sequence[str], *, only: Sequence[str], force: bool, mode: Mode, start: str = ""
-) -> dict[str, Any]:
-    """Provision machines that run; what became of each as an object, {} when nothing was needed."""
+) -> Outcome:
+    """Provision machines that run; what failed is in the outcome."""
     from vmctl.lifecycle import machine_provisioning
     from vmctl.lifecycle.selection import Selection
 
     selection = Selection(only=tuple(only), start=start, force=force, mode=mode)
     workspace = app.select(names)
+    if workspace.id is None:  # it was never up: to ask about it must not make it a project
+        _running(workspace.survey(app.names), named=bool(names))
     with workspace.locked(app.names):
         machines = _running(workspace.survey(app.names), named=bool(names))
         return machine_provisioning.run(workspace, machines, selection)
 
 
-def _told(done: dict[str, Any], *, check: bool) -> str:
+def _summary_text(done: Summary, *, check: bool) -> str:
     """What became of each machine, a line each."""
-    if not done:
+    if not done.machines:
         return "nothing to do"
     past = "checked, nothing was changed" if check else "provisioned"
     counted = ("ok", "changed", "skipped")
     lines = []
-    for name, result in done["machines"].items():
-        counts = ", ".join(f"{result[key]} {key}" for key in counted if result[key] or key == "ok")
+    for name, result in done.machines.items():
+        numbers = {key: getattr(result.counts, key) for key in counted}
+        counts = ", ".join(f"{number} {key}" for key, number in numbers.items() if number or key == "ok")
         lines.append(f"{name}: {past} ({counts})")
     return "\n".join(lines)
 

@@ -18,6 +18,7 @@ def machine_object(machine: Machine) -> dict[str, Any]:
         "name": machine.name,
         "state": machine.state_text,
         "ready": machine.is_ready,
+        "problem": machine.problem or None,
         "provider": machine.provider,
         "provider_reason": machine.reason,
         "member": machine.observed.member or None if machine.observed else None,

@@ -39,6 +39,7 @@ SUMMARIES: dict[str, tuple[str, str, str]] = {
     "history": ("history_command", "history", "Show what provisioning ran where, and with what result."),
     "inventory": ("inventory_command", "inventory", "Show the Ansible inventory, or install it as a script."),
     "box": ("box_commands", "box", "Manage base boxes."),
+    "cache": ("cache_command", "cache", "Show and remove layers of provisioned machines."),
     "package": ("package", "package", "Make a box from a halted machine."),
     "adopt": ("adopt", "adopt", "Make this directory the project that it was before it was restored or cloned again."),
     "validate": ("vmfile_commands", "validate", "Check the Vmfile."),
@@ -61,8 +62,7 @@ class LazyGroup(click.Group):
         if entry is None:
             return None
         module, attribute, _ = entry
-        command = getattr(importlib.import_module(f"vmctl.cli.{module}"), attribute)
-        assert isinstance(command, click.Command)  # noqa: S101  for the type checker
+        command: click.Command = getattr(importlib.import_module(f"vmctl.cli.{module}"), attribute)
         return command
 
     def resolve_command(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vmctl.cli import completion
+from vmctl.cli.path_types import FromDirectory
 
 if TYPE_CHECKING:
     from vmctl.lifecycle.capacity import Limits
@@ -22,6 +23,14 @@ ONLY = click.option(
     metavar="NAME",
     shell_complete=completion.provisioners,
     help="Run only this provisioner; may be repeated.",
+)
+
+KEY = click.option(
+    "--key", type=FromDirectory(dir_okay=False), help="The public key (cosign's) that must have signed it."
+)
+
+ALIAS = click.option(
+    "--alias", is_flag=True, help="Let living images take the place of well-known boxes that no server has."
 )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmctl import units
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.report import machine_object, table
@@ -24,7 +25,6 @@ MACHINES = click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_compl
 START = click.option(
     "--start/--no-start", default=True, help="Start the machine after restoring (default) / leave it off."
 )
-UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
 @click.group()
@@ -159,9 +159,7 @@ def _indented(kept: Sequence[Snapshot], parent: str = "", depth: int = 0) -> Ite
 
 
 def _size(size: int | None) -> str:
-    if size is None:
-        return "?"
-    return next((f"{size / factor:.1f} {unit}" for factor, unit in UNITS if size >= factor), f"{size} bytes")
+    return "?" if size is None else units.readable(size)
 
 
 for each in (save, restore, list_, delete, push, pop):

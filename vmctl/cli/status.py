@@ -10,6 +10,7 @@ import click
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.report import machine_object, table
+from vmctl.events import Warned
 
 if TYPE_CHECKING:
     from vmctl.driver import Forward
@@ -26,6 +27,9 @@ def status(app: App, names: tuple[str, ...], *, check: bool) -> int:
     data = {"project": str(workspace.project.root), "machines": [machine_object(machine) for machine in machines]}
     header = ("MACHINE", "STATE", "PROVIDER", "SSH", "PORTS")
     app.result(data, table(header, (_row(machine) for machine in machines)))
+    for machine in machines:
+        if machine.problem:
+            app.report(Warned(machine=machine.name, text=machine.problem, hint=f"vmctl reload {machine.name}"))
     expected = [machine for machine in machines if names or _starts_by_itself(machine)]
     return 3 if check and not all(machine.is_ready for machine in expected) else 0
 

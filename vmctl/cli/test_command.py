@@ -10,6 +10,7 @@ import click
 
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
+from vmctl.cli.shared_options import ALIAS
 
 if TYPE_CHECKING:
     from vmctl.project_test import Suite
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
     shell_complete=completion.known_boxes,
     help="Test with this box; may be repeated.",
 )
+@ALIAS
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the result as JUnit XML.")
 @click.option("--keep", is_flag=True, help="Keep the machines of a test that failed, to look at.")
-def test(app: App, names: tuple[str, ...], *, boxes: tuple[str, ...], junit: Path | None, keep: bool) -> None:
+def test(
+    app: App, names: tuple[str, ...], *, boxes: tuple[str, ...], alias: bool, junit: Path | None, keep: bool
+) -> None:
     """Try the project on machines of their own; yours are not touched.
 
     Up and provisioned; provisioned again, which must change nothing; restarted; asked by what `test:` of the Vmfile
@@ -38,6 +42,7 @@ def test(app: App, names: tuple[str, ...], *, boxes: tuple[str, ...], junit: Pat
     from vmctl.lifecycle.up import with_dependencies
     from vmctl.project_test import BoxTest, ProjectTestFailed, prepare, write_junit
 
+    app.alias = alias
     app.select(names, rising=True)
     project = app.project
     selection = Selection()
@@ -53,7 +58,7 @@ def test(app: App, names: tuple[str, ...], *, boxes: tuple[str, ...], junit: Pat
         if junit:
             write_junit(app.directory / junit, project.name, suites)
     if any(suite.failed for suite in suites):
-        raise ProjectTestFailed(suites, hint=_look(kept))
+        raise ProjectTestFailed(suites, hint=_look_hint(kept))
     data = {"changed": True, "suites": [suite.as_object() for suite in suites]}
     app.done(data, "\n".join(map(str, suites)))
 
@@ -70,7 +75,7 @@ def _boxes(written: tuple[str, ...], directory: Path) -> list[BoxRef]:
         raise UsageError(f"--box: {error}", hint="vmctl box list") from error
 
 
-def _look(kept: list[Path]) -> str:
+def _look_hint(kept: list[Path]) -> str:
     if not kept:
         return "vmctl test --keep    # keeps the machines, to look at"
     return f"vmctl -C '{kept[0]}' status    # ssh and logs work there too"

@@ -111,15 +111,17 @@ class _Synced:
 
     def _attach(self) -> None:
         from vmctl import folders, logins
+        from vmctl.powers import features_of
         from vmctl.workspace import require_known
 
         (machine,) = self.workspace.survey([self.name])
         spec, login = require_known(machine), logins.login(self.workspace, self.name)
-        features = self.workspace.driver(machine.provider).features
+        features = features_of(self.workspace.driver(machine.provider), spec)
         shares = folders.shares(spec, features, user_uid=machine.record.uid if machine.record else None)
+        report, listing = self.app.report, self.app.verbosity > 0
         self.kinds = self._connected(
             lambda connection: folders.attach(
-                connection, spec, shares, login=login, report=self.app.report, listing=self.app.verbosity > 0
+                connection, spec, shares, features=features, login=login, report=report, listing=listing
             )
         )
 

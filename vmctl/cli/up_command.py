@@ -9,9 +9,14 @@ import click
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.report import machine_object
-from vmctl.cli.shared_options import ONLY, PARALLEL
+from vmctl.cli.shared_options import ALIAS, ONLY, PARALLEL
+from vmctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vmctl.lifecycle.forecast import Forecast
+    from vmctl.lifecycle.layering import Layering
     from vmctl.lifecycle.plan import Plan
     from vmctl.lifecycle.up import UpResult
 
@@ -28,50 +33,41 @@ MANY = 8  # machines that a line still names
 @click.option("--destroy-on-error", is_flag=True, help="Remove a new machine that fails to come up.")
 @PARALLEL
 @click.option("--fail-fast", is_flag=True, help="Start nothing new after a machine has failed.")
+@click.option("--cold", is_flag=True, help="Make new machines from their boxes, not from layers, and make no layers.")
+@click.option(
+    "--instant/--no-instant",
+    default=None,
+    help="Keep the memory of new machines for `up` to go on from after `destroy` / neither keep nor use any.",
+)
 @click.option("--locked", is_flag=True, help="Use exactly the boxes in Vmfile.lock (`vmctl box lock`), or fail.")
-def up(app: App, names: tuple[str, ...], *, locked: bool, **options: Any) -> None:
+@ALIAS
+def up(app: App, names: tuple[str, ...], *, locked: bool, alias: bool, **options: Any) -> None:
     """Create, start, share folders with and provision machines.
 
     Whatever is done already is skipped; run it again after any failure.
     """
-    from vmctl.lifecycle.up import Options
+    from vmctl.lifecycle.up import Options, provide_locked_boxes
     from vmctl.lifecycle.up import up as bring_up
 
-    app.locked = locked
+    _refuse_contradictions(options)
+    app.locked, app.alias = locked, alias
     workspace = app.select(names, rising=True)
     if not app.names:
         app.done({"changed": False, "machines": [], "provisioned": {}, "message": ""}, "no machine starts by itself")
         return
     if locked:
-        _provide_locked(app)
+        provide_locked_boxes(workspace, app.names)
     result = bring_up(workspace, app.names, Options(**options), reload=app.reload)
     text = _summary(result) + (f"\n{workspace.project.message}" if workspace.project.message else "")
     app.done({"changed": result.changed, **_machines(result), "message": workspace.project.message}, text)
 
 
-def _provide_locked(app: App) -> None:
-    """Have the locked boxes of the chosen machines (and those they depend on); none is made from another one.
-
-    Raises:
-        WrongState: a machine was made from another box than the locked one.
-    """
-    from vmctl.boxes import locking
-    from vmctl.errors import WrongState
-    from vmctl.lifecycle.up import with_dependencies
-
-    project = app.workspace.project
-    chosen = with_dependencies(project, app.names)
-    for machine in app.workspace.survey(chosen):
-        used = machine.record.box if machine.record and machine.observed else None
-        if machine.spec and used and used.digest and not locking.has_images(used, machine.spec.box):
-            locked, made = ([one.digest, *(one.further or ())] for one in (machine.spec.box, used))
-            raise WrongState(
-                f"machine {machine.name} was made from another image of {machine.spec.box} than the locked one",
-                details=f"locked {' '.join(locked)}\n  made {' '.join(made)}",
-                hint=f"vmctl up {machine.name}    # goes on with the machine as it is; --locked needs one made anew",
-            )
-    refs = [spec.box for spec in project.machines if spec.name in chosen]
-    locking.provide(refs, project, app.home, report=app.report)
+def _refuse_contradictions(options: Mapping[str, Any]) -> None:
+    if options["instant"] and (options["cold"] or options["only"] or options["provision"] is not None):
+        raise UsageError(
+            "--instant cannot be combined with --cold, --only, --provision or --no-provision",
+            details="Memory is kept of machines that are all that the Vmfile wants, and nothing else.",
+        )
 
 
 def _machines(result: UpResult) -> dict[str, Any]:
@@ -79,7 +75,7 @@ def _machines(result: UpResult) -> dict[str, Any]:
         {**machine_object(machine), "action": item.action.value}
         for machine, item in zip(result.machines, result.plans, strict=True)
     ]
-    return {"machines": objects, "provisioned": result.provisioned}
+    return {"machines": objects, "provisioned": result.provisioned.as_object()}
 
 
 def _summary(result: UpResult) -> str:
@@ -96,67 +92,95 @@ def _summary(result: UpResult) -> str:
 @command(query=True)
 @click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
 @click.option("--provider", metavar="NAME", shell_complete=completion.providers, help="As for `up`.")
-def plan(app: App, names: tuple[str, ...], provider: str | None) -> None:
+@ALIAS
+def plan(app: App, names: tuple[str, ...], *, provider: str | None, alias: bool) -> None:
     """Show what `up` would do, machine by machine; changes nothing."""
-    from vmctl.lifecycle.plan import plan as make_plan
+    from vmctl.lifecycle.forecast import forecast
 
+    app.alias = alias
     workspace = app.select(names, rising=True)
-    plans = [make_plan(machine) for machine in workspace.survey(app.names, option=provider, choose=True)]
-    told = [(item, _will(item)) for item in plans]
-    rows = [
-        {
-            "name": item.machine.name,
-            "action": item.action.value,
-            "changes": [
-                {"field": change.field, "old": change.old, "new": change.new, "needs": change.effect.value}
-                for change in item.changes
-            ],
-            **will,
-        }
-        for item, will in told
-    ]
-    app.result({"machines": rows}, "\n".join(_lines(item, will) for item, will in told))
+    found = forecast(workspace, app.names, option=provider)
+    app.result({"machines": [_object(one) for one in found]}, "\n".join(map(_lines, found)))
 
 
-def _will(item: Plan) -> dict[str, Any]:
-    """What the machine will be and what will run in it, as JSON values."""
+def _object(one: Forecast) -> dict[str, Any]:
     from vmctl.lifecycle.plan import hardware
-    from vmctl.provision import provision_state
 
-    machine = item.machine
+    machine = one.plan.machine
+    row: dict[str, Any] = {
+        "name": machine.name,
+        "action": one.plan.action.value,
+        "member": machine.observed.member or None if machine.observed else None,
+        "changes": [
+            {"field": change.field, "old": change.old, "new": change.new, "needs": change.effect.value}
+            for change in one.plan.changes
+        ],
+    }
     if machine.spec is None:
-        return {}
-    applied = machine.layout if machine.observed else None
+        return row
+    row |= {"provider": machine.provider, "machine": hardware(machine.spec), "provisioners": list(one.provisioners)}
+    row |= {"layer": _layer_object(one.layering)} if one.layering else {}
+    return row | ({"memory": {"key": one.memory.key or None, "seconds": one.memory.seconds}} if one.memory else {})
+
+
+def _layer_object(layering: Layering) -> dict[str, Any]:
+    chain = layering.chain
     return {
-        "provider": machine.provider,
-        "machine": hardware(machine.spec),
-        "provisioners": [one.name for one in provision_state.pending(machine.spec, applied)],
+        "number": layering.depth,
+        "of": len(chain.keys),
+        "key": layering.key or None,
+        "seconds": layering.seconds,
+        "ended_by": chain.ended_by or None,
+        "reason": chain.reason or None,
     }
 
 
-def _lines(item: Plan, will: dict[str, Any]) -> str:
-    lines = [f"{item.machine.name}: {item.action.value}", *_new(item, will)]
-    lines += [f"  {change.field}: {change.old} → {change.new} (needs {change.effect.value})" for change in item.changes]
-    if will.get("provisioners"):
-        lines.append(f"  provision: {', '.join(will['provisioners'])}")
+def _lines(one: Forecast) -> str:
+    machine = one.plan.machine
+    member = f" (on {machine.observed.member})" if machine.observed and machine.observed.member else ""
+    lines = [f"{machine.name}: {one.plan.action.value}{member}", *_new(one.plan)]
+    lines += [
+        f"  {change.field}: {change.old} → {change.new} (needs {change.effect.value})" for change in one.plan.changes
+    ]
+    if one.memory and one.memory.key:
+        saved = f": {one.memory.seconds:.0f} s saved" if one.memory.seconds else ""
+        lines.append(f"  from its kept memory{saved}")
+    elif one.layering:
+        lines += _layer_lines(one.layering)
+    if one.provisioners:
+        lines.append(f"  provision: {', '.join(one.provisioners)}")
     return "\n".join(lines)
 
 
-def _new(item: Plan, will: dict[str, Any]) -> list[str]:
+def _layer_lines(layering: Layering) -> list[str]:
+    """How far layers bring a machine, and why no further."""
+    lines, chain = [], layering.chain
+    if layering.depth:
+        saved = f": {layering.seconds:.0f} s saved" if layering.seconds else ""
+        lines.append(f"  from layer {layering.depth} of {len(chain.keys)}{saved}")
+    elif chain.keys:
+        lines.append(f"  layers: none yet; {len(chain.keys)} to be made")
+    if chain.reason:
+        since = f" from {chain.ended_by} on" if chain.ended_by else ""
+        lines.append(f"  no layers{since}: {chain.reason}")
+    return lines
+
+
+def _new(item: Plan) -> list[str]:
     """What a machine that is made will be."""
-    from vmctl.lifecycle.plan import Action
+    from vmctl.lifecycle.plan import Action, hardware
     from vmctl.vmfile.quantities import format_size
 
     spec = item.machine.spec
     if spec is None or item.action is not Action.CREATE:
         return []
-    hardware = will["machine"]
+    applied = hardware(spec)
     disk = f", disk {format_size(spec.disk)}" if spec.disk is not None else ""
     cpus = f"{spec.cpus} cpu{'' if spec.cpus == 1 else 's'}"
     lines = [
         f"  box: {spec.box}{f' in place of {spec.box_alias}' if spec.box_alias else ''}",
         f"  provider: {item.machine.provider} ({cpus}, {format_size(spec.memory)}{disk})",
     ]
-    lines += [f"  port: {port}" for port in hardware["ports"]]
-    lines += [f"  network: {network}" for network in hardware["networks"]]
-    return lines + [f"  folder: {folder}" for folder in hardware["synced_folders"]]
+    lines += [f"  port: {port}" for port in applied["ports"]]
+    lines += [f"  network: {network}" for network in applied["networks"]]
+    return lines + [f"  folder: {folder}" for folder in applied["synced_folders"]]

@@ -91,9 +91,9 @@ def refusal(words: Sequence[str]) -> tuple[str, str] | None:
     """Why a command line of Vagrant's has no counterpart, and the command that comes next to it."""
     command, *rest = words
     if command in NO_COMMAND:
-        return f"vmctl has no command '{command}' as Vagrant has", NO_COMMAND[command]
+        return f"vmctl has no command '{command}' like Vagrant's", NO_COMMAND[command]
     path = f"{command} {rest[0]}" if command in GROUPS and rest else command
     for word in rest[: rest.index("--") if "--" in rest else len(rest)]:
         if hint := NO_OPTION.get(path, {}).get(word.partition("=")[0]):
-            return f"'{path}' has no option {word.partition('=')[0]} as Vagrant's has", hint
+            return f"'{path}' has no option {word.partition('=')[0]} like Vagrant's", hint
     return None

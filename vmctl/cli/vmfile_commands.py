@@ -21,7 +21,7 @@ def init(app: App, box: str | None, *, force: bool) -> None:
     """Write a Vmfile in this directory, and the JSON Schema that its first line names for editors."""
     from vmctl.errors import UsageError
     from vmctl.store import files
-    from vmctl.vmfile.starter import DEFAULT_BOX, checked_box, starter
+    from vmctl.vmfile.writing import DEFAULT_BOX, checked_box, starter
 
     path = app.vmfile or app.directory / VMFILE
     if path.exists() and not force:

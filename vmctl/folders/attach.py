@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from vmctl.driver import Share
+from vmctl.driver import Features, Share
 from vmctl.errors import VmctlError
 from vmctl.events import Notice, Output, Report, Warned
 from vmctl.folders import guest, rsync
@@ -23,6 +23,7 @@ def attach(
     spec: MachineSpec,
     shares: Sequence[Share],
     *,
+    features: Features,
     login: Login,
     report: Report,
     listing: bool = False,
@@ -33,6 +34,7 @@ def attach(
         connection: to the guest.
         spec: the machine.
         shares: what the hypervisor was told to offer when the machine started.
+        features: of the machine's driver.
         login: for rsync.
         report: told what was copied, hidden or fell back.
         listing: also tell each file that was copied.
@@ -52,7 +54,7 @@ def attach(
         report(Warned(machine=spec.name, text=f"{path} is no longer in the Vmfile but is still in use in the guest"))
     used = {}
     for one, answer in zip(wanted, prepared.answers, strict=True):
-        kind = _settle(spec.name, one, answer, report)
+        kind = _result(spec.name, one, answer, features, report)
         used[one.folder.guest] = kind
         if kind == "rsync":
             sent = rsync.send(connection, one.folder, login, owner=prepared.owner)
@@ -60,23 +62,23 @@ def attach(
     return used
 
 
-def _settle(machine: str, one: WantedFolder, answer: Answer, report: Report) -> str:
+def _result(machine: str, one: WantedFolder, answer: Answer, features: Features, report: Report) -> str:
     """How a folder is shared now, by what the guest said; errors and surprises are told."""
-    path, said = one.folder.guest, answer.said
-    if "failed" in said:
+    path, words = one.folder.guest, answer.words
+    if "failed" in words:
         raise VmctlError(
-            f"{machine}: the folder {path} could not be shared", details=said["failed"], hint=f"vmctl reload {machine}"
+            f"{machine}: the folder {path} could not be shared", details=words["failed"], hint=f"vmctl reload {machine}"
         )
-    if "norsync" in said:
+    if "norsync" in words:
         raise VmctlError(
             f"{machine}: the folder {path} cannot be copied: the guest has no rsync",
             hint=f"vmctl ssh {machine} -c 'sudo apt-get install -y rsync'",
         )
-    if "hides" in said:
+    if "hides" in words:
         report(
             Notice(machine=machine, text=f"{path} was not empty in the guest; the shared folder hides what was there")
         )
-    if "unwritable" in said:
+    if "unwritable" in words:
         report(
             Warned(
                 machine=machine,
@@ -84,20 +86,20 @@ def _settle(machine: str, one: WantedFolder, answer: Answer, report: Report) -> 
                 hint=f"ls -ld '{one.folder.host}'",
             )
         )
-    if "mounted" in said and one.share is not None:
+    if "mounted" in words and one.share is not None:
         if one.folder.exclude:
             text = f"{path} is live ({one.share.kind}), so its `exclude` has no effect; `type: rsync` would obey it"
             report(Notice(machine=machine, text=text))
         return one.share.kind
-    _tell_fallback(machine, one, said.get("refused", ""), report)
+    _tell_fallback(machine, one, words.get("refused", ""), features, report)
     return "rsync"
 
 
-def _tell_fallback(machine: str, one: WantedFolder, refused: str, report: Report) -> None:
+def _tell_fallback(machine: str, one: WantedFolder, refused: str, features: Features, report: Report) -> None:
     if one.folder.kind == "rsync":
         return
     if one.share is None:
-        reason = "the hypervisor cannot share folders here"
+        reason = features.no_folders or "the hypervisor cannot share folders here"
     elif refused:
         reason = f"the guest cannot mount {one.share.kind}: {refused}"
     else:
@@ -108,6 +110,8 @@ def _tell_fallback(machine: str, one: WantedFolder, refused: str, report: Report
             hint="write `type: auto` in the Vmfile to have it copied by rsync instead",
         )
     text = f"{one.folder.guest} is a copy ({reason}): `vmctl sync --watch {machine}` keeps it up to date"
+    if one.share is None and features.folders_by:
+        text += f"; to have it live: {features.folders_by}"
     report(Notice(machine=machine, text=text))
 
 

@@ -32,7 +32,7 @@ class WantedFolder(Struct, frozen=True, kw_only=True):
 class Answer(Struct, kw_only=True):
     """What the guest made of one folder: words of the script (mounted, copy, hides…) with their texts."""
 
-    said: dict[str, str] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ def _parse(text: str, count: int, errors: str) -> Prepared:
         elif word == "busy":
             busy.append(detail)
         else:
-            answers[int(number)].said[word] = detail
+            answers[int(number)].words[word] = detail
     if owner is None:
         raise VmctlError("the guest could not be asked to share folders", details=errors or text)
     return Prepared(owner=owner, answers=answers, still_busy=tuple(busy))

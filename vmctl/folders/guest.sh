@@ -47,6 +47,7 @@ knows() {
 # Make a directory; what is new of its path belongs to the login user.
 make() {
     [ ! -d "$1" ] || return 0
+    [ ! -d "${1%/*}/" ] || ! install -d -o "$uid" -g "$gid" -- "$1" 2>/dev/null || return 0
     path=$1
     new=$1
     while [ ! -e "$path" ] && [ ! -L "$path" ]; do
@@ -111,16 +112,20 @@ drop() {
 }
 
 old=
+others=
 inside=
 if [ -e "$fstab" ]; then
     while IFS= read -r line || [ -n "$line" ]; do
         case $line in '# vmctl: synced folders'*) inside=yes ;; esac
-        [ -z "$inside" ] || old="$old${old:+$newline}$line"
+        if [ -n "$inside" ]; then old="$old${old:+$newline}$line"; else others=$others$line$newline; fi
         [ "$line" != "$end" ] || inside=
     done <"$fstab"
 fi
-uid=$(id -u "$user")
-gid=$(id -g "$user")
+uid=
+while IFS=: read -r name _ first second _; do
+    [ "$name" != "$user" ] || [ -n "$uid" ] || { uid=$first gid=$second; }
+done </etc/passwd
+[ -n "$uid" ] || { uid=$(id -u "$user") && gid=$(id -g "$user"); } # of a directory service
 printf 'user\t-\t%s:%s\n' "$uid" "$gid"
 [ -z "$old" ] || drop " $* "
 
@@ -140,10 +145,8 @@ done
 new=
 [ -z "$block" ] || new="$begin$newline$block$end"
 if [ "$old" != "$new" ]; then
-    {
-        sed "/^# vmctl: synced folders/,/^$end/d" "$fstab" 2>/dev/null
-        [ -z "$new" ] || printf '%s\n' "$new"
-    } >"$fstab.vmctl" && chmod 644 "$fstab.vmctl" && sync "$fstab.vmctl" && mv -f "$fstab.vmctl" "$fstab"
+    umask 022
+    printf %s "$others${new:+$new$newline}" >"$fstab.vmctl" && sync "$fstab.vmctl" && mv -f "$fstab.vmctl" "$fstab"
 fi
 exit 0
 } </dev/null

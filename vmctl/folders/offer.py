@@ -61,10 +61,11 @@ def _kind(folder: Folder, spec: MachineSpec, features: Features) -> FolderKind:
     if folder.kind == "auto":
         return features.folders[0] if features.folders else "rsync"
     offered = " and ".join([*features.folders, "rsync"])
+    why = f": {features.no_folders}" if features.no_folders else ""
     raise UsageError(
-        f"{spec.name}: the folder {folder.guest} cannot be shared by {folder.kind} here",
+        f"{spec.name}: the folder {folder.guest} cannot be shared by {folder.kind} here{why}",
         details=f"Here, folders can be shared by {offered}.",
-        hint="write `type: auto` (or leave it out) to get the best that host and guest can",
+        hint=features.folders_by or "write `type: auto` (or leave it out) to get the best that host and guest can",
     )
 
 

@@ -93,8 +93,9 @@ def _mounts() -> Iterator[tuple[Path, int]]:
         lines = MOUNTS.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return
-    for _, _, device, _, path, *_ in (line.split(" ") for line in lines):
+    for line in lines:
+        _, _, device, _, place, *_ = line.split(" ")
         major, minor = device.split(":")
         for escape, character in ESCAPES.items():
-            path = path.replace(escape, character)  # noqa: PLW2901  a word of the line
-        yield Path(path), os.makedev(int(major), int(minor))
+            place = place.replace(escape, character)
+        yield Path(place), os.makedev(int(major), int(minor))

@@ -2,7 +2,8 @@
 
 What the host has, replaces what the guest has under the same name. Nothing else of the guest is touched, except that
 what an earlier copy sent and the host has since lost is removed: each folder's list of what was sent says what that
-is. So what the guest builds inside the folder stays.
+is. So what the guest builds inside the folder stays. The list is in the guest, so that it goes with the disk (back to a
+snapshot, into a box, on as a layer); the host has a copy, lest it be fetched each time.
 
 Left out: ``.vmctl/`` (it is this host's), and the folder's ``exclude:``. Sent as the login user's own files; symbolic
 links stay links; devices, pipes and sockets are not sent, which is told.
@@ -10,6 +11,7 @@ links stay links; devices, pipes and sockets are not sent, which is told.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from vmctl import process
+from vmctl import process, units
 from vmctl.errors import Unreachable
 from vmctl.layout import MachineLayout
 from vmctl.login import Login
@@ -35,7 +37,6 @@ SHELL = Path(__file__).with_name("rsh.sh")
 ALWAYS_EXCLUDED = (".vmctl/",)
 UNREACHED = frozenset({10, 12, 30, 35, 255})  # rsync's statuses for broken connections, and ssh's own
 VANISHED = 24  # a file went away while it was read: the next copy sees that
-UNITS = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
 # Run as root with the folder as $1; names to remove, deepest first, come as NUL-ended words. A directory of the guest
 # that has become a symbolic link is not followed: what lies outside the folder is not ours.
@@ -52,6 +53,17 @@ xargs -0 sh -c '
 """
 
 
+# Of the list whose name is $1; run as the login user, whose it is, in whatever home that has.
+LISTS = 'cd -- "${XDG_STATE_HOME:-$HOME/.local/state}/vmctl/copied" 2>/dev/null'
+HASH = f'{LISTS} && [ -f "$1" ] && sha256sum -- "$1" || echo none'
+FETCH = f'{LISTS} && base64 -- "$1"'
+KEEP = r"""
+umask 077
+place=${XDG_STATE_HOME:-$HOME/.local/state}/vmctl/copied
+mkdir -p -- "$place" && cat >"$place/$1.new" && mv -f -- "$place/$1.new" "$place/$1"
+"""
+
+
 class Sent(Struct, frozen=True, kw_only=True):
     """What one copy changed in the guest."""
 
@@ -63,7 +75,7 @@ class Sent(Struct, frozen=True, kw_only=True):
     """Bytes of the files that were sent."""
 
     def __str__(self) -> str:
-        parts = [f"{len(self.changed)} sent ({_size(self.size)})"] if self.changed else []
+        parts = [f"{len(self.changed)} sent ({units.readable(self.size)})"] if self.changed else []
         parts += [f"{len(self.removed)} removed"] if self.removed else []
         return ", ".join(parts) or "nothing to do"
 
@@ -85,7 +97,7 @@ def send(connection: Connection, folder: Folder, login: Login, *, owner: tuple[i
     """Bring the guest's copy of a folder up to date.
 
     Args:
-        connection: to the guest, for removals.
+        connection: to the guest, for removals and the list.
         folder: what to copy; ``prepare`` has made its directory.
         login: the guest, for OpenSSH; its ``ssh_config`` is written.
         owner: uid and gid of the login user.
@@ -97,14 +109,20 @@ def send(connection: Connection, folder: Folder, login: Login, *, owner: tuple[i
         Interrupted.
     """
     items, skipped = _run(folder, login, owner)
-    manifest = _manifest(login, folder)
-    old = set(files.read(manifest).split(b"\0")) - {b""} if files.exists(manifest) else set()
+    name = hashlib.sha256(folder.guest.encode()).hexdigest()[:16]
+    known = MachineLayout(login.config.parent).synced / name
+    host_has = files.read(known) if files.exists(known) else b""
+    guest_has = _list(connection, name, host_has)
+    old = set((host_has if guest_has is None else guest_has).split(b"\0")) - {b""}
     new = {item.name for item in items}
     gone = sorted((name for name in old - new if not _on_host(folder, name)), reverse=True)
     if gone:
         names = b"".join(name.rstrip(b"/") + b"\0" for name in gone)
         connection.run(["sh", "-c", REMOVE, "sh", folder.guest], input=names, sudo=True)
-    files.write(manifest, b"\0".join(sorted(new)))
+    content = b"\0".join(sorted(new))
+    files.write(known, content)
+    if content != guest_has:
+        connection.run(["sh", "-c", KEEP, "sh", name], input=content)
     sent = [item for item in items if item.is_sent]
     return Sent(
         changed=tuple(_shown(item.name) for item in sent),
@@ -112,6 +130,16 @@ def send(connection: Connection, folder: Folder, login: Login, *, owner: tuple[i
         skipped=tuple(_shown(name) for name in skipped),
         size=sum(item.size for item in sent if item.flags.startswith("<f")),
     )
+
+
+def _list(connection: Connection, name: str, known: bytes) -> bytes | None:
+    """What earlier copies have sent to this disk, fetched unless it is ``known``; None = the guest has no list."""
+    (digest, *_) = connection.run(["sh", "-c", HASH, "sh", name]).stdout.split() or ["none"]
+    if digest == "none":
+        return None
+    if digest == hashlib.sha256(known).hexdigest():
+        return known
+    return base64.b64decode(connection.run(["sh", "-c", FETCH, "sh", name]).stdout)
 
 
 def _on_host(folder: Folder, name: bytes) -> bool:
@@ -175,17 +203,5 @@ def _name(escaped: str) -> bytes:
     return _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), escaped.encode("ascii", "replace"))
 
 
-def _manifest(login: Login, folder: Folder) -> Path:
-    digest = hashlib.sha256(folder.guest.encode()).hexdigest()[:16]
-    return MachineLayout(login.config.parent).synced / digest
-
-
 def _shown(name: bytes) -> str:
     return name.decode(errors="replace")
-
-
-def _size(size: float) -> str:
-    for factor, unit in UNITS:
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size:.0f} bytes"

@@ -56,16 +56,16 @@ def watch(machine: str, folders: Sequence[Folder], copy: Callable[[], None], rep
 
 
 def _copied(machine: str, copy: Callable[[], None], report: Report) -> None:
-    told = False
+    warned = False
 
     def succeeds() -> bool:
-        nonlocal told
+        nonlocal warned
         try:
             copy()
         except Unreachable as error:
-            if not told:
+            if not warned:
                 report(Warned(machine=machine, text=f"{error.brief}; trying again", hint=error.hint))
-            told = True
+            warned = True
             return False
         return True
 

@@ -17,8 +17,8 @@ for file in /etc/sysconfig/network-scripts/ifcfg-*; do
   fi
 done
 
-# vmctl-seed takes whatever seed comes next as that of a new machine.
-rm -f /var/lib/vmctl/instance-id
+# vmctl-seed takes whatever seed comes next as that of a new machine. A container holds its own, with its host key.
+rm -f /var/lib/vmctl/instance-id /var/lib/vmctl/seed.tar
 
 # Identity. Without cloud-init nobody makes new SSH host keys, so the server does where it has none.
 echo localhost >/etc/hostname

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vmctl.driver import State
+from vmctl.lifecycle import plan
 from vmctl.lifecycle.machine_job import Job
 
 
@@ -29,6 +30,11 @@ def outdated(job: Job) -> bool:
 def not_running(job: Job) -> bool:
     """The machine is not running (or does not exist)."""
     return job.machine.state is not State.RUNNING
+
+
+def adapts(job: Job) -> bool:
+    """The machine runs, and its hypervisor can give it what changed in the Vmfile."""
+    return plan.plan(job.machine).action is plan.Action.ADAPT
 
 
 def not_ready(job: Job) -> bool:

@@ -48,7 +48,12 @@ def _first_mac(spec: MachineSpec, record: Record, features: Features) -> str:
 
 
 def _nic(project: str, machine: str, index: int, network: Network) -> Nic:
-    assert network.ip is not None  # noqa: S101  the loader allocates every address
-    prefix = ipaddress.ip_network(f"0.0.0.0/{network.netmask}").prefixlen
+    own_address = ipaddress.IPv4Interface(f"{network.ip}/{network.netmask}")  # the loader allocates every address
     own = mac(project, machine, index)
-    return Nic(network=network.name, mac=own, ip=network.ip, prefix=prefix, isolated=network.isolated)
+    return Nic(
+        network=network.name,
+        mac=own,
+        ip=str(own_address.ip),
+        prefix=own_address.network.prefixlen,
+        isolated=network.isolated,
+    )

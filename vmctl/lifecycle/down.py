@@ -5,6 +5,7 @@ from __future__ import annotations
 from vmctl import interrupt
 from vmctl.driver import State
 from vmctl.errors import WrongState
+from vmctl.lifecycle import instants, quiescing
 from vmctl.lifecycle.conditions import off
 from vmctl.lifecycle.machine_job import Job
 from vmctl.powers import Suspends
@@ -12,31 +13,43 @@ from vmctl.spec import DEFAULT_HALT_TIMEOUT
 from vmctl.store import carry, files
 from vmctl.wait import Deadline, TimedOut, until
 
+PRESS_AGAIN = 5.0  # seconds; in a guest that is still booting, nobody may have heard the button
+
 
 def halt(job: Job) -> bool:
-    """Press the power button, wait, and cut the power if the guest does not react in time."""
+    """Press the power button, now and then again, and cut the power if the guest does not react in time."""
     if job.machine.state in (State.SAVED, State.PAUSED):
         job.warn(f"it was {job.machine.state_text}; that state is dropped")
         return power_off(job)
     timeout = job.machine.spec.halt_timeout if job.machine.spec else DEFAULT_HALT_TIMEOUT
-    job.driver.stop(job.machine.domain, job.tag)
+    deadline = Deadline.after(timeout)
+    pressed = float("-inf")
+
+    def is_off() -> bool:
+        nonlocal pressed
+        now = deadline.clock.monotonic()
+        if now - pressed >= PRESS_AGAIN:
+            job.driver.stop(job.machine.domain, job.tag)
+            pressed = now
+        return off(_observed(job))
+
     try:
-        until(lambda: off(_looked(job)), Deadline.after(timeout), f"machine {job.name} to shut down")
+        until(is_off, deadline, f"machine {job.name} to shut down")
     except TimedOut:
         job.warn(f"it did not shut down within {timeout:g} s; the power is cut")
         return power_off(job)
     return True
 
 
-def _looked(job: Job) -> Job:
-    job.look()
+def _observed(job: Job) -> Job:
+    job.observe()
     return job
 
 
 def power_off(job: Job) -> bool:
     """Cut the power."""
     job.driver.stop(job.machine.domain, job.tag, force=True)
-    job.look()
+    job.observe()
     return True
 
 
@@ -45,15 +58,25 @@ def suspend(job: Job) -> bool:
     driver = job.driver
     if not isinstance(driver, Suspends):
         raise WrongState(f"the provider {job.machine.provider} cannot suspend machines", hint=f"vmctl halt {job.name}")
-    driver.suspend(job.machine.domain, job.tag)
-    job.look()
+    quiet = job.machine.state is State.RUNNING and bool(quiescing.live_folders(job))
+    ready = job.machine.is_ready
+    if quiet and (why := quiescing.quiesce(job)):
+        job.notice(f"its memory cannot be saved to disk: {why}")
+    try:
+        driver.suspend(job.machine.domain, job.tag)
+    except BaseException:
+        if quiet:
+            quiescing.wake_again(job, ready=ready)
+        raise
+    job.observe()
     return True
 
 
 def destroy(job: Job) -> bool:
-    """Remove the machine and what was made for it in the hypervisor, leftovers of a killed `create` as well."""
+    """Remove the machine and what was made for it in the hypervisor, leftovers of a killed vmctl as well."""
     with interrupt.shielded():
         job.driver.destroy(job.machine.domain, job.tag)
+        instants.drop_unfinished(job)
     return True
 
 

@@ -78,8 +78,7 @@ def replace_key(job: Job) -> None:
     Raises:
         CommandFailed, Unreachable: it did not work; the next `up` tries again.
     """
-    assert job.connection is not None  # noqa: S101  `await_ssh` logged in
-    layout, connection = job.machine.layout, job.connection
+    layout, connection = job.machine.layout, job.guest
     ssh.pin(connection)
     own = key_pairs.ensure(layout.key)
     unwanted = (ssh.public_part(layout.first_key), own.split()[1], PUBLISHED_COMMENT)
@@ -87,7 +86,7 @@ def replace_key(job: Job) -> None:
     connection.run(["sync"])
     connection.close()
     job.connection = ssh.Connection.connect(structs.replace(connection.login, first_key=None, first_password=None))
-    took_seed = ssh.shown_key(job.connection) == tuple(key_pairs.ensure(layout.host_key).split()[:2])
+    took_seed = ssh.shown_key(job.guest) == tuple(key_pairs.ensure(layout.host_key).split()[:2])
     box = structs.replace(job.record.box, cloud_init=took_seed)
     files.remove(layout.first_password)
     files.remove(layout.first_key)
@@ -96,11 +95,9 @@ def replace_key(job: Job) -> None:
 
 def introduce(job: Job) -> bool:
     """Tell the guest its name and the addresses of its further NICs; only networkd keeps the latter."""
-    assert job.connection is not None  # noqa: S101  `await_ssh` ran
-    assert job.definition is not None  # noqa: S101  `define` ran
     name = job.spec.hostname or job.name
-    addresses = [word for nic in job.definition.nics for word in _address(nic)]
-    done = job.connection.run(["sh", "-c", INTRODUCE, "sh", name, *addresses], sudo=True, check=False)
+    addresses = [word for nic in job.defined.nics for word in _address(nic)]
+    done = job.guest.run(["sh", "-c", INTRODUCE, "sh", name, *addresses], sudo=True, check=False)
     if done.status:
         job.warn(f"its name and networks could not be set in the guest: {done.stderr.strip()[-200:]}")
     return True

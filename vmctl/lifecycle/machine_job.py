@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct, field
 
@@ -22,7 +22,24 @@ from vmctl.workspace import Machine, Workspace, require_known
 
 if TYPE_CHECKING:
     from vmctl.boxes import Box
+    from vmctl.lifecycle.layering import Layering
     from vmctl.ssh import Connection
+
+
+T = TypeVar("T")
+
+
+class Token(Struct, frozen=True):
+    """What a guest is told that goes on, so that its answer is known from that of another time."""
+
+    text: str
+    told: float = field(default_factory=time.monotonic)
+    """When that was (``time.monotonic``)."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since then."""
+        return time.monotonic() - self.told
 
 
 class Job(Struct):
@@ -35,10 +52,30 @@ class Job(Struct):
     connection: Connection | None = None
     names: str = ""
     """What its guest should know of the other machines' names (``vmctl.lifecycle.etc_hosts``)."""
+    layers: bool = False
+    """Whether it may begin with a layer, and layers may be made of it."""
+    layering: Layering | None = None
+    """Its layers, where it can have some."""
+    instant: bool = False
+    """Whether its memory is to be kept."""
+    uses_memory: bool = False
+    """Whether it may go on from memory that is kept of it, whoever wanted that."""
+    memory: str = ""
+    """Key of the memory that it goes on from; "" = none."""
+    began: float = field(default_factory=time.monotonic)
+    """When work on it began (``time.monotonic``)."""
     created: bool = False
     """The machine was made in this run."""
+    started: bool = False
+    """The machine was started in this run, and its guest boots."""
     restored: bool = False
     """The machine came back from a saved state in this run."""
+    token: Token | None = None
+    """What its guest says once it has set itself right, where it was told to wait for that."""
+    thawed: bool = False
+    """It goes on from the memory of a machine that was destroyed."""
+    woken: bool = False
+    """All that a guest needs that stood still was done in this run, its folders as well."""
     passed: set[str] = field(default_factory=set)
     """Names of the steps that are behind it, done now or not needed."""
     snapshot: str = ""
@@ -55,6 +92,13 @@ class Job(Struct):
     def spec(self) -> MachineSpec:
         """What the Vmfile wants."""
         return require_known(self.machine)
+
+    @property
+    def ground(self) -> str:
+        """What it is made from, for people."""
+        if self.layering is None or not self.layering.depth:
+            return self.record.box.name
+        return f"layer {self.layering.depth} of {len(self.spec.provision)} on {self.record.box.name}"
 
     @property
     def tag(self) -> Tag:
@@ -84,6 +128,21 @@ class Job(Struct):
         return self.machine.record
 
     @property
+    def ground_box(self) -> Box:
+        """What ``fetch_box`` has found in the store."""
+        return _left_by("fetch_box", self.box)
+
+    @property
+    def defined(self) -> Definition:
+        """What ``define`` has worked out."""
+        return _left_by("define", self.definition)
+
+    @property
+    def guest(self) -> Connection:
+        """What ``await_ssh`` has opened."""
+        return _left_by("await_ssh", self.connection)
+
+    @property
     def journal(self) -> Journal:
         """The machine's journal."""
         return Journal(self.machine.layout.journal)
@@ -91,9 +150,9 @@ class Job(Struct):
     def save(self, record: Record) -> None:
         """Write a new record."""
         records.save(self.machine.layout, record)
-        self.look()
+        self.observe()
 
-    def look(self) -> Machine:
+    def observe(self) -> Machine:
         """Ask the hypervisor again."""
         (self.machine,) = self.workspace.survey(
             [self.name], option=self.machine.provider if not self.machine.record else None
@@ -117,6 +176,16 @@ class Job(Struct):
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+
+
+class StepMissing(RuntimeError):
+    """An internal error: a verb has a step, and not the one before it that leaves what this one needs."""
+
+
+def _left_by(step: str, value: T | None) -> T:
+    if value is None:
+        raise StepMissing(step)
+    return value
 
 
 class Step(Struct, frozen=True):

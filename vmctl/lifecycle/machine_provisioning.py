@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -12,38 +13,51 @@ from vmctl import folders, provision, ssh
 from vmctl.driver import State
 from vmctl.errors import ProvisionFailed, Unreachable, VmctlError
 from vmctl.lifecycle import triggers
+from vmctl.lifecycle.guest_steps import login
 from vmctl.lifecycle.machine_job import Job
 from vmctl.lifecycle.outcome import Outcome
 from vmctl.lifecycle.selection import Selection
-from vmctl.lifecycle.steps import login
 from vmctl.lifecycle.waves import sift, waves
 from vmctl.login import Login
+from vmctl.provision.failure import summary_of
+from vmctl.provision.summary import Failure
 from vmctl.spec import When
 from vmctl.workspace import Machine, Workspace, require_known
 
+if TYPE_CHECKING:
+    from vmctl.lifecycle.layering import Layering
 
-def run(workspace: Workspace, machines: Sequence[Machine], selection: Selection) -> dict[str, Any]:
-    """Run what the machines need, in one go; return the summary for programs, {} when nothing was needed.
+NONE: Mapping[str, Layering] = MappingProxyType({})
+
+
+def run(workspace: Workspace, machines: Sequence[Machine], selection: Selection) -> Outcome:
+    """Run what the machines need, in one go; what failed is in the outcome.
 
     Where a machine waits for another one to be provisioned, it is one go for each wave of machines. Passwords are
     asked for before the first.
 
     Raises:
         UsageError: no provisioner has a name that the selection names, or there is no terminal to ask for them.
-        ProvisionFailed, Unreachable: as ``vmctl.provision.run``.
-        FleetFailed: that, and machines were not attempted.
     """
     provision.check_names(workspace.project.provisioners, selection.names)
     selection.ask(machine for machine in machines if machine.state is State.RUNNING)
     outcome = Outcome()
     for wave in waves(machines):
         provision_wave(workspace, sift(wave, outcome), outcome, selection)
-    outcome.raise_failure()
-    return outcome.provisioned
+    return outcome
 
 
-def provision_wave(workspace: Workspace, machines: Sequence[Machine], outcome: Outcome, selection: Selection) -> None:
+def provision_wave(
+    workspace: Workspace,
+    machines: Sequence[Machine],
+    outcome: Outcome,
+    selection: Selection,
+    *,
+    new: Mapping[str, Layering] = NONE,
+) -> None:
     """Run what the machines need, all at once; the result, or the failure, is added to ``outcome``.
+
+    Of those that are ``new`` (made by this command), layers are made on the way.
 
     Raises:
         UsageError: no provisioner has a name that the selection names, or an input makes no sense.
@@ -54,7 +68,7 @@ def provision_wave(workspace: Workspace, machines: Sequence[Machine], outcome: O
         needy = [machine for machine in needy if _trigger("before", workspace, machine, outcome, selection)]
     if not needy:
         return
-    _provision(workspace, needy, outcome, selection)
+    _provision(workspace, needy, outcome, selection, new)
     for machine in needy:
         if machine.name not in outcome.unprovisioned and not selection.mode.check:
             _trigger("after", workspace, machine, outcome, selection)
@@ -65,12 +79,23 @@ def _needs_something(machine: Machine, selection: Selection) -> bool:
     return running and bool(selection.pending(require_known(machine), machine.layout))
 
 
-def _provision(workspace: Workspace, machines: Sequence[Machine], outcome: Outcome, selection: Selection) -> None:
+def _provision(
+    workspace: Workspace,
+    machines: Sequence[Machine],
+    outcome: Outcome,
+    selection: Selection,
+    new: Mapping[str, Layering],
+) -> None:
     """One run over machines that need something."""
     from vmctl.provision.machine_hosts import MachineHosts
 
     logins = [_login(workspace, machine) for machine in machines]
     targets = [_target(workspace, machine, login) for machine, login in zip(machines, logins, strict=True)]
+    if new:
+        from vmctl.lifecycle import layering
+
+        freeze = layering.freezers(workspace, machines, logins, new)
+        targets = [structs.replace(target, after_success=freeze.get(target.name)) for target in targets]
     try:
         summary = provision.run(
             MachineHosts(workspace.project, logins, workspace.layout),
@@ -85,9 +110,11 @@ def _provision(workspace: Workspace, machines: Sequence[Machine], outcome: Outco
         )
     except (ProvisionFailed, Unreachable) as error:
         outcome.provisioning.append(error)
-        outcome.add_provisioned(error.data.get("provisioned"))
+        outcome.add_provisioned(summary_of(error))
     else:
-        outcome.add_provisioned(summary.as_object())
+        outcome.add_provisioned(summary)
+    if new:
+        layering.keep_within(workspace, {machine.provider for machine in machines if machine.name in new})
 
 
 def _target(workspace: Workspace, machine: Machine, login: Login) -> provision.Target:
@@ -102,24 +129,13 @@ def _trigger(when: When, workspace: Workspace, machine: Machine, outcome: Outcom
         triggers.fire(Job(workspace, machine), when, "provision")
     except triggers.TriggerFailed as error:
         outcome.provisioning.append(error)
-        failure = {"brief": error.brief, "task": None, "place": None, "message": error.details}
-        result = provision.HostResult(
-            status=provision.Status.FAILED, failure=failure, not_attempted=[item.name for item in pending]
+        result = outcome.provisioned.setdefault(
+            machine.name, provision.HostResult(not_attempted=[item.name for item in pending])
         )
-        outcome.add_provisioned(_on_top(provision.Summary({machine.name: result}).as_object(), outcome.provisioned))
+        result.status = provision.Status.FAILED
+        result.failure = Failure(machines=(machine.name,), brief=error.brief, details=error.details)
         return False
     return True
-
-
-def _on_top(summary: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """A summary of triggers that failed, with what provisioning had made of the same machines."""
-    changes = {"status", "failure"}
-    machines = {
-        name: {**row, **{key: value for key, value in before.items() if key not in changes}}
-        for name, row in summary["machines"].items()
-        for before in [earlier.get("machines", {}).get(name, {})]
-    }
-    return {**summary, "machines": machines}
 
 
 def _login(workspace: Workspace, machine: Machine) -> Login:
@@ -137,4 +153,4 @@ def _share_folders(workspace: Workspace, machine: Machine, login: Login) -> None
     spec = structs.replace(job.spec, folders=tuple(folder for folder in job.spec.folders if folder.guest in had))
     shares = folders.shares(spec, job.features, user_uid=job.record.uid)
     with ssh.Connection.connect(login) as connection:
-        folders.attach(connection, spec, shares, login=login, report=job.report)
+        folders.attach(connection, spec, shares, features=job.features, login=login, report=job.report)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from vmctl.errors import Interrupted, ProvisionFailed, Unreachable, VmctlError
+from vmctl.provision.failure import summary_of
+from vmctl.provision.summary import HostResult, Summary
 
 
 @dataclass
@@ -20,8 +21,8 @@ class Outcome:
     """Not attempted, and why: "it depends on db"."""
     provisioning: list[VmctlError] = field(default_factory=list)
     """What failed in machines that are up."""
-    provisioned: dict[str, Any] = field(default_factory=dict)
-    """The summary of provisioning, for programs."""
+    provisioned: dict[str, HostResult] = field(default_factory=dict)
+    """What became of each machine that was provisioned."""
 
     def add(self, other: Outcome) -> None:
         """Take in what became of further machines."""
@@ -29,19 +30,19 @@ class Outcome:
         self.failed |= other.failed
         self.skipped |= other.skipped
 
-    def add_provisioned(self, summary: object) -> None:
-        """Take in the summary of one more provisioning run, as an object for programs."""
-        if isinstance(summary, Mapping):
-            machines = dict(self.provisioned.get("machines", {}))
-            for name, row in summary["machines"].items():
-                machines[name] = {**machines.get(name, {}), **row}
-            self.provisioned |= {"changed": self.provisioned.get("changed", False) or summary["changed"]}
-            self.provisioned["machines"] = machines
+    def add_provisioned(self, summary: Summary) -> None:
+        """Take in the summary of one more provisioning run."""
+        self.provisioned |= summary.machines
 
     @property
-    def unprovisioned(self) -> set[str]:
+    def summary(self) -> Summary:
+        """What became of all machines that were provisioned."""
+        return Summary(self.provisioned)
+
+    @property
+    def unprovisioned(self) -> list[str]:
         """Machines on which a provisioner failed."""
-        return {name for name, row in self.provisioned.get("machines", {}).items() if row["status"] != "done"}
+        return self.summary.unfinished
 
     @property
     def lost(self) -> set[str]:
@@ -57,21 +58,26 @@ class Outcome:
         }
 
     def raise_failure(self) -> None:
-        """Raise what failed, as one error; nothing failed: return.
+        """Raise what failed; nothing failed: return.
 
         Raises:
-            VmctlError: the only failure, or ``FleetFailed``; ``data`` has every machine's result.
+            VmctlError: as ``failure``.
         """
+        if error := self.failure():
+            raise error
+
+    def failure(self) -> VmctlError | None:
+        """What failed, as one error: the only failure, or ``FleetFailed``; ``data`` has every machine's result."""
         for error in (*self.failed.values(), *self.provisioning):
             if isinstance(error, Interrupted):
-                raise error
+                return error
         if not self.failed and not self.provisioning:
-            return
+            return None
         error = self._only() or FleetFailed(self)
         error.data |= {"outcome": self.as_object()}
         if self.provisioned:
-            error.data["provisioned"] = self.provisioned
-        raise error
+            error.data["provisioned"] = self.summary.as_object()
+        return error
 
     def _only(self) -> VmctlError | None:
         failures = [named(error, name) for name, error in self.failed.items()] + self.provisioning
@@ -97,15 +103,13 @@ def _prefixed(name: str, text: str) -> str:
 
 def _of_machines(error: VmctlError) -> str:
     """A failure of provisioning; one that names none of its machines gets their names in front."""
-    summary = error.data.get("provisioned")
-    rows = summary["machines"] if isinstance(summary, Mapping) else {}
-    names = [name for name, row in rows.items() if row["status"] != "done"]
-    said = re.findall(r"[\w-]+", error.brief)
-    return str(error) if not names or any(name in said for name in names) else f"{', '.join(names)}: {error}"
+    names = summary_of(error).unfinished
+    words = re.findall(r"[\w-]+", error.brief)
+    return str(error) if not names or any(name in words for name in names) else f"{', '.join(names)}: {error}"
 
 
 def _brief(outcome: Outcome) -> str:
-    total = len({*outcome.done, *outcome.lost, *outcome.provisioned.get("machines", ())})
+    total = len({*outcome.done, *outcome.lost, *outcome.provisioned})
     parts = [f"{len(outcome.failed)} of {total} machines failed"] if outcome.failed else []
     if outcome.unprovisioned:
         parts.append(f"provisioning failed on {', '.join(sorted(outcome.unprovisioned))}")

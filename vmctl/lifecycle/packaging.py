@@ -50,9 +50,9 @@ def take(workspace: Workspace, name: str, directory: Path) -> tuple[Exported, Ma
         copy = _Copy(workspace, machine, *_checked(workspace, machine))
         report = workspace.report
         with copy.made():
-            with told(report, name, "clean_copy", "cleaning a copy of it"):
+            with reported_step(report, name, "clean_copy", "cleaning a copy of it"):
                 copy.clean()
-            with told(report, name, "export", "reading its disks"):
+            with reported_step(report, name, "export", "reading its disks"):
                 return copy.driver.export(copy.domain, copy.tag, directory), machine
 
 
@@ -74,7 +74,7 @@ def _checked(workspace: Workspace, machine: Machine) -> tuple[Record, _Exporting
 
 
 @contextmanager
-def told(report: Report, machine: str, step: str, text: str) -> Iterator[None]:
+def reported_step(report: Report, machine: str, step: str, text: str) -> Iterator[None]:
     """Tell that a part of the work begins, and that it ended well."""
     started = time.monotonic()
     report(StepStarted(machine=machine, step=step, text=text))

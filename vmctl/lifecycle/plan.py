@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any
 
@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from vmctl import redaction
 from vmctl.driver import State
-from vmctl.spec import MachineSpec, Network
+from vmctl.spec import Effect, MachineSpec
+from vmctl.vmfile.keys import MACHINE
 from vmctl.workspace import Machine
 
 
@@ -22,14 +23,9 @@ class Action(Enum):
     RESUME = "resume"
     FINISH = "finish"
     """It runs, but an earlier `up` did not get to the end."""
+    ADAPT = "adapt"
+    """It runs, and goes on with what changed in the Vmfile."""
     NOTHING = "nothing"
-
-
-class Effect(Enum):
-    """What it takes to apply a changed field."""
-
-    RELOAD = "reload"
-    RECREATE = "recreate"
 
 
 class Change(Struct, frozen=True):
@@ -53,7 +49,10 @@ class Plan(Struct, frozen=True):
         return tuple(change.field for change in self.changes if change.effect is effect)
 
 
-RECREATING = frozenset({"box", "user"})
+RECREATING = frozenset(key for key, one in MACHINE.items() if one.effect is Effect.RECREATE)
+
+LIVE = frozenset({"ports"})
+"""What some hypervisors can change while the machine runs (``vmctl.powers.LiveForwards``)."""
 
 ACTIONS = {
     None: Action.CREATE,
@@ -66,39 +65,26 @@ ACTIONS = {
 
 def hardware(spec: MachineSpec) -> dict[str, Any]:
     """The fields of a spec that the hypervisor (or the seed) is told, as JSON values; kept in the record."""
-    return {
-        "box": redaction.urls(str(spec.box)),
-        "user": spec.user,
-        "ssh_port": spec.ssh_port,
-        "cpus": spec.cpus,
-        "memory": spec.memory,
-        "disk": spec.disk,
-        "hostname": spec.hostname,
-        "ports": [f"{port.host_ip}:{port.host or 'auto'}:{port.guest}/{port.protocol}" for port in spec.ports],
-        "networks": [_network(network) for network in spec.networks],
-        "synced_folders": [f"{folder.host}:{folder.guest} {_how(folder)}" for folder in spec.folders],
-        "options": {provider: dict(knobs) for provider, knobs in sorted(spec.options.items())},
-    }
+    applied = {key: one.record(getattr(spec, one.attribute or key)) for key, one in MACHINE.items() if one.effect}
+    return {**applied, "options": {provider: dict(knobs) for provider, knobs in sorted(spec.options.items())}}
 
 
-def _network(network: Network) -> str:
-    return f"{network.name} {network.ip}/{network.netmask}{' isolated' if network.isolated else ''}"
-
-
-def _how(folder: Any) -> str:
-    return f"{folder.kind}{' read-only' if folder.read_only else ''}"
-
-
-def changes(applied: Mapping[str, Any], spec: MachineSpec) -> tuple[Change, ...]:
-    """The fields that differ from what the hypervisor was last told."""
+def changes(applied: Mapping[str, Any], spec: MachineSpec, live: Collection[str] = frozenset()) -> tuple[Change, ...]:
+    """The fields that differ from what the hypervisor was last told; ``live`` are those that it can change at once."""
     return tuple(
-        Change(field, _told(applied[field]), new, Effect.RECREATE if field in RECREATING else Effect.RELOAD)
+        Change(field, _without_login(applied[field]), new, _effect(field, live))
         for field, new in hardware(spec).items()
-        if field in applied and _told(applied[field]) != new
+        if field in applied and _without_login(applied[field]) != new
     )
 
 
-def _told(applied: Any) -> Any:
+def _effect(field: str, live: Collection[str]) -> Effect:
+    if field in live:
+        return Effect.UP
+    return Effect.RECREATE if field in RECREATING else Effect.RELOAD
+
+
+def _without_login(applied: Any) -> Any:
     """An older vmctl kept a password of the box's address."""
     return redaction.urls(applied) if isinstance(applied, str) else applied
 
@@ -106,6 +92,9 @@ def _told(applied: Any) -> Any:
 def plan(machine: Machine) -> Plan:
     """What `up` would do with a machine that is in the Vmfile."""
     applied = machine.record.applied if machine.record and machine.observed else {}
-    differing = changes(applied, machine.spec) if machine.spec else ()
+    live = LIVE if machine.live_forwards and machine.is_ready else frozenset[str]()
+    differing = changes(applied, machine.spec, live) if machine.spec else ()
     default = Action.NOTHING if machine.is_ready else Action.FINISH
+    if any(change.effect is Effect.UP for change in differing):
+        default = Action.ADAPT
     return Plan(machine, ACTIONS.get(machine.state, default), differing)

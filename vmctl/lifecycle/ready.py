@@ -31,7 +31,7 @@ fi
 """
 NO_PROGRAM = 127
 # Last lines of the unit's journal, for the error; root reads them all.
-UNIT_SAYS = 'systemctl is-active -- "$1"; journalctl --no-pager -q -n 8 -o cat -u "$1" 2>/dev/null'
+UNIT_STATE = 'systemctl is-active -- "$1"; journalctl --no-pager -q -n 8 -o cat -u "$1" 2>/dev/null'
 
 
 class _Probe(Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class _Probe(Struct, frozen=True, kw_only=True):
     what: str
     holds: Callable[[], bool]
     hint: str
-    said: Callable[[], str] = lambda: ""
+    details: Callable[[], str] = lambda: ""
     """What was seen last, for the error."""
 
 
@@ -56,7 +56,7 @@ def await_check(connection: Connection, machine: str, check: ReadyCheck) -> None
     try:
         until(probe.holds, Deadline.after(check.timeout), f"{probe.what} in {machine}", hint=hint)
     except TimedOut as error:
-        error.details = probe.said()
+        error.details = probe.details()
         raise
 
 
@@ -94,7 +94,7 @@ def _http(connection: Connection, machine: str, url: str, wanted: int | None) ->
         return _fits(status, wanted)
 
     what = f"{url} to answer" + (f" with status {wanted}" if wanted is not None else "")
-    return _Probe(what=what, holds=holds, hint=f"vmctl ssh {machine} -c {_quoted('curl', '-v', url)}", said=last.pop)
+    return _Probe(what=what, holds=holds, hint=f"vmctl ssh {machine} -c {_quoted('curl', '-v', url)}", details=last.pop)
 
 
 def _fits(status: str, wanted: int | None) -> bool:
@@ -109,13 +109,13 @@ def _unit(connection: Connection, machine: str, unit: str) -> _Probe:
         what=f"the unit {unit} to be active",
         holds=lambda: connection.run(argv, check=False).status == 0,
         hint=f"vmctl ssh {machine} -c {_quoted('systemctl', 'status', unit)}",
-        said=lambda: _unit_says(connection, unit),
+        details=lambda: _unit_state(connection, unit),
     )
 
 
-def _unit_says(connection: Connection, unit: str) -> str:
+def _unit_state(connection: Connection, unit: str) -> str:
     sudo = connection.login.user != "root"
-    return _last_lines(connection.run(["sh", "-c", UNIT_SAYS, "sh", unit], sudo=sudo, check=False))
+    return _last_lines(connection.run(["sh", "-c", UNIT_STATE, "sh", unit], sudo=sudo, check=False))
 
 
 def _command(connection: Connection, machine: str, command: str) -> _Probe:
@@ -127,7 +127,7 @@ def _command(connection: Connection, machine: str, command: str) -> _Probe:
         return done.status == 0
 
     hint = f"vmctl ssh {machine} -c {shlex.quote(command)}"
-    return _Probe(what=f"`{command}` to succeed", holds=holds, hint=hint, said=last.pop)
+    return _Probe(what=f"`{command}` to succeed", holds=holds, hint=hint, details=last.pop)
 
 
 def _last_lines(done: Completed) -> str:

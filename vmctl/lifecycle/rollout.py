@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct, field
 
-from vmctl.lifecycle import etc_hosts, fleet, triggers, verbs
+from vmctl import interrupt
+from vmctl.lifecycle import etc_hosts, fleet, instants, layering, triggers, verbs
 from vmctl.lifecycle.capacity import Limits
 from vmctl.lifecycle.machine_job import Job, Step
 from vmctl.lifecycle.outcome import Outcome
@@ -15,7 +16,7 @@ from vmctl.lifecycle.selection import Selection
 from vmctl.lifecycle.waves import sift, waves
 from vmctl.provision import Passwords
 from vmctl.spec import Occasion
-from vmctl.workspace import Machine, Workspace
+from vmctl.workspace import Machine, Workspace, require_known
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -27,6 +28,10 @@ class Options(Struct, frozen=True, kw_only=True):
     only: tuple[str, ...] = ()
     """Names of provisioners to run, and no others."""
     destroy_on_error: bool = False
+    cold: bool = False
+    """Whether new machines are made from their boxes, whatever layers there are, and leave none."""
+    instant: bool | None = None
+    """Whether machines have their memory kept (None = what the Vmfile says); False: nor do they go on from it."""
     parallel: int | None = None
     """How many machines at the same time; None = what the Vmfile says, else as many as the host can take."""
     fail_fast: bool = False
@@ -35,6 +40,11 @@ class Options(Struct, frozen=True, kw_only=True):
     """What triggers know the command by."""
     passwords: Passwords = field(default_factory=Passwords)
     """What the user has typed already."""
+
+    @property
+    def layers(self) -> bool:
+        """Whether new machines may begin with layers: not where somebody says what is to run in them."""
+        return not self.cold and self.provision is None and not self.only
 
     @property
     def selection(self) -> Selection:
@@ -62,12 +72,34 @@ class Rollout(Struct):
         blocks = etc_hosts.present_blocks(self.workspace, machines, restarting=self.steps is not None)
         for number, wave in enumerate(self._waves(machines)):
             able = self._able(wave)
-            jobs = [Job(self.workspace, machine, names=blocks.get(machine.name, "")) for machine in able]
+            jobs = [self._job(one, blocks.get(one.name, "")) for one in able]
             self._bring_up(jobs)
             if number == 0:
                 etc_hosts.refresh(self.workspace, blocks, locked=chosen)
             if self.options.provision is not False and not self._gives_up():
                 self._provision([job for job in jobs if job.name not in self.outcome.lost])
+            self._keep_memory(jobs)
+
+    def _job(self, machine: Machine, names: str) -> Job:
+        layers, wanted = self.options.layers, self.options.instant
+        uses_memory = layers and bool(self.workspace.project.cache.size) and wanted is not False
+        instant = uses_memory and bool(wanted or require_known(machine).instant)
+        return Job(self.workspace, machine, names=names, layers=layers, instant=instant, uses_memory=uses_memory)
+
+    def _keep_memory(self, jobs: Sequence[Job]) -> None:
+        """Keep the memory of those that were made just now and are all that the Vmfile wants."""
+        out = {*self.outcome.lost, *self.outcome.unprovisioned}
+        due = [job for job in jobs if job.created and job.instant and job.name not in out]
+        if due and not self.outcome.provisioning:
+            became = fleet.run(due, (Step(instants.keep, "keeping its memory"),), limits=self._limits)
+            interrupt.check()
+            for job in due:
+                if job.name in became.failed:
+                    job.warn(f"its memory is not kept: {became.failed[job.name].brief}")
+            layering.keep_within(self.workspace, {job.machine.provider for job in due})
+        for job in jobs if self.options.instant else ():
+            if not (job.created or job.thawed or job.name in out or instants.is_kept(job)):
+                job.notice("its memory is not kept: only that of a machine that `up` has just made is")
 
     def _waves(self, machines: Sequence[Machine]) -> list[list[Machine]]:
         return [list(machines)] if self.options.provision is False else waves(machines)
@@ -95,17 +127,18 @@ class Rollout(Struct):
         steps = triggers.around(self.workspace.project, self.options.event, self.steps or verbs.UP)
         became = fleet.run(due, steps, limits=self._limits)
         if self.options.destroy_on_error and became.failed:
-            undo = [Job(self.workspace, job.look()) for job in created if job.name in became.failed]
+            undo = [Job(self.workspace, job.observe()) for job in created if job.name in became.failed]
             fleet.run(undo, verbs.DESTROY)
         self.outcome.add(became)
 
     @property
     def _limits(self) -> Limits:
-        said = self.options.parallel or self.workspace.project.parallel
-        return Limits(at_once=said, fail_fast=self.options.fail_fast)
+        at_once = self.options.parallel or self.workspace.project.parallel
+        return Limits(at_once=at_once, fail_fast=self.options.fail_fast)
 
     def _provision(self, jobs: Sequence[Job]) -> None:
         from vmctl.lifecycle import machine_provisioning
 
         machines = [job.machine for job in jobs]
-        machine_provisioning.provision_wave(self.workspace, machines, self.outcome, self.options.selection)
+        new = {job.name: job.layering for job in jobs if job.created and job.layering}
+        machine_provisioning.provision_wave(self.workspace, machines, self.outcome, self.options.selection, new=new)

@@ -177,4 +177,4 @@ def _pushed(job: Job) -> list[int]:
 
 def _run(jobs: Sequence[Job], wanted: Sequence[Step]) -> SnapshotResult:
     fleet.run(jobs, wanted).raise_failure()
-    return SnapshotResult([job.look() for job in jobs], {job.name: job.snapshot for job in jobs})
+    return SnapshotResult([job.observe() for job in jobs], {job.name: job.snapshot for job in jobs})

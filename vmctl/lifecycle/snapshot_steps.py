@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from msgspec import Struct, field, to_builtins
 
-from vmctl import interrupt, json_text, logins, provision
+from vmctl import interrupt, json_text, provision
 from vmctl.driver import Forward, State
 from vmctl.errors import VmctlError, WrongState
-from vmctl.lifecycle import steps
+from vmctl.lifecycle import quiescing
 from vmctl.lifecycle.machine_job import Job
 from vmctl.powers import Snapshot, Snapshots
 from vmctl.store.records import Record
-
-if TYPE_CHECKING:
-    from vmctl.ssh import Connection
 
 FORMAT = 1
 FLUSHING = 30.0
@@ -94,7 +91,7 @@ def find(job: Job) -> Snapshot | None:
 def flush(job: Job) -> bool:
     """Have the guest write out what it has in memory, in case the snapshot can hold nothing but the disk."""
     try:
-        _connected(job).run(["sync"], deadline=FLUSHING)
+        quiescing.connected(job).run(["sync"], deadline=FLUSHING)
     except VmctlError:
         interrupt.check()
         return False  # a guest without SSH can be kept all the same
@@ -103,39 +100,27 @@ def flush(job: Job) -> bool:
 
 def save_snapshot(job: Job) -> bool:
     """Keep the present state; the machine is as ready afterwards as it was before."""
-    before, running = job.machine.is_ready, job.machine.state is State.RUNNING
+    before, running, why_not = job.machine.is_ready, job.machine.state is State.RUNNING, ""
+    if running and quiescing.live_folders(job):
+        with quiescing.quiet(job) as why_not:
+            kept = _save(job, ready=False)
+    else:
+        kept = _save(job, ready=before)
+        if running and kept.memory:
+            quiescing.wake_again(job, ready=before)  # its clock stood still
+    if running and not kept.memory:
+        why = f" ({why_not})" if why_not else ""
+        job.warn(f"snapshot {job.snapshot!r} holds the disk alone, not the memory{why}: restoring it boots the machine")
+    return True
+
+
+def _save(job: Job, *, ready: bool) -> Snapshot:
     with interrupt.shielded():
         kept = driver_of(job).save_snapshot(
             job.machine.domain, job.tag, job.snapshot, replace=job.replace, note=SnapshotNote.of(job).note()
         )
-        _stay_ready(job, before)
-    if running and not kept.memory:
-        job.warn(f"snapshot {job.snapshot!r} holds the disk alone, not the memory: restoring it boots the machine")
-    return True
-
-
-def wind_clock(job: Job) -> bool:
-    """Set the guest's clock, which stood still while its memory was written."""
-    try:
-        _connected(job)
-        return steps.set_clock(job)
-    except VmctlError:
-        interrupt.check()
-    job.close()  # the hypervisor may have cut the connection, but not the way in
-    try:
-        _connected(job)
-        return steps.set_clock(job)
-    except VmctlError:
-        interrupt.check()
-        return False
-
-
-def _connected(job: Job) -> Connection:
-    from vmctl.ssh import Connection
-
-    if job.connection is None:
-        job.connection = Connection.connect(logins.login(job.workspace, job.name))
-    return job.connection
+        _stay_ready(job, before=ready)
+    return kept
 
 
 def restore_snapshot(job: Job) -> bool:
@@ -163,14 +148,14 @@ def restore_snapshot(job: Job) -> bool:
 def delete_snapshot(job: Job) -> bool:
     """Forget the snapshot; the machine is as ready afterwards as it was before."""
     with interrupt.shielded():
-        before = job.look().is_ready
+        before = job.observe().is_ready
         driver_of(job).remove_snapshot(job.machine.domain, job.tag, job.snapshot)
-        _stay_ready(job, before)
+        _stay_ready(job, before=before)
     return True
 
 
-def _stay_ready(job: Job, before: bool) -> None:  # noqa: FBT001  one word of state
+def _stay_ready(job: Job, *, before: bool) -> None:
     """A hypervisor may count what it did with a running machine as another run of it, which it is not for the guest."""
-    observed = job.look().observed
+    observed = job.observe().observed
     if before and observed and observed.run and not job.machine.is_ready:
         job.save(job.record.but(ready_run=observed.run))

@@ -1,32 +1,31 @@
-"""The steps that bring a machine up; ``down`` has the others.
+"""The steps that make a machine and start it; ``guest_steps`` go on inside the guest, ``down`` has the others.
 
 Each looks before it acts, so running it again after any failure finishes the work.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
-from vmctl import __version__, boxes, folders, key_pairs, provision, seed, ssh
-from vmctl.driver import Address, Forward, State
+from msgspec import structs
+
+from vmctl import __version__, boxes, folders, interrupt, key_pairs, machine_names, provision, seed
+from vmctl.box_facts import DEFAULT_USER
+from vmctl.driver import Definition, Disk, Forward, State
 from vmctl.errors import UsageError, VmctlError
-from vmctl.lifecycle import consoles, definitions, etc_hosts, first_login, plan, ready
-from vmctl.lifecycle.conditions import absent, exists, off
-from vmctl.lifecycle.machine_job import Job
-from vmctl.login import Login
-from vmctl.process import CommandFailed
-from vmctl.spec import DEFAULT_USER
-from vmctl.store import carry, files, port_leases
+from vmctl.lifecycle import definitions, first_login, plan
+from vmctl.lifecycle.conditions import absent, adapts, exists, off
+from vmctl.lifecycle.machine_job import Job, StepMissing
+from vmctl.powers import LiveForwards
+from vmctl.provision import inputs
+from vmctl.store import carry, files, host_ports, layer_ledger
 from vmctl.store.records import BoxUsed, Record
-from vmctl.wait import Deadline
 
 if TYPE_CHECKING:
     from vmctl.boxes import Box
 
-GROW = "vmctl-grow.service"
-SLOW_CLOCK = 2  # seconds that a restored guest's clock may be off before it is set
-SET_CLOCK = 'off=$(($(date +%s) - $1)); [ "${off#-}" -le "$2" ] || date --utc --set "@$1"'
+UNKNOWN_NAMES = "of the layer"
+"""What a guest holds of the names of other machines that began with a layer: those of another time."""
 
 
 def lease_ports(job: Job) -> tuple[Forward, ...]:
@@ -42,15 +41,15 @@ def check(job: Job, *, restarting: bool = False) -> None:
     """Refuse what cannot work, before anything is changed: ports first, then the provider's own rules.
 
     A machine that is not off keeps the ports that its hypervisor has bound (or will bind again, when it is restored)
-    until it is restarted, whatever the Vmfile says by now.
+    until it is restarted, whatever the Vmfile says by now; unless its hypervisor can change them.
     """
-    if restarting or absent(job) or off(job):
+    if restarting or absent(job) or off(job) or adapts(job):
         forwards = lease_ports(job)
     else:
         forwards = job.record.forwards
         if job.machine.state is State.SAVED:
-            port_leases.require_free(job.name, forwards)
-    record = job.machine.record or _preview(job)
+            host_ports.require_free(job.name, forwards)
+    record = job.machine.record or preview(job)
     wanted = definitions.build(
         job.spec,
         record.but(forwards=forwards),
@@ -61,11 +60,12 @@ def check(job: Job, *, restarting: bool = False) -> None:
     job.driver.check(wanted)
 
 
-def _preview(job: Job) -> Record:
+def preview(job: Job) -> Record:
     """What the record will be, as far as it is known before the box is there."""
+    project = job.workspace.own_id
     return Record(
-        name=job.machine.domain,
-        project=job.workspace.ensure_id(),
+        name=job.machine.domain or machine_names.hypervisor_name(job.workspace.root, job.name, project),
+        project=project,
         machine=job.name,
         provider=job.machine.provider,
         box=BoxUsed(name=str(job.spec.box), version="", digest="", user=""),
@@ -163,13 +163,14 @@ def _first_boot(job: Job) -> dict[str, Any]:
 
 
 def _box_used(job: Job) -> BoxUsed:
-    if job.box is None:
-        return job.record.box
-    box: Box = job.box
+    return job.record.box if job.box is None else box_used(job.box)
+
+
+def box_used(box: Box) -> BoxUsed:
+    """What the record keeps of a box."""
     return BoxUsed(
-        name=box.name, version=box.version, digest=box.digest, user=box.user, firmware=box.firmware,
-        cloud_init=box.cloud_init, seeding=box.seeding, virtual_size=box.virtual_size,
-        further=tuple(disk.digest for disk in box.further), mac=box.provenance.get("vagrant", {}).get("mac", ""),
+        **box.facts, seeding=box.seeding, virtual_size=box.virtual_size,
+        mac=box.provenance.get("vagrant", {}).get("mac", ""),
     )  # fmt: skip
 
 
@@ -183,11 +184,10 @@ def define(job: Job) -> bool:
 
 def write_seed(job: Job) -> bool:
     """Write the NoCloud seed, unless it says the same already."""
-    assert job.definition is not None  # noqa: S101  `define` ran
     layout = job.machine.layout
     return seed.write(
         layout.seed,
-        definition=job.definition,
+        definition=job.defined,
         features=job.features,
         user=job.record.user,
         public_key=key_pairs.ensure(layout.key),
@@ -197,24 +197,70 @@ def write_seed(job: Job) -> bool:
     )
 
 
+def find_layer(job: Job) -> bool:
+    """Look for the longest layer that is true, and is not there for nothing: used just now, it stays for longer."""
+    from vmctl.lifecycle import layering
+
+    job.layering = layering.possible(job.workspace, job.machine, job.record.box)
+    if job.layering and job.layering.depth:
+        layer_ledger.touch(job.workspace.home, job.layering.chain.keys[: job.layering.depth])
+    return False
+
+
 def create(job: Job) -> bool:
-    """Make the machine in the hypervisor."""
-    assert job.definition is not None  # noqa: S101  `define` ran
-    assert job.box is not None  # noqa: S101  `fetch_box` ran
+    """Make the machine in the hypervisor, from its layer where it has one."""
     provision.forget(job.machine.layout)  # its disk is new, whatever became of the one before
-    job.driver.create(job.definition, job.box.disk(job.features.formats))
+    disk = job.ground_box.disk(job.features.formats)
+    names = _create_on_layer(job, job.defined, disk)
+    if not job.machine.observed:
+        job.driver.create(job.defined, disk)
     job.created = True
-    job.save(job.record.but(applied=plan.hardware(job.spec)))
+    job.save(job.record.but(applied=plan.hardware(job.spec), names=names))
     return True
+
+
+def _create_on_layer(job: Job, definition: Definition, disk: Disk) -> str:
+    """Make the machine from its layer, if any; what its guest holds of the names of other machines then."""
+    layering = job.layering
+    if layering is None or not layering.depth:
+        return ""
+    from vmctl.lifecycle.layering import has_neighbours
+
+    digests = [(item, inputs.digest(item)) for item in layering.done]
+    try:
+        job.driver.create(definition, structs.replace(disk, layer=layering.key))
+    except VmctlError as error:
+        interrupt.check()
+        if job.observe().observed:
+            raise
+        job.warn(f"{error.brief}; it is made from its box")
+        layering.depth = 0
+        return ""
+    for item, digest in digests:
+        provision.mark(job.machine.layout, item, digest)
+    job.observe()
+    return UNKNOWN_NAMES if has_neighbours(job.workspace.project) else ""
 
 
 def update(job: Job) -> bool:
     """Give the stopped machine the hardware that the Vmfile wants now."""
-    assert job.definition is not None  # noqa: S101  `define` ran
-    job.driver.update(job.definition)
+    job.driver.update(job.defined)
     carry.forget_media(job.workspace.layout.directory, job.name)  # it has those in its own place now
     kept = {field: job.record.applied[field] for field in plan.RECREATING if field in job.record.applied}
     job.save(job.record.but(applied={**plan.hardware(job.spec), **kept}))
+    return True
+
+
+def change_ports(job: Job) -> bool:
+    """Give the running machine the forwards that the Vmfile wants now; SSH's stays as it is."""
+    driver, old = job.driver, job.record.forwards
+    if not isinstance(driver, LiveForwards):
+        raise StepMissing("a plan of what can be changed while the machine runs")
+    wanted = [one for one in lease_ports(job) if one.name != "ssh"]
+    forwards = (*(one for one in old if one.name == "ssh"), *wanted)
+    driver.set_forwards(job.machine.domain, job.tag, forwards)
+    applied = {**job.record.applied, "ports": plan.hardware(job.spec)["ports"]}
+    job.save(job.record.but(forwards=forwards, applied=applied))
     return True
 
 
@@ -222,107 +268,6 @@ def start(job: Job) -> bool:
     """Start the machine, or restore it."""
     job.restored = job.machine.state in (State.SAVED, State.PAUSED)
     job.driver.start(job.machine.domain, job.tag)
-    job.look()
-    return True
-
-
-def await_ssh(job: Job) -> bool:
-    """Wait until SSH answers and lets us in; say why when it does not."""
-    layout = job.machine.layout
-    if job.record.box.cloud_init and not files.exists(layout.first_key):
-        ssh.write_known_hosts(layout.known_hosts, job.name, key_pairs.ensure(layout.host_key))
-    job.connection = ssh.await_ssh(
-        machine=job.name,
-        address=lambda: job.driver.address(job.machine.domain, job.tag),
-        login=lambda address: login(job, address),
-        alive=lambda: _is_alive(job),
-        deadline=Deadline.after(job.spec.boot_timeout),
-        console=layout.console,
-        report=job.report,
-    )
-    if files.exists(layout.first_key):
-        first_login.replace_key(job)
-    ssh.write_config(job.connection.login)
-    return True
-
-
-def _is_alive(job: Job) -> bool:
-    consoles.fetch(job.driver, job.machine.domain, job.tag, job.machine.layout.console)
-    return job.look().state in (State.RUNNING, State.STARTING)
-
-
-def login(job: Job, address: Address) -> Login:
-    """How to get into the job's machine at an address."""
-    layout = job.machine.layout
-    return Login(
-        machine=job.name,
-        address=address,
-        user=job.record.user,
-        key=layout.key,
-        known_hosts=layout.known_hosts,
-        config=layout.ssh_config,
-        first_key=layout.first_key if files.exists(layout.first_key) else None,
-        first_password=layout.first_password if files.exists(layout.first_password) else None,
-    )
-
-
-def set_clock(job: Job) -> bool:
-    """Set the restored guest's clock, where it is off: it stood still while the machine was saved."""
-    assert job.connection is not None  # noqa: S101  `await_ssh` ran
-    argv = ["sh", "-c", SET_CLOCK, "sh", f"{time.time():.0f}", str(SLOW_CLOCK)]
-    job.connection.run(argv, sudo=True, check=False)
-    return True
-
-
-def settle(job: Job) -> bool:
-    """Have the new guest's first writes on its disk: a power cut would leave it with empty SSH host keys."""
-    assert job.connection is not None  # noqa: S101  `await_ssh` ran
-    if not job.record.box.seeds_itself:  # which has them there before its SSH server starts
-        job.connection.run(["sync"])
-    job.save(job.record.but(settled=True))
-    return True
-
-
-def await_growth(job: Job) -> bool:
-    """Wait until the root file system has the disk that the Vmfile gives: a box of ours grows it while SSH answers."""
-    assert job.connection is not None  # noqa: S101  `await_ssh` ran
-    job.connection.run(["systemctl", "start", GROW], sudo=True, check=False)
-    return False
-
-
-def share_folders(job: Job) -> bool:
-    """Have the project's folders in the guest."""
-    assert job.connection is not None  # noqa: S101  `await_ssh` ran
-    assert job.definition is not None  # noqa: S101  `define` ran
-    used = folders.attach(
-        job.connection, job.spec, job.definition.shares, login=job.connection.login, report=job.report
-    )
-    job.save(job.record.but(folders=dict(used)))
-    return bool(used)
-
-
-def write_names(job: Job) -> bool:
-    """Tell the guest the names of the other machines; where it cannot be told, that is no reason to fail."""
-    assert job.connection is not None  # noqa: S101  `await_ssh` ran
-    try:
-        etc_hosts.write(job.connection, job.names)
-    except CommandFailed as error:
-        job.warn(f"its names of the other machines could not be written: {error.brief}")
-        return False
-    job.save(job.record.but(names=etc_hosts.digest(job.names)))
-    return True
-
-
-def check_ready(job: Job) -> bool:
-    """Wait until the Vmfile's `ready:` checks hold."""
-    assert job.connection is not None  # noqa: S101  `await_ssh` ran
-    for check in job.spec.ready:
-        ready.await_check(job.connection, job.name, check)
-    return True
-
-
-def mark_ready(job: Job) -> bool:
-    """Write down that this start of the machine is done."""
-    observed = job.look().observed
-    job.save(job.record.but(ready_run=observed.run if observed else ""))
+    job.started = not job.restored
+    job.observe()
     return True

@@ -14,8 +14,8 @@ from vmctl import process, provision
 from vmctl.driver import State
 from vmctl.errors import Interrupted, VmctlError, from_os
 from vmctl.events import Output
+from vmctl.lifecycle.guest_steps import login
 from vmctl.lifecycle.machine_job import Job, Step
-from vmctl.lifecycle.steps import login
 from vmctl.spec import Occasion, Project, Shell, Trigger, When
 from vmctl.store import files
 
@@ -100,14 +100,14 @@ def _label(trigger: Trigger) -> str:
 
 
 def _run(trigger: Trigger, job: Job, event: Occasion) -> None:
-    environment = {**told(trigger, job, event), **trigger.env}
+    environment = {**variables(trigger, job, event), **trigger.env}
     if trigger.on == "guest":
         _in_guest(trigger, job, environment)
     else:
         _on_host(trigger, job, environment)
 
 
-def told(trigger: Trigger, job: Job, event: Occasion) -> dict[str, str]:
+def variables(trigger: Trigger, job: Job, event: Occasion) -> dict[str, str]:
     """What the program finds in its environment about what happens."""
     project = job.workspace.project
     return {
@@ -160,7 +160,7 @@ def _argv(trigger: Trigger, directory: Path) -> list[str]:
 
 
 def _in_guest(trigger: Trigger, job: Job, environment: Mapping[str, str]) -> None:
-    if job.look().state is not State.RUNNING:
+    if job.observe().state is not State.RUNNING:
         raise TriggerFailed(f"the guest does not run: machine {job.name} is {job.machine.state_text}")
     address = job.driver.address(job.machine.domain, job.tag)
     if address is None:

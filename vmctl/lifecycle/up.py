@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vmctl import provision
-from vmctl.errors import UsageError, VmctlError
-from vmctl.events import Notice
+from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.events import Notice, Warned
 from vmctl.lifecycle import fleet
 from vmctl.lifecycle.machine_job import Job
-from vmctl.lifecycle.plan import Action, Effect, Plan, plan
+from vmctl.lifecycle.plan import Action, Plan, plan
 from vmctl.lifecycle.rollout import Options, Rollout
-from vmctl.spec import Project
+from vmctl.provision.summary import Summary
+from vmctl.spec import Effect, Project
 from vmctl.workspace import Machine, Workspace
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ class UpResult:
 
     machines: list[Machine] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
-    provisioned: dict[str, Any] = field(default_factory=dict)
+    provisioned: Summary = field(default_factory=lambda: Summary({}))
 
     @property
     def changed(self) -> bool:
         """Whether anything was done."""
-        return bool(self.provisioned) or any(item.action is not Action.NOTHING for item in self.plans)
+        return bool(self.provisioned.machines) or any(item.action is not Action.NOTHING for item in self.plans)
 
 
 def with_dependencies(project: Project, names: Sequence[str]) -> tuple[str, ...]:
@@ -47,6 +48,29 @@ def with_dependencies(project: Project, names: Sequence[str]) -> tuple[str, ...]
             wanted.add(name)
             queue += [one.machine for one in specs[name].depends_on]
     return tuple(name for name in specs if name in wanted)
+
+
+def provide_locked_boxes(workspace: Workspace, names: Sequence[str]) -> None:
+    """Have the locked boxes of machines (and those they depend on) in the store; none is made from another one.
+
+    Raises:
+        WrongState: a machine was made from another box than the locked one.
+    """
+    from vmctl.boxes import locking
+
+    project = workspace.project
+    chosen = with_dependencies(project, names)
+    for machine in workspace.survey(chosen):
+        used = machine.record.box if machine.record and machine.observed else None
+        if machine.spec and used and used.digest and not locking.has_images(used, machine.spec.box):
+            locked, made = ([one.digest, *(one.further or ())] for one in (machine.spec.box, used))
+            raise WrongState(
+                f"machine {machine.name} was made from another image of {machine.spec.box} than the locked one",
+                details=f"locked {' '.join(locked)}\n  made {' '.join(made)}",
+                hint=f"vmctl up {machine.name}    # goes on with the machine as it is; --locked needs one made anew",
+            )
+    refs = [spec.box for spec in project.machines if spec.name in chosen]
+    locking.provide(refs, project, workspace.home, report=workspace.report)
 
 
 def up(
@@ -72,11 +96,13 @@ def up(
     """
     provision.check_names(workspace.project.provisioners, options.only)
     names = with_dependencies(workspace.project, names)
+    if workspace.id is None:  # what cannot come up leaves no trace of a project either
+        _check([Job(workspace, machine) for machine in _chosen(workspace, names, options)], restarting=False)
     with workspace.locked(names):
-        machines = workspace.survey(names, option=options.provider, choose=True)
-        if options.provision is not False:
-            options.selection.ask(machines)
+        machines = _chosen(workspace, names, options)
         plans = [plan(machine) for machine in machines]
+        if not steps:
+            _tell_problems(workspace, machines)
         rollout = Rollout(workspace, options, steps)
         if steps or any(item.action is not Action.NOTHING for item in plans):
             machines = _checked(workspace, machines, options, restarting=steps is not None, reload=reload)
@@ -86,7 +112,15 @@ def up(
         rollout.outcome.raise_failure()
         if rollout.worked:
             machines = workspace.survey(names, option=options.provider)
-        return UpResult(machines, plans, rollout.outcome.provisioned)
+        return UpResult(machines, plans, rollout.outcome.summary)
+
+
+def _chosen(workspace: Workspace, names: Sequence[str], options: Options) -> list[Machine]:
+    """The machines, each with its provider, once the passwords for them are typed."""
+    machines = workspace.survey(names, option=options.provider, choose=True)
+    if options.provision is not False:
+        options.selection.ask(machines)
+    return machines
 
 
 def _checked(
@@ -110,30 +144,36 @@ def _checked(
 
 
 def _check(jobs: Sequence[Job], *, restarting: bool) -> None:
-    """Check every machine before any is changed; all problems are told at once."""
+    """Check every machine before any is changed; all problems are told at once, and leave no port leased."""
     from vmctl.lifecycle import steps
 
+    workspace = jobs[0].workspace
     problems: list[VmctlError] = []
-    for job in jobs:
-        try:
-            steps.check(job, restarting=restarting)
-        except VmctlError as error:
-            problems.append(fleet.named(error, job.name))
+    with workspace.ports.put_back_on_failure([workspace.owner(job.name) for job in jobs]):
+        for job in jobs:
+            try:
+                steps.check(job, restarting=restarting)
+            except VmctlError as error:
+                problems.append(fleet.named(error, job.name))
+        if problems:
+            raise _refusal(problems)
+
+
+def _refusal(problems: Sequence[VmctlError]) -> VmctlError:
     if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        kind = UsageError if all(isinstance(problem, UsageError) for problem in problems) else VmctlError
-        raise kind(
-            f"{len(problems)} machines cannot come up as the Vmfile wants; nothing was changed",
-            details="\n".join(str(problem) for problem in problems),
-        )
+        return problems[0]
+    kind = UsageError if all(isinstance(problem, UsageError) for problem in problems) else VmctlError
+    return kind(
+        f"{len(problems)} machines cannot come up as the Vmfile wants; nothing was changed",
+        details="\n".join(str(problem) for problem in problems),
+    )
 
 
 def _tell_aliases(jobs: Sequence[Job]) -> None:
     """Say which machines are made from another box than the Vmfile names."""
     for job in jobs:
         if job.machine.observed is None and job.spec.box_alias:
-            text = f"made from {job.spec.box} in place of {job.spec.box_alias} (box_aliases)"
+            text = f"made from {job.spec.box} in place of {job.spec.box_alias} ({job.spec.box_alias_by})"
             job.report(Notice(machine=job.name, text=text))
 
 
@@ -148,6 +188,12 @@ def _prefetch(jobs: Sequence[Job]) -> bool:
             box = boxes.ensure(ref, jobs[0].workspace.home, formats=formats, report=jobs[0].report)
             came_in = came_in or bool(box.defaults)
     return came_in
+
+
+def _tell_problems(workspace: Workspace, machines: Sequence[Machine]) -> None:
+    for machine in machines:
+        if machine.problem:
+            workspace.report(Warned(machine=machine.name, text=machine.problem, hint=f"vmctl reload {machine.name}"))
 
 
 def _tell_changes(workspace: Workspace, plans: Sequence[Plan]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vmctl.driver import State
-from vmctl.lifecycle import down, etc_hosts, first_login, snapshot_steps, steps
-from vmctl.lifecycle.conditions import absent, exists, not_ready, not_running, off, outdated
+from vmctl.lifecycle import down, etc_hosts, first_login, guest_steps, instants, quiescing, snapshot_steps, steps
+from vmctl.lifecycle.conditions import absent, adapts, exists, not_ready, not_running, off, outdated
 from vmctl.lifecycle.machine_job import Job, Step
 
 
@@ -14,22 +14,37 @@ def _cloud_init(job: Job) -> bool:
 
 UP = (
     Step(steps.fetch_box, when=absent),
+    Step(instants.find, when=lambda job: absent(job) and job.uses_memory),
+    Step(instants.thaw, "going on from its kept memory", when=lambda job: absent(job) and bool(job.memory)),
     Step(steps.make_keys, when=absent),
     Step(steps.record, when=lambda job: absent(job) or off(job)),
     Step(steps.define, when=not_ready),
     Step(steps.write_seed, when=lambda job: (absent(job) or off(job)) and _cloud_init(job)),
-    Step(steps.create, "creating from {job.record.box.name}", when=absent),
+    Step(steps.find_layer, when=lambda job: absent(job) and job.layers and bool(job.spec.provision)),
+    Step(steps.create, "creating from {job.ground}", when=absent),
     Step(steps.update, when=outdated),
     Step(steps.start, "starting", when=not_running),
-    Step(steps.await_ssh, "waiting for SSH", when=not_ready),
-    Step(steps.settle, when=lambda job: not job.record.settled),
+    Step(guest_steps.await_ssh, "waiting for SSH", when=not_ready),
+    Step(guest_steps.settle, when=lambda job: not job.record.settled),
     Step(first_login.introduce, when=lambda job: not_ready(job) and not _cloud_init(job)),
-    Step(steps.await_growth, when=lambda job: not_ready(job) and bool(job.spec.disk) and job.record.box.seeds_itself),
-    Step(steps.set_clock, when=lambda job: job.restored),
-    Step(steps.share_folders, "sharing folders", when=lambda job: not_ready(job) and bool(_folders(job))),
-    Step(steps.write_names, when=lambda job: not_ready(job) and job.record.names != etc_hosts.digest(job.names)),
-    Step(steps.check_ready, "waiting for its ready checks", when=lambda job: not_ready(job) and bool(job.spec.ready)),
-    Step(steps.mark_ready, when=not_ready),
+    Step(
+        guest_steps.await_growth,
+        when=lambda job: not_ready(job) and not job.thawed and bool(job.spec.disk) and job.record.box.seeds_itself,
+    ),
+    Step(quiescing.wake, when=lambda job: job.restored or job.record.quiesced),
+    Step(
+        guest_steps.share_folders,
+        "sharing folders",
+        when=lambda job: not_ready(job) and _folders(job) and not (job.thawed and job.woken),
+    ),
+    Step(guest_steps.write_names, when=lambda job: not_ready(job) and job.record.names != etc_hosts.digest(job.names)),
+    Step(
+        guest_steps.check_ready,
+        "waiting for its ready checks",
+        when=lambda job: not_ready(job) and bool(job.spec.ready),
+    ),
+    Step(guest_steps.mark_ready, when=not_ready),
+    Step(steps.change_ports, "changing its ports", when=adapts),
 )
 
 
@@ -45,7 +60,6 @@ RELOAD = (*HALT, *UP)
 SAVE = (
     Step(snapshot_steps.flush, when=lambda job: job.machine.state is State.RUNNING),
     Step(snapshot_steps.save_snapshot, "saving snapshot {job.snapshot}"),
-    Step(snapshot_steps.wind_clock, when=lambda job: job.machine.state is State.RUNNING),
 )
 RESTORE = (Step(snapshot_steps.restore_snapshot, "going back to snapshot {job.snapshot}"),)
 DELETE = (Step(snapshot_steps.delete_snapshot, "deleting snapshot {job.snapshot}"),)

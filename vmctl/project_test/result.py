@@ -62,8 +62,8 @@ class Suite:
 
     def __str__(self) -> str:
         """One line: "debian-12: up passed 31.2 s, idempotence passed 8.0 s"."""
-        said = [f"{one.name} {one.result}" + ("" if one.skipped else f" {one.seconds:.1f} s") for one in self.phases]
-        return f"{self.name}: {', '.join(said)}"
+        phases = [f"{one.name} {one.result}" + ("" if one.skipped else f" {one.seconds:.1f} s") for one in self.phases]
+        return f"{self.name}: {', '.join(phases)}"
 
 
 class ProjectTestFailed(VmctlError):
@@ -74,8 +74,8 @@ class ProjectTestFailed(VmctlError):
     def __init__(self, suites: Sequence[Suite], *, hint: str = "") -> None:
         failures = [(suite, phase) for suite in suites for phase in suite.failed]
         brief = "; ".join(f"{suite.name}: {phase.name} failed" for suite, phase in failures)
-        said = [(phase.failure.brief, phase.failure.details) for _, phase in failures if phase.failure]
-        details = "\n".join(part for parts in said for part in parts if part)
+        texts = [(phase.failure.brief, phase.failure.details) for _, phase in failures if phase.failure]
+        details = "\n".join(part for parts in texts for part in parts if part)
         super().__init__(brief, details=details, hint=hint)
         self.data = {"suites": [suite.as_object() for suite in suites]}
 

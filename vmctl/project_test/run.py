@@ -99,7 +99,9 @@ class BoxTest:
             if quiet:
                 self.suite.phases.append(phase)
         phase.seconds = time.monotonic() - started
-        self._report(StepDone(step=STEP, seconds=phase.seconds, text="" if quiet else _told(self.place.name, phase)))
+        self._report(
+            StepDone(step=STEP, seconds=phase.seconds, text="" if quiet else _phase_text(self.place.name, phase))
+        )
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, Output) and self._phase is not None:
@@ -109,7 +111,7 @@ class BoxTest:
 
     def _up(self) -> None:
         write_vmfile(self.place, self._workspace.project)
-        up(self._workspace, self.names, Options(passwords=self.passwords), reload=self._reload)
+        up(self._workspace, self.names, Options(passwords=self.passwords, cold=True), reload=self._reload)
 
     def _reload(self) -> Project:
         project = self.place.read()
@@ -135,11 +137,12 @@ class BoxTest:
         with self._workspace.locked(self._existing()):
             machines = [one for one in self._workspace.survey(self._existing()) if one.observed]
             selection = Selection(only=tuple(self._telling()), passwords=self.passwords)
-            done = machine_provisioning.run(self._workspace, machines, selection)
-        if done and done["changed"]:
-            rows = {name: row for name, row in done["machines"].items() if row["changed"]}
-            counts = ", ".join(f"{row['changed']} on {name}" for name, row in rows.items())
-            tasks = [f"{name}: {task}" for name, row in rows.items() for task in row["changed_tasks"]]
+            outcome = machine_provisioning.run(self._workspace, machines, selection)
+            outcome.raise_failure()
+        changed = {name: result for name, result in outcome.provisioned.items() if result.counts.changed}
+        if changed:
+            counts = ", ".join(f"{result.counts.changed} on {name}" for name, result in changed.items())
+            tasks = [f"{name}: {task}" for name, result in changed.items() for task in result.changed_tasks]
             raise Changed(f"provisioning again changed {counts}", details="\n".join(tasks))
 
     def _existing(self) -> tuple[str, ...]:
@@ -159,7 +162,7 @@ class BoxTest:
         self.place.remove()
 
 
-def _told(name: str, phase: Phase) -> str:
+def _phase_text(name: str, phase: Phase) -> str:
     if phase.failure is None:
         return f"{name}: {phase.name} passed in {phase.seconds:.1f} s"
     kind = "failed tasks" if isinstance(phase.failure, ProvisionFailed) else phase.failure.brief

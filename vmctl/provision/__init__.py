@@ -12,8 +12,9 @@ from vmctl.events import Report, ignore
 from vmctl.layout import ProjectLayout
 from vmctl.provision.host_set import HostSet
 from vmctl.provision.passwords import Passwords
-from vmctl.provision.provision_state import check_names, entries, forget, pending, put_back
-from vmctl.provision.target import Counts, HostResult, Mode, Status, Summary, Target
+from vmctl.provision.provision_state import check_names, entries, forget, mark, pending, put_back
+from vmctl.provision.summary import Counts, HostResult, Status, Summary
+from vmctl.provision.target import AS_WRITTEN, Mode, Target
 
 __all__ = [
     "Counts",
@@ -27,6 +28,7 @@ __all__ = [
     "check_names",
     "entries",
     "forget",
+    "mark",
     "pending",
     "put_back",
     "run",
@@ -41,7 +43,7 @@ def run(
     only: Sequence[str] = (),
     start: str = "",
     force: bool = False,
-    mode: Mode = Mode(),  # noqa: B008  it is frozen
+    mode: Mode = AS_WRITTEN,
     passwords: Passwords | None = None,
     report: Report = ignore,
     color: bool | None = None,

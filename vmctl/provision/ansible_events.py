@@ -1,4 +1,4 @@
-"""Ansible's events, one after the other → what became of each host. Pure: nothing is asked or printed here."""
+"""Events of ansible-runner or of our callback → what became of each host. Pure: nothing is asked or printed here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vmctl.provision.target import Counts
+from vmctl.provision.summary import Counts
 
 COLOR = re.compile(r"\x1b\[[0-9;]*[mK]")
 NOISE = re.compile(r"Shared connection to .* closed\.")  # ssh's word at the end of each `raw`
@@ -67,7 +67,7 @@ class PlayRecap:
     _ended: dict[int, set[str]] = field(default_factory=dict)
 
     def add(self, event: Mapping[str, Any]) -> None:
-        """Take in one event of ansible-runner."""
+        """Take in one event."""
         data = event.get("event_data") or {}
         host = data.get("host") or ""
         match event.get("event"):
@@ -160,11 +160,11 @@ def _message(data: Mapping[str, Any]) -> str:
     for item in result.get("results") or ():
         if isinstance(item, Mapping) and item.get("failed"):
             label = item.get("item", "")
-            return f"item {label!r}: {_said(item)}"
-    return _said(result)
+            return f"item {label!r}: {_result_text(item)}"
+    return _result_text(result)
 
 
-def _said(result: Mapping[str, Any]) -> str:
+def _result_text(result: Mapping[str, Any]) -> str:
     """A module's message and the end of what its program printed."""
     message = str(result.get("msg") or "no message").strip()
     parts = [str(result.get(key) or "").strip() for key in ("stdout", "stderr", "module_stdout", "module_stderr")]

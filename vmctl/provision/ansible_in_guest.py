@@ -109,9 +109,9 @@ def _run(stage: GuestPayload, program: str, target: Target, connection: Link, co
         connection.run(["sh", "-c", UNPACK, "sh", place, stage.directory(place)], input=archive)
         there = stage.translated(place)
         environment = shell_provisioner.environment(_environment(there, stage, place, context))
-        connection.put(environment.encode(), f"{place}/env", mode=0o600)
         argv = ["sh", "-c", BEGIN, "sh", stage.directory(place), program, *_words(there, place, context)]
-        done = connection.run(["sh", "-c", shell_provisioner.START, "sh", place, *argv], check=False, on_line=on_line)
+        start = ["sh", "-c", shell_provisioner.START, "sh", place, *argv]
+        done = connection.run(start, input=environment, check=False, on_line=on_line)
         events = connection.run(["cat", f"{place}/events"], check=False).stdout
     for line in events.splitlines():
         try:
@@ -151,7 +151,8 @@ def _environment(there: Ansible, stage: GuestPayload, place: str, context: RunCo
 
 
 def _inventory(item: Ansible, target: Target, context: RunContext) -> str:
-    assert isinstance(context.host_set, MachineHosts)  # noqa: S101  `ansible.check` refuses others
+    if not isinstance(context.host_set, MachineHosts):
+        raise TypeError("mode: guest for others than machines, which `ansible_provisioner.check` refuses")
     return context.host_set.inventory_inside(item, target.name)
 
 

@@ -123,8 +123,10 @@ def _archive(ours: Bundle) -> bytes:
 
 def _python(connection: Link) -> tuple[int, int]:
     """The version of the guest's Python; (0, 0) = there is none."""
-    said = connection.run(["python3", "-c", PYTHON], check=False).stdout.split()
-    return (int(said[0]), int(said[1])) if len(said) == 2 and all(map(str.isdigit, said)) else (0, 0)  # noqa: PLR2004
+    match connection.run(["python3", "-c", PYTHON], check=False).stdout.split():
+        case major, minor if major.isdigit() and minor.isdigit():
+            return int(major), int(minor)
+    return 0, 0
 
 
 def _first_line(connection: Link, script: str, *words: str) -> str:
@@ -171,8 +173,8 @@ def own_bundle() -> Bundle:
 
 
 def _oldest_python() -> tuple[int, int]:
-    said = metadata.metadata("ansible-core")["Requires-Python"] or ">=3.11"
-    major, minor = said.partition(">=")[2].split(",")[0].split(".")[:2]
+    required = metadata.metadata("ansible-core")["Requires-Python"] or ">=3.11"
+    major, minor = required.partition(">=")[2].split(",")[0].split(".")[:2]
     return int(major), int(minor)
 
 

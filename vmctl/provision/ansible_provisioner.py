@@ -15,7 +15,8 @@ from vmctl.provision.context import RunContext
 from vmctl.provision.failure import label
 from vmctl.provision.host_set import HostSet
 from vmctl.provision.provisioner_result import ProvisionerResult
-from vmctl.provision.target import Counts, Target, each
+from vmctl.provision.summary import Counts
+from vmctl.provision.target import Target, each
 from vmctl.spec import Ansible
 
 NO_HOSTS = "no hosts to target"  # how Ansible says that a limit leaves none

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec import Struct
-
-from vmctl.errors import ProvisionFailed, Unreachable
+from vmctl.errors import ProvisionFailed, Unreachable, VmctlError
 from vmctl.provision.host_set import HostSet
-from vmctl.provision.target import Status, Summary
+from vmctl.provision.summary import Failure, Summary
 from vmctl.spec import Provisioner
 
 
@@ -30,31 +28,9 @@ class MachinesUnreachable(Unreachable):
         self.data = {"provisioned": summary.as_object()}
 
 
-class Failure(Struct, frozen=True, kw_only=True):
-    """Why a provisioner failed on some machines (all for the same reason) or on one."""
-
-    machines: tuple[str, ...]
-    brief: str
-    details: str = ""
-    unreachable: bool = False
-    follows: bool = False
-    """Nothing failed here: Ansible gave up because other machines could not be reached."""
-    hint: str = ""
-    task: str = ""
-    """Of a playbook: the task that failed."""
-    place: str = ""
-    """FILE:LINE of that task."""
-
-    def as_object(self) -> dict[str, str | None]:
-        """The failure for programs."""
-        return {
-            "brief": self.brief, "task": self.task or None, "place": self.place or None, "message": self.details,
-        }  # fmt: skip
-
-    @property
-    def status(self) -> Status:
-        """What it means for the machines."""
-        return Status.UNREACHABLE if self.unreachable else Status.FAILED
+def summary_of(error: VmctlError) -> Summary:
+    """What became of each machine before provisioning ended with an error."""
+    return error.summary if isinstance(error, TasksFailed | MachinesUnreachable) else Summary({})
 
 
 def error(failures: Sequence[Failure], summary: Summary, host_set: HostSet) -> TasksFailed | MachinesUnreachable:

@@ -17,7 +17,8 @@ from vmctl.provision import copyable, scripts
 from vmctl.provision.failure import label
 from vmctl.provision.file_templates import filled
 from vmctl.provision.provisioner_result import ProvisionerResult, failed
-from vmctl.provision.target import Counts, Target, each
+from vmctl.provision.summary import Counts
+from vmctl.provision.target import Target, each
 from vmctl.spec import File
 
 if TYPE_CHECKING:

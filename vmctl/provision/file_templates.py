@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from vmctl.errors import VmctlError
 
 LARGEST = 64 * 1024**2  # characters
@@ -15,6 +17,7 @@ LARGEST_OPERAND = 1024
 GLOBALS = ("range", "dict", "namespace", "joiner", "cycler")
 PADDING = ("batch", "center", "format", "indent", "slice", "tojson", "wordwrap")
 """Filters that make a text or list as long as they are told."""
+INCLUDES = re.compile(r"\{%[-+]?\s*(?:include|import|extends|from)\b")
 LONG_FIELD = re.compile(r"\d{5,}|\*")
 METHODS: Mapping[type, frozenset[str]] = {
     str: frozenset({
@@ -44,6 +47,48 @@ def filled(path: Path, text: str, names: Mapping[str, Any]) -> str:
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
         line = f":{error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         raise VmctlError(f"the template {path}{line} has a fault", details=str(error)) from error
+
+
+class Included(Struct, kw_only=True):
+    """What a template includes, imports or extends, however far away."""
+
+    files: list[Path] = []
+    is_open: bool = False
+    """Whether it may be any other file as well, since an expression says which."""
+
+
+def included(path: Path) -> Included:
+    """The files that a template needs besides itself, as far as they are there; in a fixed order."""
+    found, waiting, seen = Included(), [path], {path}
+    while waiting:
+        text = _text(waiting.pop(0))
+        if not INCLUDES.search(text):
+            continue  # as most: no need of Jinja2
+        for name in _referred(text):
+            file = path.parent / name if name is not None else None
+            found.is_open = found.is_open or file is None
+            if file is not None and file not in seen and ".." not in file.parts and file.is_file():
+                seen.add(file)
+                found.files.append(file)
+                waiting.append(file)
+    return found
+
+
+def _referred(text: str) -> list[str | None]:
+    import jinja2
+    from jinja2 import meta
+
+    try:
+        return list(meta.find_referenced_templates(jinja2.Environment(autoescape=False).parse(text)))  # noqa: S701  parsed
+    except (jinja2.TemplateError, RecursionError):
+        return []  # told when it is filled in
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _joined(pieces: Any) -> str:

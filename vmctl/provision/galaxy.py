@@ -63,19 +63,19 @@ def _install(item: Ansible, wanted: Requirements, place: Path, context: RunConte
         part = Path(scratch, "content")
         for kind in ("roles", "collections"):
             files.make_directory(part / kind)
-        said = wanted.written_for_galaxy(Path(scratch))
+        entries = wanted.written_for_galaxy(Path(scratch))
         for kind, option in (("roles", "role"), ("collections", "collection")):
-            if said[kind]:
-                _run(option, {kind: said[kind]}, part / kind, item, context)
+            if entries[kind]:
+                _run(option, {kind: entries[kind]}, part / kind, item, context)
         part.rename(place)
     context.report(
         StepDone(step=STEP, seconds=time.monotonic() - started, text=text.replace("installing", "installed"))
     )
 
 
-def _run(kind: str, said: object, target: Path, item: Ansible, context: RunContext) -> None:
+def _run(kind: str, entries: object, target: Path, item: Ansible, context: RunContext) -> None:
     file = target.parent.with_name(f"{kind}.yml")
-    files.write_json(file, said)  # JSON is YAML
+    files.write_json(file, entries)  # JSON is YAML
     argv = [settings.program("ansible-galaxy"), *(kind, "install"), "-r", str(file), "-p", str(target), "--force"]
     environment = {**settings.utf8_locale(os.environ), **item.env, "ANSIBLE_NOCOLOR": "1", "PYTHONWARNINGS": "ignore"}
     if item.config_file:

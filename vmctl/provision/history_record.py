@@ -11,8 +11,10 @@ from typing import Any
 from vmctl import interrupt, process
 from vmctl.errors import Interrupted, Unreachable, VmctlError
 from vmctl.layout import ProjectLayout
+from vmctl.provision import failure
 from vmctl.provision.host_set import HostSet
-from vmctl.provision.target import Mode, Summary
+from vmctl.provision.summary import Summary
+from vmctl.provision.target import Mode
 from vmctl.store import provision_history
 from vmctl.user_environment import user_name
 
@@ -41,44 +43,41 @@ def kept(
     }
     number = provision_history.begin(layout, facts)
     started = time.monotonic()
-    told: dict[str, Any] = {"result": "failed"}
+    ending: dict[str, Any] = {"result": "failed"}
     try:
         summary = run()
-        told = {"result": "done", **_told(summary.as_object())}
+        ending = {"result": "done", **_outcome(summary)}
         return summary
     except Interrupted:
-        told = {"result": "interrupted"}
+        ending = {"result": "interrupted"}
         raise
     except VmctlError as error:
         result = "unreachable" if isinstance(error, Unreachable) else "failed"
-        told = {"result": result, "why": error.brief, **_told(error.data.get("provisioned"))}
+        ending = {"result": result, "why": error.brief, **_outcome(failure.summary_of(error))}
         raise
     finally:
         with interrupt.shielded():
-            provision_history.end(layout, number, {"seconds": round(time.monotonic() - started, 1), **told})
+            provision_history.end(layout, number, {"seconds": round(time.monotonic() - started, 1), **ending})
 
 
-def _told(summary: object) -> dict[str, Any]:
+def _outcome(summary: Summary) -> dict[str, Any]:
     """What became of each host: no task's output, which may hold a secret."""
-    if not isinstance(summary, Mapping):
-        return {}
-    machines = {name: {**row, "failure": _without_output(row["failure"])} for name, row in summary["machines"].items()}
-    return {"changed": summary["changed"], "machines": machines}
-
-
-def _without_output(failure: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if failure is None else {key: value for key, value in failure.items() if key != "message"}
+    rows = summary.as_object()
+    for row in rows.get("machines", {}).values():
+        if row["failure"]:
+            del row["failure"]["message"]
+    return rows
 
 
 def commit(root: Path) -> dict[str, Any]:
     """The git commit that a directory is at, and whether its files differ from it; None: there is none, or no git."""
-    told: dict[str, Any] = {"commit": None, "dirty": None}
+    state: dict[str, Any] = {"commit": None, "dirty": None}
     with contextlib.suppress(VmctlError):
         # A repository's own settings may name a program for `status` to run (core.fsmonitor).
         git = [process.find("git"), "-c", "core.fsmonitor=false", "-C", str(root)]
         head = process.run([*git, "rev-parse", "HEAD"], check=False, deadline=GIT_TIME)
         if head.status == 0:
-            told["commit"] = head.stdout.strip()
+            state["commit"] = head.stdout.strip()
             words = [*git, "status", "--porcelain", "--untracked-files=normal", "--", "."]
-            told["dirty"] = bool(process.run(words, check=False, deadline=GIT_TIME).stdout.strip())
-    return told
+            state["dirty"] = bool(process.run(words, check=False, deadline=GIT_TIME).stdout.strip())
+    return state

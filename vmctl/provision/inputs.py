@@ -1,12 +1,14 @@
 """The digest of everything that goes into a provisioner: when it changes, the next `up` runs the provisioner again.
 
-Of a script: its bytes (a URL's checksum), arguments, environment and become. Of a file or directory: its content, and
-where and how it is put. Of a playbook: its options, files of variables, configuration, inventories, the requirements
-and what they name on this host, and these files:
+Of a script: its bytes (a URL's checksum), arguments, environment and become. Of a file or directory: its content, what
+a template includes, and where and how it is put. Of a playbook: its options, files of variables, configuration,
+inventories, the requirements and what they name on this host, and these files:
 
 - the YAML files in the playbook's own directory;
 - everything in the directories that Ansible looks for beside a playbook (``ROLES_AND_SUCH``), ``ansible.cfg`` and
   ``requirements.yml``; beside the playbook and in each directory above it, up to the project's.
+
+Of any of them: what its ``inputs`` name.
 
 A file counts with its path, its content and whether it is executable; one larger than ``LARGE`` with its size and
 modification time instead of its content, so that a look costs milliseconds. Links are followed. What a playbook
@@ -19,13 +21,13 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from vmctl.errors import UsageError, VmctlError
 from vmctl.layout import PROJECT_DIRECTORY, VMFILE
-from vmctl.provision import copyable, requirements
+from vmctl.provision import copyable, file_templates, requirements
 from vmctl.spec import Ansible, File, Provisioner, Reboot, Shell
 
 LARGE = 1024 * 1024  # bytes
@@ -41,21 +43,27 @@ PROJECT_MARKS = (VMFILE, PROJECT_DIRECTORY, ".git")
 EXECUTABLE = 0o111
 
 
-def digest(provisioner: Provisioner) -> str:
-    """Lower-case hex SHA-256 of all that goes into a provisioner. Never raises for a file that is not there."""
+def digest(provisioner: Provisioner, *, exact: bool = False) -> str:
+    """Lower-case hex SHA-256 of all that goes into a provisioner. Never raises for a file that is not there.
+
+    ``exact``: large files count with their content as well, whatever that costs.
+    """
     match provisioner:
         case Shell():
-            said: list[Any] = ["shell", *_shell(provisioner)]
+            content: list[Any] = ["shell", *_shell(provisioner)]
             files = [provisioner.script] if provisioner.script else []
         case File():
-            said = ["file", *_file(provisioner)]
-            files = _put(provisioner.source)
+            content = ["file", *_file(provisioner)]
+            files = [*_put(provisioner.source), *_included(provisioner)]
         case Reboot():
-            said, files = ["reboot"], []
+            content, files = ["reboot"], []
         case Ansible():
-            said = ["ansible", *_options(provisioner)]
+            content = ["ansible", *_options(provisioner)]
             files = list(ansible_files(provisioner))
-    return _total(said, files)
+    if provisioner.inputs is not None:
+        further = (total([], list(written_below(one)), exact=exact) for one in provisioner.inputs)
+        content.append(["inputs", *sorted(further)])
+    return total(content, files, exact=exact)
 
 
 def _put(source: Path) -> list[Path]:
@@ -65,13 +73,38 @@ def _put(source: Path) -> list[Path]:
         return []  # told when it is to be put
 
 
-def _total(said: list[Any], files: list[Path]) -> str:
-    total = hashlib.sha256()
-    total.update(json.dumps(canonical(said)).encode())
+def _included(item: File) -> list[Path]:
+    """The files that a template includes, and those beside it that it may include, where an expression says which.
+
+    A template knows those in its directory; in a directory of templates, they all count as it is.
+    """
+    if not item.template or item.source.is_dir():
+        return []
+    found = file_templates.included(item.source)
+    known = {item.source, *found.files}
+    around = written_below(item.source.parent) if found.is_open else ()
+    return [*found.files, *(path for path in around if path not in known)]
+
+
+def template_mentions(item: File, word: str) -> bool:
+    """Whether a template, or what it includes, may have a word."""
+    for path in [*_put(item.source), *_included(item)]:
+        try:
+            if word.encode() in path.read_bytes():
+                return True
+        except OSError:
+            continue  # told when it is to be put
+    return False
+
+
+def total(content: Any, files: Sequence[Path], *, exact: bool = False) -> str:
+    """Lower-case hex SHA-256 of values and files; these count with their place beside the first one."""
+    found = hashlib.sha256()
+    found.update(json.dumps(canonical(content)).encode())
     base = files[0].parent if files else Path()
     for path in files:
-        total.update(json.dumps([os.path.relpath(path, base), *_fingerprint(path)]).encode())
-    return total.hexdigest()
+        found.update(json.dumps([os.path.relpath(path, base), *_fingerprint(path, exact=exact)]).encode())
+    return found.hexdigest()
 
 
 def _shell(item: Shell) -> list[Any]:
@@ -106,7 +139,7 @@ def ansible_files(item: Ansible) -> Iterator[Path]:
 
 def requirements_digest(file: Path) -> str:
     """Lower-case hex SHA-256 of a requirements file and of what it names on this host."""
-    return _total(["requirements"], list(_required(file)))
+    return total(["requirements"], list(_required(file)))
 
 
 def _required(file: Path) -> Iterator[Path]:
@@ -132,12 +165,15 @@ def canonical(value: Any) -> Any:
     return [type(value).__name__, str(value)]
 
 
-def _fingerprint(path: Path) -> list[Any]:
+def _fingerprint(path: Path, *, exact: bool) -> list[Any]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return ["no file"]
         executable = bool(status.st_mode & EXECUTABLE)
+        if exact:
+            with path.open("rb") as stream:
+                return [executable, hashlib.file_digest(stream, "sha256").hexdigest()]
         if status.st_size > LARGE:
             return [executable, status.st_size, status.st_mtime_ns]
         return [executable, hashlib.sha256(path.read_bytes()).hexdigest()]
@@ -149,7 +185,7 @@ def playbook_files(playbook: Path) -> Iterator[Path]:
     """The playbook and the files that count as its inputs, in a fixed order."""
     yield playbook
     beside = playbook.parent
-    yield from (path for path in _entries(beside) if path.suffix in YAML and path != playbook and not path.is_dir())
+    yield from (path for path in entries(beside) if path.suffix in YAML and path != playbook and not path.is_dir())
     seen: set[str] = set()
     for directory in _up_to_project(beside):
         yield from (directory / name for name in SINGLE_FILES if (directory / name).is_file())
@@ -166,7 +202,8 @@ def _up_to_project(directory: Path) -> list[Path]:
     return [directory]
 
 
-def _entries(directory: Path) -> list[Path]:
+def entries(directory: Path) -> list[Path]:
+    """What is in a directory, in a fixed order; nothing where it cannot be read."""
     try:
         return sorted(directory / entry.name for entry in os.scandir(directory))
     except OSError:
@@ -176,6 +213,11 @@ def _entries(directory: Path) -> list[Path]:
 def everything_below(path: Path) -> Iterator[Path]:
     """All files below a directory, or the file itself, in a fixed order; links are followed."""
     return _tree(path, set(), ignored=frozenset())
+
+
+def written_below(path: Path) -> Iterator[Path]:
+    """As ``everything_below``, without what programs leave there by themselves (``IGNORED``)."""
+    return _tree(path, set())
 
 
 def _tree(path: Path, seen: set[str], ignored: frozenset[str] = IGNORED) -> Iterator[Path]:
@@ -189,5 +231,5 @@ def _tree(path: Path, seen: set[str], ignored: frozenset[str] = IGNORED) -> Iter
     real = os.path.realpath(path)
     if real not in seen:
         seen.add(real)
-        for entry in _entries(path):
+        for entry in entries(path):
             yield from _tree(entry, seen, ignored)

@@ -31,7 +31,7 @@ class Listing:
         """What ``--list`` answers: ``_meta.hostvars`` and the groups, those without a host included."""
         inner = {child for group in self.groups.values() for child in group.children}
         grouped = {host for group in self.groups.values() for host in group.hosts}
-        told: dict[str, Any] = {
+        data: dict[str, Any] = {
             "_meta": {"hostvars": {name: _marked(dict(values)) for name, values in self.hosts.items()}},
             "all": {
                 "children": ["ungrouped", *(name for name in self.groups if name not in inner)],
@@ -40,8 +40,8 @@ class Listing:
             "ungrouped": {"hosts": [name for name in self.hosts if name not in grouped]},
         }
         for name, group in self.groups.items():
-            told[name] = {"hosts": self._present(group), "children": list(group.children)}
-        return told
+            data[name] = {"hosts": self._present(group), "children": list(group.children)}
+        return data
 
     def host(self, name: str) -> dict[str, Any] | None:
         """What ``--host NAME`` answers; None = there is no such host."""
@@ -124,8 +124,8 @@ def _dump(value: Any) -> str:
             return True
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        looks_templated = any(mark in value for mark in MARKS)
-        return dumper.represent_scalar("!unsafe" if looks_templated else "tag:yaml.org,2002:str", value)
+        is_templated = any(mark in value for mark in MARKS)
+        return dumper.represent_scalar("!unsafe" if is_templated else "tag:yaml.org,2002:str", value)
 
     Dumper.add_representer(str, text)
     result = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1_000_000)

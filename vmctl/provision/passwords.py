@@ -72,7 +72,7 @@ def _without_terminal(option: str) -> str:
 
 
 @contextlib.contextmanager
-def told(typed: Mapping[str, str], directory: Path) -> Iterator[list[str]]:
+def served(typed: Mapping[str, str], directory: Path) -> Iterator[list[str]]:
     """Words for Ansible's command line that name a pipe for each password; each can be read once.
 
     Args:

@@ -4,6 +4,10 @@ The traps: it replaces signal handlers unless it gets a ``cancel_callback``; it 
 ``pexpect_timeout`` (5 s by default); cancelling kills one process group, which Ansible's workers have left; it may
 call ``sys.exit``; an ``OSError`` in an event handler is swallowed, any other exception leaves ansible-playbook behind;
 it turns host key checking off; it puts extra variables on the command line and its environment into a file.
+
+Guests are not made to have that library (``ansible_in_guest``), and our callback cannot take its place here: it hears
+nothing of what Ansible says before and beside plays (a syntax error, ``vars_prompt``), nor can it be asked to stop.
+Both tell the same events, which ``PlayRecap`` reads.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vmctl import interrupt, process
+from vmctl import interrupt, json_text, process
 from vmctl.errors import VmctlError
 from vmctl.provision import passwords, run_directory, settings
 from vmctl.provision.ansible_events import PlayRecap
@@ -27,7 +31,7 @@ from vmctl.store import files
 INVENTORY, TARGETS = "inventory.yml", "targets.json"
 GROUP = "vmctl_targets"  # of the hosts that a run is about
 FATAL = "fatal"  # file that our callback writes
-PLUGINS = ("vmctl_playbooks", "host_callbacks")
+PLUGINS = ("vmctl_playbooks", "callback_plugins")
 EXTRA_VARS = Path("env", "extravars")  # where ansible-runner looks for them
 ENVIRONMENT = Path("env", "envvars")  # where it keeps them
 POLL = 0.1  # seconds between looks at the interrupt flag
@@ -87,7 +91,7 @@ def play(run: Run, run_files: RunDirectory, on_event: OnEvent) -> PlayRecap:
     """
     private = run_files.directory(run.name)
     listener = _Listener(on_event, private)
-    with passwords.told(run.passwords, run_files.sockets) as secret_words:
+    with passwords.served(run.passwords, run_files.sockets) as secret_words:
         runner = _runner(run, run_files, private, listener, secret_words)
         try:
             runner.run()
@@ -116,8 +120,10 @@ class _Listener:
     @property
     def fatal(self) -> frozenset[str]:
         """Hosts whose failure ended the play for all of its hosts."""
-        path = self._private / FATAL
-        return frozenset(path.read_text(encoding="utf-8").splitlines() if path.exists() else ())
+        path, recap = self._private / FATAL, PlayRecap()
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            recap.add(json_text.loads(line))
+        return recap.fatal
 
     def hear(self, event: Mapping[str, Any]) -> bool:
         """Take in an event; False tells ansible-runner not to keep it in a file."""
@@ -215,7 +221,7 @@ def but_for_others(limit: str = "") -> str:
 
 
 def _environment(run: Run, run_files: RunDirectory) -> dict[str, str]:
-    told = settings.environment(
+    variables = settings.environment(
         run.directory,
         hosts=len(run.targets),
         color=run.color,
@@ -224,9 +230,9 @@ def _environment(run: Run, run_files: RunDirectory) -> dict[str, str]:
         content=run.content,
     )
     plugins = str(resources.files(PLUGINS[0]) / PLUGINS[1])
-    further = told.get("ANSIBLE_CALLBACK_PLUGINS") or os.environ.get("ANSIBLE_CALLBACK_PLUGINS")
-    told["ANSIBLE_CALLBACK_PLUGINS"] = f"{further}:{plugins}" if further else plugins
-    return {**told, run_directory.VARIABLE: run_files.run, "VMCTL_FATAL": str(run_files.root / run.name / FATAL)}
+    further = variables.get("ANSIBLE_CALLBACK_PLUGINS") or os.environ.get("ANSIBLE_CALLBACK_PLUGINS")
+    variables["ANSIBLE_CALLBACK_PLUGINS"] = f"{further}:{plugins}" if further else plugins
+    return {**variables, run_directory.VARIABLE: run_files.run, "VMCTL_FATAL": str(run_files.root / run.name / FATAL)}
 
 
 def jsonable(value: Any) -> Any:
@@ -241,7 +247,7 @@ def jsonable(value: Any) -> Any:
 def matches_any(run: Run, run_files: RunDirectory, limit: str = "") -> bool:
     """Whether the playbooks have a host to work on in the whole inventory, or in what ``limit`` leaves of it."""
     program = settings.playbook_program(run.program, run.directory)
-    with passwords.told(run.passwords, run_files.sockets) as secret_words:
+    with passwords.served(run.passwords, run_files.sockets) as secret_words:
         inventories = [f"--inventory={path}" for path in _inventories(run, run_files.root / run.name)]
         words = [*inventories, *run.words, *secret_words, "--list-hosts"]
         words += [f"--limit={limit}"] if limit else []

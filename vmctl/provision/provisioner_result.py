@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vmctl.provision.ansible_events import PlayRecap
-from vmctl.provision.failure import Failure, label
+from vmctl.provision.failure import label
 from vmctl.provision.host_set import HostSet
-from vmctl.provision.target import Counts
+from vmctl.provision.summary import Counts, Failure
 from vmctl.spec import Ansible
 
 
@@ -90,8 +90,8 @@ def _never_ran(item: Ansible, machines: Sequence[str], recap: PlayRecap) -> Fail
 
 def _came_to_nothing(recap: PlayRecap) -> bool:
     """Whether Ansible says that it failed, and of no host: no task of that name to start at, for one."""
-    said = recap.counts == {} and any("ERROR" in line for line in recap.errors)
-    return not recap.bad and (bool(recap.status) or said)
+    refused = recap.counts == {} and any("ERROR" in line for line in recap.errors)
+    return not recap.bad and (bool(recap.status) or refused)
 
 
 def _left_out(recap: PlayRecap) -> list[str]:
@@ -133,9 +133,9 @@ def _host_failure(item: Ansible, name: str, recap: PlayRecap, host_set: HostSet)
 
 
 def _failed_elsewhere(item: Ansible, machines: Sequence[str], hosts: Sequence[str], recap: PlayRecap) -> Failure:
-    said = [f"{host}: {recap.failures[host]}" for host in hosts if host in recap.failures]
+    details = [f"{host}: {recap.failures[host]}" for host in hosts if host in recap.failures]
     brief = f"provisioner {label(item)} failed on {', '.join(hosts)}"
-    return Failure(machines=tuple(machines), brief=brief, details="\n".join(said))
+    return Failure(machines=tuple(machines), brief=brief, details="\n".join(details))
 
 
 def _cut_short(item: Ansible, machines: Sequence[str], hosts: Sequence[str], recap: PlayRecap) -> Failure:

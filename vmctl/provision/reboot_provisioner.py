@@ -11,7 +11,8 @@ from vmctl.events import Progress, Report
 from vmctl.process import CommandFailed
 from vmctl.provision.failure import label
 from vmctl.provision.provisioner_result import ProvisionerResult, failed
-from vmctl.provision.target import Counts, Target, each
+from vmctl.provision.summary import Counts
+from vmctl.provision.target import Target, each
 from vmctl.spec import Reboot
 from vmctl.wait import Deadline, TimedOut, until
 

@@ -32,8 +32,8 @@ class Requirements(Struct, frozen=True):
     def local(self) -> Iterator[Path]:
         """Files and directories of this host that are asked for."""
         for one, key in (*((role, "src") for role in self.roles), *((one, "name") for one in self.collections)):
-            for said in (one.get(key), one.get("source")):
-                if path := _on_host(said, self.file.parent):
+            for location in (one.get(key), one.get("source")):
+                if path := _on_host(location, self.file.parent):
                     yield path
 
     def written_for_galaxy(self, scratch: Path) -> dict[str, list[dict[str, Any]]]:
@@ -70,11 +70,11 @@ def _kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if Path(member.name).name in IGNORED else member
 
 
-def _on_host(said: Any, directory: Path) -> Path | None:
+def _on_host(location: Any, directory: Path) -> Path | None:
     """The file or directory that a requirement names, where it names one that is there."""
-    if not isinstance(said, str) or "://" in said or not said.startswith((".", "/", "~", "file:")):
+    if not isinstance(location, str) or "://" in location or not location.startswith((".", "/", "~", "file:")):
         return None
-    path = directory / Path(said.removeprefix("file:")).expanduser()
+    path = directory / Path(location.removeprefix("file:")).expanduser()
     return path if path.exists() else None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmctl import interrupt, user_environment
+from vmctl import flock, interrupt, user_environment
 from vmctl.layout import ProjectLayout
 from vmctl.store import files, locks
 from vmctl.wait import Deadline, TimedOut, until
@@ -61,7 +60,7 @@ def opened(layout: ProjectLayout) -> Iterator[RunDirectory]:
     with locks.hold(layout.runner / "lock", "ansible-runner's directory"):
         _prune(layout.runner)
         files.make_directory(root)
-        handle = _claim(root)
+        handle = flock.claim(root)
     sockets = Path(tempfile.mkdtemp(prefix=PREFIX, dir=user_environment.temporary_directory(ROOM)))
     try:
         yield RunDirectory(run, root, sockets)
@@ -73,22 +72,11 @@ def opened(layout: ProjectLayout) -> Iterator[RunDirectory]:
         os.close(handle)
 
 
-def _claim(directory: Path) -> int:
-    """Hold the directory as long as this process lives."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(handle)
-        raise
-    return handle
-
-
 def _prune(parent: Path) -> None:
     """Remove directories (and end processes) of runs whose vmctl was killed."""
     for name in files.names(parent):
         try:
-            handle = _claim(parent / name)
+            handle = flock.claim(parent / name)
         except OSError:
             continue  # its vmctl is at work, or it is not a directory
         end_processes(name)

@@ -26,11 +26,11 @@ from vmctl.provision import (
     shell_provisioner,
 )
 from vmctl.provision.context import STEP, RunContext
-from vmctl.provision.failure import Failure
 from vmctl.provision.host_set import HostSet
 from vmctl.provision.passwords import Passwords
 from vmctl.provision.provisioner_result import ProvisionerResult
-from vmctl.provision.target import Counts, HostResult, Mode, Summary, Target
+from vmctl.provision.summary import Counts, Failure, HostResult, Summary
+from vmctl.provision.target import Mode, Target
 from vmctl.spec import Ansible, File, Provisioner, Reboot, Shell
 
 
@@ -105,7 +105,7 @@ class Runner:
             self._book(item, target, outcome, digest)
         seconds = time.monotonic() - started
         changed = any(outcome.counts.changed for outcome in outcomes)
-        self.report(StepDone(step=STEP, seconds=seconds, changed=changed, text=_told(item, outcomes)))
+        self.report(StepDone(step=STEP, seconds=seconds, changed=changed, text=_results_text(item, outcomes)))
 
     def _result(self, target: Target) -> HostResult:
         return self._summary.machines[target.name]
@@ -170,15 +170,17 @@ class Runner:
             if target.layout and not self.mode.check:
                 provision_state.mark(target.layout, item, digest)
             result.ran.append(item.name)
+            if target.after_success and not self.mode.check:
+                target.after_success(item)
             return
         result.failed = item.name
         result.status = outcome.failure.status
-        result.failure = outcome.failure.as_object()
+        result.failure = outcome.failure
         if outcome.failure not in self._failures:
             self._failures.append(outcome.failure)
 
 
-def _told(item: Provisioner, outcomes: Sequence[ProvisionerResult]) -> str:
+def _results_text(item: Provisioner, outcomes: Sequence[ProvisionerResult]) -> str:
     """What a provisioner did, in one line: "site: web-1 3 ok, 1 changed; web-2 failed"."""
     return f"{item.name}: {'; '.join(f'{outcome.machine} {_ended(outcome)}' for outcome in outcomes)}"
 

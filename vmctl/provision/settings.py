@@ -98,11 +98,11 @@ def environment(
         content: directory with ``roles`` and ``collections`` that come before those of the configuration.
     """
     in_force = {**os.environ, **own}
-    said = user_settings(directory, in_force)
-    defaults = {name: value for name, (where, value) in DEFAULTS.items() if where not in said}
-    if ("defaults", "forks") not in said:
+    theirs = user_settings(directory, in_force)
+    defaults = {name: value for name, (where, value) in DEFAULTS.items() if where not in theirs}
+    if ("defaults", "forks") not in theirs:
         defaults["ANSIBLE_FORKS"] = str(min(MOST_FORKS, max(LEAST_FORKS, hosts)))
-    usual = in_force.get("ANSIBLE_SSH_ARGS") or said.get(SSH_ARGS) or DEFAULTS["ANSIBLE_SSH_ARGS"][1]
+    usual = in_force.get("ANSIBLE_SSH_ARGS") or theirs.get(SSH_ARGS) or DEFAULTS["ANSIBLE_SSH_ARGS"][1]
     rules = {
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_SSH_ARGS": f"{shlex.join(server_options.words(server_options.UNATTENDED))} {usual}",
@@ -112,23 +112,23 @@ def environment(
         "PYTHONWARNINGS": "ignore",
     }
     if content:
-        rules |= paths_before(content, said, in_force)
+        rules |= paths_before(content, theirs, in_force)
     defaults = {name: value for name, value in defaults.items() if name not in in_force}
     return defaults | utf8_locale(os.environ) | dict(own) | rules
 
 
-def _configuration_file(directory: Path, environment: Mapping[str, str]) -> Path | None:
+def configuration_file(directory: Path, environment: Mapping[str, str]) -> Path | None:
     """The ansible.cfg that an ansible-playbook in ``directory`` obeys."""
     named = environment.get("ANSIBLE_CONFIG")
     home = Path(environment.get("HOME", "/"))
     usual = [directory / "ansible.cfg", home / ".ansible.cfg", Path("/etc/ansible/ansible.cfg")]
-    candidates = [Path(named).expanduser()] if named else usual
+    candidates = [directory / Path(named).expanduser()] if named else usual
     return next((path for path in candidates if path.is_file()), None)
 
 
 def user_settings(directory: Path, environment: Mapping[str, str]) -> UserSettings:
     """The settings in force. An ansible.cfg that cannot be read is Ansible's to report."""
-    in_force = _configuration_file(directory, environment)
+    in_force = configuration_file(directory, environment)
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",), strict=False)
     try:
         if in_force:

@@ -1,8 +1,9 @@
 """The `shell` provisioner: a script runs in the guest with exactly the arguments and variables of the Vmfile.
 
-The script goes to a private directory in the guest, with its environment in a file beside it (for a command line can
-be read by everybody there), and is removed afterwards. It runs by the interpreter that its first line names, without
-which it is `sh`; an inline script without one stops at its first failing command (`sh -e`).
+The script goes to a private directory in the guest, and is removed afterwards. Its environment comes by standard input
+(for a command line can be read by everybody there), which is empty when the script begins. It runs by the interpreter
+that its first line names, without which it is `sh`; an inline script without one stops at its first failing command
+(`sh -e`).
 
 With `on: host` the script runs here, in the project's directory, for one machine after the other.
 """
@@ -23,7 +24,8 @@ from vmctl.events import Output, Report
 from vmctl.provision import scripts
 from vmctl.provision.failure import label
 from vmctl.provision.provisioner_result import ProvisionerResult, failed
-from vmctl.provision.target import Counts, Target, each
+from vmctl.provision.summary import Counts
+from vmctl.provision.target import Target, each
 from vmctl.spec import Shell
 
 if TYPE_CHECKING:
@@ -34,9 +36,14 @@ VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DETAIL_LINES = 20
 CLEAN_UP_TIME = 2.0  # seconds for each command of the clean-up, so that Ctrl-C ends in time
 
-MAKE_DIRECTORY = 'umask 077 && mktemp -d "${TMPDIR:-/tmp}/vmctl-shell.XXXXXXXX"'
+# With the script, which it reads. Nobody may hear of the directory any more, where vmctl was ended: then it goes again.
+MAKE_DIRECTORY = """\
+trap '' PIPE; set -e; umask 077
+made=$(mktemp -d "${TMPDIR:-/tmp}/vmctl-shell.XXXXXXXX")
+{ cat >"$made/script" && chmod 700 "$made/script" && echo "$made"; } || { rm -rf "$made"; exit 1; }
+"""
 # $1 is the directory, the rest the interpreter's argv. The process id says whom to end on an interruption.
-START = 'echo "$$" >"$1/pid"; . "$1/env"; rm -f "$1/env"; shift; exec "$@"'
+START = 'echo "$$" >"$1/pid"; eval "$(cat)"; shift; exec "$@"'
 # The group of the script's process, which is what it has started, unless that has detached itself.
 END = 'stat=$(cat "/proc/$(cat "$1/pid")/stat") && set -- ${stat##*) } && kill -TERM "-$3"'
 
@@ -104,21 +111,18 @@ def _run(item: Shell, script: bytes, target: Target, connection: Link, report: R
         lines.append(line)
         report(Output(machine=target.name, line=line, source=SOURCE))
 
-    with private_directory(connection, sudo=item.become) as directory:
-        told = environment({**item.env, "VMCTL_MACHINE": target.name})
-        connection.put(told.encode(), f"{directory}/env", mode=0o600)
-        connection.put(script, f"{directory}/script", mode=0o700)
+    with private_directory(connection, script, sudo=item.become) as directory:
+        variables = environment({**item.env, "VMCTL_MACHINE": target.name})
         argv = [*scripts.interpreter(script, inline=item.inline is not None), f"{directory}/script", *item.args]
-        done = connection.run(
-            ["sh", "-c", START, "sh", directory, *argv], sudo=item.become, check=False, on_line=on_line
-        )
+        start = ["sh", "-c", START, "sh", directory, *argv]
+        done = connection.run(start, input=variables, sudo=item.become, check=False, on_line=on_line)
     return done.status, lines
 
 
 @contextlib.contextmanager
-def private_directory(connection: Link, *, sudo: bool) -> Iterator[str]:
-    """A private directory in the guest; on an interruption, the script in it is ended before it goes."""
-    directory = connection.run(MAKE_DIRECTORY).stdout.strip()
+def private_directory(connection: Link, script: bytes = b"", *, sudo: bool) -> Iterator[str]:
+    """A private directory in the guest that holds ``script``; on an interruption, that is ended before it goes."""
+    directory = connection.run(MAKE_DIRECTORY, input=script).stdout.strip()
     try:
         yield directory
     except Interrupted:

@@ -93,8 +93,8 @@ def select(servers: ServerInventory, texts: Sequence[str]) -> tuple[RemoteHost, 
         _require(part.lstrip("!&"), names, servers)
     chosen = patterns.select(parts, names)
     if not chosen:
-        said = f"'{','.join(texts)}' leaves no server of {servers.remote.name}"
-        raise UsageError(said if texts else f"{servers.remote.name} holds no server", hint=_known(servers))
+        brief = f"'{','.join(texts)}' leaves no server of {servers.remote.name}"
+        raise UsageError(brief if texts else f"{servers.remote.name} holds no server", hint=_known(servers))
     return tuple(host for name, host in servers.hosts.items() if name in chosen)
 
 

@@ -42,14 +42,14 @@ def read(project: Project, remote: Remote, inventory: Path, passwords: Passwords
         if isinstance(entry.provisioner, Ansible)
         if entry.provisioner.remotes is None or remote.name in entry.provisioner.remotes
     ]
-    said, warnings = _Question(project.root, inventory, remote, items, passwords).answer()
-    variables = said["_meta"].get("hostvars", {})
+    listing, warnings = _Question(project.root, inventory, remote, items, passwords).answer()
+    variables = listing["_meta"].get("hostvars", {})
     groups = {
         name: Group(tuple(group.get("hosts", ())), tuple(group.get("children", ())))
-        for name, group in said.items()
+        for name, group in listing.items()
         if name not in IMPLIED
     }
-    names = dict.fromkeys(_names(said, "all"))
+    names = dict.fromkeys(_names(listing, "all"))
     _refuse_open(variables, remote)
     hosts = {name: _host(name, variables.get(name, {}), remote) for name in names}
     return ServerInventory(remote=remote, hosts=hosts, groups=groups, sources=(inventory,), warnings=warnings)
@@ -75,10 +75,10 @@ class _Question:
                 known = self.passwords.of(item)
                 typed |= {word: known[word] for word in known if word.startswith("--vault-id")}
             done = self._asked(typed) if typed else done
-        said = _parsed(done.stdout) if done.status == 0 else None
-        if said is None:
+        listing = _parsed(done.stdout) if done.status == 0 else None
+        if listing is None:
             raise self._unreadable(done)
-        return said, tuple(line for line in _paragraphs(done.stderr) if UNPARSED in line)
+        return listing, tuple(line for line in _paragraphs(done.stderr) if UNPARSED in line)
 
     def _asked(self, typed: Mapping[str, str]) -> Completed:
         environment = {
@@ -89,7 +89,7 @@ class _Question:
             "ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS": "ignore",
         }
         environment = settings.utf8_locale(os.environ) | environment
-        with tempfile.TemporaryDirectory(prefix="vmctl-") as place, passwords.told(typed, Path(place)) as words:
+        with tempfile.TemporaryDirectory(prefix="vmctl-") as place, passwords.served(typed, Path(place)) as words:
             argv = [settings.program("ansible-inventory"), *self._words(), *words, "--list"]
             return process.run(argv, check=False, cwd=self.root, env=environment)
 
@@ -108,10 +108,10 @@ class _Question:
 
 def _parsed(text: str) -> dict[str, Any] | None:
     try:
-        said = json_text.loads(text)
+        listing = json_text.loads(text)
     except ValueError:
         return None
-    return said if isinstance(said, dict) and isinstance(said.get("_meta"), dict) else None
+    return listing if isinstance(listing, dict) and isinstance(listing.get("_meta"), dict) else None
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -119,12 +119,12 @@ def _paragraphs(text: str) -> list[str]:
     return [" ".join(part.split()) for part in text.split("[WARNING]:")[1:]]
 
 
-def _names(said: Mapping[str, Any], group: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    entry = said.get(group, {})
+def _names(listing: Mapping[str, Any], group: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    entry = listing.get(group, {})
     yield from entry.get("hosts", ())
     for child in entry.get("children", ()):
         if child not in above:
-            yield from _names(said, child, (*above, group))
+            yield from _names(listing, child, (*above, group))
 
 
 def _refuse_open(variables: Mapping[str, Mapping[str, Any]], remote: Remote) -> None:

@@ -24,7 +24,8 @@ from vmctl.store import locks
 
 if TYPE_CHECKING:
     from vmctl.provision.passwords import Passwords
-    from vmctl.provision.target import Mode, Summary
+    from vmctl.provision.summary import Summary
+    from vmctl.provision.target import Mode
     from vmctl.workspace import Workspace
 
 

@@ -68,19 +68,19 @@ def _host(server: Server, remote: Remote) -> RemoteHost:
 
 
 def _variables(server: Server, remote: Remote) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     if server.address:
-        told["ansible_host"] = server.address
+        variables["ansible_host"] = server.address
     if server.port is not None:
-        told["ansible_port"] = server.port
+        variables["ansible_port"] = server.port
     if server.user:
-        told["ansible_user"] = server.user
+        variables["ansible_user"] = server.user
     if server.key:
-        told["ansible_ssh_private_key_file"] = _path(server.key)
-    told["ansible_ssh_common_args"] = shlex.join(
+        variables["ansible_ssh_private_key_file"] = _path(server.key)
+    variables["ansible_ssh_common_args"] = shlex.join(
         [*server_options.words(server_options.UNATTENDED), *_further(server, remote)]
     )
-    return {**told, **server.vars}
+    return {**variables, **server.vars}
 
 
 def _login(server: Server) -> list[str]:

@@ -7,16 +7,17 @@ own, which only copy them. The guest reads it anew at every boot: network and ho
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 from pathlib import Path
 
 from vmctl import iso
 from vmctl.driver import Definition, Features
 from vmctl.seed import nocloud, ready_made
-from vmctl.seed.name_server import RESOLV_CONF, has_name_server
 from vmctl.seed.wishes import Wishes
 from vmctl.store import files
 
+RESOLV_CONF = Path("/etc/resolv.conf")
 LABEL = "cidata"
 PER_WRITING = {ready_made.RANDOM, f"{ready_made.DIRECTORY}/{ready_made.SUMS}"}
 """What differs in every seed, whatever it says."""
@@ -85,3 +86,24 @@ def read(path: Path) -> dict[str, str]:
         return {name: data.decode() for name, data in found.items()}
     except UnicodeDecodeError:
         return {}
+
+
+def has_name_server(resolv_conf: Path) -> bool:
+    """Whether the host can resolve names, as far as its resolv.conf tells.
+
+    NIC 1's name server is the host's own, passed on: where the host has none, each lookup in the guest would wait.
+    """
+    try:
+        lines = resolv_conf.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    words = [line.split() for line in lines]
+    return any(len(entry) > 1 and entry[0] == "nameserver" and _is_address(entry[1]) for entry in words)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True

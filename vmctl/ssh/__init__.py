@@ -10,9 +10,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from vmctl.ssh.config import pin, public_part, render, shown_key, write_config, write_known_hosts
-from vmctl.ssh.session import argv as session_argv
-from vmctl.ssh.session import run as run_session
+from vmctl.ssh.config import (
+    pin,
+    public_part,
+    render,
+    run_session,
+    session_argv,
+    shown_key,
+    write_config,
+    write_known_hosts,
+)
 
 if TYPE_CHECKING:
     from vmctl.ssh.connection import Connection

@@ -77,7 +77,7 @@ def communicate(
                 return None, out.end(), err.end()
             if rest:
                 rest = _feed(channel, rest)
-            elif not closed_input:
+            if not rest and not closed_input:  # at once: what reads to the end waits for that
                 channel.shutdown_write()
                 closed_input = True
             _drain(channel, out, err, 0.0 if rest else POLL)

@@ -51,6 +51,8 @@ def authenticated(login: Login, sock: socket.socket, deadline: Deadline) -> Tran
     known = paramiko.HostKeys(str(login.known_hosts) if files.exists(login.known_hosts) else None)
     transport = None
     try:
+        # Each command is several small packets: without this, each waits for the answer to the one before (40 ms).
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = paramiko.Transport(sock)
         _authenticate(transport, login, known, deadline)
     except (paramiko.SSHException, EOFError, OSError) as error:

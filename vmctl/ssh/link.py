@@ -16,7 +16,7 @@ class Link(Protocol):
         self,
         command: str | Sequence[str],
         *,
-        input: str | bytes | None = None,  # noqa: A002  as subprocess.run names it
+        input: str | bytes | None = None,
         sudo: bool = False,
         check: bool = True,
         deadline: float | None = None,

@@ -99,11 +99,11 @@ class OpenSsh:
         except CommandFailed as error:
             # A master hides what the ssh to a jump host says; one without it does not.
             again = [*self.destination.argv(server_options.COMMAND, limit, "-S", "none"), "true"]
-            said = process.run(again, check=False, deadline=PATIENCE).stderr.strip()
-            said = said or error.completed.stderr.strip() or error.brief
+            output = process.run(again, check=False, deadline=PATIENCE).stderr.strip()
+            output = output or error.completed.stderr.strip() or error.brief
             name = self.destination.name
-            hint = UNKNOWN_KEY if KEY_REFUSED in said else self.destination.enter
-            raise Unreachable(f"{name}: ssh could not log in", details=said, hint=hint) from error
+            hint = UNKNOWN_KEY if KEY_REFUSED in output else self.destination.enter
+            raise Unreachable(f"{name}: ssh could not log in", details=output, hint=hint) from error
 
     @property
     def _socket(self) -> Path:
@@ -126,7 +126,7 @@ class OpenSsh:
         self,
         command: str | Sequence[str],
         *,
-        input: str | bytes | None = None,  # noqa: A002  as subprocess.run names it
+        input: str | bytes | None = None,
         sudo: bool = False,
         check: bool = True,
         deadline: float | None = None,

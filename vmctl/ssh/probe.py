@@ -4,8 +4,9 @@ User-mode NAT accepts connections itself long before the guest listens, and a co
 network was down may stay silent for seconds after it is up. So a silent try is not waited for alone: a new one starts
 beside it every second, and the first that shows an SSH banner wins.
 
-Once the guest has booted, silence means that its server is slow, and each try costs that guest a process of sshd's: new
-ones then come ever more rarely, and old ones are given time. Otherwise a slow guest would never answer any of them.
+Once the guest has booted, or has refused a connection, silence means that its server is slow, and each try costs that
+guest a process of sshd's: new ones then come ever more rarely, and old ones are given time. Otherwise a slow guest
+would never answer any of them. Those that were silent before it refused one never reached it, and would do so now.
 """
 
 from __future__ import annotations
@@ -60,6 +61,11 @@ class Prober:
     """What answered instead of an SSH server, if anything did."""
     booted: bool = False
     """Whether the guest is known to have booted; for the user of this class to set."""
+    early: bool = False
+    """Whether its SSH server is known not to be started yet; likewise. Tries are rare then: those that come before the
+    guest's network is up are not lost, but reach the server all at once when it is there."""
+    _refuses: bool = False
+    """Whether the guest's network is up: it has refused a connection."""
     _tries: list[_Try] = field(default_factory=list)
     _stagger: float = STAGGER
     _pauses: Iterator[float] = field(default_factory=pauses)
@@ -68,7 +74,7 @@ class Prober:
     def poll(self, address: Address) -> socket.socket | None:
         """Look for a moment (50 ms at most); the connection whose server has sent its SSH banner, or None."""
         now = self.clock.monotonic()
-        lifetime = PATIENT_LIFETIME if self.booted else LIFETIME
+        lifetime = PATIENT_LIFETIME if self._is_patient else LIFETIME
         for old in [one for one in self._tries if now - one.started > lifetime]:
             self._drop(old)
         if self._is_due(now):
@@ -76,17 +82,22 @@ class Prober:
         if not self._tries:
             self.clock.sleep(SLICE)
             return None
-        return self._look()
+        return self._answered()
 
     def close(self) -> None:
         """Forget all tries."""
         for one in list(self._tries):
             self._drop(one)
 
+    @property
+    def _is_patient(self) -> bool:
+        return self.booted or self._refuses
+
     def _is_due(self, now: float) -> bool:
         if not self._tries:
             return now >= self._not_before
-        return now - max(one.started for one in self._tries) >= self._stagger
+        stagger = LIFETIME if self.early else self._stagger
+        return now - max(one.started for one in self._tries) >= stagger
 
     def _start(self, address: Address, now: float) -> None:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -98,11 +109,11 @@ class Prober:
             code = error.errno or errno.EHOSTUNREACH
         one = _Try(sock, now)
         self._tries.append(one)
-        self._stagger = min(2 * self._stagger, RARELY) if self.booted else STAGGER
+        self._stagger = min(2 * self._stagger, RARELY) if self._is_patient else STAGGER
         if code not in (0, errno.EINPROGRESS):
             self._failed(one, Stage.CONNECT)
 
-    def _look(self) -> socket.socket | None:
+    def _answered(self) -> socket.socket | None:
         connecting = [one.sock for one in self._tries if not one.connected]
         connected = [one.sock for one in self._tries if one.connected]
         readable, writable, _ = select.select(connected, connecting, [], SLICE)
@@ -113,7 +124,7 @@ class Prober:
                 one.connected = True
                 self.stage = max(self.stage, Stage.BANNER)
         for one in [one for one in self._tries if one.sock in readable]:
-            if self._speaks_ssh(one):
+            if one in self._tries and self._speaks_ssh(one):
                 self._tries.remove(one)
                 self.close()
                 one.sock.settimeout(None)
@@ -122,22 +133,30 @@ class Prober:
 
     def _speaks_ssh(self, one: _Try) -> bool:
         try:
-            said = one.sock.recv(PEEK, socket.MSG_PEEK)
+            received = one.sock.recv(PEEK, socket.MSG_PEEK)
         except OSError:
-            said = b""
-        if said.startswith(BANNER):
+            received = b""
+        if received.startswith(BANNER):
             self.stage, self.stranger = Stage.LOGIN, ""
             return True
-        if said and BANNER.startswith(said):
+        if received and BANNER.startswith(received):
             self.clock.sleep(SLICE)  # the rest is on its way
             return False
-        if said.startswith(BUSY):
+        if received.startswith(BUSY):
             self._failed(one, Stage.BANNER)
             self._not_before += RESPITE
             return False
-        self.stranger = said.decode("ascii", "replace").split("\n")[0].strip()
+        self.stranger = received.decode("ascii", "replace").split("\n")[0].strip()
         self._failed(one, Stage.BANNER)
+        if not received:
+            self._refused(one.started)
         return False
+
+    def _refused(self, started: float) -> None:
+        """The guest refused a try: its network is up, and what is older than that never reached it."""
+        self._refuses, self._stagger = True, STAGGER
+        for older in [other for other in self._tries if other.started < started]:
+            self._drop(older)
 
     def _failed(self, one: _Try, stage: Stage) -> None:
         self.stage = stage

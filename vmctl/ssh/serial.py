@@ -41,6 +41,8 @@ _BEGIN = re.compile(
 )
 _SEED = re.compile(r"^(?:\[ *[\d.]+\] )?vmctl-seed: (.*)$", re.MULTILINE)
 """What a guest that vmctl's own unit seeds says of a seed that it could not take."""
+_SSH_STARTS = re.compile(r"Start(?:ing|ed) [^\n]*(?:\bsshd?\.serv|Secure Shell)|^[\w.-]+ login: ", re.MULTILINE)
+"""What the console of a guest with systemd says when its SSH server is started, or at the latest."""
 _PROMPT = re.compile(r"^[\w.-]+ login: ?\Z", re.MULTILINE)
 # cloud-init's table of devices: name, whether it is up, address ("." = none).
 _DEVICE_ROW = re.compile(r"ci-info: ?\|\s*([\w.@-]+)\s*\|\s*(True|False)\s*\|\s*(\S+)\s*\|")
@@ -105,6 +107,11 @@ class SerialConsole:
     def prompts(self) -> bool:
         """Whether the guest waits at a login prompt: it has booted, though a late service may still start."""
         return bool(_PROMPT.search(self.boot))
+
+    @property
+    def ssh_starts(self) -> int:
+        """How often an SSH server was started, in all boots that it shows."""
+        return len(_SSH_STARTS.findall(self.text))
 
     @property
     def of_seed(self) -> str:

@@ -23,7 +23,8 @@ from vmctl.ssh.serial import GuestNetwork, SerialConsole
 from vmctl.wait import Deadline
 
 STEP = "await_ssh"
-LOOK = 1.0  # seconds between looks at the console, and at least between questions to the hypervisor
+OBSERVE_EVERY = 1.0  # seconds between looks at the console, and at least between questions to the hypervisor
+LISTEN = 0.2  # … while the console is to tell when the SSH server starts
 REST = 10.0  # times as long as the last ones took until the next: VBoxManage takes a processor for half a second
 HANDSHAKE = 30.0  # seconds for one login; an emulated guest needs several
 LOGIN_PAUSE = 1.0  # seconds after a login that failed
@@ -41,6 +42,8 @@ def await_ssh(
     deadline: Deadline,
     console: Path,
     report: Report,
+    tells: bool = False,
+    booted: bool = False,
 ) -> Connection:
     """Wait until a machine lets us in, and return the connection.
 
@@ -52,6 +55,8 @@ def await_ssh(
         deadline: when to give up in any case.
         console: its serial console's output.
         report: told once a second how far it is.
+        tells: whether the machine was started just now, and its console tells when its SSH server is.
+        booted: whether its guest is known to have booted, whatever its console says.
 
     Raises:
         Unreachable: with the stage that was reached, the console's last lines and what to do.
@@ -59,7 +64,7 @@ def await_ssh(
     """
     waiter = _Waiter(
         machine=machine, address=address, login=login, alive=alive, deadline=deadline,
-        console=SerialConsole(console), report=report,
+        console=SerialConsole(console), report=report, tells=tells, booted=booted,
     )  # fmt: skip
     try:
         return waiter.run()
@@ -76,6 +81,8 @@ class _Waiter:
     deadline: Deadline
     console: SerialConsole
     report: Report
+    tells: bool
+    booted: bool
     prober: Prober = field(init=False)
     total: float = field(init=False)
     known: Address | None = None
@@ -83,7 +90,10 @@ class _Waiter:
     """Why the latest login failed; None once a try did not get that far."""
     _obstacle: str = ""
     _since: float = 0.0
-    _looked: float | None = None
+    _observed_at: float | None = None
+    _listened: float = 0.0
+    _starts: int = 0
+    """How many starts of an SSH server the console showed before this one."""
     _ask_at: float = 0.0
     """When the hypervisor is asked again."""
     _began: float = field(init=False)
@@ -92,27 +102,40 @@ class _Waiter:
         self.prober = Prober(self.deadline.clock)
         self._began = self.deadline.clock.monotonic()
         self.total = self.deadline.left()
+        self.console.read()
+        self._starts = self.console.ssh_starts
+        self.prober.early, self.prober.booted = self.tells, self.booted
 
     def run(self) -> Connection:
         import paramiko  # noqa: F401  loading takes a moment: now, while the guest boots
 
         while True:
             interrupt.check()
-            self._look()
+            self._listen()
+            self._observe()
             if connection := self._try():
                 return connection
             if self.deadline.passed:
                 raise self._unreachable(f"no SSH within {self.total:.0f} s: {self._state()}")
 
-    def _look(self) -> None:
+    def _listen(self) -> None:
+        """Hear the SSH server start, where the console tells."""
+        now = self.deadline.clock.monotonic()
+        if self.prober.early and now - self._listened >= LISTEN:
+            self._listened = now
+            self.console.read()
+            self._starts = min(self._starts, self.console.ssh_starts)  # a new log has none
+            self.prober.early = self.console.ssh_starts == self._starts
+
+    def _observe(self) -> None:
         """Once a second: read the console, end a hopeless wait, and mostly ask the hypervisor."""
         now = self.deadline.clock.monotonic()
-        if self._looked is not None and now - self._looked < LOOK:
+        if self._observed_at is not None and now - self._observed_at < OBSERVE_EVERY:
             return
-        self._looked = now
+        self._observed_at = now
         self.report(Progress(machine=self.machine, step=STEP, done=self.total - self.deadline.left(), unit="seconds"))
         self.console.read()
-        self.prober.booted = self.console.booted or self.console.prompts
+        self.prober.booted = self.booted or self.console.booted or self.console.prompts
         if fatal := self.console.fatal():
             raise self._unreachable(fatal)
         if now >= self._ask_at:
@@ -162,9 +185,9 @@ class _Waiter:
     def _state(self) -> str:
         """How far it got, as a clause."""
         network = GuestNetwork.read(self.console.boot)
-        told = f"; on its console: {network}" if str(network) else ""
+        on_console = f"; on its console: {network}" if str(network) else ""
         if self.known is None:
-            return f"it has no address{told}"
+            return f"it has no address{on_console}"
         where = f"{self.known.host}:{self.known.port}"
         if self.error is not None:
             return self.error.brief.removeprefix(f"{self.machine}: ")
@@ -172,8 +195,8 @@ class _Waiter:
             return f"something else than SSH answers on {where} ({self.prober.stranger[:60]!r})"
         booted = "the guest has booted, but " if self.console.booted or self.console.prompts else ""
         if network.is_down:
-            return f"{booted}its network has not come up, so nothing answers on {where}{told}"
-        return f"{booted}no SSH server answers on {where}{told}"
+            return f"{booted}its network has not come up, so nothing answers on {where}{on_console}"
+        return f"{booted}no SSH server answers on {where}{on_console}"
 
     def _unreachable(self, what: str) -> Unreachable:
         self.console.read()

@@ -12,7 +12,6 @@ they stay until it is started anew.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from msgspec import to_builtins
 
+from vmctl import flock
 from vmctl.errors import LockTimeout, VmctlError
 from vmctl.events import Report, Warned
 from vmctl.layout import MACHINE, PROJECT_DIRECTORY, HomeLayout, MachineLayout
@@ -208,10 +208,8 @@ def _quiet(old: Path) -> Iterator[None]:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError, door.ForeignFile):
                 handle = door.open_file(old / "locks" / name, os.O_RDWR)
                 stack.callback(os.close, handle)
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                if not flock.take(handle):
                     raise LockTimeout(
                         f"an older vmctl is at work in {old.parent}", hint="wait for it to end, then run it again"
-                    ) from None
+                    )
         yield

@@ -22,6 +22,9 @@ from vmctl.store.door import PRIVATE_DIRECTORY, PRIVATE_FILE
 
 __all__ = ["PRIVATE_DIRECTORY", "PRIVATE_FILE"]
 
+LONGEST_JSON = 64 * 1024**2
+"""Of any file of ours; whoever reads what others may have written says less."""
+
 
 def make_directory(path: Path) -> Path:
     """Make a private directory (0700) and its parents; an existing one is left as it is."""
@@ -147,16 +150,20 @@ def write_json(path: Path, value: Any, *, mode: int = PRIVATE_FILE) -> None:
     write(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", mode=mode)
 
 
-def read_json(path: Path) -> Any | None:
+def read_json(path: Path, *, most: int = LONGEST_JSON) -> Any | None:
     """The file's content, which is never JSON's null; None when there is no such file.
 
     Raises:
-        VmctlError: the file is there but holds no JSON: somebody edited it, or the disk is damaged.
+        VmctlError: the file is there but holds no JSON of at most ``most`` bytes: somebody edited it, or the disk is
+            damaged.
     """
     try:
-        raw = read(path)
+        with open_to_read(path) as stream:
+            raw = stream.read(most + 1)
     except FileNotFoundError:
         return None
+    if len(raw) > most:
+        raise damaged(path, f"it is longer than {most} bytes")
     try:
         value = json_text.loads(raw.decode())
     except ValueError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sys
@@ -11,12 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vmctl import interrupt, json_text, redaction
+from vmctl import flock, interrupt, json_text, redaction
 from vmctl.errors import LockTimeout, VmctlError
 from vmctl.events import Notice, Report, ignore
 from vmctl.store import door, files
 
 PAUSE = 0.1
+ATTEMPTS = 20
 PATIENCE = 0.3  # seconds of silent waiting: most locks are held for less
 
 
@@ -27,7 +27,7 @@ def hold(
     """Hold the lock at ``path`` for the duration of the block.
 
     Args:
-        path: the lock file; it stays behind, empty of meaning.
+        path: the lock file; it stays behind, empty of meaning, unless the block calls ``remove``.
         what: what is locked, for messages: "machine web".
         timeout: seconds to wait for another holder; None = for ever, 0 = not at all.
         machine: for the event that tells of the wait.
@@ -37,20 +37,24 @@ def hold(
         LockTimeout: another process kept the lock for longer than ``timeout``.
         Interrupted: the user asked to stop while waiting.
     """
-    handle = door.open_file(path, os.O_RDWR | os.O_CREAT, make=True)
+    handle = _opened(path)
     try:
         started = time.monotonic()
-        told = False
-        while not _taken(handle):
+        reported = False
+        while not flock.take(handle) or not _is_at(path, handle):
+            if not _is_at(path, handle):
+                os.close(handle)
+                handle = _opened(path)
+                continue
             waited = time.monotonic() - started
             if timeout is not None and waited >= timeout:
                 raise LockTimeout(
                     f"{what} is locked by {holder(path)}",
                     hint="wait for it to end, or give more time with --lock-timeout",
                 )
-            if waited > PATIENCE and not told:
+            if waited > PATIENCE and not reported:
                 report(Notice(machine=machine, text=f"waiting for {what}, locked by {holder(path)}"))
-                told = True
+                reported = True
             interrupt.sleep(PAUSE)
         _announce(path)
         yield
@@ -58,12 +62,26 @@ def hold(
         os.close(handle)
 
 
-def _taken(handle: int) -> bool:
+def remove(path: Path) -> None:
+    """Remove a lock that this process holds, and its directory if it held no other; who waits for it makes it anew."""
+    files.remove(path)
+    files.remove(_holder_file(path))
+    files.remove_empty(path.parent)
+
+
+def _opened(path: Path) -> int:
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):  # `remove` took the directory away just now
+            return door.open_file(path, os.O_RDWR | os.O_CREAT, make=True)
+    return door.open_file(path, os.O_RDWR | os.O_CREAT, make=True)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Whether the open file is still the one at ``path``: a lock that was removed keeps nobody out."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
         return False
-    return True
 
 
 def _holder_file(path: Path) -> Path:

@@ -1,34 +1,29 @@
 """Host ports, leased to machines for as long as they exist, across all projects of this user (``ports.json``).
 
-A lease is what makes two machines never race for a port. Whether some other program has the port is found by binding
-it, just before the machine starts.
+A lease is what makes two machines never race for a port; ``host_ports`` tells whether some other program has it.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, structs, to_builtins
 
-from vmctl import wait
+from vmctl import interrupt
 from vmctl.driver import Forward
 from vmctl.errors import VmctlError
 from vmctl.events import Report, ignore
 from vmctl.layout import HomeLayout
 from vmctl.spec import LOOPBACK, Port
 from vmctl.store import carry, files, locks, places
+from vmctl.store.host_ports import PortTaken, can_bind, in_use, is_let_go
 
 SSH_RANGE = range(22000, 23000)
 AUTO_RANGE = range(23000, 24000)  # both below Linux's ephemeral ports (32768 up)
-LETTING_GO = 6.0  # seconds; a container's proxy ends after its container, as a busy host comes to it
 WILDCARD = "0.0.0.0"  # noqa: S104  compared with, not bound unless the Vmfile says so
-# proc_net_tcp and proc(5) of the Linux documentation have the format.
-LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
-UDP_OPEN = "07"  # what /proc/net/udp shows for an unconnected socket
 
 
 class Owner(Struct, frozen=True, kw_only=True):
@@ -61,10 +56,6 @@ class Lease(Struct, frozen=True, kw_only=True):
         )
 
 
-class PortTaken(VmctlError):
-    """A host port that the Vmfile asks for belongs to somebody else."""
-
-
 class Ports(Struct, frozen=True):
     """The leases of this user."""
 
@@ -83,7 +74,7 @@ class Ports(Struct, frozen=True):
         Raises:
             PortTaken: one or more ports belong to another machine or program; all are named. Nothing is changed.
         """
-        with locks.hold(self.home.locks / "ports", "the port leases", report=self.report):
+        with self._locked():
             leases = self._read()
             others = [lease for lease in leases if not lease.owner.is_same(owner)]
             mine = [lease.forward for lease in leases if lease.owner.is_same(owner)]
@@ -102,7 +93,7 @@ class Ports(Struct, frozen=True):
         Raises:
             PortTaken: one or more belong to somebody else by now. Nothing is changed.
         """
-        with locks.hold(self.home.locks / "ports", "the port leases", report=self.report):
+        with self._locked():
             leases = self._read()
             others = [lease for lease in leases if not lease.owner.is_same(owner)]
             mine = [lease.forward for lease in leases if lease.owner.is_same(owner)]
@@ -114,12 +105,36 @@ class Ports(Struct, frozen=True):
                 )
             self._write([*others, *(Lease(owner=owner, forward=forward) for forward in forwards)])
 
+    @contextmanager
+    def put_back_on_failure(self, owners: Sequence[Owner]) -> Iterator[None]:
+        """Where the block fails, machines have the leases again that they had before it, and no others."""
+        there = files.exists(self.home.ports)
+        before = [lease for lease in self._read() if _is_of(lease, owners)]
+        try:
+            yield
+        except BaseException:
+            with interrupt.shielded(), self._locked():
+                now = [*(lease for lease in self._read() if not _is_of(lease, owners)), *before]
+                if now or there:
+                    self._write(now)
+                else:
+                    files.remove(self.home.ports)
+                    locks.remove(self._lock)
+            raise
+
     def release(self, owner: Owner) -> None:
         """Give up all that a machine holds."""
         if not files.exists(self.home.ports):
             return
-        with locks.hold(self.home.locks / "ports", "the port leases", report=self.report):
+        with self._locked():
             self._write([lease for lease in self._read() if not lease.owner.is_same(owner)])
+
+    @property
+    def _lock(self) -> Path:
+        return self.home.locks / "ports"
+
+    def _locked(self) -> AbstractContextManager[None]:
+        return locks.hold(self._lock, "the port leases", report=self.report)
 
     def _read(self) -> list[Lease]:
         rows = files.read_json(self.home.ports) or []
@@ -142,6 +157,10 @@ class Ports(Struct, frozen=True):
 
     def _write(self, leases: Iterable[Lease]) -> None:
         files.write_json(self.home.ports, to_builtins(list(leases)))
+
+
+def _is_of(lease: Lease, owners: Iterable[Owner]) -> bool:
+    return any(lease.owner.is_same(owner) for owner in owners)
 
 
 class _Allocation(Struct):
@@ -190,7 +209,7 @@ class _Allocation(Struct):
     def _free(self, forward: Forward) -> bool:
         if not self._had(forward):
             return can_bind(forward)
-        return self.running or _is_let_go(forward)
+        return self.running or is_let_go(forward)
 
     def _had(self, forward: Forward) -> bool:
         return any(
@@ -217,85 +236,6 @@ def _forward(name: str, port: Port, number: int) -> Forward:
     return Forward(name=name, guest=port.guest, host=number, host_ip=port.host_ip, protocol=port.protocol)
 
 
-def require_free(machine: str, forwards: Iterable[Forward]) -> None:
-    """See that no program has taken ports that a machine cannot do without.
-
-    Raises:
-        PortTaken: all that are taken, and who has them.
-    """
-    problems = [in_use(forward) for forward in forwards if not _is_let_go(forward)]
-    if problems:
-        raise PortTaken(
-            f"host ports that machine {machine} had when it was suspended are taken",
-            details="\n".join(problems),
-            hint=f"free them, or give up what is in its memory: vmctl halt {machine}",
-        )
-
-
-def _is_let_go(forward: Forward) -> bool:
-    """Whether a machine that is off can have its port again: what served it may need a moment to end."""
-    try:
-        wait.until(lambda: can_bind(forward), wait.Deadline.after(LETTING_GO), f"port {forward.host} to be free")
-    except wait.TimedOut:
-        return False
-    return True
-
-
-def in_use(forward: Forward) -> str:
-    """Who has a port, for people."""
-    where = f"{forward.host_ip}:{forward.host}/{forward.protocol}"
-    return f"{where} is in use by {listener(forward.host, forward.protocol)}"
-
-
-def can_bind(forward: Forward) -> bool:
-    """Whether a program could listen there now."""
-    kind = socket.SOCK_STREAM if forward.protocol == "tcp" else socket.SOCK_DGRAM
-    family = socket.AF_INET6 if ":" in forward.host_ip else socket.AF_INET
-    with suppress(OSError), socket.socket(family, kind) as probe:
-        if forward.protocol == "tcp":
-            # As QEMU does: a port whose last connections are in TIME_WAIT is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((forward.host_ip, forward.host))
-        return True
-    return False
-
-
 def as_objects(forwards: Iterable[Forward]) -> list[dict[str, Any]]:
     """Forwards for JSON output."""
     return [structs.asdict(forward) for forward in forwards]
-
-
-def listener(port: int, protocol: str, *, proc: Path = Path("/proc")) -> str:
-    """Name the process that has the port: "python3 (process 4711)", or "another program" when that cannot be seen."""
-    inodes = {f"socket:[{inode}]" for inode in _socket_inodes(port, protocol, proc)}
-    if inodes:
-        for process in proc.iterdir():
-            if process.name.isdigit() and _has_socket(process, inodes):
-                return f"{_program_name(process)} (process {process.name})"
-    return "another program"
-
-
-def _socket_inodes(port: int, protocol: str, proc: Path) -> Iterator[str]:
-    wanted = LISTEN if protocol == "tcp" else UDP_OPEN
-    for table in (protocol, f"{protocol}6"):
-        with suppress(OSError):
-            for line in (proc / "net" / table).read_text().splitlines()[1:]:
-                fields = line.split()
-                local, state, inode = fields[1], fields[3], fields[9]
-                if int(local.rpartition(":")[2], 16) == port and state == wanted:
-                    yield inode
-
-
-def _has_socket(process: Path, inodes: set[str]) -> bool:
-    with suppress(OSError):
-        for link in (process / "fd").iterdir():
-            with suppress(OSError):
-                if str(link.readlink()) in inodes:
-                    return True
-    return False
-
-
-def _program_name(process: Path) -> str:
-    with suppress(OSError):
-        return (process / "comm").read_text().strip()
-    return "a program"

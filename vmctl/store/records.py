@@ -11,22 +11,15 @@ from typing import Any, Self
 
 from msgspec import Struct, ValidationError, convert, field, structs, to_builtins
 
+from vmctl.box_facts import SEEDED_BY_VMCTL, BoxFacts
 from vmctl.driver import Forward
 from vmctl.layout import MachineLayout
-from vmctl.spec import SEEDED_BY_VMCTL
 from vmctl.store import files
 
 
-class BoxUsed(Struct, frozen=True, kw_only=True):
-    """The box that the machine's disk is an overlay of, with what a later start needs to know of it."""
+class BoxUsed(BoxFacts, frozen=True, kw_only=True):
+    """The box that the machine's disk is an overlay of; ``cloud_init`` is what the guest showed at its first boot."""
 
-    name: str
-    version: str
-    digest: str
-    user: str
-    firmware: str = "bios"
-    cloud_init: bool = True
-    """Whether the guest reads a seed; after its first boot, what it showed."""
     seeding: str = ""
     """What in the box reads a seed (``BoxInfo.seeding``); "" = not known."""
     virtual_size: int = 0
@@ -69,6 +62,8 @@ class Record(Struct, frozen=True, kw_only=True):
     """How often it was started again before it had settled; each is a new instance to cloud-init."""
     names: str = ""
     """Digest of the names of other machines that the guest was last told (``vmctl.lifecycle.etc_hosts``); "" = none."""
+    quiesced: bool = False
+    """Whether the guest was made to stand still, for its memory to be saved, and not woken since."""
     ready_run: str = ""
     """``Observed.run`` of the start after which folders and checks were done; "" = not yet."""
 

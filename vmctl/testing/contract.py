@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
-from vmctl.driver import Definition, Disk, Driver, NotOurs, Observed, State
+from vmctl.driver import Definition, Disk, Driver, Forward, NotOurs, State
 from vmctl.errors import VmctlError
-from vmctl.powers import Exports, Snapshots, Suspends
+from vmctl.powers import Exports, Layers, LiveForwards, Snapshots, Suspends
+from vmctl.testing.contract_acts import acts, all_run, free_port, listed, listens, observed, started, variant
+from vmctl.testing.contract_layers import LayerContract
 from vmctl.testing.contract_snapshots import SnapshotContract
 from vmctl.wait import Deadline, until
 
@@ -20,14 +21,14 @@ PATIENCE = 30.0
 
 
 class DriverContract:
-    """The suite; a driver with ``Snapshots`` needs ``SnapshotContract`` as well. The subclass provides fixtures:
+    """The suite; ``SnapshotContract`` and ``LayerContract`` are for drivers with those powers. Of the subclass:
 
     Fixtures:
         driver: a driver whose hypervisor has no machine of the name ``definition.name``; after each test it is
             the fixture's business to remove what the test made.
         definition: a machine that may be started, with an "ssh" forward where ``features.user_network``.
         disk: an image to create it from. It need not boot.
-    """  # noqa: D415  the colon leads to the list
+    """
 
     def test_is_usable(self, driver: Driver) -> None:
         assert driver.usable() == ""
@@ -37,6 +38,9 @@ class DriverContract:
 
     def test_snapshots_are_tested_where_they_are_possible(self, driver: Driver) -> None:
         assert isinstance(driver, Snapshots) == isinstance(self, SnapshotContract)
+
+    def test_layers_are_tested_where_they_are_possible(self, driver: Driver) -> None:
+        assert isinstance(driver, Layers) == isinstance(self, LayerContract)
 
     def test_check_accepts_and_changes_nothing(self, driver: Driver, definition: Definition) -> None:
         driver.check(definition)
@@ -52,9 +56,7 @@ class DriverContract:
         assert observed.run == ""
 
     def test_create_again_changes_nothing(self, driver: Driver, definition: Definition, disk: Disk) -> None:
-        driver.create(definition, disk)
-        driver.start(definition.name, definition.tag)
-        before = driver.states()[definition.name]
+        before = started(driver, definition, disk)
         driver.create(definition, disk)
         assert driver.states()[definition.name] == before
 
@@ -82,7 +84,7 @@ class DriverContract:
         before = driver.states()[definition.name]
         for changes in ({"project": "0" * 32}, {"machine": "other"}):
             tag = structs.replace(definition.tag, **changes)
-            for act in _acts(driver, structs.replace(definition, tag=tag), tmp_path):
+            for act in acts(driver, structs.replace(definition, tag=tag), tmp_path):
                 with pytest.raises(NotOurs):
                     act()
         assert driver.states()[definition.name] == before
@@ -105,26 +107,22 @@ class DriverContract:
         name = definition.name
         assert driver.observe(name) is None
         driver.create(definition, disk)
-        assert _observed(driver, name) == _told(driver, name)
+        assert observed(driver, name) == listed(driver, name)
         driver.start(name, definition.tag)
-        assert _observed(driver, name) == _told(driver, name)
+        assert observed(driver, name) == listed(driver, name)
         if isinstance(driver, Suspends):
             driver.suspend(name, definition.tag)
-            assert _observed(driver, name) == _told(driver, name)
+            assert observed(driver, name) == listed(driver, name)
         driver.destroy(name, definition.tag)
         assert driver.observe(name) is None
 
     def test_start_runs_the_machine(self, driver: Driver, definition: Definition, disk: Disk) -> None:
-        driver.create(definition, disk)
-        driver.start(definition.name, definition.tag)
-        observed = driver.states()[definition.name]
+        observed = started(driver, definition, disk)
         assert observed.state in (State.RUNNING, State.STARTING)
         assert observed.run
 
     def test_start_again_changes_nothing(self, driver: Driver, definition: Definition, disk: Disk) -> None:
-        driver.create(definition, disk)
-        driver.start(definition.name, definition.tag)
-        run = driver.states()[definition.name].run
+        run = started(driver, definition, disk).run
         driver.start(definition.name, definition.tag)
         assert driver.states()[definition.name].run == run
 
@@ -135,7 +133,7 @@ class DriverContract:
             driver.start(definition.name, definition.tag)
             runs.add(driver.states()[definition.name].run)
             driver.stop(definition.name, definition.tag, force=True)
-        assert len(runs) == 3  # noqa: PLR2004  as many as starts
+        assert len(runs) == 3
 
     def test_start_of_an_absent_machine_is_an_error(self, driver: Driver, definition: Definition) -> None:
         with pytest.raises(VmctlError):
@@ -196,6 +194,24 @@ class DriverContract:
             assert address is not None
             assert (address.host, address.port) == (ssh.host_ip, ssh.host)
 
+    def test_forwards_change_while_the_machine_runs(self, driver: Driver, definition: Definition, disk: Disk) -> None:
+        if not isinstance(driver, LiveForwards):
+            return  # an optional power
+        name, tag = definition.name, definition.tag
+        more = Forward(name="tcp80", guest=80, host=free_port(), host_ip="127.0.0.1", protocol="tcp")
+        with pytest.raises(VmctlError):
+            driver.set_forwards(name, tag, (*definition.forwards, more))
+        driver.create(definition, disk)
+        with pytest.raises(VmctlError):
+            driver.set_forwards(name, tag, (*definition.forwards, more))
+        driver.start(name, tag)
+        before, address = driver.states()[name], driver.address(name, tag)
+        for forwards, served in (((*definition.forwards, more), True), (definition.forwards, False)):
+            for _ in range(2):
+                driver.set_forwards(name, tag, forwards)
+                assert listens(more) is served
+        assert (driver.states()[name], driver.address(name, tag)) == (before, address)
+
     def test_a_shrinking_disk_is_refused(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         driver.create(definition, disk)
         spec = structs.replace(definition.spec, disk=disk.virtual_size // 2)
@@ -218,9 +234,7 @@ class DriverContract:
     def test_restoring_is_another_run(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         if not isinstance(driver, Suspends):
             return  # an optional power
-        driver.create(definition, disk)
-        driver.start(definition.name, definition.tag)
-        before = driver.states()[definition.name].run
+        before = started(driver, definition, disk).run
         driver.suspend(definition.name, definition.tag)
         if driver.states()[definition.name].state is State.SAVED:
             driver.start(definition.name, definition.tag)
@@ -238,7 +252,7 @@ class DriverContract:
     def test_a_clone_is_a_machine_of_its_own(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         if not isinstance(driver, Exports):
             return  # an optional power
-        copy = _variant(definition, 0)
+        copy = variant(definition, 0)
         with pytest.raises(VmctlError):
             driver.clone(copy, definition.name, definition.tag)
         driver.create(definition, disk)
@@ -270,59 +284,12 @@ class DriverContract:
     def test_machines_can_be_made_in_parallel(self, driver: Driver, definition: Definition, disk: Disk) -> None:
         if not driver.features.parallel:
             return  # it does not claim to
-        many = [_variant(definition, number) for number in range(4)]
+        many = [variant(definition, number) for number in range(4)]
         try:
             with ThreadPoolExecutor(len(many)) as pool:
                 list(pool.map(lambda each: driver.create(each, disk), many))
                 list(pool.map(lambda each: driver.start(each.name, each.tag), many))
-            until(lambda: _all_run(driver, many), Deadline.after(PATIENCE), "all machines to run")
+            until(lambda: all_run(driver, many), Deadline.after(PATIENCE), "all machines to run")
         finally:
             for each in many:
                 driver.destroy(each.name, each.tag)
-
-
-def _observed(driver: Driver, name: str) -> Observed | None:
-    """``Driver.observe``, without the hypervisor's own word, of which it may have several."""
-    observed = driver.observe(name)
-    return structs.replace(observed, raw="") if observed else None
-
-
-def _told(driver: Driver, name: str) -> Observed:
-    return structs.replace(driver.states()[name], raw="")
-
-
-def _acts(driver: Driver, definition: Definition, directory: Path) -> Iterator[Callable[[], object]]:
-    """All that can be done with a machine that is off, but for creating it."""
-    name, tag = definition.name, definition.tag
-    yield lambda: driver.update(definition)
-    yield lambda: driver.start(name, tag)
-    yield lambda: driver.stop(name, tag)
-    yield lambda: driver.destroy(name, tag)
-    yield lambda: driver.address(name, tag)
-    if isinstance(driver, Suspends):
-        yield lambda: driver.suspend(name, tag)
-    if isinstance(driver, Snapshots):
-        yield lambda: driver.snapshots(name, tag)
-        yield lambda: driver.save_snapshot(name, tag, "theirs")
-        yield lambda: driver.restore_snapshot(name, tag, "theirs")
-        yield lambda: driver.remove_snapshot(name, tag, "theirs")
-    if isinstance(driver, Exports):
-        yield lambda: driver.export(name, tag, directory)
-        yield lambda: driver.clone(_variant(definition, 0), name, tag)
-
-
-def _variant(definition: Definition, number: int) -> Definition:
-    return structs.replace(
-        definition,
-        name=f"{definition.name}-{number}",
-        tag=structs.replace(definition.tag, machine=f"{definition.tag.machine}-{number}"),
-        mac=f"52:54:00:00:01:{number:02x}",
-        console=definition.console.with_name(f"console-{number}.log"),
-        forwards=(),
-        nics=(),
-    )
-
-
-def _all_run(driver: Driver, machines: list[Definition]) -> bool:
-    states = driver.states()
-    return all(states[each.name].state is State.RUNNING for each in machines)

@@ -8,19 +8,30 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vmctl.driver import Address, Definition, Disk, Features, Host, NotOurs, Observed, State, Tag
+from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
-from vmctl.powers import Exported, Snapshot
+from vmctl.powers import Exported, Layer, Snapshot
 from vmctl.spec import FolderKind
-from vmctl.testing.fake_machines import Content, FakeMachine, FakeMachines, FakeSnapshot
+from vmctl.testing.fake_machines import (
+    RUNNING,
+    FakeMachine,
+    FakeMachines,
+    FakeSnapshot,
+    existing,
+    found,
+    hardware_of,
+    made,
+    observed,
+    require_ours,
+    ssh_address,
+)  # fmt: skip
 
 KILL = "kill"
 FAULT_KEY = "fail"
-RUNNING = (State.RUNNING, State.STARTING, State.STOPPING)
 
 
 class FakeDriver:
-    """The whole driver protocol, ``Suspends``, ``Snapshots`` and ``Exports`` included, in memory or in a file.
+    """The whole driver protocol, ``Suspends``, ``Snapshots``, ``Layers`` and ``Exports`` included, in memory or a file.
 
     Options (``Host.options``, so ``fake: {…}`` of a Vmfile where it is installed as the provider ``fake``):
         directory: keep the machines in ``machines.json`` there, shared by all processes that name it.
@@ -109,27 +120,29 @@ class FakeDriver:
         with self._machines.open() as content:
             present = content.machines.get(definition.name)
             if present is None:
+                if base.layer and base.layer not in content.layers:
+                    raise WrongState(f"there is no layer {base.layer[:12]}", hint="vmctl up --cold")
                 size = definition.spec.disk or base.virtual_size
-                content.machines[definition.name] = _made(definition, size, str(base.path))
+                content.machines[definition.name] = made(definition, size, str(base.path), base.layer)
             else:
-                _require(definition.name, present, definition.tag)
+                require_ours(definition.name, present, definition.tag)
 
     def update(self, definition: Definition) -> None:
         """Write down other hardware for a stopped machine."""
         self._begin("update", definition.name)
         with self._machines.open() as content:
-            machine = _existing(content, definition.name, definition.tag)
+            machine = existing(content, definition.name, definition.tag)
             if machine.state in (*RUNNING, State.PAUSED, State.SAVED):
                 raise WrongState(f"the machine {definition.name!r} is {machine.state.value}", hint="vmctl reload")
-            machine.tag, machine.address = definition.tag, _ssh(definition)
-            machine.hardware = _hardware(definition)
+            machine.tag, machine.address = definition.tag, ssh_address(definition)
+            machine.hardware = hardware_of(definition)
             machine.disk = max(machine.disk, definition.spec.disk or 0)
 
     def start(self, name: str, tag: Tag) -> None:
         """Running, from whatever it was."""
         self._begin("start", name)
         with self._machines.open() as content:
-            machine = _existing(content, name, tag)
+            machine = existing(content, name, tag)
             if machine.state not in (*RUNNING, State.PAUSED):
                 machine.starts += 1
             machine.state = State.RUNNING
@@ -138,7 +151,7 @@ class FakeDriver:
         """Off at once, unless ``ignores_button``."""
         self._begin("stop", name)
         with self._machines.open() as content:
-            machine = _found(content, name, tag)
+            machine = found(content, name, tag)
             if machine is not None and (force or (machine.state is not State.SAVED and not self.ignores_button)):
                 machine.state = State.STOPPED
 
@@ -146,7 +159,7 @@ class FakeDriver:
         """Saved."""
         self._begin("suspend", name)
         with self._machines.open() as content:
-            machine = _existing(content, name, tag)
+            machine = existing(content, name, tag)
             if machine.state not in (*RUNNING, State.PAUSED, State.SAVED):
                 raise WrongState(f"the machine {name!r} is not running", hint="vmctl up")
             machine.state = State.SAVED
@@ -155,17 +168,17 @@ class FakeDriver:
         """Another machine, with the image of ``source``."""
         self._begin("clone", definition.name)
         with self._machines.open() as content:
-            machine = _existing(content, source, tag)
+            machine = existing(content, source, tag)
             if machine.state is not State.STOPPED:
                 raise WrongState(f"the machine {source!r} is {machine.state.value}", hint="vmctl halt")
-            if _found(content, definition.name, definition.tag) is None:
-                content.machines[definition.name] = _made(definition, machine.disk, machine.image)
+            if found(content, definition.name, definition.tag) is None:
+                content.machines[definition.name] = made(definition, machine.disk, machine.image, machine.layer)
 
     def export(self, name: str, tag: Tag, directory: Path) -> Exported:
         """A copy of the image that the machine was made from."""
         self._begin("export", name)
         with self._machines.open() as content:
-            machine = _existing(content, name, tag)
+            machine = existing(content, name, tag)
         target = directory / "disk.qcow2"
         target.write_bytes(Path(machine.image).read_bytes())
         return Exported(disks=(target,))
@@ -174,40 +187,40 @@ class FakeDriver:
         """Forgotten."""
         self._begin("destroy", name)
         with self._machines.open() as content:
-            if _found(content, name, tag):
+            if found(content, name, tag):
                 del content.machines[name]
 
     def states(self) -> Mapping[str, Observed]:
         """All machines."""
         self._begin("states")
         with self._machines.open() as content:
-            return {name: _observed(machine) for name, machine in content.machines.items()}
+            return {name: observed(machine) for name, machine in content.machines.items()}
 
     def observe(self, name: str) -> Observed | None:
         """One machine."""
         self._begin("observe", name)
         with self._machines.open() as content:
-            return _observed(content.machines[name]) if name in content.machines else None
+            return observed(content.machines[name]) if name in content.machines else None
 
     def address(self, name: str, tag: Tag) -> Address | None:
         """Where the machine's SSH forward is, while it runs."""
         self._begin("address", name)
         with self._machines.open() as content:
-            machine = _found(content, name, tag)
+            machine = found(content, name, tag)
             return machine.address if machine is not None and machine.state in RUNNING else None
 
     def snapshots(self, name: str, tag: Tag) -> tuple[Snapshot, ...]:
         """As they were made."""
         self._begin("snapshots", name)
         with self._machines.open() as content:
-            machine = _existing(content, name, tag)
-            return tuple(machine.told(kept) for kept in machine.snapshots)
+            machine = existing(content, name, tag)
+            return tuple(machine.as_snapshot(kept) for kept in machine.snapshots)
 
     def save_snapshot(self, name: str, tag: Tag, snapshot: str, *, replace: bool = False, note: str = "") -> Snapshot:
         """Written down."""
         self._begin("save_snapshot", name)
         with self._machines.open() as content:
-            machine = _existing(content, name, tag)
+            machine = existing(content, name, tag)
             older = machine.kept(snapshot)
             if older and not replace:
                 raise WrongState(f"{name!r} has a snapshot {snapshot!r} already", hint="use another name")
@@ -227,13 +240,13 @@ class FakeDriver:
             )
             machine.snapshots.append(made)
             machine.current = snapshot
-            return machine.told(made)
+            return machine.as_snapshot(made)
 
     def restore_snapshot(self, name: str, tag: Tag, snapshot: str) -> None:
         """Saved or stopped, with the hardware of then."""
         self._begin("restore_snapshot", name)
         with self._machines.open() as content:
-            machine = _existing(content, name, tag)
+            machine = existing(content, name, tag)
             kept = machine.kept(snapshot)
             if kept is None:
                 raise WrongState(f"{name!r} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
@@ -245,9 +258,37 @@ class FakeDriver:
         """Forgotten."""
         self._begin("remove_snapshot", name)
         with self._machines.open() as content:
-            machine = _existing(content, name, tag)
+            machine = existing(content, name, tag)
             if kept := machine.kept(snapshot):
                 machine.drop(kept)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """As they were frozen."""
+        self._begin("layers")
+        with self._machines.open() as content:
+            return tuple(Layer(key=key, size=1, needed=content.stands_on(key)) for key in content.layers)
+
+    def freeze(self, name: str, tag: Tag, key: str) -> bool:
+        """Written down."""
+        self._begin("freeze", name)
+        with self._machines.open() as content:
+            machine = existing(content, name, tag)
+            if machine.state not in (*RUNNING, State.STOPPED, State.CRASHED):
+                raise WrongState(f"the machine {name!r} is {machine.state.value}", hint="vmctl resume")
+            if key in content.layers:
+                return False
+            content.layers[key] = machine.layer
+            machine.layer = key
+            return True
+
+    def remove_layer(self, key: str) -> bool:
+        """Forgotten, unless something stands on it."""
+        self._begin("remove_layer")
+        with self._machines.open() as content:
+            if content.stands_on(key):
+                return False
+            content.layers.pop(key, None)
+            return True
 
     def _begin(self, method: str, machine: str = "") -> None:
         self.calls.append((method, machine))
@@ -264,49 +305,3 @@ def _configured_faults(option: object) -> dict[str, str]:
     if isinstance(option, Mapping):
         return {str(method): str(message) for method, message in option.items()}
     return {str(option): "the fake driver was told to fail"} if option else {}
-
-
-def _made(definition: Definition, size: int, image: str) -> FakeMachine:
-    return FakeMachine(
-        tag=definition.tag, address=_ssh(definition), disk=size, hardware=_hardware(definition), image=image
-    )
-
-
-def _found(content: Content, name: str, tag: Tag) -> FakeMachine | None:
-    machine = content.machines.get(name)
-    if machine is not None:
-        _require(name, machine, tag)
-    return machine
-
-
-def _existing(content: Content, name: str, tag: Tag) -> FakeMachine:
-    machine = _found(content, name, tag)
-    if machine is None:
-        raise WrongState(f"there is no machine {name!r}", hint="vmctl up")
-    return machine
-
-
-def _require(name: str, machine: FakeMachine, tag: Tag) -> None:
-    if not machine.tag.is_same(tag):
-        raise NotOurs("fake", name, machine.tag)
-
-
-def _observed(machine: FakeMachine) -> Observed:
-    run = str(machine.starts) if machine.state in (*RUNNING, State.PAUSED) else ""
-    return Observed(state=machine.state, tag=machine.tag, run=run, raw=f"fake {machine.state.value}")
-
-
-def _ssh(definition: Definition) -> Address | None:
-    ssh = next((forward for forward in definition.forwards if forward.name == "ssh"), None)
-    return Address(host=ssh.host_ip, port=ssh.host) if ssh else None
-
-
-def _hardware(definition: Definition) -> dict[str, object]:
-    return {
-        "cpus": definition.spec.cpus,
-        "memory": definition.spec.memory,
-        "forwards": [[each.protocol, each.host_ip, each.host, each.guest] for each in definition.forwards],
-        "nics": [[nic.network, nic.ip] for nic in definition.nics],
-        "shares": [[share.tag, str(share.host)] for share in definition.shares],
-        "seed": str(definition.seed or ""),
-    }

@@ -13,9 +13,12 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from vmctl.driver import Address, State, Tag
+from vmctl.driver import Address, Definition, NotOurs, Observed, State, Tag
+from vmctl.errors import WrongState
 from vmctl.powers import Snapshot
 from vmctl.store import files
+
+RUNNING = (State.RUNNING, State.STARTING, State.STOPPING)
 
 
 @dataclass
@@ -50,6 +53,8 @@ class FakeMachine:
     """The snapshot that the present state builds on."""
     image: str = ""
     """Path of the image that it was made from."""
+    layer: str = ""
+    """Key of the layer that its disk stands on, made from that image or frozen since."""
 
     def kept(self, snapshot: str) -> FakeSnapshot | None:
         """The snapshot of that name."""
@@ -62,7 +67,7 @@ class FakeMachine:
             each.parent = gone.parent if each.parent == gone.name else each.parent
         self.current = gone.parent if self.current == gone.name else self.current
 
-    def told(self, kept: FakeSnapshot) -> Snapshot:
+    def as_snapshot(self, kept: FakeSnapshot) -> Snapshot:
         """A snapshot, as a driver tells it."""
         return Snapshot(
             name=kept.name,
@@ -82,6 +87,12 @@ class Content:
     machines: dict[str, FakeMachine] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     """Name of a driver's method → what it fails with; see ``FakeDriver.fail``."""
+    layers: dict[str, str] = field(default_factory=dict)
+    """Key of each layer → key of the one that it stands on."""
+
+    def stands_on(self, key: str) -> bool:
+        """Whether a machine or a layer stands on this layer."""
+        return key in self.layers.values() or any(machine.layer == key for machine in self.machines.values())
 
 
 class FakeMachines:
@@ -112,12 +123,12 @@ class FakeMachines:
 
 def _encode(content: Content) -> dict[str, Any]:
     machines = {name: to_builtins(each) for name, each in content.machines.items()}
-    return {"machines": machines, "faults": content.faults}
+    return {"machines": machines, "faults": content.faults, "layers": content.layers}
 
 
 def _decode(raw: dict[str, Any]) -> Content:
     machines = {name: _machine(row) for name, row in raw.get("machines", {}).items()}
-    return Content(machines=machines, faults=raw.get("faults", {}))
+    return Content(machines=machines, faults=raw.get("faults", {}), layers=raw.get("layers", {}))
 
 
 def _machine(row: dict[str, Any]) -> FakeMachine:
@@ -136,3 +147,57 @@ def _machine(row: dict[str, Any]) -> FakeMachine:
 
 def _address(row: dict[str, Any] | None) -> Address | None:
     return Address(**row) if row else None
+
+
+def made(definition: Definition, size: int, image: str, layer: str) -> FakeMachine:
+    """A new machine, with all that ``create`` was asked for."""
+    return FakeMachine(
+        tag=definition.tag, address=ssh_address(definition), disk=size, hardware=hardware_of(definition), image=image,
+        layer=layer,
+    )  # fmt: skip
+
+
+def found(content: Content, name: str, tag: Tag) -> FakeMachine | None:
+    """The machine of that name, if there is one; it must bear the tag."""
+    machine = content.machines.get(name)
+    if machine is not None:
+        require_ours(name, machine, tag)
+    return machine
+
+
+def existing(content: Content, name: str, tag: Tag) -> FakeMachine:
+    """As ``found``, but absence is an error."""
+    machine = found(content, name, tag)
+    if machine is None:
+        raise WrongState(f"there is no machine {name!r}", hint="vmctl up")
+    return machine
+
+
+def require_ours(name: str, machine: FakeMachine, tag: Tag) -> None:
+    """See that a machine bears the tag."""
+    if not machine.tag.is_same(tag):
+        raise NotOurs("fake", name, machine.tag)
+
+
+def observed(machine: FakeMachine) -> Observed:
+    """As a driver tells of it."""
+    run = str(machine.starts) if machine.state in (*RUNNING, State.PAUSED) else ""
+    return Observed(state=machine.state, tag=machine.tag, run=run, raw=f"fake {machine.state.value}")
+
+
+def ssh_address(definition: Definition) -> Address | None:
+    """Where its SSH forward is."""
+    ssh = next((forward for forward in definition.forwards if forward.name == "ssh"), None)
+    return Address(host=ssh.host_ip, port=ssh.host) if ssh else None
+
+
+def hardware_of(definition: Definition) -> dict[str, object]:
+    """What a definition asks for, as it is written down."""
+    return {
+        "cpus": definition.spec.cpus,
+        "memory": definition.spec.memory,
+        "forwards": [[each.protocol, each.host_ip, each.host, each.guest] for each in definition.forwards],
+        "nics": [[nic.network, nic.ip] for nic in definition.nics],
+        "shares": [[share.tag, str(share.host)] for share in definition.shares],
+        "seed": str(definition.seed or ""),
+    }

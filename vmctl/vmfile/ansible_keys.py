@@ -113,8 +113,8 @@ class Arguments(Kind):
         """The words."""
         words: tuple[str, ...] = ListOf(word()).read(node, at)
         good = True
-        for item, said in zip(node.items if isinstance(node, Sequence) else (), words, strict=True):
-            option = said.partition("=")[0] if said.startswith("--") else said[:2]
+        for item, typed in zip(node.items if isinstance(node, Sequence) else (), words, strict=True):
+            option = typed.partition("=")[0] if typed.startswith("--") else typed[:2]
             if key := OWN_ARGUMENTS.get(option):
                 at.add(item, f"{option} has a key of its own: {key}")
             elif what := INTERACTIVE.get(option):

@@ -1,4 +1,4 @@
-"""What expressions may cost: bounds on work, size and depth.
+"""What expressions may cost (bounds on work, size and depth), and the plain data that they work on.
 
 They are counted and not timed, so that a Vmfile that loads on one host loads on all.
 """
@@ -10,6 +10,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from vmctl.vmfile.faults import describe
+
 ITEM = 16
 """What an item of a list, an entry of a mapping or a step costs; a character costs 1, one beyond ASCII 4."""
 LARGEST = 1_000_000
@@ -20,6 +22,8 @@ TOGETHER = 64_000_000
 """What all expressions of a Vmfile may spend, for variables may double each other."""
 DEEPEST = 50
 LARGEST_NUMBER = 10**30
+LONGEST_NUMBER = 64
+"""Digits of what is read as a number."""
 
 
 class CannotEvaluate(Exception):
@@ -64,7 +68,7 @@ class Budget(Struct):
             raise CannotEvaluate("gives too large a value")
         self.spend(units)
 
-    def look(self, value: Any) -> None:
+    def inspect(self, value: Any) -> None:
         """Pay for looking at all of a value."""
         self.spend(size(value))
 
@@ -126,3 +130,83 @@ def _small(number: int) -> int:
     if abs(number) > LARGEST_NUMBER:
         raise CannotEvaluate("gives too large a number")
     return number
+
+
+def text_of(value: Any) -> str:
+    """A value as text, as Jinja2 writes it."""
+    return value if isinstance(value, str) else str(value)
+
+
+def require_text(value: Any) -> str:
+    """A value that must be text; a number counts as one.
+
+    Raises:
+        CannotEvaluate: it is none.
+    """
+    if isinstance(value, list | dict):
+        raise CannotEvaluate(f"expected text, got {describe(value)}")
+    return text_of(value)
+
+
+def require_whole(value: Any, what: str) -> int:
+    """A value that must be a whole number; ``what`` says so.
+
+    Raises:
+        CannotEvaluate: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise CannotEvaluate(f"expected {what}, got {describe(value)}")
+    return value
+
+
+def items_of(budget: Budget, value: Any) -> list[Any]:
+    """What a list, a mapping (its keys) or a text (its characters) holds."""
+    if not isinstance(value, str | list | dict):
+        raise CannotEvaluate(f"expected a list, got {describe(value)}")
+    budget.room(len(value) * ITEM)
+    return list(value)
+
+
+def require_mapping(value: Any) -> dict[str, Any]:
+    """A value that must be a mapping.
+
+    Raises:
+        CannotEvaluate: it is none.
+    """
+    if not isinstance(value, dict):
+        raise CannotEvaluate(f"expected a mapping, got {describe(value)}")
+    return value
+
+
+def value_at(value: Any, dotted: str | int) -> Any:
+    """What lies below a value: keys and numbers, joined by dots.
+
+    Raises:
+        CannotEvaluate: nothing does.
+    """
+    for name in str(dotted).split("."):
+        if isinstance(value, dict) and name in value:
+            value = value[name]
+        elif isinstance(value, list) and name.isdecimal() and len(name) < LONGEST_NUMBER and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            raise CannotEvaluate(f"{describe(value)} has no '{name}'")
+    return value
+
+
+def attribute_of(item: Any, *, attribute: Any, **default: Any) -> Any:
+    """As ``value_at``; another value where nothing lies there, if one is given."""
+    try:
+        return value_at(item, attribute)
+    except CannotEvaluate:
+        if set(default) != {"default"}:
+            raise
+        return default["default"]
+
+
+def in_words(error: Exception) -> str:
+    """What is wrong with the arguments, without the names of our functions."""
+    message = str(error)
+    if isinstance(error, TypeError) and "argument" in message:
+        return "wrong arguments"
+    return message or type(error).__name__

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
 
 from vmctl.spec import Condition, Dependency
 from vmctl.vmfile.faults import Rejected
@@ -57,6 +57,13 @@ class DependsOn(Kind):
 def _conditional(names: tuple[str, ...], node: Node, at: Reading) -> tuple[Dependency, ...]:
     until = CONDITION.read(node, at)
     return tuple(Dependency(machine=name, until=until) for name in names)
+
+
+def write(several: Sequence[Dependency]) -> list[str] | dict[str, Any]:
+    """The dependencies as a Vmfile would write them."""
+    if all(one.until == "ready" for one in several):
+        return [one.machine for one in several]
+    return {one.machine: one.until for one in several}
 
 
 def combined(items: Iterable[Iterable[Dependency]]) -> tuple[Dependency, ...]:

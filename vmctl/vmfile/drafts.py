@@ -14,21 +14,21 @@ from msgspec import Struct, field, structs
 
 from vmctl.spec import BoxRef, Network, Port, SourceLocation
 from vmctl.vmfile.faults import Faults, Rejected
-from vmctl.vmfile.keys import MACHINE, TOP_ONLY
+from vmctl.vmfile.keys import MACHINE
 from vmctl.vmfile.kinds import Kind
 from vmctl.vmfile.machine_groups import MachineGroup
 from vmctl.vmfile.nodes import Node, Sequence, Source, Table, from_plain, join, merge, uses_machine
 from vmctl.vmfile.port_keys import HIGHEST
 from vmctl.vmfile.provider_names import is_provider
+from vmctl.vmfile.provider_section import section
 from vmctl.vmfile.provision_order import arranged
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.scope import Scope, machine_scope
-from vmctl.vmfile.structures import FreeMap
 from vmctl.vmfile.templating import Templates
+from vmctl.vmfile.top_keys import TOP_ONLY
 
 BoxDefaults = Callable[[BoxRef], Mapping[str, Any]]
 Layer = Mapping[str, Node]
-OPTIONS = FreeMap()
 ELSEWHERE = ("provision", "machines", "count", "for_each", *TOP_ONLY)
 """Keys of the top level and of machines that are read by other means than layers."""
 
@@ -41,6 +41,8 @@ class Boxes(Struct, frozen=True):
     """For all machines."""
     aliases: Mapping[str, BoxRef] = field(default_factory=dict)
     """By name: ``box_aliases`` of the project's and the user's Vmfile."""
+    known: bool = False
+    """Whether vmctl's own table counts too, whatever ``alias:`` says (``--alias``)."""
 
 
 class Draft(Struct):
@@ -76,13 +78,13 @@ class Drafter(Struct):
         layers: dict[BoxRef | None, Layer] = {}
         for index, name in enumerate(group.members, 1):
             at = self._reading(name, group, index)
-            box, alias = self._box(group, own, at)
+            box, alias, by = self._box(group, own, at)
             if box not in layers:
                 layers[box] = merged(self._box_layer(box), self.outer, own)
             draft = Draft(name, group, index, layers[box])
             if box:
                 draft.values["box"] = box
-                draft.values["box_alias"] = alias
+                draft.values |= {"box_alias": alias, "box_alias_by": by}
             self._fill(draft, at)
             yield draft
 
@@ -98,16 +100,44 @@ class Drafter(Struct):
         scope = machine_scope(self.scope, name, group.name, index, group.each[index - 1] if group.each else None)
         return Reading(self.faults, Templates(self.faults, scope).render, self.names, self.targets)
 
-    def _box(self, group: MachineGroup, own: Layer, at: Reading) -> tuple[BoxRef | None, str]:
-        """The box, and how the Vmfile writes the one whose place an alias gave it ("" = no alias did)."""
+    def _box(self, group: MachineGroup, own: Layer, at: Reading) -> tuple[BoxRef | None, str, str]:
+        """The box; how the Vmfile writes the one whose place an alias gave it, and what says so ("" = no alias did)."""
         node = own.get("box") or self.outer.get("box")
         if node is not None:
             box: BoxRef | None = self._read("box", MACHINE["box"].kind, node, at)
-            target = self.boxes.aliases.get(box.address) if box and not self.boxes.instead else None
-            return (target, str(box)) if target else (self.boxes.instead or box, "")
+            if self.boxes.instead or box is None:
+                return self.boxes.instead or box, "", ""
+            target, by = self._in_place_of(box, own, at)
+            signed = self._signed(target or box, own, at)
+            return (signed, str(box), by) if target else (signed, "", "")
         where = " (here or at the top level)" if group.key.path else ""
         self.faults.add(group.key.place, group.key.path, f"the key 'box' is missing{where}")
-        return None, ""
+        return None, "", ""
+
+    def _in_place_of(self, box: BoxRef, own: Layer, at: Reading) -> tuple[BoxRef | None, str]:
+        """What an alias puts in place of a box, and which alias; what people write themselves goes first."""
+        if target := self.boxes.aliases.get(box.address):
+            return target, "box_aliases"
+        node = own.get("alias") or self.outer.get("alias")
+        wanted = node is not None and self._read("alias", MACHINE["alias"].kind, node, at)
+        if not (wanted or self.boxes.known):
+            return None, ""
+        from vmctl.boxes import aliases
+
+        known = aliases.proposed(box.address)
+        by = "alias: true" if wanted else "--alias"
+        return (BoxRef(address=known.target), f"{by}, {known.what}") if known else (None, "")
+
+    def _signed(self, box: BoxRef, own: Layer, at: Reading) -> BoxRef:
+        """The box, with the key that must have signed it."""
+        node = own.get("box_key") or self.outer.get("box_key")
+        path = self._read("box_key", MACHINE["box_key"].kind, node, at) if node is not None else None
+        if node is None or path is None:
+            return box
+        if not box.address.startswith("oci://"):
+            what = f"only boxes of registries (oci://…) have signatures; {box} is none"
+            self.faults.add(node.place, node.path, what)
+        return structs.replace(box, key=str(path))
 
     def _box_layer(self, box: BoxRef | None) -> Layer:
         if box is None:
@@ -116,13 +146,12 @@ class Drafter(Struct):
             table = from_plain(
                 self.boxes.defaults(box), Source(f"box {box}", Path(self.scope.names["project"]["root"]))
             )
-            assert isinstance(table, Table)  # noqa: S101  it was made from a mapping
             self.defaults[box] = {key: entry.value for key, entry in table.entries.items()}
         return self.defaults[box]
 
     def _fill(self, draft: Draft, at: Reading) -> None:
         for key, node in draft.layer.items():
-            if key == "box":
+            if key in ("box", "alias"):
                 continue
             value = self._read(key, _kind(key), node, at)
             if value is None:
@@ -180,7 +209,7 @@ class Drafter(Struct):
 
 
 def _kind(key: str) -> Kind:
-    return MACHINE[key].kind if key in MACHINE else OPTIONS
+    return MACHINE[key].kind if key in MACHINE else section(key)
 
 
 def machine_layer(table: Table) -> Layer:

@@ -25,7 +25,9 @@ def provisioner(one: Provisioner) -> dict[str, Any]:
         case Reboot():
             body = {"reboot": {"timeout": format_duration(one.timeout)}}
     remotes = {} if one.remotes is None else {"remotes": list(one.remotes) or False}
-    return {"name": one.name, **body, "run": one.run, **remotes}
+    sensitive = {"sensitive": True} if one.sensitive else {}
+    inputs = {} if one.inputs is None else {"inputs": [str(path) for path in one.inputs]}
+    return {"name": one.name, **body, "run": one.run, **sensitive, **inputs, **remotes}
 
 
 def _shell(one: Shell) -> dict[str, Any]:
@@ -40,19 +42,19 @@ def _shell(one: Shell) -> dict[str, Any]:
 
 
 def _file(one: File) -> dict[str, Any]:
-    said: dict[str, Any] = {"source": str(one.source), "destination": one.destination}
+    written: dict[str, Any] = {"source": str(one.source), "destination": one.destination}
     if one.mode is not None:
-        said["mode"] = f"{one.mode:04o}"
-    said |= {key: value for key, value in (("owner", one.owner), ("group", one.group)) if value}
-    said |= {"become": one.become, "template": one.template}
-    return {**said, "vars": dict(one.variables)} if one.template else said
+        written["mode"] = f"{one.mode:04o}"
+    written |= {key: value for key, value in (("owner", one.owner), ("group", one.group)) if value}
+    written |= {"become": one.become, "template": one.template}
+    return {**written, "vars": dict(one.variables)} if one.template else written
 
 
 def _ansible(one: Ansible) -> dict[str, Any]:
     books: dict[str, Any] = {"playbook": str(one.playbook)}
     if one.further_playbooks:
         books = {"playbooks": [str(path) for path in one.playbooks]}
-    said = {
+    written = {
         **books,
         "mode": one.mode,
         "groups": {group: _group(one, group) for group in one.groups},
@@ -72,11 +74,11 @@ def _ansible(one: Ansible) -> dict[str, Any]:
     for key in SPARSE:
         value = getattr(one, key)
         if value not in (None, ""):
-            said[key] = str(value) if isinstance(value, Path) else value
+            written[key] = str(value) if isinstance(value, Path) else value
     if one.mode == "guest":
-        del said["ask_become_pass"]
-        return {**said, "install": one.install}
-    return {**said, "inventory": [str(path) for path in one.inventory]}
+        del written["ask_become_pass"]
+        return {**written, "install": one.install}
+    return {**written, "inventory": [str(path) for path in one.inventory]}
 
 
 def _group(one: Ansible, group: str) -> Any:

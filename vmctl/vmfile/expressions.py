@@ -17,9 +17,21 @@ from msgspec import Struct
 
 from vmctl.errors import suggest
 from vmctl.vmfile import filters
-from vmctl.vmfile.budget import ITEM, Budget, CannotEvaluate, Undefined, plain_copy, size
+from vmctl.vmfile.budget import (
+    ITEM,
+    Budget,
+    CannotEvaluate,
+    Undefined,
+    attribute_of,
+    in_words,
+    plain_copy,
+    size,
+    text_of,
+    value_at,
+)  # fmt: skip
+from vmctl.vmfile.expression_tests import COMPARISONS, TESTS
 from vmctl.vmfile.faults import Rejected, advise, describe
-from vmctl.vmfile.filters import FILTERS, TESTS, text_of
+from vmctl.vmfile.filters import FILTERS
 from vmctl.vmfile.scope import Scope
 
 NAMES = ("env", "vars", "machine", "each", "project", "host")
@@ -27,10 +39,6 @@ LARGEST_POWER = 1024
 DEEPEST = 100
 OVER = ("map", "select", "reject", "selectattr", "rejectattr")
 DEFINED = ("defined", "undefined")
-COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "lteq": operator.le, "gt": operator.gt,
-    "gteq": operator.ge, "in": lambda left, right: left in right, "notin": lambda left, right: left not in right,
-}  # fmt: skip
 ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
     "%": operator.mod, "**": operator.pow,
@@ -77,7 +85,7 @@ class Evaluation(Struct):
 
 
 def _const(at: Evaluation, node: nodes.Const) -> Any:
-    at.budget.look(node.value)
+    at.budget.inspect(node.value)
     return plain_copy(node.value)
 
 
@@ -147,7 +155,7 @@ def _compare(at: Evaluation, node: nodes.Compare) -> bool:
     left = at.value(node.expr)
     for operand in node.ops:
         right = at.value(operand.expr)
-        at.budget.look([left, right])
+        at.budget.inspect([left, right])
         if not COMPARISONS[operand.op](left, right):
             return False
         left = right
@@ -184,7 +192,7 @@ def _filter(at: Evaluation, node: nodes.Filter) -> Any:
     if node.node is None:
         raise CannotEvaluate("a filter needs a value")
     if node.name in OVER:
-        return _over(at, node)
+        return _over(at, node, at.value(node.node))
     function = _known("filter", node.name, (*FILTERS, *OVER), FILTERS)
     try:
         value = at.value(node.node)
@@ -227,27 +235,19 @@ def _arguments(at: Evaluation, node: nodes.Filter | nodes.Test) -> Arguments:
 
 def _applied(at: Evaluation, function: filters.Function, name: str, value: Any, arguments: Arguments) -> Any:
     args, named = arguments
-    at.budget.look([*((value,) if value is not filters.MISSING else ()), *args, *named.values()])
+    at.budget.inspect([*((value,) if value is not filters.MISSING else ()), *args, *named.values()])
     try:
         found = function(at.budget, value, *args, **named)
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise CannotEvaluate(f"{name}: {_in_words(error)}") from error
+        raise CannotEvaluate(f"{name}: {in_words(error)}") from error
     at.budget.room(size(found))
     return found if isinstance(found, str | list | dict) else plain_copy(found)
 
 
-def _in_words(error: Exception) -> str:
-    """What is wrong with the arguments, without the names of our functions."""
-    said = str(error)
-    return "wrong arguments" if isinstance(error, TypeError) and "argument" in said else said or type(error).__name__
-
-
-def _over(at: Evaluation, node: nodes.Filter) -> list[Any]:
+def _over(at: Evaluation, node: nodes.Filter, value: Any) -> list[Any]:
     """``map`` and its like: another filter or test, or what lies below, for each item."""
-    assert node.node is not None  # noqa: S101  seen by the caller
-    value = at.value(node.node)
     args, named = _arguments(at, node)
-    at.budget.look(value)
+    at.budget.inspect(value)
     items = FILTERS["list"](at.budget, value)
     if node.name == "map":
         return _mapped(at, items, args, named)
@@ -258,27 +258,18 @@ def _over(at: Evaluation, node: nodes.Filter) -> list[Any]:
     return [
         item
         for item in items
-        if bool(_applied(at, holds, name, item if attribute is None else filters.at(item, attribute), (args, named)))
+        if bool(_applied(at, holds, name, item if attribute is None else value_at(item, attribute), (args, named)))
         == wanted
     ]
 
 
 def _mapped(at: Evaluation, items: list[Any], args: list[Any], named: dict[str, Any]) -> list[Any]:
     if not args and "attribute" in named:
-        return [_attribute(item, **named) for item in items]
+        return [attribute_of(item, **named) for item in items]
     if not args or not isinstance(args[0], str):
         raise CannotEvaluate("map needs a filter's name, or attribute='…'")
     function = _known("filter", args[0], tuple(FILTERS), FILTERS)
     return [_applied(at, function, args[0], item, (args[1:], named)) for item in items]
-
-
-def _attribute(item: Any, *, attribute: Any, **default: Any) -> Any:
-    try:
-        return filters.at(item, attribute)
-    except CannotEvaluate:
-        if set(default) != {"default"}:
-            raise
-        return default["default"]
 
 
 def _call(_at: Evaluation, node: nodes.Call) -> Any:

@@ -14,12 +14,14 @@ from vmctl.spec import SourceLocation
 MOST_NAMED = 10
 
 
-class Fault(Struct, frozen=True, kw_only=True):
-    """One thing that is wrong. ``path`` is dotted ("machines.web.memory"; "" = the whole file)."""
+class Fault(Struct, frozen=True):
+    """One thing that is wrong."""
 
-    place: SourceLocation
     path: str
+    """Dotted ("machines.web.memory"; "" = the whole file); what a provider finds begins below the machine
+    ("libvirt.cpu")."""
     message: str
+    place: SourceLocation = SourceLocation(file="")
 
     def __str__(self) -> str:
         return ": ".join(part for part in (str(self.place), self.path, self.message) if part)

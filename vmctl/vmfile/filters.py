@@ -1,4 +1,4 @@
-"""The filters and tests of expressions: Jinja2's, as far as they make plain data of plain data within known bounds.
+"""The filters of expressions: Jinja2's, as far as they make plain data of plain data within known bounds.
 
 Each takes the budget, the value and what stands in parentheses, and pays before it makes something larger than that.
 They are our own, for Jinja2's reach for attributes, call what they find and bound nothing.
@@ -9,68 +9,33 @@ They are our own, for Jinja2's reach for attributes, call what they find and bou
 from __future__ import annotations
 
 import json
-import operator
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vmctl.vmfile.budget import ITEM, Budget, CannotEvaluate, Undefined, size, text_size
+from vmctl.vmfile.budget import (
+    ITEM,
+    LONGEST_NUMBER,
+    Budget,
+    CannotEvaluate,
+    Undefined,
+    items_of,
+    require_mapping,
+    require_text,
+    require_whole,
+    size,
+    text_of,
+    text_size,
+    value_at,
+)  # fmt: skip
 from vmctl.vmfile.faults import describe
 
 Function = Callable[..., Any]
-LONGEST_NUMBER = 64
 MOST_DIGITS = 30
 WORD = re.compile(r"([-\s({\[<]+)")
 MISSING = object()
 """For ``default``: there is no value."""
-
-
-def text_of(value: Any) -> str:
-    """A value as text, as Jinja2 writes it."""
-    return value if isinstance(value, str) else str(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list | dict):
-        raise CannotEvaluate(f"expected text, got {describe(value)}")
-    return text_of(value)
-
-
-def _whole(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise CannotEvaluate(f"expected {what}, got {describe(value)}")
-    return value
-
-
-def _items(budget: Budget, value: Any) -> list[Any]:
-    """What a list, a mapping (its keys) or a text (its characters) holds."""
-    if not isinstance(value, str | list | dict):
-        raise CannotEvaluate(f"expected a list, got {describe(value)}")
-    budget.room(len(value) * ITEM)
-    return list(value)
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise CannotEvaluate(f"expected a mapping, got {describe(value)}")
-    return value
-
-
-def at(value: Any, dotted: str | int) -> Any:
-    """What lies below a value: keys and numbers, joined by dots.
-
-    Raises:
-        CannotEvaluate: nothing does.
-    """
-    for name in str(dotted).split("."):
-        if isinstance(value, dict) and name in value:
-            value = value[name]
-        elif isinstance(value, list) and name.isdecimal() and len(name) < LONGEST_NUMBER and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            raise CannotEvaluate(f"{describe(value)} has no '{name}'")
-    return value
 
 
 def _folded(value: Any) -> Any:
@@ -79,7 +44,7 @@ def _folded(value: Any) -> Any:
 
 def _key(case_sensitive: Any, attribute: Any) -> Callable[[Any], Any]:
     def key(item: Any) -> Any:
-        found = item if attribute is None else at(item, attribute)
+        found = item if attribute is None else value_at(item, attribute)
         return found if case_sensitive else _folded(found)
 
     return key
@@ -100,13 +65,13 @@ def _dictsort(
     if by not in {"key", "value"}:
         raise CannotEvaluate("dictsort sorts by 'key' or 'value'")
     key = _key(case_sensitive, int(by == "value"))
-    return sorted(([name, item] for name, item in _mapping(value).items()), key=key, reverse=bool(reverse))
+    return sorted(([name, item] for name, item in require_mapping(value).items()), key=key, reverse=bool(reverse))
 
 
 def _int(_budget: Budget, value: Any, default: Any = 0, base: Any = 10) -> Any:
     try:
         if isinstance(value, str):
-            return _int_of_text(value[: LONGEST_NUMBER + 1], _whole(base, "a base"))
+            return _int_of_text(value[: LONGEST_NUMBER + 1], require_whole(base, "a base"))
         return int(value)
     except (ValueError, TypeError, OverflowError):
         return default
@@ -129,24 +94,24 @@ def _float(_budget: Budget, value: Any, default: Any = 0.0) -> Any:
 
 
 def _join(budget: Budget, value: Any, between: Any = "", attribute: Any = None) -> str:
-    parts = [item if attribute is None else at(item, attribute) for item in _items(budget, value)]
-    budget.room(sum(size(part) for part in parts) + len(parts) * text_size(_text(between)))
-    return _text(between).join(text_of(part) for part in parts)
+    parts = [item if attribute is None else value_at(item, attribute) for item in items_of(budget, value)]
+    budget.room(sum(size(part) for part in parts) + len(parts) * text_size(require_text(between)))
+    return require_text(between).join(text_of(part) for part in parts)
 
 
 def _replace(budget: Budget, value: Any, old: Any, new: Any, count: Any = None) -> str:
-    text, most = _text(value), -1 if count is None else _whole(count, "how many times")
-    times = text.count(_text(old))
-    budget.room(text_size(text) + (times if most < 0 else min(times, most)) * max(1, text_size(_text(new))))
-    return text.replace(_text(old), _text(new), most)
+    text, most = require_text(value), -1 if count is None else require_whole(count, "how many times")
+    times = text.count(require_text(old))
+    budget.room(text_size(text) + (times if most < 0 else min(times, most)) * max(1, text_size(require_text(new))))
+    return text.replace(require_text(old), require_text(new), most)
 
 
 def _reverse(budget: Budget, value: Any) -> Any:
-    return value[::-1] if isinstance(value, str) else _items(budget, value)[::-1]
+    return value[::-1] if isinstance(value, str) else items_of(budget, value)[::-1]
 
 
 def _round(_budget: Budget, value: Any, precision: Any = 0, method: Any = "common") -> int | float:
-    digits = _whole(precision, "how many digits")
+    digits = require_whole(precision, "how many digits")
     if not isinstance(value, int | float) or abs(digits) > MOST_DIGITS:
         raise CannotEvaluate(f"{describe(value)} cannot be rounded to {digits} digits")
     if method == "common":
@@ -165,17 +130,19 @@ def _sort(
     case_sensitive: Any = False,
     attribute: Any = None,
 ) -> list[Any]:
-    return sorted(_items(budget, value), key=_key(case_sensitive, attribute), reverse=bool(reverse))
+    return sorted(items_of(budget, value), key=_key(case_sensitive, attribute), reverse=bool(reverse))
 
 
 def _split(budget: Budget, value: Any, between: Any = None, most: Any = -1) -> list[str]:
-    text, most = _text(value), _whole(most, "how many times")
-    budget.room(text_size(text) + ITEM * (len(text.split(between)) if between is None else text.count(_text(between))))
+    text, most = require_text(value), require_whole(most, "how many times")
+    budget.room(
+        text_size(text) + ITEM * (len(text.split(between)) if between is None else text.count(require_text(between)))
+    )
     return text.split(between, most)
 
 
 def _sum(budget: Budget, value: Any, attribute: Any = None, start: Any = 0) -> Any:
-    numbers = [item if attribute is None else at(item, attribute) for item in _items(budget, value)]
+    numbers = [item if attribute is None else value_at(item, attribute) for item in items_of(budget, value)]
     if not all(isinstance(number, int | float) for number in (*numbers, start)):
         raise CannotEvaluate("only numbers can be summed")
     return sum(numbers, start)
@@ -194,10 +161,10 @@ def _truncate(
     end: Any = "...",
     leeway: Any = 5,
 ) -> str:
-    text, keep = _text(value), _whole(length, "a length") - len(_text(end))
+    text, keep = require_text(value), require_whole(length, "a length") - len(require_text(end))
     if keep < 0:
         raise CannotEvaluate("the length is less than that of the end")
-    if len(text) <= length + _whole(leeway, "a leeway"):
+    if len(text) <= length + require_whole(leeway, "a leeway"):
         return text
     return (text[:keep] if killwords else text[:keep].rsplit(" ", 1)[0]) + str(end)
 
@@ -205,14 +172,14 @@ def _truncate(
 def _unique(budget: Budget, value: Any, case_sensitive: Any = False, attribute: Any = None) -> list[Any]:
     key = _key(case_sensitive, attribute)
     found: dict[str, Any] = {}
-    for item in _items(budget, value):
+    for item in items_of(budget, value):
         found.setdefault(json.dumps(key(item), sort_keys=True), item)
     return list(found.values())
 
 
 def _extreme(choose: Function) -> Function:
     def extreme(budget: Budget, value: Any, case_sensitive: Any = False, attribute: Any = None) -> Any:
-        items = _items(budget, value)
+        items = items_of(budget, value)
         if not items:
             raise Undefined("the list is empty")
         return choose(items, key=_key(case_sensitive, attribute))
@@ -231,13 +198,9 @@ def _end(number: int) -> Function:
     return end
 
 
-def _on_text(change: Callable[..., Any]) -> Function:
-    return lambda _budget, value, *more: change(_text(value), *map(_text, more))
-
-
-def _remainder(value: Any, number: Any) -> int:
-    """Of whole numbers only: % would format a text."""
-    return _whole(value, "a whole number") % _whole(number, "a whole number")
+def on_text(change: Callable[..., Any]) -> Function:
+    """A filter or test that is a method of texts."""
+    return lambda _budget, value, *more: change(require_text(value), *map(require_text, more))
 
 
 def _length(_budget: Budget, value: Any) -> int:
@@ -247,7 +210,7 @@ def _length(_budget: Budget, value: Any) -> int:
 
 
 def _list_of_items(budget: Budget, value: Any) -> list[Any]:
-    budget.room(3 * ITEM * len(_mapping(value)))
+    budget.room(3 * ITEM * len(require_mapping(value)))
     return [[key, item] for key, item in value.items()]
 
 
@@ -262,7 +225,7 @@ def _title(text: str) -> str:
 
 FILTERS: Mapping[str, Function] = {
     "abs": lambda _budget, value: abs(value),
-    "capitalize": _on_text(str.capitalize),
+    "capitalize": on_text(str.capitalize),
     "count": _length,
     "d": default,
     "default": default,
@@ -274,12 +237,12 @@ FILTERS: Mapping[str, Function] = {
     "join": _join,
     "last": _end(-1),
     "length": _length,
-    "list": _items,
-    "lower": _on_text(str.lower),
+    "list": items_of,
+    "lower": on_text(str.lower),
     "max": _extreme(max),
     "min": _extreme(min),
-    "removeprefix": _on_text(str.removeprefix),
-    "removesuffix": _on_text(str.removesuffix),
+    "removeprefix": on_text(str.removeprefix),
+    "removesuffix": on_text(str.removesuffix),
     "replace": _replace,
     "reverse": _reverse,
     "round": _round,
@@ -287,52 +250,16 @@ FILTERS: Mapping[str, Function] = {
     "split": _split,
     "string": _string,
     "sum": _sum,
-    "title": _on_text(_title),
+    "title": on_text(_title),
     "tojson": _tojson,
-    "trim": _on_text(str.strip),
+    "trim": on_text(str.strip),
     "truncate": _truncate,
     "unique": _unique,
-    "upper": _on_text(str.upper),
-    "urlencode": _on_text(lambda text: urllib.parse.quote(text, safe="/")),
+    "upper": on_text(str.upper),
+    "urlencode": on_text(lambda text: urllib.parse.quote(text, safe="/")),
 }
 """Besides these there are those that take another filter or test by name: ``map``, ``select``, ``reject``,
 ``selectattr`` and ``rejectattr``."""
-
-TESTS: Mapping[str, Function] = {
-    "!=": lambda _budget, value, other: value != other,
-    "<": lambda _budget, value, other: value < other,
-    "<=": lambda _budget, value, other: value <= other,
-    "==": lambda _budget, value, other: value == other,
-    ">": lambda _budget, value, other: value > other,
-    ">=": lambda _budget, value, other: value >= other,
-    "boolean": lambda _budget, value: isinstance(value, bool),
-    "divisibleby": lambda _budget, value, number: _remainder(value, number) == 0,
-    "endswith": _on_text(str.endswith),
-    "eq": lambda _budget, value, other: value == other,
-    "equalto": lambda _budget, value, other: value == other,
-    "even": lambda _budget, value: _remainder(value, 2) == 0,
-    "false": lambda _budget, value: value is False,
-    "float": lambda _budget, value: isinstance(value, float),
-    "ge": lambda _budget, value, other: value >= other,
-    "gt": lambda _budget, value, other: value > other,
-    "in": lambda _budget, value, other: operator.contains(other, value),
-    "integer": lambda _budget, value: isinstance(value, int) and not isinstance(value, bool),
-    "iterable": lambda _budget, value: isinstance(value, str | list | dict),
-    "le": lambda _budget, value, other: value <= other,
-    "lower": _on_text(str.islower),
-    "lt": lambda _budget, value, other: value < other,
-    "mapping": lambda _budget, value: isinstance(value, dict),
-    "ne": lambda _budget, value, other: value != other,
-    "none": lambda _budget, value: value is None,
-    "number": lambda _budget, value: isinstance(value, int | float),
-    "odd": lambda _budget, value: _remainder(value, 2) == 1,
-    "sequence": lambda _budget, value: isinstance(value, str | list | dict),
-    "startswith": _on_text(str.startswith),
-    "string": lambda _budget, value: isinstance(value, str),
-    "true": lambda _budget, value: value is True,
-    "upper": _on_text(str.isupper),
-}
-"""Besides these there are ``defined`` and ``undefined``."""
 
 SAME = (
     "capitalize", "items", "lower", "removeprefix", "removesuffix", "replace", "split", "title", "upper",
@@ -356,5 +283,5 @@ METHODS: Mapping[str, str] = {
 
 def advice_on(method: str) -> str:
     """What to write in place of a method's call; "" = nothing does the same."""
-    said = METHODS.get(method, "")
-    return said and f"; {'use the filter:' if '|' in said else 'write:'} {{{{ {said} }}}}"
+    advice = METHODS.get(method, "")
+    return advice and f"; {'use the filter:' if '|' in advice else 'write:'} {{{{ {advice} }}}}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from vmctl.vmfile.keys import COUNT, FOR_EACH, MACHINE, TOP_ONLY
+from vmctl.vmfile.keys import COUNT, FOR_EACH, MACHINE
 from vmctl.vmfile.kinds import EXPRESSION_SCHEMA, Schema
 from vmctl.vmfile.names import PATTERN, RESERVED
 from vmctl.vmfile.provider_names import AUTO, installed
+from vmctl.vmfile.provider_section import OF_PROVIDER, section
 from vmctl.vmfile.structures import properties
+from vmctl.vmfile.top_keys import TOP_ONLY
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 IDENTITY = "urn:vmctl:vmfile"
@@ -61,4 +63,4 @@ def _provider() -> Schema:
 
 
 def _options(provider: str) -> Schema:
-    return {"type": "object", "description": f"Settings that only the provider {provider} knows; it checks them."}
+    return {**section(provider).schema(), "description": OF_PROVIDER.format(provider)}

@@ -11,7 +11,7 @@ from msgspec import Struct
 from vmctl.errors import suggest
 from vmctl.vmfile.faults import describe
 from vmctl.vmfile.nodes import Node, Source
-from vmctl.vmfile.quantities import Mismatch
+from vmctl.vmfile.quantities import DURATION_PATTERN, DURATION_WORDS, Mismatch, parse_duration
 from vmctl.vmfile.reading import Reading
 
 Schema = dict[str, Any]
@@ -132,3 +132,23 @@ def choice(*allowed: str) -> One:
         return value
 
     return parsed(f"one of {listed}", parse, {"enum": list(allowed)})
+
+
+def quantity(kind: str, smallest: float, largest: float, pattern: str) -> dict[str, Any]:
+    """The schema of a number between two others, or of text that says one with its unit."""
+    return {"anyOf": [{"type": kind, "minimum": smallest, "maximum": largest}, {"type": "string", "pattern": pattern}]}
+
+
+LONGEST_WAIT = 24 * 3600  # seconds
+
+
+def duration(shortest: float = 1, longest: float = LONGEST_WAIT) -> One:
+    """A time in seconds, between ``shortest`` and ``longest`` (a day)."""
+
+    def parse(value: Any) -> float:
+        seconds = parse_duration(value)
+        if not shortest <= seconds <= longest:
+            raise Mismatch(f"{seconds:g} seconds is not between {shortest:g} and {longest:g}")
+        return seconds
+
+    return parsed(DURATION_WORDS, parse, quantity("number", shortest, longest, DURATION_PATTERN))

@@ -11,32 +11,41 @@ from typing import Any
 from msgspec import structs
 
 from vmctl import layout
-from vmctl.registry import BUILT_IN
 from vmctl.spec import (
     BoxRef,
+    Cache,
     File,
     Folder,
     MachineSpec,
     Project,
-    ProjectTest,
     Provisioner,
     ServerProvisioner,
     SourceLocation,
 )
 from vmctl.user_environment import working_directory
-from vmctl.vmfile import address_plan, compose, cross_checks, remote_keys, server_provision, trust, variables
-from vmctl.vmfile.drafts import OPTIONS, BoxDefaults, Boxes, Draft, Drafter, Layer, machine_layer, merged, places
-from vmctl.vmfile.faults import Faults, Rejected, unknown_key
-from vmctl.vmfile.folders import DEFAULT_GUEST
-from vmctl.vmfile.keys import MACHINE, TOP_ONLY, USER_ONLY_MISSES
+from vmctl.vmfile import (
+    address_plan,
+    compose,
+    cross_checks,
+    remote_keys,
+    server_provision,
+    top_keys,
+    trust,
+    variables,
+)
+from vmctl.vmfile.drafts import BoxDefaults, Boxes, Draft, Drafter, Layer, machine_layer, merged, places
+from vmctl.vmfile.faults import Faults, Rejected
+from vmctl.vmfile.folder_keys import DEFAULT_GUEST
+from vmctl.vmfile.keys import MACHINE
 from vmctl.vmfile.locate import find
 from vmctl.vmfile.machine_groups import groups, references
 from vmctl.vmfile.nodes import Node, Source, Table, merge
-from vmctl.vmfile.provider_names import is_provider
+from vmctl.vmfile.provider_section import section
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.scope import Scope, project_scope
 from vmctl.vmfile.structures import as_table
 from vmctl.vmfile.templating import Templates
+from vmctl.vmfile.top_keys import TOP_ONLY
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -53,6 +62,7 @@ def load(
     environ: Mapping[str, str] | None = None,
     box_defaults: BoxDefaults = no_defaults,
     box: BoxRef | None = None,
+    alias: bool = False,
 ) -> Project:
     """Read and check a Vmfile.
 
@@ -62,6 +72,7 @@ def load(
         environ: the environment (``env`` in expressions, VMCTL_VAR_name); None = the process's own.
         box_defaults: what a box says of the machines made from it, with the keys of a Vmfile's machine.
         box: what all machines are made from, in place of what the Vmfile says.
+        alias: whether ``alias: true`` counts for all machines, whatever the Vmfile says.
 
     Raises:
         VmfileInvalid: with every fault, sorted by place.
@@ -72,13 +83,32 @@ def load(
     faults = Faults()
     try:
         top, user = _tables(file, faults)
-        boxes = Boxes(box_defaults, box)
+        boxes = Boxes(box_defaults, box, known=alias)
         project = _project(file, top, user, faults, overrides=overrides, environ=environ, boxes=boxes)
     except Rejected:
-        project = None
+        faults.raise_any()
+        raise  # an internal error: nothing is rejected without a fault
     faults.raise_any()
-    assert project is not None  # noqa: S101  nothing is rejected without a fault
     return project
+
+
+def user_cache() -> Cache:
+    """What the user's own Vmfile says of layers, for commands that need no project.
+
+    Raises:
+        VmfileInvalid: it makes no sense.
+        UsageError: others than the user may have written it.
+    """
+    faults = Faults()
+    path = layout.user_vmfile()
+    if not path.is_file():
+        return Cache()
+    trust.require(path)
+    at = Reading(faults, Templates(faults).render)
+    node = compose.read(path, Source(shown(path), path.parent), faults)
+    cache = _top_value("cache", (as_table(node, at),), at) if node else None
+    faults.raise_any()
+    return cache or Cache()
 
 
 def _tables(file: Path, faults: Faults) -> tuple[Table, Table]:
@@ -98,9 +128,10 @@ def _tables(file: Path, faults: Faults) -> tuple[Table, Table]:
             found.append(as_table(node, Reading(faults, Templates(faults).render)) if node else empty)
         except Rejected:
             continue
-    if len(found) < 2:  # noqa: PLR2004  two files
-        raise Rejected
-    return found[0], found[1]
+    match found:
+        case project, user:
+            return project, user
+    raise Rejected
 
 
 def shown(path: Path) -> str:
@@ -122,8 +153,8 @@ def _project(
     environ: Mapping[str, str],
     boxes: Boxes,
 ) -> Project:
-    _check_top_keys(top, faults)
-    _check_user_keys(user, faults)
+    top_keys.check_top(top, faults)
+    top_keys.check_user(user, faults)
     declared = _variables(top, user, overrides, environ, faults)
     scope = project_scope(file.parent, environ)
     node = top.get("remotes")
@@ -132,28 +163,23 @@ def _project(
     values = variables.evaluate(declared, scope, faults, targets)
     aliases = {**_box_aliases(user, at), **_box_aliases(top, at)}
     drafts, outer = _drafts(top, user, scope, at, structs.replace(boxes, aliases=aliases))
-    message = _top_value("message", (top,), at)
-    parallel = _top_value("parallel", (top, user), at)
-    triggers = _top_value("triggers", (top,), at)
-    test = _top_value("test", (top,), at)
+    by_place = {"project": (top,), "user": (user,), "anywhere": (top, user)}
+    from_top = {key: _top_value(key, by_place[one.where], at) for key, one in TOP_ONLY.items() if key not in READ_APART}
     remotes = remote_keys.named(_top_value("remotes", (top,), at) or {}, node)
     servers = _for_servers(top, scope, at) if node else ()
-    options = {key: _options(node, at) for key, node in outer.items() if key not in MACHINE}
+    options = {key: _options(key, node, at) for key, node in outer.items() if key not in MACHINE}
     faults.raise_any()
     written = {key: node for key in TOP_ONLY if (node := top.get(key))}
     return Project(
         root=file.parent,
         file=file,
         machines=_machines(drafts, file.parent, values),
-        message=message or "",
-        parallel=parallel,
-        triggers=triggers or (),
-        test=test or ProjectTest(),
         vars=values,
         options=options,
         remotes=remotes,
         for_servers=servers,
         places=places({**written, "vars": declared}),
+        **{key: value for key, value in from_top.items() if value is not None},
     )
 
 
@@ -168,7 +194,7 @@ def _drafts(top: Table, user: Table, scope: Scope, at: Reading, boxes: Boxes) ->
     """All machines, checked against each other, and what the layers outside of machines say."""
     found = groups(top, at)
     for group in found:
-        _check_machine_keys(group.table, at.faults)
+        top_keys.check_machine(group.table, at.faults)
     at.names = references(found)
     drafter = Drafter(
         faults=at.faults,
@@ -194,41 +220,12 @@ def _variables(
     for layer in (user, top):
         node = layer.get("vars")
         if node is not None:
-            merged_node = merge(table, as_table(node, at))
-            assert isinstance(merged_node, Table)  # noqa: S101  both are
-            table = merged_node
+            table = merge(table, as_table(node, at))
     return variables.overridden(table, overrides, environ, faults)
 
 
-EXPANDING = ("count", "for_each")
-TOP_KEYS = (*MACHINE, *TOP_ONLY, "machines")
-MACHINE_KEYS = (*MACHINE, *EXPANDING)
-ONE_MACHINE = "belongs to a machine, below `machines:`"
-TOP_LEVEL = "belongs to the top level"
-PROJECT = "belongs to a project's Vmfile, not to the user's own"
-
-
-def _check_top_keys(top: Table, faults: Faults) -> None:
-    _check_keys(top, TOP_KEYS, faults, misplaced=dict.fromkeys(EXPANDING, ONE_MACHINE))
-
-
-def _check_user_keys(user: Table, faults: Faults) -> None:
-    misplaced = {**dict.fromkeys(EXPANDING, ONE_MACHINE), **dict.fromkeys(USER_ONLY_MISSES, PROJECT)}
-    _check_keys(user, TOP_KEYS, faults, misplaced=misplaced)
-
-
-def _check_machine_keys(table: Table, faults: Faults) -> None:
-    misplaced = dict.fromkeys((*TOP_ONLY, "machines"), TOP_LEVEL)
-    _check_keys(table, MACHINE_KEYS, faults, misplaced=misplaced)
-
-
-def _check_keys(table: Table, known: tuple[str, ...], faults: Faults, *, misplaced: Mapping[str, str]) -> None:
-    for key, entry in table.entries.items():
-        message = misplaced.get(key, "")
-        if not message and key not in known and not is_provider(key):
-            message = unknown_key(key, (*known, *BUILT_IN))
-        if message:
-            faults.add(entry.key.place, entry.key.path, message)
+READ_APART = ("vars", "box_aliases", "remotes")
+"""Keys of the top level that need more than a look at their own value."""
 
 
 def _top_value(key: str, layers: tuple[Table, ...], at: Reading) -> Any:
@@ -244,9 +241,9 @@ def _box_aliases(layer: Table, at: Reading) -> Mapping[str, BoxRef]:
     return _top_value("box_aliases", (layer,), at) or {}
 
 
-def _options(node: Node, at: Reading) -> Mapping[str, Any]:
+def _options(provider: str, node: Node, at: Reading) -> Mapping[str, Any]:
     try:
-        values: Mapping[str, Any] = OPTIONS.read(node, at)
+        values: Mapping[str, Any] = section(provider).read(node, at)
     except Rejected:
         return {}
     return values
@@ -270,21 +267,16 @@ def _filled(item: Provisioner, variables: Mapping[str, Any]) -> Provisioner:
     return item
 
 
-SAME_NAME = ("box", "provider", "cpus", "memory", "disk", "user", "ssh_port", "boot_timeout", "halt_timeout",
-             "ports", "networks", "autostart", "primary", "ready", "provision", "box_alias")  # fmt: skip
-"""Keys whose value is the spec's field of the same name."""
-
-
 def _machine(draft: Draft, root: Path, written: Mapping[str, SourceLocation]) -> MachineSpec:
-    values = draft.values
+    given = {one.attribute or key: draft.values[key] for key, one in MACHINE.items() if key in draft.values}
+    by_default = {"hostname": draft.name, "folders": (Folder(host=root, guest=DEFAULT_GUEST),)}
     return MachineSpec(
         name=draft.name,
         group=draft.group.name,
         index=draft.index,
-        hostname=values.get("hostname", draft.name),
-        folders=values.get("synced_folders", (Folder(host=root, guest=DEFAULT_GUEST),)),
-        depends_on=cross_checks.dependencies(draft),
+        box_alias=draft.values["box_alias"],
+        box_alias_by=draft.values["box_alias_by"],
         options=draft.options,
         places=written,
-        **{key: values[key] for key in SAME_NAME if key in values},
+        **{**by_default, **given, "depends_on": cross_checks.dependencies(draft)},
     )

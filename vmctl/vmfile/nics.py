@@ -54,6 +54,17 @@ def parse_netmask(value: Any) -> str:
     return str(network.netmask)
 
 
+def write(network: Network) -> dict[str, Any]:
+    """The network as a Vmfile would write it."""
+    words = {"name": network.name, "ip": network.ip, "netmask": network.netmask}
+    return {**words, "isolated": True} if network.isolated else words
+
+
+def summary(network: Network) -> str:
+    """The network as records keep it."""
+    return f"{network.name} {network.ip}/{network.netmask}{' isolated' if network.isolated else ''}"
+
+
 def _build(values: dict[str, Any], table: Table, at: Reading) -> Network:
     network = Network(**values)
     if network.ip is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from msgspec import Struct
 
@@ -111,6 +111,10 @@ def plain(node: Node) -> Any:
     raise AssertionError(node)
 
 
+@overload
+def from_plain(value: Mapping[str, Any], source: Source, path: str = "") -> Table: ...
+@overload
+def from_plain(value: Any, source: Source, path: str = "") -> Node: ...
 def from_plain(value: Any, source: Source, path: str = "") -> Node:
     """Nodes for values that no file holds (a box's defaults, ``--set``)."""
     match value:
@@ -129,6 +133,10 @@ def from_plain(value: Any, source: Source, path: str = "") -> Node:
             return Scalar(source, 0, 0, path, value, str(value))
 
 
+@overload
+def merge(base: Table, over: Table) -> Table: ...
+@overload
+def merge(base: Node | None, over: Node) -> Node: ...
 def merge(base: Node | None, over: Node) -> Node:
     """Lay ``over`` above ``base``: mappings merge key by key, anything else is replaced."""
     if not (isinstance(base, Table) and isinstance(over, Table)):

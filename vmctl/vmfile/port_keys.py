@@ -92,6 +92,17 @@ def parse_host_ip(value: Any) -> str:
         raise Mismatch(f"expected an address of the host such as 127.0.0.1, got {describe(value)}") from None
 
 
+def write(port: Port) -> dict[str, Any]:
+    """The port as a Vmfile would write it."""
+    host = AUTO if port.host is None else port.host
+    return {"guest": port.guest, "host": host, "host_ip": port.host_ip, "protocol": port.protocol}
+
+
+def summary(port: Port) -> str:
+    """The port as records keep it."""
+    return f"{port.host_ip}:{port.host or AUTO}:{port.guest}/{port.protocol}"
+
+
 def _build(values: dict[str, Any], _table: Table, _at: Reading) -> Port:
     return Port(**{"host": None, **values})
 

@@ -13,6 +13,20 @@ from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.structures import Either, Field, OneOrMore, TableOf
 
 PLAYBOOKS = (".yml", ".yaml")
+VERIFIERS = ("playbook", "pytest", "script")
+
+
+def write(test: ProjectTest) -> dict[str, Any] | None:
+    """What `vmctl test` does, as a Vmfile would write it; None for what it does anyway."""
+    if test == ProjectTest():
+        return None
+    verify = [{kind: str(path) for kind in VERIFIERS if (path := getattr(one, kind))} for one in test.verify]
+    return {
+        "idempotence": test.idempotence,
+        "reboot": test.reboot,
+        **({"verify": verify} if verify else {}),
+        **({"boxes": [str(box) for box in test.boxes]} if test.boxes else {}),
+    }
 
 
 def _short(value: Any, source: Source) -> Verifier:
@@ -38,7 +52,7 @@ VERIFIER: Kind = Either(
             "script": Field(FILE, "A script that runs in every machine, as the login user."),
         },
         _long,
-        exactly_one=("playbook", "pytest", "script"),
+        exactly_one=VERIFIERS,
     ),
     "a path, or a mapping",
 )

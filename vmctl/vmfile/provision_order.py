@@ -13,7 +13,7 @@ from msgspec import structs
 from vmctl.provisioners import Ansible, File, Provisioner, Reboot, Shell
 from vmctl.vmfile.faults import advise
 from vmctl.vmfile.nodes import Node
-from vmctl.vmfile.provisioner_keys import Written
+from vmctl.vmfile.provisioner_keys import WrittenProvisioner
 from vmctl.vmfile.reading import Reading
 
 
@@ -22,11 +22,11 @@ class _Entry:
     """A named provisioner and the names of those that come before it."""
 
     name: str
-    written: Written
+    written: WrittenProvisioner
     earlier: set[str] = field(default_factory=set)
 
 
-def arranged(machine: str, lists: Sequence[Sequence[Written]], at: Reading) -> tuple[Provisioner, ...]:
+def arranged(machine: str, lists: Sequence[Sequence[WrittenProvisioner]], at: Reading) -> tuple[Provisioner, ...]:
     """The machine's provisioners in their order, each with a name that no other has.
 
     A list is named before the next one is looked at, so that the top level's have the same names on every machine;
@@ -39,7 +39,9 @@ def arranged(machine: str, lists: Sequence[Sequence[Written]], at: Reading) -> t
     )
 
 
-def in_order(lists: Sequence[Sequence[Written]], at: Reading) -> list[tuple[Provisioner, Written]]:
+def in_order(
+    lists: Sequence[Sequence[WrittenProvisioner]], at: Reading
+) -> list[tuple[Provisioner, WrittenProvisioner]]:
     """All provisioners in their order, each with its name, whomever they are for."""
     entries: list[_Entry] = []
     for items in lists:
@@ -48,7 +50,7 @@ def in_order(lists: Sequence[Sequence[Written]], at: Reading) -> list[tuple[Prov
     return [(structs.replace(entry.written.item, name=entry.name), entry.written) for entry in _sorted(entries, at)]
 
 
-def _named(items: Sequence[Written], taken: set[str], at: Reading) -> list[_Entry]:
+def _named(items: Sequence[WrittenProvisioner], taken: set[str], at: Reading) -> list[_Entry]:
     taken = set(taken)
     for written in items:
         if written.item.name and written.item.name in taken:
@@ -62,7 +64,7 @@ def _named(items: Sequence[Written], taken: set[str], at: Reading) -> list[_Entr
     return found
 
 
-def _key(written: Written, key: str) -> Node:
+def _key(written: WrittenProvisioner, key: str) -> Node:
     return written.table.get(key) or written.table
 
 

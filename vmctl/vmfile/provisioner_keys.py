@@ -9,7 +9,8 @@ from msgspec import Struct, structs
 from vmctl.provisioners import Ansible, File, Provisioner, Reboot, Run, Shell
 from vmctl.vmfile.ansible_keys import ANSIBLE
 from vmctl.vmfile.faults import describe
-from vmctl.vmfile.kinds import Kind, Schema, choice, text
+from vmctl.vmfile.host_paths import EXISTING
+from vmctl.vmfile.kinds import Kind, Schema, choice, flag, text
 from vmctl.vmfile.machine_patterns import MachinePatterns
 from vmctl.vmfile.nodes import Node, Scalar, Sequence, Table
 from vmctl.vmfile.reading import Reading
@@ -23,7 +24,7 @@ NAME = text("a name", NAME_PATTERN, NAME_WHY)
 KINDS = ("shell", "ansible", "file", "reboot")
 
 
-class Written(Struct, frozen=True):
+class WrittenProvisioner(Struct, frozen=True):
     """One entry as it was written: the provisioner, and on which machines and where in their order it belongs."""
 
     item: Provisioner
@@ -65,11 +66,11 @@ class Names(Kind):
         return {"anyOf": [NAME.schema(), {"type": "array", "items": NAME.schema()}]}
 
 
-def _written(values: dict[str, Any], table: Table, _at: Reading) -> Written:
+def _written(values: dict[str, Any], table: Table, _at: Reading) -> WrittenProvisioner:
     made: Shell | Ansible | File | Reboot = next(values[kind] for kind in KINDS if kind in values)
-    kept = {key: values[key] for key in ("name", "run", "remotes") if key in values}
+    kept = {key: values[key] for key in ("name", "run", "sensitive", "inputs", "remotes") if key in values}
     item = structs.replace(made, **kept, place=table.place)
-    return Written(
+    return WrittenProvisioner(
         item,
         table,
         machines=values.get("machines"),
@@ -87,6 +88,10 @@ PROVISIONER = TableOf(
         "reboot": Field(REBOOT, "Restart the guest and wait until it is back."),
         "name": Field(NAME, "What messages and --only call it; by default the file's name without its ending."),
         "run": Field(choice(*get_args(Run)), "When `vmctl up` runs it.", default="once"),
+        "sensitive": Field(flag(), "Whether it puts in secrets: no layer holds them.", default=False),
+        "inputs": Field(
+            ListOf(EXISTING), "What it uses besides, of shared folders above all: it runs again when that changes."
+        ),
         "remotes": Field(Targets(), "Whether it is for servers as well: true, false, or targets' names.", default=True),
         "when": Field(Condition(), "An expression: only machines for which it is true have this provisioner."),
         "machines": Field(MachinePatterns(), "Only these machines have it; names and patterns. Default: all."),

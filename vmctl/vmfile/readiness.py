@@ -7,13 +7,12 @@ from typing import Any
 
 from vmctl.spec import ReadyCheck
 from vmctl.vmfile.faults import describe
-from vmctl.vmfile.kinds import Kind, parsed, text, whole
+from vmctl.vmfile.kinds import Kind, duration, parsed, text, whole
 from vmctl.vmfile.nodes import Table
 from vmctl.vmfile.port_keys import NUMBER
-from vmctl.vmfile.quantities import Mismatch
+from vmctl.vmfile.quantities import Mismatch, format_duration
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.structures import Field, ListOf, TableOf
-from vmctl.vmfile.times import duration
 
 WHAT = "a URL, or a path on port 80 of the guest"
 URL = re.compile(r"https?://[^\s/?#]+([/?#]\S*)?|/\S*")
@@ -30,6 +29,13 @@ def parse_url(value: Any) -> str:
     if not isinstance(value, str) or not URL.fullmatch(value):
         raise Mismatch(f"expected {WHAT}, got {describe(value)}")
     return f"http://127.0.0.1{value}" if value.startswith("/") else value
+
+
+def write(check: ReadyCheck) -> dict[str, Any]:
+    """The check as a Vmfile would write it."""
+    kinds = ("port", "http", "status", "command", "unit")
+    words = {key: value for key in kinds if (value := getattr(check, key)) is not None}
+    return {**words, "timeout": format_duration(check.timeout), **({"hint": check.hint} if check.hint else {})}
 
 
 def _build(values: dict[str, Any], table: Table, at: Reading) -> ReadyCheck:

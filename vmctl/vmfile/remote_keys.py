@@ -205,6 +205,22 @@ REMOTE = TableOf(
 REMOTES = MapOf(REMOTE, TARGET, TARGET_WHY)
 
 
+def write(one: Remote) -> dict[str, Any]:
+    """The target as a Vmfile would write it."""
+    if one.inventory:
+        return {"inventory": str(one.inventory), "confirm": one.confirm}
+    known = {"known_hosts": str(one.known_hosts)} if one.known_hosts else {}
+    variables = {"vars": dict(one.vars)} if one.vars else {}
+    servers = {server.name: _write_server(server) for server in one.servers}
+    return {"hosts": servers, **known, **variables, "confirm": one.confirm}
+
+
+def _write_server(one: Server) -> dict[str, Any]:
+    way = {"address": one.address, "port": one.port, "user": one.user, "key": str(one.key or ""), "jump": one.jump}
+    words = {key: value for key, value in way.items() if value}
+    return {**words, "groups": list(one.groups), **({"vars": dict(one.vars)} if one.vars else {})}
+
+
 def named(values: Mapping[str, Remote], table: Node | None) -> tuple[Remote, ...]:
     """The targets, each with its name and place."""
     keys = table.entries if isinstance(table, Table) else {}

@@ -9,12 +9,11 @@ from vmctl.provisioners import DEFAULT_REBOOT_TIMEOUT, File, Reboot, Shell, Side
 from vmctl.vmfile.ansible_keys import VARIABLE, VARIABLE_WHY
 from vmctl.vmfile.faults import Rejected, describe
 from vmctl.vmfile.host_paths import EXISTING, FILE, GUEST_PATH_SCHEMA, guest_path, parse_existing, parse_script
-from vmctl.vmfile.kinds import Kind, One, choice, flag, parsed, text, word
+from vmctl.vmfile.kinds import Kind, One, choice, duration, flag, parsed, text, word
 from vmctl.vmfile.nodes import Source, Table
 from vmctl.vmfile.quantities import Mismatch
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.structures import Either, Field, FreeMap, ListOf, MapOf, TableOf
-from vmctl.vmfile.times import duration
 
 URL = r"https?://[^\s/]\S*|file:///\S+"
 DIGEST = r"(?i:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})"

@@ -10,7 +10,7 @@ from vmctl.vmfile.keys import MACHINE
 from vmctl.vmfile.machine_groups import MachineGroup, references
 from vmctl.vmfile.nodes import Node, Table, uses_machine
 from vmctl.vmfile.provision_order import in_order
-from vmctl.vmfile.provisioner_keys import Written
+from vmctl.vmfile.provisioner_keys import WrittenProvisioner
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.scope import Scope, machine_scope
 from vmctl.vmfile.templating import Templates
@@ -45,16 +45,16 @@ def for_servers(
     return tuple(chosen)
 
 
-def _read(node: Node | None, at: Reading) -> tuple[Written, ...]:
+def _read(node: Node | None, at: Reading) -> tuple[WrittenProvisioner, ...]:
     try:
-        written: tuple[Written, ...] = MACHINE["provision"].kind.read(node, at) if node else ()
+        written: tuple[WrittenProvisioner, ...] = MACHINE["provision"].kind.read(node, at) if node else ()
     except Rejected:
         return ()
     return written
 
 
 def _kept(
-    outer: Sequence[Written], own: Sequence[Written], members: tuple[str, ...] | None, at: Reading
+    outer: Sequence[WrittenProvisioner], own: Sequence[WrittenProvisioner], members: tuple[str, ...] | None, at: Reading
 ) -> Iterator[ServerProvisioner]:
     """Those of one list; one whose values differ from machine to machine must say that it is for machines."""
     wanted = {id(written) for written in (outer if members is None else own)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -142,6 +142,28 @@ class FreeMap(Kind):
         return {"type": "object"}
 
 
+class Checked(Struct, frozen=True):
+    """Any value, of whatever shape, that a function finds nothing wrong with."""
+
+    faults: Callable[[Any], Iterable[str]]
+    json: Schema
+    convert: Callable[[Any], Any] = lambda value: value
+
+    def read(self, node: Node, at: Reading) -> Any:
+        """The converted value."""
+        value = Free().read(node, at)
+        messages = [*self.faults(value)]
+        for message in messages:
+            at.add(node, message)
+        if messages:
+            raise Rejected
+        return self.convert(value)
+
+    def schema(self) -> Schema:
+        """What was said of it."""
+        return self.json
+
+
 class Field(Struct, frozen=True):
     """A key of a record: what it holds and, for the schema and the editor, what it means."""
 
@@ -149,7 +171,7 @@ class Field(Struct, frozen=True):
     doc: str
     required: bool = False
     default: Any = None
-    """As a Vmfile would write it; for the schema only."""
+    """As a Vmfile would write it; for the schema and the manual only."""
 
 
 Build = Callable[[dict[str, Any], Table, Reading], Any]

@@ -63,11 +63,11 @@ def evaluate(template: str, scope: Scope) -> Any:
     if EXPRESSION not in template and not STATEMENT.search(template):
         return template
     scope.budget.begin()
-    value = _looked_up(template, scope.names, scope.budget)
+    value = _by_names(template, scope.names, scope.budget)
     return _evaluated(template, scope) if value is NOT_SIMPLE else value
 
 
-def _looked_up(template: str, names: Mapping[str, Any], budget: Budget) -> Any:
+def _by_names(template: str, names: Mapping[str, Any], budget: Budget) -> Any:
     """What Jinja2 would give for a template that only names values that are there; else ``NOT_SIMPLE``."""
     if not ONLY_NAMES.fullmatch(template):
         return NOT_SIMPLE

@@ -59,6 +59,21 @@ class Command(Struct, frozen=True):
         return {"anyOf": [self.short.schema(), {**self.listed.schema(), "minItems": 1}, self.long.schema()]}
 
 
+def write(one: Trigger) -> dict[str, Any]:
+    """The trigger as a Vmfile would write it."""
+    script = {"script": str(one.script)} if one.script else {"inline": one.inline}
+    return {
+        "name": one.name,
+        one.when: list(one.events),
+        "run": list(one.argv) if one.argv else {**script, "args": list(one.args)},
+        "on": one.on,
+        "env": dict(one.env),
+        "become": one.become,
+        "on_error": one.on_error,
+        **({} if one.machines is None else {"machines": list(one.machines)}),
+    }
+
+
 def _build(values: Values, table: Table, at: Reading) -> Trigger:
     when: When = "before" if "before" in values else "after"
     machines = values.pop("machines", None)

@@ -96,5 +96,5 @@ def _group(gid: int) -> str:
 
 
 def _is_safe(directory: Path) -> bool:
-    told = [one for one in os.environ.get(VARIABLE, "").split(os.pathsep) if one]
-    return "*" in told or any(expanded(one).resolve() == directory for one in told)
+    trusted = [one for one in os.environ.get(VARIABLE, "").split(os.pathsep) if one]
+    return "*" in trusted or any(expanded(one).resolve() == directory for one in trusted)

@@ -95,29 +95,29 @@ def overridden(table: Table, overrides: Mapping[str, str], environ: Mapping[str,
     A variable of the environment that the Vmfile does not declare is another project's; ``--set`` of one is a mistake.
     """
     for name in table.entries:
-        if (said := environ.get(ENVIRONMENT_PREFIX + name)) is not None:
-            table = _laid(table, [name], said, Source(ENVIRONMENT_PREFIX + name, table.source.directory))
-    for key, said in overrides.items():
+        if (text := environ.get(ENVIRONMENT_PREFIX + name)) is not None:
+            table = _laid(table, [name], text, Source(ENVIRONMENT_PREFIX + name, table.source.directory))
+    for key, text in overrides.items():
         keys = key.split(".")
         if keys[0] not in table.entries or not all(keys):
             advice = advise(keys[0], table.entries)
             faults.add(SourceLocation(file=f"{OPTION} {key}"), "", f"vars: holds no '{keys[0]}'{advice}")
             continue
-        table = _laid(table, keys, said, Source(f"{OPTION} {key}", table.source.directory))
+        table = _laid(table, keys, text, Source(f"{OPTION} {key}", table.source.directory))
     return table
 
 
-def _laid(table: Table, keys: list[str], said: str, source: Source) -> Table:
-    value: Any = _meant(said)
-    for key in reversed(keys):
+def _laid(table: Table, keys: list[str], text: str, source: Source) -> Table:
+    *parents, last = keys
+    value = {last: _typed_value(text)}
+    for key in reversed(parents):
         value = {key: value}
     merged = merge(table, from_plain(value, source, "vars"))
-    assert isinstance(merged, Table)  # noqa: S101  both are
     return Table(table.source, table.line, table.column, table.path, merged.entries)
 
 
-def _meant(said: str) -> Any:
+def _typed_value(text: str) -> Any:
     """What was typed, read as a YAML scalar: 8080 is a number, '"8080"' is text."""
-    if len(said) > 1 and said[0] == said[-1] and said[0] in QUOTES:
-        return said[1:-1]
-    return resolve(said)
+    if len(text) > 1 and text[0] == text[-1] and text[0] in QUOTES:
+        return text[1:-1]
+    return resolve(text)

@@ -1,18 +1,24 @@
-"""Plain values as YAML text, with a comment after each single value where one is wanted."""
+"""Plain values as YAML text, with a comment after each single value where one is wanted; and `vmctl init`'s Vmfile."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from vmctl.vmfile.nodes import EXPRESSION, join
+from vmctl.errors import UsageError
+from vmctl.layout import VMFILE
+from vmctl.vmfile.box_refs import parse_box
+from vmctl.vmfile.nodes import EXPRESSION, Source, join
+from vmctl.vmfile.quantities import Mismatch
 from vmctl.vmfile.scalars import resolve
 from vmctl.vmfile.templating import STATEMENT
 
 MARKS = ("{{", "{%")
-SPECIAL = re.compile(r"\{\{|\{%|[\x00-\x08\x0b-\x1f]")
-"""What begins an expression or a statement, and what Jinja2 would change in a text (\\r)."""
+SPECIAL = re.compile(r"\{*(?:\{\{|\{%|[\x00-\x08\x0b-\x1f])")
+"""What begins an expression or a statement, and what Jinja2 would change in a text (\\r); with the braces before it,
+which would begin another one with those that are written for it."""
 SPECIAL_IN_QUOTES = re.compile(r"['\\\x00-\x1f]")
 PLAIN = re.compile(r"[A-Za-z0-9_./~][A-Za-z0-9_./~@+-]*( [A-Za-z0-9_./~@+-]+)*")
 
@@ -110,3 +116,53 @@ def _quoted(text: str) -> str:
 
     quoted: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=float("inf"))
     return quoted.rstrip("\n")
+
+
+DEFAULT_BOX = "debian-12"
+
+STARTER = """\
+# yaml-language-server: $schema={schema}
+# What every key means: docs/vmfile.md of vmctl, or `vmctl schema`. Check this file with `vmctl validate`.
+box: {box}
+cpus: 2
+memory: 1GiB
+
+# This directory is /project in the machine. More folders: HOST:GUEST[:ro]
+# synced_folders: [.:/project, ./data:/srv/data:ro]
+
+# Ports of this host that lead into the machine: HOST:GUEST
+# ports: ["8080:80"]
+
+# What sets the machine up, once, in this order.
+# provision:
+#   - shell: {{inline: apt-get update}}
+#   - ansible: playbooks/site.yml
+
+# Several machines instead of one; what stands above holds for each.
+# machines:
+#   web: {{depends_on: [db]}}
+#   db: {{memory: 2GiB}}
+"""
+
+
+def starter(box: str, schema: str) -> str:
+    """The text of a new Vmfile.
+
+    Args:
+        box: what the machine starts from.
+        schema: where editors find the JSON Schema, from the Vmfile's directory.
+    """
+    return STARTER.format(box=scalar(box), schema=schema)
+
+
+def checked_box(box: str, directory: Path) -> str:
+    """``box`` as it may stand in a Vmfile of the directory.
+
+    Raises:
+        UsageError: it names no box.
+    """
+    try:
+        parse_box(box, Source(VMFILE, directory))
+    except Mismatch as error:
+        raise UsageError(str(error), hint=f"vmctl init {DEFAULT_BOX}") from error
+    return box

@@ -3,6 +3,8 @@
     artifactType  application/vnd.vmctl.box.v1
     config        application/vnd.vmctl.box.config.v1+json   what ``box.json`` says, and each disk's size
     layers        application/vnd.vmctl.disk.window.v1+zstd  annotations: vmctl.disk, vmctl.window, vmctl.clusters
+                  application/vnd.vmctl.disk.delta.v1+zstd   what changed in one (``layers``, ``delta``)
+    annotations   vmctl.parent                               the manifest of the box that it stands on
 
 A registry is a stranger: whatever it sends is checked here before anything is done with it.
 """
@@ -19,11 +21,13 @@ from typing import Any
 from msgspec import Struct, ValidationError, convert, field, to_builtins
 
 from vmctl import json_text
-from vmctl.boxes import box_names, sparse
+from vmctl.boxes import box_names
 from vmctl.boxes.image import LARGEST
-from vmctl.boxes.oci.layout import CLUSTER, Layout
+from vmctl.boxes.oci import window_layers
+from vmctl.boxes.oci.qcow2_layout import CLUSTER
 from vmctl.boxes.oci.reference import DIGEST
-from vmctl.boxes.oci.registry import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Blob
+from vmctl.boxes.oci.registry_client import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Blob
+from vmctl.boxes.oci.window_layers import Senseless, Stacks, WindowLayer, blob, described, stacked
 from vmctl.boxes.oci.windows import MOST
 from vmctl.boxes.versions import Version
 from vmctl.driver import CONTAINER
@@ -31,8 +35,7 @@ from vmctl.errors import UsageError
 
 BOX = "application/vnd.vmctl.box.v1"
 CONFIG = "application/vnd.vmctl.box.config.v1+json"
-WINDOW = "application/vnd.vmctl.disk.window.v1+zstd"
-DISK_KEY, WINDOW_KEY, CLUSTERS_KEY = "vmctl.disk", "vmctl.window", "vmctl.clusters"
+PARENT_KEY, BASE_KEY = "vmctl.parent", "vmctl.parent.disk"
 TITLE, VERSION, CREATED = (f"org.opencontainers.image.{one}" for one in ("title", "version", "created"))
 SCHEMA = 1
 MOST_DISKS = 8
@@ -41,15 +44,11 @@ LONGEST_CONFIG = 1024**2
 LONGEST_KEY = 64 * 1024
 ARCHES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 """Go's words for architectures, which registries use."""
-_FORMS = [[""] * count + forms for count in range(1, MOST_DISKS + 1) for forms in ([], [CONTAINER])]
+_FORMS = [[""] * count + forms for count in range(1, MOST_DISKS + 1) for forms in ([], [CONTAINER])] + [[CONTAINER]]
 SETTINGS = re.compile(r"[A-Za-z0-9_-]{1,40}")
 HIGHEST = 65535
 MEMORY = re.compile(r"[0-9]{1,8}MiB")
 WORD = re.compile(r"[A-Za-z0-9._+-]{0,64}")
-
-
-class Senseless(Exception):
-    """A document of a registry is damaged or hostile; a caller that knows whose it is turns this into its error."""
 
 
 class DiskInfo(Struct, frozen=True, kw_only=True):
@@ -59,6 +58,8 @@ class DiskInfo(Struct, frozen=True, kw_only=True):
     window: int
     form: str = ""
     """The other format: ``CONTAINER``; "" = it is a disk. Those come last."""
+    machine: int = 0
+    """Of a root file system: the bytes of the disks of machines, where their Vmfile says nothing; 0 = not told."""
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -87,29 +88,19 @@ class Config(Struct, frozen=True, kw_only=True):
         return base64.b64decode(self.key)
 
 
-class Place(Struct, frozen=True, kw_only=True):
-    """Where a blob belongs."""
-
-    disk: int
-    window: int
-    clusters: int
-
-
-class Layer(Struct, frozen=True, kw_only=True):
-    """One window: its blob and its place."""
-
-    blob: Blob
-    place: Place
-
-
 class Manifest(Struct, frozen=True, kw_only=True):
     """A box of ours."""
 
     config: Blob
-    layers: tuple[Layer, ...]
+    layers: tuple[WindowLayer, ...]
+    stacks: Stacks
+    parent: str = ""
+    """Digest of the manifest of the box that it stands on; "" = it stands alone."""
+    base: str = ""
+    """Digest of that box's first disk, as it lies in a store."""
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class IndexEntry(Struct, frozen=True, kw_only=True):
     """One architecture of an index."""
 
     blob: Blob
@@ -128,28 +119,22 @@ def config_bytes(config: Config) -> bytes:
     return dump({**known, "architecture": ARCHES.get(config.arch, config.arch), "os": "linux"})
 
 
-def manifest_bytes(config: Config, blob: Blob, layers: Sequence[Layer], *, created: str) -> bytes:
+def manifest_bytes(
+    config: Config, blob: Blob, layers: Sequence[WindowLayer], *, created: str, parent: str = "", base: str = ""
+) -> bytes:  # fmt: skip
     """The manifest of a box."""
+    stands = {PARENT_KEY: parent, BASE_KEY: base} if parent else {}
     return dump({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "artifactType": BOX,
         "config": {"mediaType": CONFIG, "digest": blob.digest, "size": blob.size},
-        "layers": [
-            {
-                "mediaType": WINDOW, "digest": one.blob.digest, "size": one.blob.size,
-                "annotations": {
-                    DISK_KEY: str(one.place.disk), WINDOW_KEY: str(one.place.window),
-                    CLUSTERS_KEY: str(one.place.clusters),
-                },
-            }
-            for one in layers
-        ],
-        "annotations": {TITLE: config.name, VERSION: config.version, CREATED: created},
+        "layers": [described(one) for one in layers],
+        "annotations": {TITLE: config.name, VERSION: config.version, CREATED: created, **stands},
     })  # fmt: skip
 
 
-def index_bytes(entries: Sequence[Entry]) -> bytes:
+def index_bytes(entries: Sequence[IndexEntry]) -> bytes:
     """The index of a tag."""
     described = [
         {
@@ -183,16 +168,16 @@ def parsed(data: bytes) -> Mapping[str, Any]:
     return value
 
 
-def entries(document: Mapping[str, Any]) -> tuple[Entry, ...]:
+def entries(document: Mapping[str, Any]) -> tuple[IndexEntry, ...]:
     """What an index leads to; attestations and the like are not an architecture of Linux."""
     found = []
     for one in document["manifests"][:MOST]:
         platform = one.get("platform") if isinstance(one, dict) else None
-        said = platform if isinstance(platform, dict) else {}
-        arch = said.get("architecture")
-        if said.get("os") == "linux" and isinstance(arch, str) and one.get("mediaType") in (MANIFEST, DOCKER_MANIFEST):
+        known = platform if isinstance(platform, dict) else {}
+        arch = known.get("architecture")
+        if known.get("os") == "linux" and isinstance(arch, str) and one.get("mediaType") in (MANIFEST, DOCKER_MANIFEST):
             words = {go: kernel for kernel, go in ARCHES.items()}
-            found.append(Entry(blob=blob(one), arch=words.get(arch, arch), kind=str(one["mediaType"])))
+            found.append(IndexEntry(blob=blob(one), arch=words.get(arch, arch), kind=str(one["mediaType"])))
     return tuple(found)
 
 
@@ -210,38 +195,13 @@ def manifest(document: Mapping[str, Any]) -> Manifest:
     layers = document.get("layers")
     if not isinstance(layers, list) or not layers or len(layers) > MOST_LAYERS:
         raise Senseless(f"a box has from 1 to {MOST_LAYERS} layers")
-    config = document.get("config")
-    found = Manifest(config=blob(config), layers=tuple(map(_layer, layers)))
-    if len({(one.place.disk, one.place.window) for one in found.layers}) < len(layers):
-        raise Senseless("two of its layers are for the same window")
-    return found
-
-
-def blob(entry: Any) -> Blob:
-    """What a descriptor says.
-
-    Raises:
-        Senseless: it is damaged.
-    """
-    said = entry if isinstance(entry, dict) else {}
-    digest, size = said.get("digest"), said.get("size")
-    if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
-        raise Senseless(f"{str(digest)[:100]!r} is not a SHA-256 digest")
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= LARGEST:
-        raise Senseless(f"{str(size)[:100]!r} is not the size of a blob")
-    return Blob(digest=digest, size=size)
-
-
-def _layer(entry: Any) -> Layer:
-    found = blob(entry)
-    if entry.get("mediaType") != WINDOW:
-        raise Senseless(f"a layer is a {str(entry.get('mediaType'))[:100]!r}, which this vmctl does not know")
-    said = entry.get("annotations")
-    numbers = [said.get(key) if isinstance(said, dict) else None for key in (DISK_KEY, WINDOW_KEY, CLUSTERS_KEY)]
-    if not all(isinstance(one, str) and re.fullmatch(r"[0-9]{1,12}", one) for one in numbers):
-        raise Senseless("a layer does not say where it belongs")
-    disk, window, clusters = (int(str(one)) for one in numbers)
-    return Layer(blob=found, place=Place(disk=disk, window=window, clusters=clusters))
+    read = tuple(map(window_layers.read, layers))
+    notes = document.get("annotations")
+    known = notes if isinstance(notes, dict) else {}
+    parent, base = (str(known.get(key, "")) for key in (PARENT_KEY, BASE_KEY))
+    if parent and not (DIGEST.fullmatch(parent) and DIGEST.fullmatch(f"sha256:{base}")):
+        raise Senseless(f"{parent[:100]!r} is not the digest of a parent")
+    return Manifest(config=blob(document.get("config")), layers=read, stacks=stacked(read), parent=parent, base=base)
 
 
 def config(data: bytes) -> Config:
@@ -289,6 +249,7 @@ def _check(found: Config) -> None:
 
 def _is_disk(disk: DiskInfo) -> bool:
     whole = disk.virtual_size % 512 == 0 and disk.window % CLUSTER == 0
+    whole = whole and 0 <= disk.machine <= LARGEST
     return whole and 0 < disk.virtual_size <= LARGEST and 0 < disk.window <= LARGEST and (
         -(-disk.virtual_size // disk.window) <= MOST
     )  # fmt: skip
@@ -309,29 +270,3 @@ def _are_settings(defaults: Mapping[str, Any]) -> bool:
         and virtualbox.keys() <= {"controller"}
         and bool(SETTINGS.fullmatch(str(virtualbox.get("controller", "x"))))
     )
-
-
-def layouts(config: Config, found: Manifest) -> list[Layout]:
-    """Where everything of each disk lies.
-
-    Raises:
-        Senseless: a layer belongs nowhere, or all of them unpack to more than any disk's worth.
-    """
-    made = []
-    for number, disk in enumerate(config.disks):
-        places = [one.place for one in found.layers if one.place.disk == number]
-        clusters = {place.window: place.clusters for place in places}
-        layout = Layout(size=disk.virtual_size, window=disk.window, clusters=clusters)
-        for window, count in clusters.items():
-            if window >= layout.windows or not 0 < count <= -(-layout.length(window) // CLUSTER):
-                raise Senseless(f"its window {window} of disk {number} is invalid")
-        made.append(layout)
-    if any(one.place.disk >= len(made) for one in found.layers):
-        raise Senseless("a layer belongs to a disk that does not exist")
-    unpacked = sum(made[one.place.disk].length(one.place.window) for one in found.layers)
-    if unpacked > sparse.LARGEST:
-        raise Senseless("it unpacks to more than any disk's worth")
-    for one in found.layers:
-        if one.blob.size > made[one.place.disk].length(one.place.window) * 1.01 + 1024:
-            raise Senseless("a layer is larger than what it unpacks to")
-    return made

@@ -6,25 +6,26 @@ places lie in ``downloads/``. A window counts once it is on the disk.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from vmctl import interrupt, json_text
 from vmctl.boxes import compression, space
-from vmctl.boxes.oci import layout
-from vmctl.boxes.oci.artifact import Layer, Senseless
-from vmctl.boxes.oci.layout import CLUSTER, Layout
-from vmctl.boxes.oci.registry import Registry
+from vmctl.boxes.oci import qcow2_layout
+from vmctl.boxes.oci.disk_building import Building, Stack
+from vmctl.boxes.oci.qcow2_layout import CLUSTER, Layout
+from vmctl.boxes.oci.registry_client import Registry
+from vmctl.boxes.oci.window_layers import Senseless, Stacks, WindowLayer
+from vmctl.boxes.oci.windows import DiskSource
 from vmctl.events import Progress, Report
 from vmctl.layout import HomeLayout
 from vmctl.store import door, files
@@ -32,8 +33,6 @@ from vmctl.store import door, files
 STEP = "pull_box"
 WORKERS = 4
 REPORT_EVERY = 0.2
-WINDOW_LOG = 24
-"""Of the memory that unpacking a window may take: 16 MiB; vmctl's own windows take 2."""
 
 
 class Assembly:
@@ -41,19 +40,21 @@ class Assembly:
 
     def __init__(
         self, registry: Registry, home: HomeLayout, report: Report, *, digest: str, layouts: Sequence[Layout],
-        layers: Sequence[Layer],
+        stacks: Stacks, known: Sequence[DiskSource | None] = (),
     ) -> None:  # fmt: skip
         stem = f"oci-{hashlib.sha256(digest.encode()).hexdigest()[:40]}"
         self.registry, self.home, self.layouts, self.report = registry, home, layouts, report
         self.journal = home.downloads / f"{stem}.windows"
         self.paths = [home.downloads / f"{stem}.disk-{number}" for number in range(len(layouts))]
         self.places = [one.places() for one in layouts]
-        self.layers = layers
+        self.stacks = stacks
+        self.building = Building(registry, self.journal, known, on_bytes=self._came, room=self._take_room)
         self.bitmaps: list[dict[int, bytes]] = [{} for _ in layouts]
-        self.total = sum({one.blob.digest: one.blob.size for one in self.layers}.values())
+        self.total = sum(_sizes(stacks.values()).values())
         self.came = 0
         self._lock = threading.Lock()
-        self._told = 0.0
+        self._settling = threading.Lock()
+        self._reported_at = 0.0
         self._stop = threading.Event()
         self.room = space.Room(home.downloads, f"to pull {registry.reference}")
 
@@ -67,7 +68,7 @@ class Assembly:
             self._in_parallel([functools.partial(self._have, one) for one in missing])
             for number, path in enumerate(self.paths):
                 with _opened(path) as stream:
-                    layout.finish(stream.fileno(), self.layouts[number], self.bitmaps[number])
+                    qcow2_layout.finish(stream.fileno(), self.layouts[number], self.bitmaps[number])
         self._tell(last=True)
         return self.paths
 
@@ -75,22 +76,23 @@ class Assembly:
         """Remove what only a resumed pull needs."""
         files.remove(self.journal)
 
-    def _missing(self) -> list[list[Layer]]:
-        """What is yet to come: the places of each blob together."""
-        by: dict[str, list[Layer]] = {}
-        for one in self.layers:
-            if one.place.window not in self.bitmaps[one.place.disk]:
-                by.setdefault(one.blob.digest, []).append(one)
+    def _missing(self) -> list[list[Stack]]:
+        """The windows that are yet to come: those that are made of the same together."""
+        by: dict[object, list[Stack]] = {}
+        for (disk, window), stack in self.stacks.items():
+            if window not in self.bitmaps[disk]:
+                size = self.layouts[disk].length(window)
+                by.setdefault((size, *(one.blob.digest for one in stack)), []).append(stack)
         return list(by.values())
 
-    def _require_room(self, missing: Sequence[Sequence[Layer]]) -> None:
-        needed = sum(one.place.clusters * CLUSTER for group in missing for one in group)
+    def _require_room(self, missing: Sequence[Sequence[Stack]]) -> None:
+        needed = sum(stack[-1].place.clusters * CLUSTER for group in missing for stack in group)
         space.require(self.home.downloads, needed, f"to pull {self.registry.reference}")
-        self.came = self.total - sum(group[0].blob.size for group in missing)
+        self.came = self.total - sum(_sizes(stack for group in missing for stack in group).values())
 
     def _take_up(self) -> None:
         """Believe the journal of an earlier pull of this very manifest, where it makes sense."""
-        wanted = {(one.place.disk, one.place.window) for one in self.layers}
+        wanted = set(self.stacks)
         try:
             lines = files.read(self.journal).splitlines()
         except FileNotFoundError:
@@ -130,36 +132,44 @@ class Assembly:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
-    def _have(self, group: Sequence[Layer]) -> None:
-        """Fetch a blob and put it to its places."""
+    def _have(self, group: Sequence[Stack]) -> None:
+        """Have a window, and put it to all its places."""
         if self._stop.is_set():
             return
-        found = group[0].blob
-        part = self.journal.with_suffix(f".{found.digest.removeprefix('sha256:')[:40]}.part")
-        self.registry.fetch(found, part, told=self._came, room=self._take_room)
-        try:
-            for one in group:
-                self._place(one, part)
-        except Senseless:
-            files.remove(part)
-            raise
-        files.remove(part)
+        place = group[0][-1].place
+        with ExitStack() as work:
+            opened = work.enter_context(self.building.built(group[0], self.layouts[place.disk].length(place.window)))
+            bitmaps: list[tuple[WindowLayer, bytes]] = []
+            for stack in group:
+                with opened() as stream:
+                    bitmaps.append((stack[-1], self._placed(stack[-1], stream)))
+            # What was fetched goes before the disk is written: then it never gets there. One window at a time, so that
+            # a kill costs one.
+            with self._settling:
+                work.close()
+                self._note(bitmaps)
 
-    def _place(self, one: Layer, part: Path) -> None:
+    def _placed(self, one: WindowLayer, stream: BinaryIO) -> bytes:
+        """Put a window to its place; which of its clusters are not zero."""
         number, window = one.place.disk, one.place.window
         length = self.layouts[number].length(window)
-        with _opened(self.paths[number]) as target, files.open_to_read(part) as packed:
+        with _opened(self.paths[number]) as target:
             try:
-                stream = compression.opened(packed, dataclasses.replace(compression.ZSTD, new=_decompressor))
-                bitmap = layout.write_window(
+                return qcow2_layout.write_window(
                     target.fileno(), stream.read, length, self.places[number][window], one.place.clusters
                 )
-            except (compression.DamagedStream, layout.Mismatch) as error:
+            except (compression.DamagedStream, qcow2_layout.WindowMismatch) as error:
                 raise Senseless(f"window {window} of disk {number}: {error}") from error
-            os.fdatasync(target.fileno())
-        with self._lock:
-            self.bitmaps[number][window] = bitmap
-            files.append(self.journal, json.dumps([number, window, bitmap.hex()]) + "\n")
+
+    def _note(self, bitmaps: Sequence[tuple[WindowLayer, bytes]]) -> None:
+        """Note windows in the journal, once they are on the disk."""
+        for number in {one.place.disk for one, _ in bitmaps}:
+            with _opened(self.paths[number]) as target:
+                os.fdatasync(target.fileno())
+        for one, bitmap in bitmaps:
+            self.bitmaps[one.place.disk][one.place.window] = bitmap
+            line = [one.place.disk, one.place.window, bitmap.hex()]
+            files.append(self.journal, json.dumps(line) + "\n")
 
     def _came(self, size: int) -> None:
         if self._stop.is_set():
@@ -173,14 +183,14 @@ class Assembly:
 
     def _tell(self, *, last: bool = False) -> None:
         now = time.monotonic()
-        if last or now - self._told >= REPORT_EVERY:
-            self._told = now
+        if last or now - self._reported_at >= REPORT_EVERY:
+            self._reported_at = now
             self.report(Progress(step=STEP, done=min(self.came, self.total), total=self.total))
 
 
-def _decompressor() -> Any:
-    library = compression.zstd_library()
-    return library.ZstdDecompressor(options={library.DecompressionParameter.window_log_max: WINDOW_LOG})
+def _sizes(stacks: Iterable[Stack]) -> dict[str, int]:
+    """Of the blobs of some windows, by digest."""
+    return {one.blob.digest: one.blob.size for stack in stacks for one in stack}
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from vmctl import json_text
-from vmctl.boxes.oci.credentials import Login
+from vmctl.boxes.oci.credentials import RegistryLogin
 from vmctl.boxes.oci.reference import LOGIN, is_loopback
 from vmctl.errors import VmctlError
 
@@ -50,20 +50,22 @@ def read(header: str) -> Challenge | None:
     starts = [*SCHEME.finditer(header[:LONGEST_HEADER])]
     ends = [*(one.start() for one in starts[1:]), LONGEST_HEADER]
     for start, end in zip(starts, ends, strict=False):
-        said = {name.lower(): quoted or plain for name, quoted, plain in PARAMETER.findall(header[start.end() : end])}
-        known = {name: said[name] for name in ("realm", "service", "scope") if name in said}
+        parameters = {
+            name.lower(): quoted or plain for name, quoted, plain in PARAMETER.findall(header[start.end() : end])
+        }
+        known = {name: parameters[name] for name in ("realm", "service", "scope") if name in parameters}
         scheme = start[1].lower()
         found.setdefault(scheme, Challenge(scheme=scheme, **known))
     return found.get("bearer") or found.get("basic")
 
 
-def basic(login: Login) -> str:
+def basic(login: RegistryLogin) -> str:
     """The value of an Authorization header for user and password."""
     return "Basic " + base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
 
 
 def token(
-    session: requests.Session, challenge: Challenge, login: Login | None, *, scope: str, verify: bool | str
+    session: requests.Session, challenge: Challenge, login: RegistryLogin | None, *, scope: str, verify: bool | str
 ) -> str:
     """A token of the token server that the registry names; the login is shown to nobody but that server.
 
@@ -109,8 +111,8 @@ def _token(response: requests.Response, host: str) -> str:
         answer = json_text.loads(body) if len(body) <= LONGEST else None
     except ValueError:
         answer = None
-    said: Mapping[str, Any] = answer if isinstance(answer, dict) else {}
-    value = said.get("token") or said.get("access_token")
+    fields: Mapping[str, Any] = answer if isinstance(answer, dict) else {}
+    value = fields.get("token") or fields.get("access_token")
     if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]{1,60000}", value):
         raise VmctlError(f"the token server {host} gave an invalid answer", hint="try again later")
     return f"Bearer {value}"

@@ -27,7 +27,7 @@ HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "registry-1.docker
 LONGEST = 4 * 1024**2
 
 
-class Login(Struct, frozen=True, kw_only=True):
+class RegistryLogin(Struct, frozen=True, kw_only=True):
     """What to show a registry: user and password, or an identity token (OAuth2's refresh token)."""
 
     user: str = ""
@@ -35,10 +35,10 @@ class Login(Struct, frozen=True, kw_only=True):
     token: str = ""
 
     def __repr__(self) -> str:
-        return "Login(…)"
+        return "RegistryLogin(…)"
 
 
-def find(registry: str, repository: str) -> Login | None:
+def find(registry: str, repository: str) -> RegistryLogin | None:
     """The login for a repository; None = nobody logged in there.
 
     Raises:
@@ -65,7 +65,7 @@ def _files() -> Iterator[Path]:
     yield (Path(docker) if docker else Path.home() / ".docker") / "config.json"
 
 
-def _from_variable(text: str, registry: str, repository: str) -> Login | None:
+def _from_variable(text: str, registry: str, repository: str) -> RegistryLogin | None:
     """``{"auths": …}``, the path of such a file, or REGISTRY=USER:PASSWORD."""
     if text.lstrip().startswith("{"):
         return _from_config(_parsed(text, VARIABLE), registry, repository, VARIABLE)
@@ -82,7 +82,7 @@ def _from_variable(text: str, registry: str, repository: str) -> Login | None:
             details="Expected: REGISTRY=USER:PASSWORD, the path of a file as docker login writes it, or its content.",
             hint=f"export {VARIABLE}=registry.example.org=robot:…",
         )
-    return Login(user=user, password=password) if host.lower() == registry else None
+    return RegistryLogin(user=user, password=password) if host.lower() == registry else None
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -101,7 +101,7 @@ def _parsed(text: str, where: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _from_config(config: Mapping[str, Any], registry: str, repository: str, where: str) -> Login | None:
+def _from_config(config: Mapping[str, Any], registry: str, repository: str, where: str) -> RegistryLogin | None:
     asked = HUB_KEYS[0] if registry == DOCKER_HUB else registry
     helpers = config.get("credHelpers")
     for helper in (helpers.get(registry) if isinstance(helpers, dict) else None, config.get("credsStore")):
@@ -127,34 +127,36 @@ def _keys(registry: str, repository: str) -> Iterator[str]:
         yield from HUB_KEYS
 
 
-def _entry(entry: Mapping[str, Any], where: str) -> Login | None:
+def _entry(entry: Mapping[str, Any], where: str) -> RegistryLogin | None:
     token, auth = entry.get("identitytoken"), entry.get("auth")
     if isinstance(token, str) and token:
-        return Login(token=token)
+        return RegistryLogin(token=token)
     if not isinstance(auth, str) or not auth:
         user, password = entry.get("username"), entry.get("password")
-        return Login(user=user, password=password) if isinstance(user, str) and isinstance(password, str) else None
+        return (
+            RegistryLogin(user=user, password=password) if isinstance(user, str) and isinstance(password, str) else None
+        )
     try:
         user, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError) as error:
         raise UsageError(f"{where} is damaged: a login in it is not base64", hint="docker login REGISTRY") from error
-    return Login(user=user, password=password.strip("\0")) if colon else None
+    return RegistryLogin(user=user, password=password.strip("\0")) if colon else None
 
 
-def _ask(helper: str, key: str, where: str) -> Login | None:
+def _ask(helper: str, key: str, where: str) -> RegistryLogin | None:
     """Ask ``docker-credential-HELPER get``; None = it knows no login for that key."""
     if not HELPER.fullmatch(helper):
         raise UsageError(f"{where}: {helper!r} is not the name of a credential helper", hint=f"ls -l '{where}'")
     program = process.find(f"docker-credential-{helper}")
     done = process.run([program, "get"], input=key, check=False, deadline=HELPER_DEADLINE)
     if done.status != 0:
-        said = (done.stdout + done.stderr).strip()
-        if "not found" in said or not said:
+        output = (done.stdout + done.stderr).strip()
+        if "not found" in output or not output:
             return None
-        raise VmctlError(f"docker-credential-{helper} failed", details=said, hint=LOGIN)
+        raise VmctlError(f"docker-credential-{helper} failed", details=output, hint=LOGIN)
     try:
         answer = json_text.loads(done.stdout)
         user, secret = answer["Username"], answer["Secret"]
     except (ValueError, KeyError, TypeError) as error:
         raise VmctlError(f"docker-credential-{helper} gave an invalid answer", hint=LOGIN) from error
-    return Login(token=secret) if user == TOKEN_USER else Login(user=user, password=secret)
+    return RegistryLogin(token=secret) if user == TOKEN_USER else RegistryLogin(user=user, password=secret)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from vmctl import process
 from vmctl.boxes import box_names, image, reserved, space
-from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxInfo, FurtherDisk
+from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxImage, BoxInfo
 from vmctl.boxes.box_store import BoxStore, lock_path
-from vmctl.boxes.oci import artifact
-from vmctl.boxes.oci.artifact import Config, Senseless
+from vmctl.boxes.oci import artifact, cosign, parents
+from vmctl.boxes.oci.artifact import Config
 from vmctl.boxes.oci.assembly import STEP, Assembly
+from vmctl.boxes.oci.pulled import OCI, PARENT, manifest_of
 from vmctl.boxes.oci.reference import Reference
-from vmctl.boxes.oci.registry import Document, Lying, Registry
+from vmctl.boxes.oci.registry_client import Document, Lying, Registry
 from vmctl.boxes.oci.transport import Transport
+from vmctl.boxes.oci.window_layers import Senseless, layouts
 from vmctl.boxes.request import Order
+from vmctl.boxes.vagrant_box import DEFAULT_SIZE
 from vmctl.driver import CONTAINER
 from vmctl.errors import UsageError
 from vmctl.events import Report, StepDone, StepStarted, ignore
@@ -29,15 +34,15 @@ from vmctl.store import files, locks
 FORMS = (CONTAINER,)
 TAR, TAR_AT = b"ustar", 257
 """What each tar archive of today has, and where. Format: POSIX.1-2001, pax."""
-OCI = "oci"
-"""Key of a box's provenance: {"manifest": DIGEST, "pushed": what who pushed it knew, "cloud_init": what they said}."""
 
 
 class Found:
     """What a reference leads to, for one architecture."""
 
-    def __init__(self, registry: Registry, document: Document) -> None:
+    def __init__(self, registry: Registry, document: Document, index: Document | None = None) -> None:
         self.registry, self.document = registry, document
+        self.digests = (document.digest, *([index.digest] if index else []))
+        """By which it is known: of its manifest, and of the index that led there."""
 
     @property
     def is_box(self) -> bool:
@@ -46,7 +51,7 @@ class Found:
 
 
 @contextmanager
-def looked_up(order: Order, *, report: Report = ignore) -> Iterator[Found]:
+def opened(order: Order, *, report: Report = ignore) -> Iterator[Found]:
     """What the registry has, and the connection to it.
 
     Raises:
@@ -56,7 +61,7 @@ def looked_up(order: Order, *, report: Report = ignore) -> Iterator[Found]:
     reference = Reference.parse(order.address)
     arch = box_names.architecture(order.arch) or box_names.host_architecture()
     with Transport(reference, order.access, report=report) as transport:
-        with _told(reference):
+        with _naming_failures(reference):
             found = _found(Registry(transport), reference, arch)
         yield found
 
@@ -71,7 +76,7 @@ def _found(registry: Registry, reference: Reference, arch: str) -> Found:
     if chosen is None:
         there = ", ".join(one.arch for one in offers) or "no Linux architecture"
         raise UsageError(f"{reference} is not for {arch}", details=f"it is for {there}", hint="choose with --arch")
-    return Found(registry, registry.manifest(chosen.blob.digest))
+    return Found(registry, registry.manifest(chosen.blob.digest), document)
 
 
 def obtain(order: Order, home: HomeLayout, *, report: Report = ignore) -> tuple[Box, bool]:
@@ -79,6 +84,7 @@ def obtain(order: Order, home: HomeLayout, *, report: Report = ignore) -> tuple[
 
     Raises:
         UsageError: the address or an option makes no sense, or the name belongs to another box.
+        BadSignature: the key that must have signed it did not; the store is unchanged.
         RegistryError, Denied: it cannot be had; what came is kept for the next time.
         Lying: the registry sent something else than it announced; the store is unchanged.
         NoSpace: the disk is full.
@@ -96,17 +102,21 @@ def obtain(order: Order, home: HomeLayout, *, report: Report = ignore) -> tuple[
 
 
 def _obtained(order: Order, reference: Reference, store: BoxStore) -> tuple[Box, bool]:
-    with looked_up(order, report=store.report) as found:
+    with opened(order, report=store.report) as found:
         digest = found.document.digest
-        if box := _there(order, store, digest):
+        stamps = {}
+        if order.key:
+            cosign.verify(found.registry, found.digests, order.key)
+            stamps = {cosign.stamp(order.key): digest}
+        if box := _there(order, store, digest, stamps):
             return box, False
         lock = lock_path(store.home, "manifest", digest)
-        with _told(reference), locks.hold(lock, str(reference), report=store.report):
+        with _naming_failures(reference), locks.hold(lock, str(reference), report=store.report):
             if found.is_box:
-                return Pulling(order, reference, found, store).run()
+                return Pulling(order, reference, found, store, stamps).run()
             from vmctl.boxes.oci.container_disk import ContainerDisk
 
-            return ContainerDisk(order, reference, found, store).run()
+            return ContainerDisk(order, reference, found, store, stamps).run()
 
 
 def _check(order: Order, reference: Reference) -> None:
@@ -126,7 +136,7 @@ def _check(order: Order, reference: Reference) -> None:
 
 
 @contextmanager
-def _told(reference: Reference) -> Iterator[None]:
+def _naming_failures(reference: Reference) -> Iterator[None]:
     """Turn a document that makes no sense into an error that names its registry."""
     try:
         yield
@@ -134,14 +144,14 @@ def _told(reference: Reference) -> Iterator[None]:
         raise Lying(f"{reference} is not a usable box", details=str(error), hint="ask who pushed it") from error
 
 
-def _there(order: Order, store: BoxStore, digest: str) -> Box | None:
+def _there(order: Order, store: BoxStore, digest: str, stamps: Mapping[str, str]) -> Box | None:
     """The box in the store that came from this very manifest, and is as the user says."""
     source = str(Reference.parse(order.address))
     for box in store.boxes(order.name or None):
         if (manifest_of(box), box.source) == (digest, source) and _agrees(order, box):
             if order.named:
                 reserved.check(box.name, source)
-            return store.annotate(box, stamps={}, named=order.named)
+            return store.annotate(box, stamps=stamps, named=order.named)
     return None
 
 
@@ -151,28 +161,27 @@ def _agrees(order: Order, box: Box) -> bool:
     return dataclasses.replace(order, cloud_init=reads_seed).agrees(box)
 
 
-def manifest_of(box: BoxInfo) -> str:
-    """The digest of the manifest that a box was pulled by; "" = it came otherwise."""
-    known = box.provenance.get(OCI)
-    return str(known.get("manifest", "")) if isinstance(known, dict) else ""
-
-
 class Pulling:
     """One box on its way into the store."""
 
-    def __init__(self, order: Order, reference: Reference, found: Found, store: BoxStore) -> None:
-        self.order, self.reference, self.store = order, reference, store
+    def __init__(
+        self, order: Order, reference: Reference, found: Found, store: BoxStore, stamps: Mapping[str, str]
+    ) -> None:  # fmt: skip
+        self.order, self.reference, self.store, self.stamps = order, reference, store, stamps
         self.registry, self.digest = found.registry, found.document.digest
         self.document = artifact.parsed(found.document.data)
+        self.parent = ""
         self.config = self._config()
         self.name = self._name()
 
     def run(self) -> tuple[Box, bool]:
         """Take it in."""
         manifest = artifact.manifest(self.document)
+        known = parents.local(manifest, self.store)
         work = Assembly(
             self.registry, self.store.home, self.store.report, digest=self.digest,
-            layouts=artifact.layouts(self.config, manifest), layers=manifest.layers,
+            layouts=layouts(self.config.disks, manifest.layers), stacks=manifest.stacks,
+            known=parents.alike(known, [one.form for one in self.config.disks]) if known else (),
         )  # fmt: skip
         paths = work.run()
         with self.draft() as draft:
@@ -188,7 +197,7 @@ class Pulling:
         """Make the box of its disks; ``moved`` is called when they are where they belong."""
         directory = draft / "box"
         directory.mkdir(mode=0o755)
-        disks = [self._settled(path, directory, number) for number, path in enumerate(paths)]
+        disks = [self._placed(path, directory, number) for number, path in enumerate(paths)]
         moved()
         if self.config.first_key == OWN:
             files.write(directory / OWN_KEY, self.config.key_bytes)
@@ -198,20 +207,19 @@ class Pulling:
         return self.store.take_in(directory, info, same=lambda box: self._is(box, info), numbered=False)
 
     def _config(self) -> Config:
-        blob = artifact.manifest(self.document).config
-        return artifact.config(self.registry.read(blob, artifact.LONGEST_CONFIG, "the config"))
+        found = artifact.manifest(self.document)
+        self.parent = found.parent
+        return artifact.config(self.registry.read(found.config, artifact.LONGEST_CONFIG, "the config"))
 
-    def _settled(self, path: Path, directory: Path, number: int) -> FurtherDisk:
+    def _placed(self, path: Path, directory: Path, number: int) -> BoxImage:
         """Move a disk into the draft, under its name; another form of the system becomes the file that it was."""
         form = self.config.disks[number].form if number < len(self.config.disks) else ""
         if form:
-            return _form(path, directory, form, self.config.disks[0].virtual_size)
-        look = image.inspect if number == 0 else image.inspect_data
-        found = look(path, str(self.reference))
-        digest = _digest(path)
-        disk = FurtherDisk(
-            digest=digest, format=found.format, virtual_size=found.virtual_size, size=path.stat().st_size
-        )  # fmt: skip
+            first, size = self.config.disks[0], self.config.disks[number].machine
+            return _form(path, directory, form, size or (DEFAULT_SIZE if first.form else first.virtual_size))
+        inspect = image.inspect if number == 0 else image.inspect_data
+        found = inspect(path, str(self.reference))
+        disk = BoxImage.of(path, found.format, found.virtual_size)
         path.rename(directory / disk.image_name)
         return disk
 
@@ -226,26 +234,23 @@ class Pulling:
     def _password(self) -> str:
         return self.order.password or self.config.password
 
-    def _info(self, disks: Sequence[FurtherDisk]) -> BoxInfo:
-        said, first = self.config, disks[0]
+    def _info(self, disks: Sequence[BoxImage]) -> BoxInfo:
+        config = self.config
         return BoxInfo(
             name=self.name,
-            version=said.version,
-            arch=said.arch,
-            digest=first.digest,
-            format=first.format,
-            virtual_size=first.virtual_size,
-            size=first.size,
+            version=config.version,
+            arch=config.arch,
+            **structs.asdict(disks[0]),
             source=str(self.reference),
-            user=self.order.user or said.user,
-            firmware=self.order.firmware or said.firmware,
-            cloud_init=self.order.cloud_init and said.cloud_init,
-            seeding=said.seeding,
-            first_key=said.first_key or ("" if self.order.cloud_init and not self._password else PUBLISHED),
+            user=self.order.user or config.user,
+            firmware=self.order.firmware or config.firmware,
+            cloud_init=self.order.cloud_init and config.cloud_init,
+            seeding=config.seeding,
+            first_key=config.first_key or ("" if self.order.cloud_init and not self._password else PUBLISHED),
             first_password=bool(self._password),
             further=tuple(one for one in disks[1:] if one.format not in FORMS),
             forms=tuple(one for one in disks[1:] if one.format in FORMS),
-            defaults=said.defaults,
+            defaults=config.defaults,
             provenance=self._provenance(),
             origin=str(self.reference),
             named=self.order.named,
@@ -253,9 +258,10 @@ class Pulling:
 
     def _provenance(self) -> dict[str, Any]:
         origin = {} if self.reference.digest else {"origin": str(self.reference)}
-        said = self.config
-        known = {"manifest": self.digest, "pushed": dict(said.provenance), "cloud_init": said.cloud_init}
-        return {"added": time.time(), OCI: known, **origin}
+        config = self.config
+        known = {"manifest": self.digest, "pushed": dict(config.provenance), "cloud_init": config.cloud_init}
+        known |= {PARENT: self.parent} if self.parent else {}
+        return {"added": time.time(), "stamps": dict(self.stamps), OCI: known, **origin}
 
     def _is(self, box: Box, info: BoxInfo) -> bool:
         """Whether a box of that name is this one already."""
@@ -266,7 +272,7 @@ class Pulling:
         )
 
 
-def _form(path: Path, directory: Path, form: str, virtual_size: int) -> FurtherDisk:
+def _form(path: Path, directory: Path, form: str, virtual_size: int) -> BoxImage:
     raw = directory / f".{form}"
     with space.needed(directory, "to unpack a root file system"):
         process.run([
@@ -276,14 +282,7 @@ def _form(path: Path, directory: Path, form: str, virtual_size: int) -> FurtherD
     with raw.open("rb") as stream:
         if stream.read(TAR_AT + len(TAR))[TAR_AT:] != TAR:
             raise Senseless("its root file system is not a tar archive")
-    digest, size = _digest(raw), raw.stat().st_size
-    found = FurtherDisk(digest=digest, format=form, virtual_size=virtual_size, size=size)
+    found = BoxImage.of(raw, form, virtual_size)
     raw.rename(directory / found.image_name)
     files.remove(path)
     return found
-
-
-def _digest(path: Path) -> str:
-    from vmctl.boxes import contents
-
-    return contents.digest(path)

@@ -14,9 +14,9 @@ from urllib.parse import urljoin, urlsplit
 from vmctl import interrupt
 from vmctl.boxes.address import without_login
 from vmctl.boxes.oci import challenge, credentials
-from vmctl.boxes.oci.answers import Broken, reason, said
 from vmctl.boxes.oci.challenge import Denied
 from vmctl.boxes.oci.reference import LOGIN, Reference, is_loopback
+from vmctl.boxes.oci.responses import TransferBroken, reason, reason_given
 from vmctl.boxes.polling import abandonable
 from vmctl.boxes.web import AGAIN, Access, retry_after
 from vmctl.errors import VmctlError
@@ -111,7 +111,7 @@ class Transport:
         for left in range(tries - 1, -1, -1):
             try:
                 return self.once(method, url, headers=headers or {}, body=body, scope=scope, expected=expected)
-            except Broken as error:
+            except TransferBroken as error:
                 if not left or (error.after or 0.0) > LONGEST_PAUSE:
                     raise self.failed(str(error), hint=AGAIN_HINT) from error
                 interrupt.sleep(max(pause, error.after or 0.0))
@@ -203,7 +203,7 @@ class Transport:
             except requests.exceptions.SSLError as error:
                 raise self._unreachable(error) from error
             except requests.RequestException as error:
-                raise Broken(reason(error)) from error
+                raise TransferBroken(reason(error)) from error
             if response.status_code not in REDIRECTS or method not in ("GET", "HEAD"):
                 return response
             with response:
@@ -253,7 +253,7 @@ class Transport:
         try:
             return abandonable(lambda: challenge.token(session, asked, login, scope=self._scope(scope), verify=trusted))
         except requests.RequestException as error:
-            raise Broken(f"its token server: {reason(error)}") from error
+            raise TransferBroken(f"its token server: {reason(error)}") from error
 
     def _scope(self, scope: str) -> str:
         action, _, other = scope.partition(" ")
@@ -262,16 +262,16 @@ class Transport:
 
     def _error(self, response: requests.Response, url: str) -> Exception:
         status = response.status_code
-        told = f"the registry says {status} {response.reason}{said(response)}"
+        answer = f"the registry says {status} {response.reason}{reason_given(response)}"
         if status in AGAIN:
-            return Broken(told, after=retry_after(response))
+            return TransferBroken(answer, after=retry_after(response))
         if status in (UNAUTHORIZED, FORBIDDEN):
             return Denied(
-                f"{self.reference} is not for this user", details=told, hint=LOGIN
+                f"{self.reference} is not for this user", details=answer, hint=LOGIN
             )  # fmt: skip
         if status == NOT_FOUND:
-            return Absent(f"there is no {self.reference}", details=told, hint=f"curl -fLI '{without_login(url)}'")
-        return self.failed(told)
+            return Absent(f"there is no {self.reference}", details=answer, hint=f"curl -fLI '{without_login(url)}'")
+        return self.failed(answer)
 
     def warn(self, text: str) -> None:
         """Tell the user."""
@@ -287,10 +287,10 @@ def origin(url: str) -> tuple[str, str]:
 def _session() -> requests.Session:
     import requests
 
-    class Session(requests.Session):
+    class RegistrySession(requests.Session):
         def get_redirect_target(self, _response: requests.Response) -> None:
             """None: each step of a redirect is checked here, before it is taken."""
 
-    session = Session()
+    session = RegistrySession()
     session.auth = lambda request: request  # else requests would add what ~/.netrc says, to any host
     return session

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from vmctl import interrupt
-from vmctl.boxes.oci.answers import Broken
 from vmctl.boxes.oci.challenge import Denied
-from vmctl.boxes.oci.registry import ACCEPTED, CREATED, Blob, Registry
+from vmctl.boxes.oci.registry_client import ACCEPTED, CREATED, Blob, Registry
+from vmctl.boxes.oci.responses import TransferBroken
 from vmctl.boxes.oci.transport import AGAIN_HINT, FIRST_PAUSE, LONGEST_PAUSE, TRIES, Absent, RegistryError
 from vmctl.errors import VmctlError
 from vmctl.layout import HomeLayout
@@ -38,9 +38,9 @@ class Upload:
     """One blob, from a file, on its way into a repository."""
 
     def __init__(
-        self, registry: Registry, home: HomeLayout, blob: Blob, path: Path, told: Callable[[int], None]
+        self, registry: Registry, home: HomeLayout, blob: Blob, path: Path, on_bytes: Callable[[int], None]
     ) -> None:
-        self.registry, self.blob, self.path, self.told = registry, blob, path, told
+        self.registry, self.blob, self.path, self.on_bytes = registry, blob, path, on_bytes
         self.transport = registry.transport
         of = f"{self.transport.reference.registry}/{self.transport.reference.repository} {blob.digest}"
         self.note = home.downloads / f"oci-upload-{hashlib.sha256(of.encode()).hexdigest()[:40]}.json"
@@ -65,7 +65,7 @@ class Upload:
             try:
                 self._attempt()
                 break
-            except Broken as error:
+            except TransferBroken as error:
                 failures = failures + 1 if self.offset <= furthest else 1
                 furthest, pause = max(furthest, self.offset), FIRST_PAUSE if failures == 1 else pause * 2
                 if failures >= TRIES or (error.after or 0.0) > LONGEST_PAUSE:
@@ -104,7 +104,7 @@ class Upload:
             ) as response:  # fmt: skip
                 self._take(response)
             self.offset += size
-            self.told(size)
+            self.on_bytes(size)
         with self.transport.once(
             "PUT", self._closing(), headers={"Content-Length": "0"}, scope="push", expected=frozenset({CREATED}),
         ):  # fmt: skip

@@ -8,7 +8,7 @@ import os
 import struct
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -18,11 +18,12 @@ from msgspec import Struct
 from vmctl import interrupt, process
 from vmctl.boxes import space
 from vmctl.boxes.image import EXTENDED_L2, HEADER, OFFSET_MASK
-from vmctl.boxes.oci.layout import CLUSTER, ZERO
+from vmctl.boxes.oci.qcow2_layout import CLUSTER, ZERO
+from vmctl.boxes.oci.registry_client import Blob
 from vmctl.spec import MIB
 
 if TYPE_CHECKING:
-    from vmctl.boxes.box import FurtherDisk
+    from vmctl.boxes.box import BoxImage
 
 WINDOW = 64 * MIB
 MOST = 1000
@@ -40,18 +41,19 @@ def window_size(size: int) -> int:
 
 
 class Packed(Struct, frozen=True, kw_only=True):
-    """A window, compressed into a file."""
+    """A window, or what changed in it, compressed into a file."""
 
-    digest: str
-    size: int
+    blob: Blob
     clusters: int
-    """How many of its clusters are not zero."""
+    """How many of the window's clusters are not zero."""
+    content: str
+    """Digest of the window."""
 
 
-class Source:
+class DiskSource:
     """One disk of a box in the store, to read its windows from; several threads may."""
 
-    def __init__(self, path: Path, image: FurtherDisk) -> None:
+    def __init__(self, path: Path, image: BoxImage) -> None:
         self.path, self.size = path, image.virtual_size
         self.window = window_size(self.size)
         self._mapped = _Qcow2Map(path) if image.format == "qcow2" else None
@@ -61,6 +63,15 @@ class Source:
         """Of all its windows."""
         return range(-(-self.size // self.window))
 
+    def length(self, number: int) -> int:
+        """Bytes of a window."""
+        return min(self.window, self.size - number * self.window)
+
+    def has_data(self, number: int) -> bool:
+        """Whether a window may be anything but zeros; quick."""
+        start = number * self.window
+        return self._mapped is None or self._mapped.has_data(start, start + self.length(number))
+
     def pack(self, number: int, scratch: Path, target: Path) -> Packed | None:
         """Compress a window into ``target``; None when it is all zeros.
 
@@ -69,23 +80,22 @@ class Source:
             VmctlError: qemu-img failed.
             Interrupted: the user asked to stop.
         """
-        start = number * self.window
-        length = min(self.window, self.size - start)
-        if self._mapped and not self._mapped.has_data(start, start + length):
+        if not self.has_data(number):
             return None
-        with space.needed(target.parent, "to compress a disk"), self._opened(start, length, scratch) as stream:
-            return _compressed(stream, length, target)
+        with space.needed(target.parent, "to compress a disk"), self.opened(number, scratch) as stream:
+            return _compressed(stream, self.length(number), target)
 
     @contextmanager
-    def _opened(self, start: int, length: int, scratch: Path) -> Iterator[BinaryIO]:
-        """The disk, at the beginning of a window."""
+    def opened(self, number: int, scratch: Path) -> Iterator[BinaryIO]:
+        """The disk, at the beginning of a window; the file ``scratch`` may be made meanwhile."""
+        start = number * self.window
         if self._mapped is None:
             with self.path.open("rb") as stream:
                 stream.seek(start)
                 yield stream
             return
         of = {"driver": "qcow2", "backing": None, "file": {"driver": "file", "filename": str(self.path)}}
-        part = {"driver": "raw", "offset": start, "size": length, "file": of}
+        part = {"driver": "raw", "offset": start, "size": self.length(number), "file": of}
         try:
             argv = [process.find("qemu-img", package="qemu-utils"), "convert", "-O", "raw", "--"]
             process.run([*argv, f"json:{json.dumps(part)}", scratch])
@@ -95,24 +105,55 @@ class Source:
             scratch.unlink(missing_ok=True)
 
 
-def _compressed(stream: BinaryIO, length: int, target: Path) -> Packed | None:
+def pieces(stream: BinaryIO, length: int) -> Iterator[bytes]:
+    """The next ``length`` bytes; the user can stop in between.
+
+    Raises:
+        OSError: there are fewer.
+    """
+    left = length
+    while left:
+        interrupt.check()
+        data = stream.read(min(READ, left))
+        if not data:
+            raise OSError("a disk ends early")
+        left -= len(data)
+        yield data
+
+
+def clusters_of(data: bytes) -> int:
+    """How many clusters are not zero."""
+    return sum(data[at : at + CLUSTER] != ZERO[: len(data) - at] for at in range(0, len(data), CLUSTER))
+
+
+def compress(parts: Iterable[bytes], size: int, target: Path) -> Blob:
+    """Compress ``parts``, which have ``size`` bytes together, into ``target``."""
     from vmctl.boxes import compression
 
     packer: Any = compression.zstd_library().ZstdCompressor(level=LEVEL)
-    packer.set_pledged_input_size(length)
-    hashing, size, clusters, left = hashlib.sha256(), 0, 0, length
+    packer.set_pledged_input_size(size)
+    hashing, written, left = hashlib.sha256(), 0, size
     with target.open("wb") as out:
-        while left:
-            interrupt.check()
-            data = stream.read(min(READ, left))
-            if not data:
-                raise OSError(f"{target} ends early")
+        for data in parts:
             left -= len(data)
-            clusters += sum(data[at : at + CLUSTER] != ZERO[: len(data) - at] for at in range(0, len(data), CLUSTER))
-            packed = packer.compress(data, packer.FLUSH_FRAME if not left else packer.CONTINUE)
+            packed = packer.compress(data, packer.CONTINUE if left else packer.FLUSH_FRAME)
             hashing.update(packed)
-            size += out.write(packed)
-    return Packed(digest=f"sha256:{hashing.hexdigest()}", size=size, clusters=clusters) if clusters else None
+            written += out.write(packed)
+    return Blob(digest=f"sha256:{hashing.hexdigest()}", size=written)
+
+
+def _compressed(stream: BinaryIO, length: int, target: Path) -> Packed | None:
+    content, clusters = hashlib.sha256(), 0
+
+    def reported() -> Iterator[bytes]:
+        nonlocal clusters
+        for data in pieces(stream, length):
+            content.update(data)
+            clusters += clusters_of(data)
+            yield data
+
+    made = compress(reported(), length, target)
+    return Packed(blob=made, clusters=clusters, content=f"sha256:{content.hexdigest()}") if clusters else None
 
 
 class _Qcow2Map:

@@ -1,0 +1,229 @@
+"""Layers: a machine's frozen overlays, kept under a key for other machines to stand on.
+
+Volumes cannot be renamed, and a machine's overlays bear its name, as its memory does. So a layer is an empty overlay of
+its own name for each of them, on what was frozen; what stands below it, `destroy` leaves alone. The root disk's comes
+last: a layer without that one was never finished, and is none, and `destroy` takes it along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vmctl import interrupt
+from vmctl.driver import State, Tag
+from vmctl.errors import WrongState
+from vmctl.powers import Layer
+from vmctl_libvirt import domain_edit, freezing, machines
+from vmctl_libvirt.domain_edit import Edit
+from vmctl_libvirt.layer_storage import LayerStorage
+from vmctl_libvirt.storage import BASE, LAYER_NAME, OVERLAY, PoolVolume
+from vmctl_libvirt.storage import MEMORY as MEMORY_FILE
+
+RUNNING = (State.RUNNING, State.PAUSED)
+POSSIBLE = (*RUNNING, State.STOPPED, State.CRASHED)
+MEMORY, ROOT = 0, 1
+"""Numbers of the machine's memory, where that is kept as well, and of its root disk."""
+HALF_MADE = 3600
+"""Seconds after which what lacks its last volume counts as left behind, not as being made."""
+
+
+@dataclass(frozen=True)
+class LayerKeeper:
+    """Acts on an open connection. Methods raise ``libvirt.libvirtError``."""
+
+    connection: Any
+    storage: LayerStorage
+    runs_guests: bool
+
+    def all(self) -> tuple[Layer, ...]:
+        """Every finished layer in the pool."""
+        places = {place.path: place for place in self.storage.places()}
+        in_domains = domain_edit.all_volumes(self.connection)
+        return tuple(
+            Layer(
+                key=key,
+                memory=MEMORY in disks,
+                size=sum(own.allocation + _below(own, places) for own in disks.values()),
+                made=disks[ROOT].changed,
+                needed=_is_needed(disks.values(), places.values(), in_domains),
+                seal=self._seal(disks, places) if MEMORY in disks else "",
+            )
+            for key, disks in _by_key(places.values()).items()
+            if ROOT in disks
+        )
+
+    def _seal(self, disks: Mapping[int, PoolVolume], places: Mapping[str, PoolVolume]) -> str:
+        """Digest of names, sizes and times of change; to read all of a memory takes longer than to go on from it."""
+        facts = []
+        for volume in disks.values():
+            path = volume.path
+            while path in places:
+                facts.append((path, places[path].capacity, places[path].changed))
+                path = places[path].backing
+        return hashlib.sha256(json.dumps(sorted(facts)).encode()).hexdigest()
+
+    def disks(self, key: str) -> tuple[str, ...]:
+        """Paths of the volumes that a new machine stands on, the root disk's first; empty = there is no such layer."""
+        disks = self._finished(key)
+        return tuple(disks[number].path for number in sorted(disks) if number != MEMORY)
+
+    def memory(self, key: str) -> tuple[str, tuple[str, ...]]:
+        """Path of the memory that goes with the layer ("" = none), and of what was frozen with it, the root first."""
+        disks = self._finished(key)
+        ground = tuple(disks[number].backing for number in sorted(disks) if number != MEMORY)
+        return disks[MEMORY].backing if MEMORY in disks else "", ground
+
+    def _finished(self, key: str) -> Mapping[int, PoolVolume]:
+        disks = _by_key(self.storage.places()).get(key, {})
+        return disks if ROOT in disks else {}
+
+    def freeze(self, name: str, tag: Tag, key: str, *, memory: bool = False) -> bool:
+        """As ``LibvirtDriver.freeze``, and ``keep_memory`` where ``memory`` is to go with the disks."""
+        domain, _ = machines.must_find(self.connection, name, tag)
+        state = machines.state_of(domain)
+        if state not in (RUNNING if memory else POSSIBLE) or (memory and not self.runs_guests):
+            raise WrongState(f"{name} is {state.value}: no layer can be made of that", hint="vmctl resume")
+        if self.disks(key):
+            return False
+        frozen = freezing.own_disks(self.storage, domain, name)
+        self._sweep_half_made(key)
+        if memory:
+            self._require_room(domain, name)
+        with interrupt.shielded():
+            path = self.storage.memory(name, secrets.token_hex(4)) if memory else ""
+            try:
+                self._put_on_top(domain, name, frozen, live=state in RUNNING and self.runs_guests, memory=path)
+                self._keep(key, frozen, path)
+            except BaseException:
+                if path:
+                    self.storage.delete(path)
+                raise
+        return True
+
+    def _require_room(self, domain: Any, name: str) -> None:
+        """See that the pool can take the memory: a full one stops this guest and all others that write to it.
+
+        Raises:
+            WrongState: it may not.
+        """
+        most, room = domain.maxMemory() // 1024, self.storage.room() // 1024**2
+        if room < most:
+            raise WrongState(
+                f"the memory of {name} may take {most} MiB, and libvirt's pool has {room} MiB left",
+                hint="vmctl cache prune",
+            )
+
+    def _put_on_top(self, domain: Any, name: str, frozen: Sequence[str], *, live: bool, memory: str) -> None:
+        tops: list[str] = []
+        try:
+            for disk in frozen:
+                tops.append(self.storage.stack(name, secrets.token_hex(4), disk))  # noqa: PERF401  what fails is undone
+            if live:
+                freezing.freeze_live(domain, tops, memory, or_disks=not memory)
+            domain_edit.redefine(self.connection, domain, Edit(disks=tuple(tops)))
+        except BaseException:
+            in_use = {*domain_edit.all_volumes(self.connection)}
+            for path in tops:
+                if path not in in_use:
+                    self.storage.delete(path)
+            raise
+
+    def _keep(self, key: str, frozen: Sequence[str], memory: str) -> None:
+        made: list[str] = []
+        try:
+            if memory:
+                made.append(self.storage.layer_memory(key, memory))
+            for number, disk in reversed(list(enumerate(frozen, ROOT))):
+                made.append(self.storage.layer(key, number, disk))
+        except BaseException:
+            for path in reversed(made):
+                self.storage.delete(path)
+            raise
+
+    def _sweep_half_made(self, key: str) -> None:
+        """Delete what is left of layers that were never finished: of this one, and of old tries of others."""
+        for other, volumes in _by_key(self.storage.places()).items():
+            age = time.time() - max(each.changed for each in volumes.values())
+            if ROOT not in volumes and (other == key or age > HALF_MADE):
+                self._delete(volumes)
+
+    def drop_half_made(self, name: str) -> None:
+        """Delete what is left of layers of a machine that were never finished, and hold on to what it wrote.
+
+        Nobody is making one: the machine is locked.
+        """
+        for volumes in _by_key(self.storage.places()).values():
+            if ROOT not in volumes and any(self.storage.is_of(name, each.backing) for each in volumes.values()):
+                for volume in volumes.values():
+                    self.storage.delete(volume.path)
+
+    def remove(self, key: str) -> bool:
+        """As ``LibvirtDriver.remove_layer``."""
+        places = self.storage.places()
+        disks = _by_key(places).get(key, {})
+        if _is_needed(disks.values(), places, domain_edit.all_volumes(self.connection)):
+            return False
+        with interrupt.shielded():
+            self._delete(disks)
+        return True
+
+    def _delete(self, disks: Mapping[int, PoolVolume]) -> None:
+        """Delete a layer's volumes, and what stands below them and is of no use to anybody else."""
+        for number in sorted(disks, key=lambda number: (number != ROOT, number)):  # finished no more, first
+            self.storage.delete(disks[number].path)
+        for own in disks.values():
+            self._sweep(own.backing)
+
+    def _sweep(self, path: str) -> None:
+        """Delete what a machine wrote that is gone, and what stood below it, as far as nobody needs it any more."""
+        while True:
+            places = {place.path: place for place in self.storage.places()}
+            place = places.get(path)
+            if place is None or not _is_written_by_a_machine(place.name):
+                return
+            if any(other.backing == path for other in places.values()) or domain_edit.is_mentioned(
+                self.connection, path
+            ):
+                return
+            self.storage.delete(path)
+            path = place.backing
+
+
+def _is_needed(own: Collection[PoolVolume], places: Iterable[PoolVolume], in_domains: Collection[str]) -> bool:
+    """Whether others than the layer itself stand on its disks, or on what was frozen for it."""
+    ours = {place.path for place in own}
+    ground = ours | {place.backing for place in own}
+    return any(path in ground for path in in_domains) or any(
+        place.backing in ground for place in places if place.path not in ours
+    )
+
+
+def _is_written_by_a_machine(volume: str) -> bool:
+    kinds = (f".{OVERLAY}", f".{MEMORY_FILE}")
+    return volume.endswith(kinds) and not volume.startswith(BASE) and not LAYER_NAME.fullmatch(volume)
+
+
+def _by_key(places: Iterable[PoolVolume]) -> dict[str, dict[int, PoolVolume]]:
+    """The disks of each layer by number, finished or not."""
+    found: dict[str, dict[int, PoolVolume]] = defaultdict(dict)
+    for place in places:
+        if named := LAYER_NAME.fullmatch(place.name):
+            found[named[1]][int(named[3] or MEMORY)] = place
+    return found
+
+
+def _below(own: PoolVolume, places: Mapping[str, PoolVolume]) -> int:
+    """Bytes of all that a layer's disk stands on, down to the next layer or the box."""
+    others = {place.backing for place in places.values() if LAYER_NAME.fullmatch(place.name)} - {own.backing}
+    total, path = 0, own.backing
+    while path in places and path not in others and _is_written_by_a_machine(places[path].name):
+        total += places[path].allocation
+        path = places[path].backing
+    return total

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vmctl.driver import Host
+from vmctl.layout import HomeLayout
+from vmctl.lifecycle import layer_cache
+from vmctl.powers import Layer
+from vmctl.spec import Cache
+from vmctl.store import files, layer_ledger, records
+from vmctl.store.layer_ledger import LayerNote
+from vmctl.store.records import BoxUsed, Record
+from vmctl.testing import FakeDriver
+
+NOW = 1000.0
+
+
+def note(used: float, provider: str = "fake") -> LayerNote:
+    return LayerNote(
+        provider=provider, where="fake", project="/p", machine="m", provisioners=("a",), seconds=1, used=used
+    )
+
+
+def beyond(layers: list[Layer], notes: dict[str, LayerNote], **budget: float) -> list[str]:
+    cache = Cache(size=int(budget.get("size", 100)), age=budget.get("age", 100.0))
+    return [layer.key for layer in layer_cache.beyond(layers, notes, cache, now=NOW)]
+
+
+def test_within_its_bounds_all_stays() -> None:
+    assert beyond([Layer(key="a", size=50, made=990), Layer(key="b", size=50, made=990)], {}) == []
+
+
+def test_what_is_too_much_goes_least_recently_used_first() -> None:
+    layers = [Layer(key=key, size=50, made=made) for key, made in (("a", 998), ("b", 996), ("c", 997))]
+    assert beyond(layers, {}) == ["b", "c", "a"]
+    assert beyond(layers, {"b": note(999)}) == ["c", "a", "b"]
+
+
+def test_what_is_too_old_goes_unless_it_was_used() -> None:
+    layers = [Layer(key="a", size=1, made=1), Layer(key="b", size=1, made=1)]
+    assert beyond(layers, {"b": note(950)}) == ["a"]
+
+
+def test_what_something_stands_on_never_goes() -> None:
+    layers = [Layer(key="a", size=500, made=1, needed=True), Layer(key="b", size=1, made=999)]
+    assert beyond(layers, {}) == ["b"]
+    assert beyond(layers[:1], {}) == []
+
+
+def test_what_others_made_goes_when_it_is_asked_for_alone(tmp_path: Path) -> None:
+    home, driver = HomeLayout(tmp_path), FakeDriver(Host(home=tmp_path))
+    with driver._machines.open() as content:
+        content.layers |= {"ours": "", "theirs": ""}
+    layer_ledger.add(home, "ours", note(1))
+    nothing = Cache(size=0)
+    assert [layer.key for layer in layer_cache.prune("fake", driver, home, nothing)] == ["ours"]
+    assert [layer.key for layer in layer_cache.prune("fake", driver, home, nothing, everybodys=True)] == ["theirs"]
+
+
+def test_keys_of_machines_whose_memory_is_gone_go_too(tmp_path: Path) -> None:
+    home, driver = HomeLayout(tmp_path), FakeDriver(Host(home=tmp_path))
+    box = BoxUsed(name="b", version="1", digest="", user="u")
+    for key, where in (("old", "fake"), ("new", "fake"), ("there", "fake"), ("elsewhere", "other")):
+        kept = home.memory(key)
+        files.make_directory(kept.root)
+        record = Record(
+            name="m", project="p", machine="m", provider="fake", where=where, box=box, version="1", user="u"
+        )
+        records.save(kept, record)
+        if key != "new":
+            os.utime(kept.root, (1, 1))
+    with driver._machines.open() as content:
+        content.layers["there"] = ""
+    damaged = home.memory("damaged")
+    files.write(damaged.record, "{")
+    (home.memories / "going").symlink_to("gone")  # as one that another vmctl has just removed
+    os.utime(damaged.root, (1, 1))
+    layer_cache.prune("fake", driver, home, Cache())
+    assert sorted(files.names(home.memories)) == ["damaged", "elsewhere", "going", "new", "there"]
+
+
+def test_what_is_gone_is_forgotten_whoever_removed_it(tmp_path: Path) -> None:
+    home = HomeLayout(tmp_path)
+    layer_ledger.add(home, "gone", note(1))
+    layer_ledger.add(home, "elsewhere", note(1, "other"))
+    assert layer_cache.prune("fake", FakeDriver(Host(home=tmp_path)), home, Cache()) == []
+    assert layer_ledger.read(home).keys() == {"elsewhere"}

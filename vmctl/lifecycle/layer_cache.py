@@ -1,0 +1,127 @@
+"""What hypervisors keep for machines to come: layers, memory, copies of boxes; and keeping that within bounds.
+
+The least recently used goes first, and nothing that is in use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import cast
+
+from msgspec import Struct
+
+from vmctl import registry
+from vmctl.driver import Driver, Host
+from vmctl.errors import VmctlError
+from vmctl.events import Report, Warned
+from vmctl.layout import HomeLayout
+from vmctl.powers import BoxCopies, Layer, LayerDriver, Layers
+from vmctl.spec import Cache
+from vmctl.store import files, layer_ledger, records
+from vmctl.store.layer_ledger import LayerNote
+
+UNFINISHED = 3600
+"""Seconds after which memory that is not there is not being written any more."""
+
+
+class Known(Struct, frozen=True):
+    """One layer, or copy of a box, as its hypervisor and vmctl know it."""
+
+    provider: str
+    layer: Layer
+    note: LayerNote | None
+    is_box: bool = False
+    """It is a copy of a box's image."""
+
+    @property
+    def kind(self) -> str:
+        """For people: box, memory or layer."""
+        return "box" if self.is_box else "memory" if self.layer.memory else "layer"
+
+    @property
+    def used(self) -> float:
+        """When it was last used, as far as that is known; seconds since the epoch."""
+        return self.note.used if self.note else self.layer.made
+
+
+def all_known(home: HomeLayout, report: Report) -> list[tuple[LayerDriver, Known]]:
+    """What every hypervisor keeps that can be asked, each with its driver; the others are warned of."""
+    notes = layer_ledger.read(home)
+    noted = sorted({(note.provider, note.where) for note in notes.values()})
+    asked: set[tuple[str, str]] = set()
+    found: list[tuple[LayerDriver, Known]] = []
+    for provider, where in [*noted, *((name, "") for name in registry.names())]:
+        driver = registry.make_or_none(provider, Host(home=home.root, where=where))
+        if driver is None or not isinstance(driver, Layers) or (not where and driver.usable()):
+            continue
+        try:
+            if (provider, driver.where) in asked:
+                continue
+            asked.add((provider, driver.where))
+            keeper = cast("LayerDriver", driver)
+            found += [(keeper, Known(provider, layer, notes.get(layer.key))) for layer in keeper.layers()]
+            found += [(keeper, Known(provider, copy, None, is_box=True)) for copy in _copies(driver)]
+        except VmctlError as error:
+            report(Warned(text=f"{error.brief}; what it keeps is not shown", hint=error.hint))
+    return found
+
+
+def prune(
+    provider: str, driver: LayerDriver, home: HomeLayout, budget: Cache, *, everybodys: bool = False
+) -> list[Layer]:
+    """Remove what is too old or too much; what was removed. What is gone is forgotten, whoever removed it.
+
+    ``everybodys``: also what other users made, of which it is not known when it was last used, and copies of boxes.
+    """
+    removed: list[Layer] = []
+    while True:
+        layers, notes = driver.layers(), layer_ledger.read(home)
+        idle = [copy for copy in _copies(driver) if everybodys and not copy.needed]  # what is needed is no cache
+        ours = layers if everybodys else tuple(layer for layer in layers if layer.key in notes)
+        surplus = beyond([*ours, *idle], notes, budget, now=time.time())
+        gone = next((each for each in surplus if _remove(driver, each, is_box=each in idle)), None)
+        if gone is None:
+            break
+        removed.append(gone)
+    place, present = (provider, driver.where), {layer.key for layer in layers}
+    known = layer_ledger.read(home).items()
+    if stale := [key for key, note in known if (note.provider, note.where) == place and key not in present]:
+        layer_ledger.forget(home, stale)
+    _sweep(home, place, present)
+    return removed
+
+
+def _sweep(home: HomeLayout, place: tuple[str, str], present: Collection[str]) -> None:
+    """Remove keys of machines whose memory was never finished, or is gone."""
+    for key in files.names(home.memories):
+        kept = home.memory(key)
+        try:
+            old = time.time() - kept.root.stat(follow_symlinks=False).st_mtime > UNFINISHED
+            record = records.load(kept)
+        except (OSError, VmctlError):  # another vmctl is at it as well, or it is damaged: no reason to fail
+            continue
+        if key not in present and old and record and (record.provider, record.where) == place:
+            files.remove_tree(kept.root)
+
+
+def _copies(driver: Driver) -> tuple[Layer, ...]:
+    return driver.box_copies() if isinstance(driver, BoxCopies) else ()
+
+
+def _remove(driver: LayerDriver, what: Layer, *, is_box: bool) -> bool:
+    if is_box and isinstance(driver, BoxCopies):
+        return driver.remove_box_copy(what.key)
+    return driver.remove_layer(what.key)
+
+
+def beyond(layers: Sequence[Layer], notes: Mapping[str, LayerNote], budget: Cache, *, now: float) -> list[Layer]:
+    """The layers to remove next, the least recently used first; none that something stands on."""
+
+    def used(layer: Layer) -> float:
+        return notes[layer.key].used if layer.key in notes else layer.made
+
+    free = sorted((layer for layer in layers if not layer.needed), key=used)
+    too_old = [layer for layer in free if now - used(layer) > budget.age]
+    too_much = sum(layer.size for layer in layers) > budget.size
+    return free if too_much else too_old
