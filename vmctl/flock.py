@@ -35,6 +35,18 @@ def held(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock file ``path`` now, this process with it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        return not take(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def held_directory(path: Path) -> Iterator[None]:
     """As ``held``, with a directory as the lock itself: no file appears in it, and whoever may read it may hold it."""

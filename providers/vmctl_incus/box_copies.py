@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 from vmctl import interrupt
 from vmctl.driver import Disk
 from vmctl.errors import VmctlError, WrongState
-from vmctl.flock import held
+from vmctl.flock import held, is_held
 from vmctl.powers import Layer
 from vmctl_incus import copies, handle, identity, images, instance
 from vmctl_incus.api import Api, resource
@@ -51,7 +51,8 @@ class BoxCopies(Struct, frozen=True):
         ]
         for one in grounds:
             config = one["config"]
-            copies_found.append((config[BOX], identity.number(config.get(BOX_SIZE)), str(one.get("created_at", ""))))
+            size = identity.number(config.get(BOX_SIZE))
+            copies_found.append((_box(config), size, str(one.get("created_at", ""))))
         for digest, size, made in copies_found:
             new = Layer(key=digest, size=size, made=seconds(made), needed=digest in used)
             old = found.get(digest, new)
@@ -64,7 +65,7 @@ class BoxCopies(Struct, frozen=True):
         if digest in used:
             return False
         for one in grounds:
-            if one["config"][BOX] == digest:
+            if _box(one["config"]) == digest:
                 self._delete(str(one["name"]))
         try:
             self.api.change("DELETE", resource("images", digest))
@@ -91,7 +92,7 @@ class BoxCopies(Struct, frozen=True):
         name = _name(base.digest, root[1]["pool"], member, idmap)
         if found := self._find(name, base.digest):
             return found
-        with held(self.locks / f"incus-ground-{base.digest[:32]}"):
+        with held(self._lock(base.digest)):
             return self._find(name, base.digest) or self._made(name, base, root, idmap, member)
 
     def _pays(self, parts: Mapping[str, Any], pool: str, member: str) -> bool:
@@ -151,18 +152,31 @@ class BoxCopies(Struct, frozen=True):
                 self.remove(copy.key)
 
     def _instances(self) -> tuple[list[dict[str, Any]], set[str]]:
-        """Grounds, and the digests of what all other instances were made from."""
+        """Grounds, also half-made ones of killed vmctls, and the digests of what all other instances were made from."""
         listed = [each for each in self.api.instances() if each.get("config")]
-        grounds = [each for each in listed if each["config"].get(BOX)]
+        grounds = [each for each in listed if _box(each["config"]) and not self._is_in_the_making(each["config"])]
         others = (each["config"] for each in listed if each not in grounds)
         return grounds, {str(config.get("volatile.base_image")) for config in others}
 
     def _delete(self, name: str) -> None:
         with suppress(WrongState):
             one = handle.kept(self.api, name)
-            if one.config.get(BOX) or one.config.get(identity.UNFINISHED):
+            if _box(one.config):
                 one.bring_down()
                 one.delete()
+
+    def _is_in_the_making(self, config: Mapping[str, str]) -> bool:
+        """Whether a vmctl of this user's makes a ground right now, which needs its image; it holds the lock then."""
+        digest = config.get(identity.UNFINISHED)
+        return bool(digest) and is_held(self._lock(str(digest)))
+
+    def _lock(self, digest: str) -> Path:
+        return self.locks / f"incus-ground-{digest[:32]}"
+
+
+def _box(config: Mapping[str, str]) -> str:
+    """The digest of the box that a ground, finished or not, is of; "" = it is none."""
+    return config.get(BOX) or config.get(identity.UNFINISHED) or ""
 
 
 def _name(digest: str, *parts: str) -> str:

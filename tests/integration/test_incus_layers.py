@@ -15,6 +15,7 @@ from tests.host import small_image
 from tests.host.lxd import FOLDER_OWNER, Lxd
 from tests.integration.conftest import ProjectDirectory
 from vmctl.driver import Definition, Disk, Host
+from vmctl.flock import held
 from vmctl.testing import LayerContract
 from vmctl.testing.contract_layers import FIRST
 from vmctl_incus import IncusDriver
@@ -198,6 +199,22 @@ class TestOnAPoolThatClones(LayerContract):
         assert driver.remove_box_copy(disk.digest)
         assert all(each.key != disk.digest for each in driver.box_copies())
         assert ground["name"] not in [one["name"] for one in _instances(lxd_server)]
+
+    def test_a_half_made_ground_is_removed_with_its_box_unless_it_is_being_made(
+        self, driver: IncusDriver, definition: Definition, disk: Disk, lxd_server: Lxd, tmp_path: Path
+    ) -> None:
+        driver.create(definition, disk)
+        (ground,) = (one["name"] for one in _instances(lxd_server) if one["config"].get(BOX) == disk.digest)
+        driver.destroy(definition.name, definition.tag)
+        lxd_server.lxc("delete", ground)
+        lxd_server.lxc("init", disk.digest, ground, "--config", f"{UNFINISHED}={disk.digest}")
+        with held(tmp_path / "home" / "locks" / f"incus-ground-{disk.digest[:32]}"):
+            assert not driver.remove_box_copy(disk.digest)
+        (copy,) = (each for each in driver.box_copies() if each.key == disk.digest)
+        assert not copy.needed
+        assert driver.remove_box_copy(disk.digest)
+        assert ground not in [one["name"] for one in _instances(lxd_server)]
+        assert all(each.key != disk.digest for each in driver.box_copies())
 
 
 def _instances(server: Lxd) -> list[dict[str, Any]]:

@@ -27,11 +27,15 @@ def test_a_lock_ends_with_its_holder_and_waiting_for_it_can_be_interrupted(
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
+        assert flock.is_held(path)
         interrupt.request()
         with pytest.raises(Interrupted), flock.held(path):
             pass
         interrupt.clear()
         child.kill()
         child.wait()
+        assert not flock.is_held(path)
+        assert not flock.is_held(tmp_path / "none")
         with flock.held(path):
+            assert flock.is_held(path)
             assert path.stat().st_mode & 0o777 == 0o600
