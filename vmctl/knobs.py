@@ -25,7 +25,7 @@ from vmctl.spec import MachineSpec
 from vmctl.vmfile.faults import Fault, Faults, Rejected
 from vmctl.vmfile.kinds import choice, flag, parsed, text, whole
 from vmctl.vmfile.nodes import Source, from_plain
-from vmctl.vmfile.provider_section import Section, fields
+from vmctl.vmfile.provider_keys import Section, fields
 from vmctl.vmfile.quantities import Mismatch
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.structures import Checked, Field, ListOf, MapOf

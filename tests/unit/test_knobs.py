@@ -13,7 +13,7 @@ import pytest
 from vmctl import knobs, registry, vmfile
 from vmctl.errors import UsageError
 from vmctl.spec import BoxRef, MachineSpec, SourceLocation
-from vmctl.vmfile.provider_section import fields
+from vmctl.vmfile.provider_keys import fields
 
 DOCS = Path(__file__).parents[2] / "docs"
 MODULE = """

@@ -29,9 +29,8 @@ from vmctl.vmfile.folder_keys import FOLDER
 from vmctl.vmfile.keys import COUNT, MACHINE
 from vmctl.vmfile.nics import NETWORK
 from vmctl.vmfile.port_keys import PORT
-from vmctl.vmfile.provisioner_keys import PROVISIONER
+from vmctl.vmfile.provisioner_keys import FILE_ENTRY, PROVISIONER, REBOOT, SHELL
 from vmctl.vmfile.readiness import CHECK
-from vmctl.vmfile.script_keys import FILE_ENTRY, REBOOT, SHELL
 from vmctl.vmfile.top_keys import TOP_ONLY
 from vmctl.vmfile.writing import starter
 

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.vmfile_cases import Bad, bad, values
 from vmctl import registry, vmfile
 from vmctl.vmfile.keys import COUNT, MACHINE
-from vmctl.vmfile.provider_section import fields
+from vmctl.vmfile.provider_keys import fields
 from vmctl.vmfile.structures import Field, TableOf
 from vmctl.vmfile.top_keys import TOP_ONLY
 

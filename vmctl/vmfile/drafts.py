@@ -19,8 +19,7 @@ from vmctl.vmfile.kinds import Kind
 from vmctl.vmfile.machine_groups import MachineGroup
 from vmctl.vmfile.nodes import Node, Sequence, Source, Table, from_plain, join, merge, uses_machine
 from vmctl.vmfile.port_keys import HIGHEST
-from vmctl.vmfile.provider_names import is_provider
-from vmctl.vmfile.provider_section import section
+from vmctl.vmfile.provider_keys import is_provider, section
 from vmctl.vmfile.provision_order import arranged
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.scope import Scope, machine_scope

@@ -7,8 +7,7 @@ from typing import Any
 from vmctl.vmfile.keys import COUNT, FOR_EACH, MACHINE
 from vmctl.vmfile.kinds import EXPRESSION_SCHEMA, Schema
 from vmctl.vmfile.names import PATTERN, RESERVED
-from vmctl.vmfile.provider_names import AUTO, installed
-from vmctl.vmfile.provider_section import OF_PROVIDER, section
+from vmctl.vmfile.provider_keys import AUTO, OF_PROVIDER, installed, section
 from vmctl.vmfile.structures import properties
 from vmctl.vmfile.top_keys import TOP_ONLY
 

@@ -26,7 +26,7 @@ from vmctl.vmfile.host_paths import FILE
 from vmctl.vmfile.kinds import duration, flag, parsed, quantity, text, whole
 from vmctl.vmfile.nics import NETWORK
 from vmctl.vmfile.port_keys import HIGHEST, PORT
-from vmctl.vmfile.provider_names import PROVIDER
+from vmctl.vmfile.provider_keys import PROVIDER
 from vmctl.vmfile.provisioner_keys import PROVISION
 from vmctl.vmfile.quantities import SIZE_PATTERN, SIZE_WORDS, Mismatch, format_duration, format_size, parse_size
 from vmctl.vmfile.readiness import READY

@@ -23,16 +23,7 @@ from vmctl.spec import (
     SourceLocation,
 )
 from vmctl.user_environment import working_directory
-from vmctl.vmfile import (
-    address_plan,
-    compose,
-    cross_checks,
-    remote_keys,
-    server_provision,
-    top_keys,
-    trust,
-    variables,
-)
+from vmctl.vmfile import address_plan, compose, cross_checks, provision_order, remote_keys, top_keys, trust, variables
 from vmctl.vmfile.drafts import BoxDefaults, Boxes, Draft, Drafter, Layer, machine_layer, merged, places
 from vmctl.vmfile.faults import Faults, Rejected
 from vmctl.vmfile.folder_keys import DEFAULT_GUEST
@@ -40,7 +31,7 @@ from vmctl.vmfile.keys import MACHINE
 from vmctl.vmfile.locate import find
 from vmctl.vmfile.machine_groups import groups, references
 from vmctl.vmfile.nodes import Node, Source, Table, merge
-from vmctl.vmfile.provider_section import section
+from vmctl.vmfile.provider_keys import section
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.scope import Scope, project_scope
 from vmctl.vmfile.structures import as_table
@@ -186,8 +177,8 @@ def _project(
 def _for_servers(top: Table, scope: Scope, at: Reading) -> tuple[ServerProvisioner, ...]:
     found = groups(top, at)
     if not found and "machines" not in top.entries:
-        server_provision.refuse_machine_keys(top, at.faults)
-    return server_provision.for_servers(top, found, scope, at.faults, at.targets)
+        top_keys.refuse_machine_keys(top, at.faults)
+    return provision_order.for_servers(top, found, scope, at.faults, at.targets)
 
 
 def _drafts(top: Table, user: Table, scope: Scope, at: Reading, boxes: Boxes) -> tuple[list[Draft], Layer]:

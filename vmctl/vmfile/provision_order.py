@@ -1,20 +1,29 @@
-"""The provisioners of one machine: named, put into order, and without those that are not for it."""
+"""The provisioners of one machine, or of servers: named, put into order, and without those that are not for it."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec import structs
 
 from vmctl.provisioners import Ansible, File, Provisioner, Reboot, Shell
-from vmctl.vmfile.faults import advise
-from vmctl.vmfile.nodes import Node
+from vmctl.spec import ServerProvisioner
+from vmctl.vmfile.faults import Faults, Rejected, advise
+from vmctl.vmfile.keys import MACHINE
+from vmctl.vmfile.machine_groups import MachineGroup, references
+from vmctl.vmfile.nodes import Node, Table, uses_machine
 from vmctl.vmfile.provisioner_keys import WrittenProvisioner
 from vmctl.vmfile.reading import Reading
+from vmctl.vmfile.scope import Scope, machine_scope
+from vmctl.vmfile.templating import Templates
+
+NO_MACHINE = (
+    "uses `machine`, which servers do not have; write `remotes: false`, or use inventory_hostname in the playbook"
+)
 
 
 @dataclass
@@ -130,3 +139,52 @@ def _sorted(entries: Sequence[_Entry], at: Reading) -> list[_Entry]:
     for entry in entries:
         place(entry, ())
     return list(done.values())
+
+
+def for_servers(
+    top: Table, found: tuple[MachineGroup, ...], scope: Scope, faults: Faults, targets: tuple[str, ...]
+) -> tuple[ServerProvisioner, ...]:
+    """What servers get, in order.
+
+    Entries have the same names and places as on machines: all are read, as if for a machine, then those for machines
+    only are left out.
+    """
+
+    def reading(group: MachineGroup) -> Reading:
+        each = group.each[0] if group.each else None
+        inner = machine_scope(scope, group.members[0], group.name, 1, each)
+        return Reading(faults, Templates(faults, inner).render, references(found), targets)
+
+    at = reading(found[0] if found else MachineGroup(name="server", key=top, table=top, members=("server",)))
+    outer = _read(top.get("provision"), at)
+    chosen = [*_kept(outer, (), None, at)]
+    for group in found:
+        at = reading(group)
+        if own := _read(group.table.get("provision"), at):
+            chosen += _kept(outer, own, group.members, at)
+    return tuple(chosen)
+
+
+def _read(node: Node | None, at: Reading) -> tuple[WrittenProvisioner, ...]:
+    try:
+        written: tuple[WrittenProvisioner, ...] = MACHINE["provision"].kind.read(node, at) if node else ()
+    except Rejected:
+        return ()
+    return written
+
+
+def _kept(
+    outer: Sequence[WrittenProvisioner], own: Sequence[WrittenProvisioner], members: tuple[str, ...] | None, at: Reading
+) -> Iterator[ServerProvisioner]:
+    """Those of one list; one whose values differ from machine to machine must say that it is for machines."""
+    wanted = {id(written) for written in (outer if members is None else own)}
+    for item, written in in_order([outer, own], at):
+        if id(written) not in wanted or item.remotes == ():
+            continue
+        if uses_machine(written.table):
+            at.add(written.table, NO_MACHINE)
+        machines = written.machines
+        if members is not None:
+            machines = members if machines is None else tuple(name for name in members if name in machines)
+        if written.applies:
+            yield ServerProvisioner(provisioner=item, machines=machines)

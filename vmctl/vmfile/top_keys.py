@@ -1,23 +1,85 @@
-"""The keys of the top level alone, described as in ``keys``; and faults of keys that stand where they may not."""
+"""The keys of the top level alone, described as in ``keys``; and faults of keys that stand where they may not.
+
+How ``test:`` is written is here as well; ``remotes:`` and ``triggers:`` have modules of their own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from vmctl import spec
 from vmctl.registry import BUILT_IN
-from vmctl.vmfile import project_test_keys, remote_keys, trigger_keys
+from vmctl.spec import ProjectTest, Verifier
+from vmctl.vmfile import remote_keys, trigger_keys
 from vmctl.vmfile.box_refs import BOX, NAME
 from vmctl.vmfile.described_key import Key, each
 from vmctl.vmfile.faults import Faults, unknown_key
+from vmctl.vmfile.host_paths import EXISTING, FILE, PATH_SCHEMA, parse_existing
 from vmctl.vmfile.keys import LARGEST_DISK, MACHINE, size_between
-from vmctl.vmfile.kinds import duration, text, whole
-from vmctl.vmfile.nodes import Table
-from vmctl.vmfile.project_test_keys import TEST_KEYS
-from vmctl.vmfile.provider_names import is_provider
+from vmctl.vmfile.kinds import Kind, One, duration, flag, text, whole
+from vmctl.vmfile.nodes import Source, Table
+from vmctl.vmfile.provider_keys import is_provider
+from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.remote_keys import REMOTES
-from vmctl.vmfile.structures import Field, FreeMap, MapOf, TableOf
+from vmctl.vmfile.structures import Either, Field, FreeMap, MapOf, OneOrMore, TableOf
 from vmctl.vmfile.trigger_keys import Triggers
+
+PLAYBOOKS = (".yml", ".yaml")
+VERIFIERS = ("playbook", "pytest", "script")
+
+
+def write_test(test: ProjectTest) -> dict[str, Any] | None:
+    """What `vmctl test` does, as a Vmfile would write it; None for what it does anyway."""
+    if test == ProjectTest():
+        return None
+    verify = [{kind: str(path) for kind in VERIFIERS if (path := getattr(one, kind))} for one in test.verify]
+    return {
+        "idempotence": test.idempotence,
+        "reboot": test.reboot,
+        **({"verify": verify} if verify else {}),
+        **({"boxes": [str(box) for box in test.boxes]} if test.boxes else {}),
+    }
+
+
+def _short_verifier(value: Any, source: Source) -> Verifier:
+    path = parse_existing(value, source)
+    if path.suffix in PLAYBOOKS:
+        return Verifier(name=path.stem, playbook=path)
+    if path.suffix == ".py" or path.is_dir():
+        return Verifier(name=path.stem, pytest=path)
+    return Verifier(name=path.stem, script=path)
+
+
+def _long_verifier(values: dict[str, Any], _table: Table, _at: Reading) -> Verifier:
+    (path,) = values.values()
+    return Verifier(name=path.stem, **values)
+
+
+VERIFIER: Kind = Either(
+    One("a path on the host", _short_verifier, PATH_SCHEMA),
+    TableOf(
+        {
+            "playbook": Field(FILE, "A playbook; it runs over all machines, with the groups of the others."),
+            "pytest": Field(EXISTING, "Tests for pytest, a file or a directory; pytest-testinfra works as well."),
+            "script": Field(FILE, "A script that runs in every machine, as the login user."),
+        },
+        _long_verifier,
+        exactly_one=VERIFIERS,
+    ),
+    "a path, or a mapping",
+)
+
+TEST_KEYS = TableOf(
+    {
+        "verify": Field(OneOrMore(VERIFIER), "What asks whether the machines do their work.", default=[]),
+        "idempotence": Field(flag(), "Whether provisioning again must change nothing.", default=True),
+        "reboot": Field(flag(), "Whether machines are restarted before they are asked.", default=True),
+        "boxes": Field(OneOrMore(BOX), "Boxes to test with, one after the other; default: those of the machines."),
+    },
+    lambda values, _table, _at: ProjectTest(**values),
+)
+
 
 MOST_AT_ONCE = 256
 LONGEST_AGE = 10 * 365 * 24 * 3600
@@ -81,7 +143,7 @@ TOP_ONLY: dict[str, Key] = {
         TEST_KEYS,
         "What `vmctl test` does.",
         where="project",
-        write=project_test_keys.write,
+        write=write_test,
         more="See [below](#test).",
     ),
 }
@@ -91,6 +153,7 @@ EXPANDING = ("count", "for_each")
 ONE_MACHINE = "belongs to a machine, below `machines:`"
 TOP_LEVEL = "belongs to the top level"
 USERS = "belongs to your own Vmfile (~/.config/vmctl/Vmfile), not to a project's"
+NO_MACHINES = "is about machines, and there are none: neither `machines:` nor `box:`"
 PROJECT = "belongs to a project's Vmfile, not to the user's own"
 
 
@@ -115,6 +178,13 @@ def check_machine(table: Table, faults: Faults) -> None:
     """As ``check_top``, for a machine."""
     misplaced = dict.fromkeys((*TOP_ONLY, "machines"), TOP_LEVEL)
     _check(table, (*MACHINE, *EXPANDING), faults, misplaced=misplaced)
+
+
+def refuse_machine_keys(top: Table, faults: Faults) -> None:
+    """Without a machine, nothing may be said of machines."""
+    for key, entry in top.entries.items():
+        if key in MACHINE and key != "provision":
+            faults.add(entry.key.place, entry.key.path, NO_MACHINES)
 
 
 def _check(table: Table, known: tuple[str, ...], faults: Faults, *, misplaced: Mapping[str, str]) -> None:

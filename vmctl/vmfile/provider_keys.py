@@ -1,4 +1,7 @@
-"""What stands below a provider's name: knobs that the provider declares, so that they are read like any other key."""
+"""Providers in a Vmfile: the names that may be used, and what stands below one: knobs that the provider declares.
+
+They are declared so that they are read like any other key.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,45 @@ from msgspec import Struct
 
 from vmctl import registry
 from vmctl.errors import suggest
-from vmctl.vmfile.faults import Rejected
-from vmctl.vmfile.kinds import Kind, Schema
+from vmctl.registry import BUILT_IN, GROUP
+from vmctl.vmfile.faults import Rejected, advise, describe
+from vmctl.vmfile.kinds import Kind, Schema, parsed
 from vmctl.vmfile.nodes import Node, Scalar
+from vmctl.vmfile.quantities import Mismatch
 from vmctl.vmfile.reading import Reading
 from vmctl.vmfile.structures import Field, Free, FreeMap, as_table, properties
+
+AUTO = "auto"
+
+
+def installed() -> tuple[str, ...]:
+    """The built-in providers and every installed plug-in."""
+    return _installed(tuple(sys.path))
+
+
+@functools.cache  # reads what every installed package says
+def _installed(_search_path: tuple[str, ...]) -> tuple[str, ...]:
+    from importlib.metadata import entry_points
+
+    return tuple(dict.fromkeys((*BUILT_IN, *(entry.name for entry in entry_points(group=GROUP)))))
+
+
+def is_provider(name: str) -> bool:
+    """Whether a mapping of this name holds a provider's own options."""
+    return name in BUILT_IN or name in installed()
+
+
+def _parse(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Mismatch(f"expected a provider's name, got {describe(value)}")
+    if value != AUTO and not is_provider(value):
+        known = (AUTO, *installed())
+        raise Mismatch(f"no provider '{value}' is installed{advise(value, known)}")
+    return value
+
+
+PROVIDER = parsed("a provider's name", _parse, {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})
+
 
 OF_PROVIDER = "Settings that only the provider {} knows."
 UNSAID: tuple[Any, ...] = (None, "", (), {})
