@@ -15,10 +15,9 @@ from vmctl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vmctl.lifecycle.forecast import Forecast
     from vmctl.lifecycle.layering import Layering
     from vmctl.lifecycle.plan import Plan
-    from vmctl.lifecycle.up import UpResult
+    from vmctl.lifecycle.up import Forecast, UpResult
 
 MANY = 8  # machines that a line still names
 
@@ -95,7 +94,7 @@ def _summary(result: UpResult) -> str:
 @ALIAS
 def plan(app: App, names: tuple[str, ...], *, provider: str | None, alias: bool) -> None:
     """Show what `up` would do, machine by machine; changes nothing."""
-    from vmctl.lifecycle.forecast import forecast
+    from vmctl.lifecycle.up import forecast
 
     app.alias = alias
     workspace = app.select(names, rising=True)

@@ -6,8 +6,7 @@ from vmctl import interrupt
 from vmctl.driver import State
 from vmctl.errors import WrongState
 from vmctl.lifecycle import instants, quiescing
-from vmctl.lifecycle.conditions import off
-from vmctl.lifecycle.machine_job import Job
+from vmctl.lifecycle.machine_job import Job, off
 from vmctl.powers import Suspends
 from vmctl.spec import DEFAULT_HALT_TIMEOUT
 from vmctl.store import carry, files

@@ -1,4 +1,4 @@
-"""One machine's way through the steps of a verb."""
+"""One machine's way through the steps of a verb, and what steps and verbs ask about it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import Struct, field
 
 from vmctl import interrupt
-from vmctl.driver import Definition, Driver, Features, Tag
+from vmctl.driver import Definition, Driver, Features, State, Tag
 from vmctl.errors import VmctlError
 from vmctl.events import Event, Notice, StepDone, StepStarted, Warned
+from vmctl.lifecycle import plan
 from vmctl.powers import features_of
 from vmctl.spec import MachineSpec
 from vmctl.store import records
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from vmctl.boxes import Box
     from vmctl.lifecycle.layering import Layering
     from vmctl.ssh import Connection
-
 
 T = TypeVar("T")
 
@@ -232,3 +232,38 @@ def _run_one(job: Job, step: Step) -> None:
 
 def _no_note(_step: str, _phase: str, **_facts: object) -> None:
     """Write nothing."""
+
+
+def absent(job: Job) -> bool:
+    """The machine does not exist."""
+    return job.machine.observed is None
+
+
+def exists(job: Job) -> bool:
+    """The machine exists, in whatever state."""
+    return job.machine.observed is not None
+
+
+def off(job: Job) -> bool:
+    """The machine exists, and nothing of it is in memory or saved."""
+    return job.machine.state in (State.STOPPED, State.CRASHED)
+
+
+def outdated(job: Job) -> bool:
+    """The machine is off, and was defined by an earlier run."""
+    return off(job) and not job.created
+
+
+def not_running(job: Job) -> bool:
+    """The machine is not running (or does not exist)."""
+    return job.machine.state is not State.RUNNING
+
+
+def adapts(job: Job) -> bool:
+    """The machine runs, and its hypervisor can give it what changed in the Vmfile."""
+    return plan.plan(job.machine).action is plan.Action.ADAPT
+
+
+def not_ready(job: Job) -> bool:
+    """The machine was started (or restored), but folders and checks are still to be done."""
+    return job.restored or not job.machine.is_ready

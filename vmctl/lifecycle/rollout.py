@@ -10,10 +10,10 @@ from vmctl import interrupt
 from vmctl.lifecycle import etc_hosts, fleet, instants, layering, triggers, verbs
 from vmctl.lifecycle.capacity import Limits
 from vmctl.lifecycle.machine_job import Job, Step
+from vmctl.lifecycle.machine_provisioning import sift, waves
 from vmctl.lifecycle.outcome import Outcome
 from vmctl.lifecycle.plan import Action, plan
 from vmctl.lifecycle.selection import Selection
-from vmctl.lifecycle.waves import sift, waves
 from vmctl.provision import Passwords
 from vmctl.spec import Occasion
 from vmctl.workspace import Machine, Workspace, require_known

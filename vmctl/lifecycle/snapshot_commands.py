@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from vmctl.driver import State
 from vmctl.errors import UsageError, WrongState
 from vmctl.lifecycle import fleet, snapshot_steps, steps, verbs
-from vmctl.lifecycle.conditions import off
-from vmctl.lifecycle.machine_job import Job, Step
+from vmctl.lifecycle.machine_job import Job, Step, off
 from vmctl.powers import Snapshot
 from vmctl.workspace import Machine, Workspace
 

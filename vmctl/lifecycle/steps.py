@@ -14,8 +14,7 @@ from vmctl.box_facts import DEFAULT_USER
 from vmctl.driver import Definition, Disk, Forward, State
 from vmctl.errors import UsageError, VmctlError
 from vmctl.lifecycle import definitions, first_login, plan
-from vmctl.lifecycle.conditions import absent, adapts, exists, off
-from vmctl.lifecycle.machine_job import Job, StepMissing
+from vmctl.lifecycle.machine_job import Job, StepMissing, absent, adapts, exists, off
 from vmctl.powers import LiveForwards
 from vmctl.provision import inputs
 from vmctl.store import carry, files, host_ports, layer_ledger

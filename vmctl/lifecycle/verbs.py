@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from vmctl.driver import State
 from vmctl.lifecycle import down, etc_hosts, first_login, guest_steps, instants, quiescing, snapshot_steps, steps
-from vmctl.lifecycle.conditions import absent, adapts, exists, not_ready, not_running, off, outdated
-from vmctl.lifecycle.machine_job import Job, Step
+from vmctl.lifecycle.machine_job import Job, Step, absent, adapts, exists, not_ready, not_running, off, outdated
 
 
 def _cloud_init(job: Job) -> bool:

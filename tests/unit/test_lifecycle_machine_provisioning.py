@@ -2,7 +2,7 @@ from pathlib import Path
 
 from vmctl.layout import MachineLayout
 from vmctl.lifecycle.capacity import SPARE, Limits
-from vmctl.lifecycle.waves import lost_need, waves
+from vmctl.lifecycle.machine_provisioning import lost_need, waves
 from vmctl.spec import GIB, BoxRef, Condition, Dependency, MachineSpec
 from vmctl.workspace import Machine
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vmctl.lifecycle import ready
+from vmctl.lifecycle import guest_steps
 
 
 class Pages(BaseHTTPRequestHandler):
@@ -40,7 +40,7 @@ def ask(url: str, directory: Path, *programs: str) -> tuple[int, str]:
         (directory / program).symlink_to(str(shutil.which(program)))
     sh = str(shutil.which("sh"))
     done = subprocess.run(
-        [sh, "-c", ready.HTTP_PROBE, "sh", url], check=False, capture_output=True, text=True,
+        [sh, "-c", guest_steps.HTTP_PROBE, "sh", url], check=False, capture_output=True, text=True,
         env={"PATH": str(directory), "http_proxy": "http://127.0.0.1:1", "HOME": os.environ["HOME"]},
     )  # fmt: skip
     return done.returncode, done.stdout.strip()
@@ -54,11 +54,11 @@ def test_the_status_is_told_whatever_it_is(site: str, tmp_path: Path, program: s
 
 @pytest.mark.parametrize("program", ["curl", "wget"])
 def test_nobody_answers(tmp_path: Path, program: str) -> None:
-    assert not ready._fits(ask("http://127.0.0.1:1/", tmp_path, program)[1], None)
+    assert not guest_steps._fits(ask("http://127.0.0.1:1/", tmp_path, program)[1], None)
 
 
 def test_a_guest_without_either_says_so(tmp_path: Path) -> None:
-    assert ask("http://127.0.0.1:1/", tmp_path)[0] == ready.NO_PROGRAM
+    assert ask("http://127.0.0.1:1/", tmp_path)[0] == guest_steps.NO_PROGRAM
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_a_guest_without_either_says_so(tmp_path: Path) -> None:
      ("000", None, False), ("", None, False)],
 )  # fmt: skip
 def test_which_status_is_fine(status: str, wanted: int | None, fits: bool) -> None:  # noqa: FBT001  a table of cases
-    assert ready._fits(status, wanted) is fits
+    assert guest_steps._fits(status, wanted) is fits
