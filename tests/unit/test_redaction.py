@@ -14,7 +14,7 @@ from vmctl.console import Console, error_object, error_text
 from vmctl.errors import VmctlError
 from vmctl.events import Notice, Output, Warned
 from vmctl.layout import ProjectLayout
-from vmctl.store import provision_history
+from vmctl.provision import provision_history
 from vmctl.store.journal import Journal
 
 

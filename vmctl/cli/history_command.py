@@ -23,7 +23,8 @@ MANY = 3  # names that a cell still holds
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=20, metavar="N", help="How many (default: 20).")
 def history(app: App, hosts: tuple[str, ...], *, target: str | None, lines: int) -> None:
     """Show what provisioning ran where, when, from which git commit, and with what result; the last run comes last."""
-    from vmctl.store import project_identity, provision_history
+    from vmctl.provision import provision_history
+    from vmctl.store import project_identity
 
     place = project_identity.find(app.vmfile_path().parent, app.home, report=app.report)
     runs = [

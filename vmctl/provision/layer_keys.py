@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from vmctl.provision import arguments, inputs, search_paths, settings, unkeyable
+from vmctl.provision import arguments, inputs, settings, unkeyable
 from vmctl.provision.unkeyable import ProvisionerTexts
 from vmctl.provisioners import Ansible, File, Provisioner
 
@@ -25,7 +25,7 @@ SCHEMA = 2
 """Goes up when vmctl itself makes something else of the same input."""
 ANSIBLE_PREFIX = "ANSIBLE_"
 UNCOUNTED = frozenset({"ANSIBLE_NOCOLOR", "ANSIBLE_FORCE_COLOR", "ANSIBLE_NOCOWS", "ANSIBLE_STDOUT_CALLBACK",
-                       "ANSIBLE_CONFIG", search_paths.SECOND_NAME, *settings.SEARCH_PATHS})  # fmt: skip
+                       "ANSIBLE_CONFIG", settings.SECOND_NAME, *settings.SEARCH_PATHS})  # fmt: skip
 """Variables that change what is shown, and nothing in the guest, or name files that count by their content."""
 MANIFEST = "MANIFEST.json"
 """What an installed collection is known by; one without it counts file by file."""
@@ -109,7 +109,7 @@ def _besides(seen: ProvisionerTexts, surroundings: Surroundings) -> Iterator[Any
     yield inputs.total(["named"], list(seen.playbook.named), exact=True)
     configuration = settings.configuration_file(root, in_force)
     yield inputs.total(["configuration"], [configuration] if configuration else [], exact=True)
-    for found in (search_paths.roles, search_paths.collections, search_paths.plugins):
+    for found in (settings.role_directories, settings.collection_directories, settings.plugin_directories):
         yield [_content(path) for path in found(root, in_force)]
     yield _version(item.playbook_command, root)
     if any("vmctl_project" in one.text for one in seen.texts):
@@ -119,7 +119,7 @@ def _besides(seen: ProvisionerTexts, surroundings: Surroundings) -> Iterator[Any
 def _counts(variable: str) -> bool:
     """Whether a variable's value counts."""
     is_ansibles = variable.startswith(ANSIBLE_PREFIX) and variable not in UNCOUNTED
-    return is_ansibles and not search_paths.names_plugins(variable)  # what those name counts by its content
+    return is_ansibles and not settings.names_plugins(variable)  # what those name counts by its content
 
 
 def _content(directory: Path) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from vmctl.provision import arguments, inputs, playbook_data, playbook_tasks, search_paths
+from vmctl.provision import arguments, inputs, playbook_data, playbook_tasks, settings
 from vmctl.provision.playbook_data import UNKNOWN, Variables
 from vmctl.provisioners import Ansible
 
@@ -202,11 +202,11 @@ def _roles(new: Sequence[Text], root: Path, environment: Mapping[str, str]) -> I
     words = {word for one in new if one.data is not None for word in playbook_data.scalars(one.data)}
     words |= {value for word in words for value in playbook_data.pairs(word).values()}
     is_any = any("{{" in str(word) for one in new for word in _role_names(one.data))
-    for directory in search_paths.roles(root, environment):
+    for directory in settings.role_directories(root, environment):
         for role in inputs.entries(directory):
             if role.is_dir() and (is_any or role.name in words):
                 yield role
-    for directory in search_paths.collections(root, environment):
+    for directory in settings.collection_directories(root, environment):
         for full_name in filter(None, map(QUALIFIED.fullmatch, sorted(words))):
             path = directory.joinpath("ansible_collections", full_name[1], full_name[2], "roles", full_name[3])
             if path.is_dir():

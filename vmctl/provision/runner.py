@@ -18,8 +18,8 @@ from vmctl.provision import (
     ansible_provisioner,
     failure,
     file_provisioner,
-    history_record,
     inputs,
+    provision_history,
     provision_state,
     reboot_provisioner,
     run_directory,
@@ -64,7 +64,7 @@ class Runner:
             return self._summary
         self.host_set.prepare()
         names = {name: [item.name for item in items] for name, items in work.items() if items}
-        return history_record.kept(self.layout, self.host_set, names, self.mode, lambda: self._run(planned))
+        return provision_history.recorded(self.layout, self.host_set, names, self.mode, lambda: self._run(planned))
 
     def _run(self, batches: Sequence[tuple[Provisioner, tuple[str, ...]]]) -> Summary:
         with ExitStack() as stack:

@@ -8,13 +8,12 @@ import pytest
 
 from vmctl.errors import Interrupted, ProvisionFailed, Unreachable
 from vmctl.layout import ProjectLayout
-from vmctl.provision import history_record
+from vmctl.provision import provision_history
 from vmctl.provision.failure import MachinesUnreachable, TasksFailed
 from vmctl.provision.machine_hosts import MachineHosts
 from vmctl.provision.summary import Counts, Failure, HostResult, Status, Summary
 from vmctl.provision.target import Mode
 from vmctl.spec import Project
-from vmctl.store import provision_history
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def kept(root: Path, run: object) -> dict[str, object]:
     layout = ProjectLayout(root / "state", root / ".vmctl")
     host_set = MachineHosts(Project(root=root, file=root / "Vmfile", machines=()), (), layout)
     with contextlib.suppress(ProvisionFailed, Unreachable, Interrupted):
-        history_record.kept(layout, host_set, {"a": ["site"], "b": ["site", "note"]}, Mode(), run)  # type: ignore[arg-type]
+        provision_history.recorded(layout, host_set, {"a": ["site"], "b": ["site", "note"]}, Mode(), run)  # type: ignore[arg-type]
     return provision_history.read(layout)[-1]
 
 
@@ -87,12 +86,12 @@ def test_how_a_run_ended(tmp_path: Path) -> None:
 
 def test_the_commit_and_whether_files_differ_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    assert history_record.commit(tmp_path) == {"commit": None, "dirty": None}
+    assert provision_history.commit(tmp_path) == {"commit": None, "dirty": None}
     git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
     (tmp_path / "site.yml").write_text("[]")
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
         subprocess.run([*git, *words], check=True)
-    clean = history_record.commit(tmp_path)
+    clean = provision_history.commit(tmp_path)
     assert (len(str(clean["commit"])), clean["dirty"]) == (40, False)
     (tmp_path / "site.yml").write_text("[1]")
-    assert history_record.commit(tmp_path) == {**clean, "dirty": True}
+    assert provision_history.commit(tmp_path) == {**clean, "dirty": True}
