@@ -131,3 +131,16 @@ def temporary_directory(longest: int) -> str:
         if len(os.fsencode(path)) <= longest and path.is_dir() and os.access(path, os.W_OK | os.X_OK):
             return str(path)
     raise VmctlError("there is no directory for temporary files", hint="export TMPDIR=/var/tmp")
+
+
+def require_text(path: str | Path) -> None:
+    """See that a path can be written down: records, Ansible's inventory and JSON are UTF-8.
+
+    Raises:
+        UsageError: its name is in another encoding.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise UsageError(f"{shown} has a name that is not UTF-8", hint="give it another name") from None

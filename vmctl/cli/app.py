@@ -25,12 +25,11 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from vmctl import terminal
-from vmctl.cli.path_types import require_text
 from vmctl.console import Console
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Event, Warned
 from vmctl.layout import VMFILE, HomeLayout, home
-from vmctl.user_environment import expanded, in_working_directory, working_directory
+from vmctl.user_environment import expanded, in_working_directory, require_text, working_directory
 
 if TYPE_CHECKING:
     from vmctl.spec import BoxRef, Project

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmctl.cli import box_choice, box_rescue, box_upkeep, completion
+from vmctl.cli import box_choice, box_upkeep, completion
 from vmctl.cli.app import App, command
 from vmctl.cli.box_choice import SOURCE
-from vmctl.cli.path_types import FromDirectory, require_text
 from vmctl.cli.report import table
-from vmctl.cli.shared_options import ALIAS, KEY
+from vmctl.cli.shared_options import ALIAS, KEY, FromDirectory
+from vmctl.user_environment import require_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,7 +156,7 @@ def verify(app: App, ref: str | None, *, source: str | None) -> int:
     return 1 if broken or any(problem for _, problem in rows) else 0
 
 
-for _command in (add, build, list_, remove, verify, box_rescue.rescue, *box_upkeep.COMMANDS):
+for _command in (add, build, list_, remove, verify, box_upkeep.rescue, *box_upkeep.COMMANDS):
     box.add_command(_command)
 
 

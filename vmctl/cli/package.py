@@ -12,7 +12,7 @@ from vmctl import json_text
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.guest_commands import only_machine
-from vmctl.cli.path_types import FromDirectory
+from vmctl.cli.shared_options import FromDirectory
 
 if TYPE_CHECKING:
     from vmctl.boxes.packing import Contents

@@ -35,7 +35,7 @@ SUMMARIES: dict[str, tuple[str, str, str]] = {
         "test",
         "Try the project on machines of their own: up, idempotence, reboot, verify.",
     ),
-    "drift": ("drift", "drift", "Show which hosts differ from what the playbooks say."),
+    "drift": ("provision", "drift", "Show which hosts differ from what the playbooks say."),
     "history": ("history_command", "history", "Show what provisioning ran where, and with what result."),
     "inventory": ("inventory_command", "inventory", "Show the Ansible inventory, or install it as a script."),
     "box": ("box_commands", "box", "Manage base boxes."),

@@ -14,7 +14,7 @@ from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.fan_out import AT_ONCE
 from vmctl.cli.guest_commands import only_machine
-from vmctl.cli.path_types import FromDirectory
+from vmctl.cli.shared_options import FromDirectory
 from vmctl.errors import Interrupted, Unreachable, UsageError, VmctlError
 from vmctl.events import Warned
 
