@@ -122,6 +122,17 @@ class BoxCopies(Protocol):
 
 
 @runtime_checkable
+class Leftovers(Protocol):
+    """A driver that removes layers or copies of boxes in several steps, so that a killed vmctl may have left some."""
+
+    def remove_leftovers(self) -> tuple[Layer, ...]:
+        """Remove what killed vmctls left of layers and copies of boxes, and nothing that may be made just now.
+
+        What went, each under the key or digest that it had, with the bytes that were left of it.
+        """
+
+
+@runtime_checkable
 class Memories(Layers, Protocol):
     """A driver that can keep the memory of a running machine, for the same machine to go on from after `destroy`."""
 

@@ -2,25 +2,38 @@
 
 Volumes cannot be renamed, so a copy gets a name of its own each time (digest and a random part), and counts only once
 a second, empty volume ``….complete`` stands beside it. An upload that was killed is never used, and two vmctl, even of
-different users on different hosts, need no lock against each other.
+different users on different hosts, need no lock against each other. A copy that is being removed has lost that volume
+as well, and has a tombstone.
 """
 
 from __future__ import annotations
 
 import secrets
+import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
 from vmctl.driver import Disk
 from vmctl.powers import Layer
 from vmctl_libvirt.libvirt_errors import NO_VOLUME, library, still_there
-from vmctl_libvirt.storage import BASE, COMPLETE, Storage, Volume, file_size
+from vmctl_libvirt.storage import (
+    BASE,
+    BASE_NAME,
+    COMPLETE,
+    TOMBSTONE,
+    PoolVolume,
+    Storage,
+    Volume,
+    file_size,
+)
 
 READ_ONLY = 0o444
 DIGEST = 64
 """Hex digits of an image's."""
+UPLOADED = 3600
+"""Seconds without a change after which a copy that is not complete counts as left behind, not as being uploaded."""
 
 
 def base_stem(digest: str) -> str:
@@ -52,7 +65,7 @@ class BoxStorage(Storage):
     def copies(self, *, in_domains: Collection[str]) -> Iterator[Layer]:
         """The complete copies of boxes' images, by digest; needed are those that an overlay or a domain stands on."""
         places, made = self.places(), defaultdict(list)
-        used = {*in_domains, *(place.backing for place in places)}
+        used = _used(places, in_domains)
         markers = {place.name for place in places if place.name.endswith(COMPLETE)}
         for place in places:
             if place.name.startswith(BASE) and place.name not in markers and _marker(place.name) in markers:
@@ -68,15 +81,47 @@ class BoxStorage(Storage):
     def remove_copies(self, digest: str, *, in_domains: Collection[str]) -> bool:
         """Delete the complete copies of an image that nothing stands on; whether there is none left."""
         places = self.places()
-        used, own = {*in_domains, *(place.backing for place in places)}, base_stem(digest)
+        used, own = _used(places, in_domains), base_stem(digest)
         copies = [place for place in places if place.name.startswith(own) and not place.name.endswith(COMPLETE)]
         by_name = {place.name: place for place in places}
         for place in copies:
             marker = by_name.get(_marker(place.name))
             if marker and place.path not in used:
+                self.condemn(_own_name(place), place.path, place.name.rpartition(".")[2])
                 self.delete(marker.path)  # first, so that nobody takes it up any more
                 self.delete(place.path)
+        self._drop_tombstones()
         return not any(place.path in used for place in copies)
+
+    def remove_incomplete(self, *, in_domains: Collection[str], busy: Callable[[str], bool]) -> Iterator[Layer]:
+        """Delete what killed removals and uploads left; what went.
+
+        Args:
+            in_domains: paths that domains have as disks.
+            busy: whether a copy of the image with this digest may be uploaded just now; of those by others, it is not
+                known.
+        """
+        places = self.places()
+        used, names = _used(places, in_domains), {place.name for place in places}
+        condemned = {place.backing for place in places if place.is_tombstone}
+        for place in places:
+            if not BASE_NAME.match(place.name) or place.path in used or _marker(place.name) in names:
+                continue
+            digest = place.name.removeprefix(BASE)[:DIGEST]
+            is_old = time.time() - place.changed > UPLOADED and not busy(digest)
+            if place.path in condemned or is_old:
+                self.delete(place.path)
+                yield Layer(key=digest, size=place.allocation, made=place.changed)
+        self._drop_tombstones()
+
+    def _drop_tombstones(self) -> None:
+        """Delete those of copies that are gone."""
+        places = self.places()
+        present = {place.path for place in places}
+        for stone in places:
+            named = TOMBSTONE.fullmatch(stone.name)
+            if named and named[2] and stone.backing not in present:
+                self.delete(stone.path)
 
     def _complete(self, pool: Any, digest: str) -> Iterator[str]:
         stem = base_stem(digest)
@@ -93,3 +138,13 @@ class BoxStorage(Storage):
 
 def _marker(name: str) -> str:
     return name.rpartition(".")[0] + COMPLETE
+
+
+def _own_name(copy: PoolVolume) -> str:
+    """The digest and the random part of a copy's name."""
+    return copy.name.removeprefix(BASE).rpartition(".")[0]
+
+
+def _used(places: Collection[PoolVolume], in_domains: Collection[str]) -> set[str]:
+    """Paths of all volumes that something stands on."""
+    return {*in_domains, *(place.backing for place in places if not place.is_tombstone)}

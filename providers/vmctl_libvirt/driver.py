@@ -280,13 +280,31 @@ class LibvirtDriver:
 
     def remove_box_copy(self, key: str) -> bool:
         """Delete the pool's copies of an image that nothing stands on."""
-        with held(self._host.home / "locks" / f"libvirt-{key}"):
+        with held(self._box_lock(key)):
             return self._connection.run(
                 lambda connection: self._boxes(connection).remove_copies(
                     key, in_domains=domain_edit.all_volumes(connection)
                 ),
                 "remove a copy of a box",
             )
+
+    def remove_leftovers(self) -> tuple[Layer, ...]:
+        """Go on with removals of layers and copies of boxes that were killed, and remove what killed uploads left."""
+        from vmctl.flock import is_held
+        from vmctl_libvirt.building import layers_held
+
+        def remove(connection: Any) -> tuple[Layer, ...]:
+            layers = self._builder(connection).keeper.remove_leftovers()
+            copies = self._boxes(connection).remove_incomplete(
+                in_domains=domain_edit.all_volumes(connection), busy=lambda digest: is_held(self._box_lock(digest))
+            )
+            return (*layers, *copies)
+
+        with layers_held(self._host):
+            return self._connection.run(remove, "remove what killed commands left")
+
+    def _box_lock(self, digest: str) -> Path:
+        return self._host.home / "locks" / f"libvirt-{digest}"
 
     def close(self) -> None:
         """Close the connection, if open; the next call opens it again."""

@@ -12,7 +12,7 @@ import json
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from vmctl.powers import Layer
 from vmctl_libvirt import domain_edit, freezing, machines
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.layer_storage import LayerStorage
-from vmctl_libvirt.storage import BASE, LAYER_NAME, OVERLAY, PoolVolume
+from vmctl_libvirt.storage import BASE, LAYER_NAME, OVERLAY, TOMBSTONE, PoolVolume
 from vmctl_libvirt.storage import MEMORY as MEMORY_FILE
 
 RUNNING = (State.RUNNING, State.PAUSED)
@@ -149,10 +149,21 @@ class LayerKeeper:
 
     def _sweep_half_made(self, key: str) -> None:
         """Delete what is left of layers that were never finished: of this one, and of old tries of others."""
-        for other, volumes in _by_key(self.storage.places()).items():
-            age = time.time() - max(each.changed for each in volumes.values())
-            if ROOT not in volumes and (other == key or age > HALF_MADE):
-                self._delete(volumes)
+        for other in list(self._half_made()):
+            if other.key == key or not other.needed:
+                self._delete(other.key)
+
+    def _half_made(self) -> Iterator[Layer]:
+        """What there is of layers without a root disk; those that may be made just now are needed."""
+        places = self.storage.places()
+        layers, stones = _by_key(places), {_condemned(place): place for place in places if place.is_tombstone}
+        for key in (layers.keys() | stones.keys()) - {""}:
+            volumes = [*layers[key].values(), *(stone for stone in (stones.get(key),) if stone)]
+            if ROOT not in layers[key]:
+                made = max(each.changed for each in volumes)
+                is_recent = key not in stones and time.time() - made <= HALF_MADE
+                below = (volume for own in volumes for volume in (own, *self._only_below(own)))
+                yield Layer(key=key, size=sum(each.allocation for each in below), made=made, needed=is_recent)
 
     def drop_half_made(self, name: str) -> None:
         """Delete what is left of layers of a machine that were never finished, and hold on to what it wrote.
@@ -171,29 +182,48 @@ class LayerKeeper:
         if _is_needed(disks.values(), places, domain_edit.all_volumes(self.connection)):
             return False
         with interrupt.shielded():
-            self._delete(disks)
+            self._delete(key)
         return True
 
-    def _delete(self, disks: Mapping[int, PoolVolume]) -> None:
-        """Delete a layer's volumes, and what stands below them and is of no use to anybody else."""
-        for number in sorted(disks, key=lambda number: (number != ROOT, number)):  # finished no more, first
-            self.storage.delete(disks[number].path)
-        for own in disks.values():
-            self._sweep(own.backing)
+    def remove_leftovers(self) -> tuple[Layer, ...]:
+        """Go on with removals that were killed, and delete what was never finished and nobody makes; what went."""
+        gone = tuple(layer for layer in self._half_made() if not layer.needed)
+        with interrupt.shielded():
+            for layer in gone:
+                self._delete(layer.key)
+        return gone
 
-    def _sweep(self, path: str) -> None:
-        """Delete what a machine wrote that is gone, and what stood below it, as far as nobody needs it any more."""
-        while True:
-            places = {place.path: place for place in self.storage.places()}
-            place = places.get(path)
-            if place is None or not _is_written_by_a_machine(place.name):
-                return
-            if any(other.backing == path for other in places.values()) or domain_edit.is_mentioned(
-                self.connection, path
-            ):
-                return
-            self.storage.delete(path)
-            path = place.backing
+    def _delete(self, key: str) -> None:
+        """Delete a layer's volumes, and what stands below them and is of no use to anybody else.
+
+        The root disk's goes first: there is no layer then. Whatever the moment, what is still there is below a volume
+        that bears the key, so that somebody else can go on.
+        """
+        if root := _by_key(self.storage.places())[key].get(ROOT):
+            self.storage.condemn(key, root.backing, OVERLAY)
+            self.storage.delete(root.path)
+            self._delete_below(root)
+        places = self.storage.places()
+        stones = (place for place in places if place.is_tombstone and _condemned(place) == key)
+        for volume in (*_by_key(places)[key].values(), *stones):
+            self._delete_below(volume)
+            self.storage.delete(volume.path)
+
+    def _delete_below(self, own: PoolVolume) -> None:
+        for volume in reversed(self._only_below(own)):  # the lowest first: ``own`` still leads to the others then
+            self.storage.delete(volume.path)
+
+    def _only_below(self, own: PoolVolume) -> list[PoolVolume]:
+        """What a machine wrote that is gone, below a volume, as far as nobody else needs it; the highest first."""
+        places = {place.path: place for place in self.storage.places()}
+        found, above, path = [], own.path, own.backing
+        while (place := places.get(path)) and _is_written_by_a_machine(place.name):
+            others = (each.backing for each in places.values() if each.path != above and not each.is_tombstone)
+            if path in others or domain_edit.is_mentioned(self.connection, path):
+                break
+            found.append(place)
+            above, path = path, place.backing
+        return found
 
 
 def _is_needed(own: Collection[PoolVolume], places: Iterable[PoolVolume], in_domains: Collection[str]) -> bool:
@@ -201,13 +231,19 @@ def _is_needed(own: Collection[PoolVolume], places: Iterable[PoolVolume], in_dom
     ours = {place.path for place in own}
     ground = ours | {place.backing for place in own}
     return any(path in ground for path in in_domains) or any(
-        place.backing in ground for place in places if place.path not in ours
+        place.backing in ground for place in places if place.path not in ours and not place.is_tombstone
     )
 
 
 def _is_written_by_a_machine(volume: str) -> bool:
     kinds = (f".{OVERLAY}", f".{MEMORY_FILE}")
     return volume.endswith(kinds) and not volume.startswith(BASE) and not LAYER_NAME.fullmatch(volume)
+
+
+def _condemned(stone: PoolVolume) -> str:
+    """Key of the layer that a tombstone is of; "" = it is of a copy of a box."""
+    named = TOMBSTONE.fullmatch(stone.name)
+    return "" if named is None or named[2] else named[1]
 
 
 def _by_key(places: Iterable[PoolVolume]) -> dict[str, dict[int, PoolVolume]]:

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +32,8 @@ OVERLAY, MEMORY = "qcow2", "memory"
 """What the names of the volumes of snapshots end with; 8 hex digits stand between the machine's name and that."""
 LAYER_NAME = re.compile(rf"{LAYER}([0-9a-f]{{64}})-(0\.{MEMORY}|([1-9]\d*)\.{OVERLAY})")
 """Key, and which of its disks; each is an empty overlay on what a machine wrote once. Number 0 is on its memory."""
+TOMBSTONE = re.compile(r"gone-([0-9a-f]{64})(-[0-9a-f]{8})?")
+"""Key of a layer that is being removed, or digest and random part of a copy of a box."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ class PoolVolume:
     changed: float = 0.0
     """When its content was last changed, in seconds since the epoch; 0 = not known."""
 
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether it only leads to what is being removed, and needs nothing of what it stands on."""
+        return bool(TOMBSTONE.fullmatch(self.name))
+
 
 def overlay_name(machine: str, number: int = 1) -> str:
     """The volume that a machine writes to; 2 and up are its further disks'."""
@@ -86,11 +94,13 @@ class Storage:
     def overlay(self, machine: str, base: str, base_format: str, size: int, *, number: int = 1) -> str:
         """A new, empty overlay of ``size`` on ``base``; its path. A half-made one of that name is replaced.
 
-        What the last machine of that name wrote may be what layers stand on: then it gets another name.
+        What the last machine of that name wrote may be what layers stand on, or what is being removed just now: then it
+        gets another name.
         """
         name, pool = overlay_name(machine, number), self._pool()
         present = self._find(pool, name)
-        if present is not None and present.path() in self.pinned(machine):
+        is_pinned = present is not None and present.path() in self.pinned(machine)
+        if is_pinned or self._is_condemned(name):
             name = f"{machine}.{secrets.token_hex(4)}.{OVERLAY}"
         volume = Volume(name, "qcow2", size, backing=base, backing_format=base_format)
         return str(self._replace(pool, volume).path())
@@ -149,8 +159,29 @@ class Storage:
     def delete(self, path: str) -> None:
         """Delete a volume; absent: nothing."""
         volume = self._find_path(path)
-        if volume is not None:
+        if volume is None:
+            return
+        try:
             volume.delete(0)
+        except library().libvirtError as error:
+            if not is_code(error, NO_VOLUME):  # else another vmctl was first
+                raise
+
+    def condemn(self, what: str, path: str, backing_format: str) -> None:
+        """Leave a tombstone on a volume that is about to be known to nobody, for others to go on after a kill.
+
+        A full pool may have no room for one; it gets some by the removal.
+        """
+        with suppress(library().libvirtError):
+            size = int(self._connection.storageVolLookupByPath(path).info()[1])
+            stone = Volume(f"gone-{what}", "qcow2", size, backing=path, backing_format=backing_format)
+            self._replace(self._pool(), stone)
+
+    def _is_condemned(self, name: str) -> bool:
+        """Whether a removal that is under way, or goes on when somebody prunes, deletes what has this name."""
+        stones = [volume for volume in self._pool().listAllVolumes(0) if TOMBSTONE.fullmatch(volume.name())]
+        found = still_there(stones, pool_volume, NO_VOLUME)
+        return any(stone.backing.rpartition("/")[2] == name for _, stone in found)
 
     def own(self, paths: Iterable[str]) -> tuple[str, ...]:
         """Those of a machine's disks that are overlays in this pool; others are the user's (``libvirt.xml``)."""

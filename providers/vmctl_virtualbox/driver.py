@@ -202,6 +202,10 @@ class VirtualBoxDriver:
                     part.fill(disks)
         return part is not None
 
+    def remove_leftovers(self) -> tuple[Layer, ...]:
+        """Remove what killed commands left of layers and bases."""
+        return (*self._layers.sweep(), *BoxMedia(self._media).sweep())
+
     def remove_layer(self, key: str) -> bool:
         """Remove a layer that nothing stands on."""
         return self._layers.remove(key)

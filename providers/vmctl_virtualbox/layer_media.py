@@ -31,6 +31,8 @@ from vmctl_virtualbox.vdi import Head
 
 KEY = re.compile(r"[0-9a-f]{64}")
 NUMBER = re.compile(r"[1-9][0-9]{0,3}")
+BLOCK = 512
+"""Bytes in which file systems count."""
 REFLINK = ("--reflink=auto",) if sys.platform == "linux" else ()
 
 
@@ -149,19 +151,24 @@ class LayerMedia:
             self.media.close_grounds()
         return gone
 
-    def sweep(self) -> None:
-        """Remove what killed commands left, if anything."""
-        if any(self.media.layers.glob(".*")):
-            with self._held():
-                self._sweep()
+    def sweep(self) -> tuple[Layer, ...]:
+        """Remove what killed commands left, if anything; what that was."""
+        if not any(self.media.layers.glob(".*")):
+            return ()
+        with self._held():
+            return self._sweep()
 
     def _held(self) -> AbstractContextManager[None]:
         return flock.held(self.media.lock_path(media.LAYERS))
 
-    def _sweep(self) -> None:
+    def _sweep(self) -> tuple[Layer, ...]:
         """As ``sweep``; the lock is ours, so nobody is making one."""
+        found = []
         for stale in self.media.layers.glob(".*"):
+            size = sum(file.stat().st_blocks * BLOCK for file in stale.iterdir())
+            found.append(Layer(key=stale.name.strip(".").partition(".")[0], size=size, made=stale.stat().st_mtime))
             shutil.rmtree(stale)
+        return tuple(found)
 
     def _remove(self, key: str) -> bool:
         directory = self.media.layers / key
@@ -265,6 +272,17 @@ class BoxMedia:
             if head := vdi.read(path):
                 needed = head.uuid in parents
                 yield Layer(key=path.stem, size=head.allocated, made=head.changed, needed=needed)
+
+    def sweep(self) -> Iterator[Layer]:
+        """Remove what killed conversions left; what that was."""
+        for part in self.media.bases.glob(".*.vdi"):
+            digest = part.name.strip(".").partition(".")[0]
+            if flock.is_held(self.media.lock_path(digest)):
+                continue  # somebody converts it just now
+            with flock.held(self.media.lock_path(digest)):
+                size = part.stat().st_blocks * BLOCK if part.exists() else 0
+                part.unlink(missing_ok=True)
+            yield Layer(key=digest, size=size)
 
     def remove(self, digest: str) -> bool:
         """Remove a base that nothing stands on; whether it is gone."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,17 @@ from msgspec import structs
 from tests.integration.conftest import volumes
 from tests.integration.two_disks import Killed, TwoDisks
 from vmctl.driver import Host, State
+from vmctl.layout import HomeLayout
+from vmctl.lifecycle import layer_cache
+from vmctl.spec import Cache
 from vmctl_libvirt import LibvirtDriver, domain_edit
 from vmctl_libvirt.layer_storage import LayerStorage
 
 pytestmark = pytest.mark.integration
 
 FIRST, SECOND = "a" * 64, "b" * 64
+MOMENTS = 16
+"""Changes of the pool by which two layers of two disks, one with memory, and a box are removed: more than these."""
 
 
 class Machine(TwoDisks):
@@ -174,3 +182,49 @@ def test_memory_goes_with_its_layer_and_not_with_snapshots(machine: Machine) -> 
     assert driver.layers()[0].seal == kept.seal
     assert driver.remove_layer(FIRST)
     assert [each for each in volumes() if not each.startswith("base-")] == []
+
+
+PRUNE_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from vmctl.driver import Host
+from vmctl.layout import HomeLayout
+from vmctl.lifecycle import layer_cache
+from vmctl.spec import Cache
+from vmctl_libvirt import LibvirtDriver
+from vmctl_libvirt.storage import Storage
+
+left = int(sys.argv[2])
+
+def dying(real):
+    def change(*words):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*words)
+    return change
+
+for name in ("delete", "_create"):
+    setattr(Storage, name, dying(getattr(Storage, name)))
+driver = LibvirtDriver(Host(home=Path(sys.argv[1]), options={"uri": "qemu:///system"}))
+layer_cache.prune("libvirt", driver, HomeLayout(Path(sys.argv[1])), Cache(size=0), everybodys=True)
+"""
+
+
+def test_a_prune_that_is_killed_anywhere_is_finished_by_the_next(machine: Machine, tmp_path: Path) -> None:
+    driver, name, tag, home = machine.driver, machine.name, machine.tag, HomeLayout(tmp_path / "home")
+    ends = []
+    while ends[-1:] != [0]:
+        machine.make()
+        assert driver.freeze(name, tag, SECOND)
+        driver.start(name, tag)
+        assert driver.keep_memory(name, tag, FIRST)
+        driver.destroy(name, tag)
+        command = [sys.executable, "-c", PRUNE_AND_DIE, str(home.root), str(len(ends))]
+        ends.append(subprocess.run(command, check=False).returncode)
+        volumes()  # libvirt looks again at what stands on what is gone
+        layer_cache.prune("libvirt", driver, home, Cache(size=0), everybodys=True)
+        assert volumes() == [], f"killed before change {len(ends) - 1}"
+    assert set(ends[:-1]) == {-signal.SIGKILL}
+    assert len(ends) > MOMENTS

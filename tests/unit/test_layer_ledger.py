@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vmctl.layout import HomeLayout
-from vmctl.store import layer_ledger
+from vmctl.store import files, layer_ledger
 from vmctl.store.layer_ledger import LayerNote
 
 NOTE = LayerNote(
@@ -43,3 +43,21 @@ def test_a_damaged_file_is_as_good_as_lost(home: HomeLayout, text: str) -> None:
     assert layer_ledger.read(home) == {}
     layer_ledger.add(home, "k1", NOTE)
     assert layer_ledger.read(home) == {"k1": NOTE}
+
+
+def test_a_vmctl_that_is_killed_while_it_forgets_leaves_the_note_to_forget_by(
+    home: HomeLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer_ledger.add(home, "k1", NOTE)
+    files.write(home.memory("k1").key, "a private key")
+
+    def killed(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "remove_tree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            layer_ledger.forget(home, ["k1"])
+    assert layer_ledger.read(home) == {"k1": NOTE}
+    layer_ledger.forget(home, ["k1"])
+    assert files.names(home.memories) == []

@@ -16,7 +16,7 @@ from vmctl_libvirt.copying import CHUNK, copy_into
 from vmctl_libvirt.layer_storage import LayerStorage
 from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.libvirt_errors import library
-from vmctl_libvirt.storage import Storage
+from vmctl_libvirt.storage import Storage, Volume
 
 ABILITIES = Abilities(uri="test:///default", version=9_000_000, is_local=True, is_session=False, runs_guests=False)
 
@@ -104,7 +104,9 @@ def test_volumes_that_others_remove_while_they_are_listed_are_no_hindrance(
     list_all = libvirt.virStoragePool.listAllVolumes
 
     def slow(self: Any, flags: int) -> list[Any]:
-        others = connection.storageVolLookupByPath(pool.overlay("shop-db", base, "qcow2", 2000))
+        others = pool._create(
+            pool._pool(), Volume("shop-db.qcow2", "qcow2", 2000, backing=base, backing_format="qcow2")
+        )
         listed: list[Any] = list_all(self, flags)
         others.delete(0)
         return listed

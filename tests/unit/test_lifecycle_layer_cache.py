@@ -2,8 +2,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from vmctl.driver import Host
+import pytest
+
+from vmctl import registry
+from vmctl.driver import Driver, Host
+from vmctl.errors import Unreachable
+from vmctl.events import Event, Warned
 from vmctl.layout import HomeLayout
 from vmctl.lifecycle import layer_cache
 from vmctl.powers import Layer
@@ -72,6 +78,9 @@ def test_keys_of_machines_whose_memory_is_gone_go_too(tmp_path: Path) -> None:
             os.utime(kept.root, (1, 1))
     with driver._machines.open() as content:
         content.layers["there"] = ""
+    cut = home.memory("cut")
+    files.write(cut.key, "what a killed vmctl left of it, without a record")
+    os.utime(cut.root, (1, 1))
     damaged = home.memory("damaged")
     files.write(damaged.record, "{")
     (home.memories / "going").symlink_to("gone")  # as one that another vmctl has just removed
@@ -86,3 +95,37 @@ def test_what_is_gone_is_forgotten_whoever_removed_it(tmp_path: Path) -> None:
     layer_ledger.add(home, "elsewhere", note(1, "other"))
     assert layer_cache.prune("fake", FakeDriver(Host(home=tmp_path)), home, Cache()) == []
     assert layer_ledger.read(home).keys() == {"elsewhere"}
+
+
+class Untidy(FakeDriver):
+    """One that was left in the middle of a removal."""
+
+    def remove_leftovers(self) -> tuple[Layer, ...]:
+        return (Layer(key="left", size=7),)
+
+
+class Silent(FakeDriver):
+    """One whose hypervisor does not answer."""
+
+    def layers(self) -> tuple[Layer, ...]:
+        raise Unreachable("nobody answers")
+
+
+def test_what_killed_removals_left_goes_though_nothing_else_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: dict[str, Any] = {"silent": Silent, "untidy": Untidy}
+    told: list[Event] = []
+
+    def make(name: str, host: Host) -> Driver:
+        made: Driver = kinds[name](host)
+        return made
+
+    monkeypatch.setattr(registry, "names", lambda: tuple(kinds))
+    monkeypatch.setattr(registry, "make", make)
+    removed = layer_cache.prune_all(HomeLayout(tmp_path), Cache(), told.append)
+    assert [(layer.key, layer.size) for layer in removed] == [("left", 7)]
+    assert [event.text for event in told if isinstance(event, Warned)] == [
+        "nobody answers; what it keeps is not removed"
+    ]
+    assert layer_cache.all_known(HomeLayout(tmp_path), told.append) == []

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from msgspec import to_builtins
 
-from vmctl.driver import Tag
-from vmctl_virtualbox import identity, vdi
+from vmctl.driver import Host, Tag
+from vmctl.flock import held
+from vmctl_virtualbox import VirtualBoxDriver, identity, vdi
 from vmctl_virtualbox.identity import MachineMark
 
 OWN, BELOW = uuid.uuid4(), uuid.uuid4()
@@ -73,3 +74,25 @@ def test_marks_of_an_older_vmctl_are_read() -> None:
     assert identity.parse({key: json.dumps(stated)}) == {identity.identifier("web"): MARK}
     stated = to_builtins(replace(MARK, since="later", run="first"))
     assert identity.parse({key: json.dumps(stated)})[identity.identifier("web")].run == "first"
+
+
+def test_what_killed_commands_left_of_layers_and_bases_is_removed(tmp_path: Path) -> None:
+    driver, root = VirtualBoxDriver(Host(home=tmp_path)), tmp_path / "virtualbox"
+    assert driver.remove_leftovers() == ()
+    left = {
+        "a" * 64: root / "layers" / f".{'a' * 64}.gone" / "1.vdi",
+        "b" * 64: root / "layers" / f".{'b' * 64}" / "1.vdi",
+    }
+    left |= {digit * 64: root / "bases" / f".{digit * 64}.part.vdi" for digit in "cd"}
+    for path in left.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(MIB))
+    kept = [root / "layers" / ("e" * 64) / "1.vdi", root / "bases" / f"{'e' * 64}.vdi"]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(head(BELOW))
+    with held(root / "locks" / ("d" * 64)):
+        assert {each.key for each in driver.remove_leftovers()} == left.keys() - {"d" * 64}, "one is being converted"
+    (last,) = driver.remove_leftovers()
+    assert (last.key, last.size >= MIB) == ("d" * 64, True)
+    assert sorted(path for path in root.rglob("*.vdi")) == sorted(kept)

@@ -28,7 +28,7 @@ def list_(app: App) -> None:
     from vmctl.lifecycle import layer_cache
     from vmctl.units import readable
 
-    known = sorted((one for _, one in layer_cache.all_known(app.home, app.report)), key=lambda one: -one.used)
+    known = sorted(layer_cache.all_known(app.home, app.report), key=lambda one: -one.used)
     rows = [
         (
             one.layer.key[:12],
@@ -58,7 +58,7 @@ def du(app: App) -> None:
 
     sizes: dict[str, int] = {}
     kinds: dict[tuple[str, str], int] = {}
-    for _, one in layer_cache.all_known(app.home, app.report):
+    for one in layer_cache.all_known(app.home, app.report):
         sizes[one.provider] = sizes.get(one.provider, 0) + one.layer.size
         kinds[one.provider, one.kind] = kinds.get((one.provider, one.kind), 0) + one.layer.size
     total = sum(sizes.values())
@@ -75,13 +75,7 @@ def prune(app: App, *, everything: bool) -> None:
     from vmctl.lifecycle import layer_cache
     from vmctl.units import readable
 
-    budget = _budget(everything=everything)
-    drivers = {(one.provider, driver.where): driver for driver, one in layer_cache.all_known(app.home, app.report)}
-    removed = [
-        layer
-        for (provider, _), driver in drivers.items()
-        for layer in layer_cache.prune(provider, driver, app.home, budget, everybodys=True)
-    ]
+    removed = layer_cache.prune_all(app.home, _budget(everything=everything), app.report)
     freed = sum(layer.size for layer in removed)
     data = {"changed": bool(removed), "removed": [layer.key for layer in removed], "bytes": freed}
     app.done(data, f"removed {len(removed)}, {readable(freed)}" if removed else "nothing to remove")

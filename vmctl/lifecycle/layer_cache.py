@@ -6,17 +6,18 @@ The least recently used goes first, and nothing that is in use.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 from msgspec import Struct
 
-from vmctl import registry
+from vmctl import interrupt, registry
 from vmctl.driver import Driver, Host
 from vmctl.errors import VmctlError
 from vmctl.events import Report, Warned
 from vmctl.layout import HomeLayout
-from vmctl.powers import BoxCopies, Layer, LayerDriver, Layers
+from vmctl.powers import BoxCopies, Layer, LayerDriver, Layers, Leftovers
 from vmctl.spec import Cache
 from vmctl.store import files, layer_ledger, records
 from vmctl.store.layer_ledger import LayerNote
@@ -45,37 +46,60 @@ class Known(Struct, frozen=True):
         return self.note.used if self.note else self.layer.made
 
 
-def all_known(home: HomeLayout, report: Report) -> list[tuple[LayerDriver, Known]]:
-    """What every hypervisor keeps that can be asked, each with its driver; the others are warned of."""
-    notes = layer_ledger.read(home)
-    noted = sorted({(note.provider, note.where) for note in notes.values()})
-    asked: set[tuple[str, str]] = set()
-    found: list[tuple[LayerDriver, Known]] = []
+def keepers(home: HomeLayout, report: Report) -> list[tuple[str, LayerDriver]]:
+    """Every hypervisor that may keep something and can be asked, with its provider; of the others, the user is told."""
+    noted = sorted({(note.provider, note.where) for note in layer_ledger.read(home).values()})
+    found: dict[tuple[str, str], LayerDriver] = {}
     for provider, where in [*noted, *((name, "") for name in registry.names())]:
         driver = registry.make_or_none(provider, Host(home=home.root, where=where))
         if driver is None or not isinstance(driver, Layers) or (not where and driver.usable()):
             continue
-        try:
-            if (provider, driver.where) in asked:
-                continue
-            asked.add((provider, driver.where))
-            keeper = cast("LayerDriver", driver)
-            found += [(keeper, Known(provider, layer, notes.get(layer.key))) for layer in keeper.layers()]
-            found += [(keeper, Known(provider, copy, None, is_box=True)) for copy in _copies(driver)]
-        except VmctlError as error:
-            report(Warned(text=f"{error.brief}; what it keeps is not shown", hint=error.hint))
+        with told(report, "what it keeps is not shown"):
+            found.setdefault((provider, driver.where), cast("LayerDriver", driver))
+    return [(provider, driver) for (provider, _), driver in found.items()]
+
+
+@contextmanager
+def told(report: Report, consequence: str) -> Iterator[None]:
+    """Tell of a hypervisor that cannot be asked, and go on with the others."""
+    try:
+        yield
+    except VmctlError as error:
+        interrupt.check()
+        report(Warned(text=f"{error.brief}; {consequence}", hint=error.hint))
+
+
+def all_known(home: HomeLayout, report: Report) -> list[Known]:
+    """What every hypervisor keeps that can be asked; of the others, the user is told."""
+    notes, found = layer_ledger.read(home), []
+    for provider, driver in keepers(home, report):
+        with told(report, "what it keeps is not shown"):
+            found += [Known(provider, layer, notes.get(layer.key)) for layer in driver.layers()]
+            found += [Known(provider, copy, None, is_box=True) for copy in _copies(driver)]
     return found
+
+
+def prune_all(home: HomeLayout, budget: Cache, report: Report) -> list[Layer]:
+    """As ``prune`` of ``everybodys``, at every hypervisor that can be asked; of the others, the user is told."""
+    removed: list[Layer] = []
+    for provider, driver in keepers(home, report):
+        with told(report, "what it keeps is not removed"):
+            removed += prune(provider, driver, home, budget, everybodys=True)
+    return removed
 
 
 def prune(
     provider: str, driver: LayerDriver, home: HomeLayout, budget: Cache, *, everybodys: bool = False
 ) -> list[Layer]:
-    """Remove what is too old or too much; what was removed. What is gone is forgotten, whoever removed it.
+    """Remove what is too old or too much, and what killed vmctls left of removals; what was removed.
+
+    What is gone is forgotten, whoever removed it.
 
     ``everybodys``: also what other users made, of which it is not known when it was last used, and copies of boxes.
     """
-    removed: list[Layer] = []
+    removed = list(driver.remove_leftovers()) if isinstance(driver, Leftovers) else []
     while True:
+        interrupt.check()
         layers, notes = driver.layers(), layer_ledger.read(home)
         idle = [copy for copy in _copies(driver) if everybodys and not copy.needed]  # what is needed is no cache
         ours = layers if everybodys else tuple(layer for layer in layers if layer.key in notes)
@@ -101,7 +125,8 @@ def _sweep(home: HomeLayout, place: tuple[str, str], present: Collection[str]) -
             record = records.load(kept)
         except (OSError, VmctlError):  # another vmctl is at it as well, or it is damaged: no reason to fail
             continue
-        if key not in present and old and record and (record.provider, record.where) == place:
+        is_from_here = record is None or (record.provider, record.where) == place  # without one, it is of no use
+        if key not in present and old and is_from_here:
             files.remove_tree(kept.root)
 
 

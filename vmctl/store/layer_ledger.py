@@ -57,13 +57,13 @@ def touch(home: HomeLayout, keys: Iterable[str]) -> None:
 
 
 def forget(home: HomeLayout, keys: Iterable[str]) -> None:
-    """Forget layers that are gone."""
+    """Forget layers that are gone, their notes last: as long as there is one, somebody forgets them again."""
     gone = tuple(keys)
+    for key in gone:
+        files.remove_tree(home.memory(key).root)
     with _changed(home) as notes:
         for key in gone:
             notes.pop(key, None)
-    for key in gone:
-        files.remove_tree(home.memory(key).root)
 
 
 @contextlib.contextmanager
