@@ -15,7 +15,7 @@ import pytest
 from tests.cli.harness import Project
 from tests.unit.box_web import Web, web_server
 from vmctl import process
-from vmctl.boxes.pruning import STALE
+from vmctl.boxes.store_upkeep import STALE
 from vmctl.spec import GIB
 
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}

@@ -25,7 +25,7 @@ from tests.unit.box_images import MIB, qcow2, raw, write
 from tests.unit.faulty_server import FaultyServer, faulty_server
 from tests.unit.killed_child import killed_at
 from vmctl import boxes, interrupt
-from vmctl.boxes import adding, space, streams, verifying
+from vmctl.boxes import adding, space, store_upkeep, streams
 from vmctl.boxes.adding import add
 from vmctl.boxes.archive import BadArchive
 from vmctl.boxes.box import Box
@@ -487,5 +487,5 @@ def test_any_box_is_taken_or_refused_and_the_store_is_whole(
         refusal = str(error)
     assert taken or str(path) in refusal
     assert BoxStore(home).boxes() == taken
-    assert [verifying.damage(box) for box in taken] == [""] * len(taken)
+    assert [store_upkeep.damage(box) for box in taken] == [""] * len(taken)
     assert list(home.boxes.glob(".new-*")) == []

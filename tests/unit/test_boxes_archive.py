@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.unit.box_archives import add, tarred, written
 from vmctl import process
-from vmctl.boxes import archive, tar_members
+from vmctl.boxes import archive, archive_members
 from vmctl.boxes.archive import BadArchive, UnpackLimits
 from vmctl.errors import VmctlError
 
@@ -185,7 +185,7 @@ def test_a_zip_that_lies_about_a_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
 def test_headers_can_not_fill_the_memory(tmp_path: Path, kind: bytes) -> None:
     head = tarfile.TarInfo("x")
-    head.type, head.size = kind, tar_members.HEADER_BUDGET * 4
+    head.type, head.size = kind, archive_members.HEADER_BUDGET * 4
     data = lzma.compress(head.tobuf(tarfile.GNU_FORMAT) + b"a" * head.size)
     with pytest.raises(BadArchive, match="header is longer"):
         unpack(tmp_path, data)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.box_images import qcow2, write
-from vmctl.boxes import ensure, find, obtaining, pruning, reserved
+from vmctl.boxes import box_names, ensure, find, obtaining, store_upkeep
 from vmctl.boxes.box import Box
 from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.request import Order
@@ -80,7 +80,7 @@ def test_versions_of_one_origin_make_no_other_superfluous(home: HomeLayout, tmp_
     kept, _ = obtain(home, tmp_path / "one" / "metadata.json")
     older, _ = obtain(home, catalogue(tmp_path / "other", "acme/base", version="1.5"))
     obtain(home, catalogue(tmp_path / "other", "acme/base", version="2.0", salt="newer"))
-    gone = pruning.superfluous(BoxStore(home).boxes(), {})
+    gone = store_upkeep.superfluous(BoxStore(home).boxes(), {})
     assert [box.directory for box in gone] == [older.directory]
     assert kept.directory not in [box.directory for box in gone]
 
@@ -113,8 +113,8 @@ def test_names_of_vmctls_own_boxes_are_given_to_no_other(home: HomeLayout, tmp_p
 def test_reserved_names_are_those_of_the_catalogue_and_the_recipes() -> None:
     from vmctl.boxes import builtin, recipe
 
-    assert all(reserved.is_reserved(name) for name in [*builtin.entries(), *recipe.names()])
-    assert not any(map(reserved.is_reserved, ["jammy", "org/debian-12", "", "..", "urls", "debian-12/", "catalogue"]))
+    assert all(box_names.is_reserved(name) for name in [*builtin.entries(), *recipe.names()])
+    assert not any(map(box_names.is_reserved, ["jammy", "org/debian-12", "", "..", "urls", "debian-12/", "catalogue"]))
 
 
 def test_an_asked_for_box_gets_its_name_without_a_second_image(home: HomeLayout, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.unit.box_archives import tarred, written
 from tests.unit.test_boxes_vagrant_box import OVF
 from vmctl import process
-from vmctl.boxes import Box, adding, packing, verifying
+from vmctl.boxes import Box, adding, packing, store_upkeep
 from vmctl.boxes.archive import BadArchive
 from vmctl.boxes.box import OWN, PUBLISHED
 from vmctl.boxes.box_store import BoxStore
@@ -333,10 +333,10 @@ def test_several_disks(tmp_path: Path, home: HomeLayout) -> None:
     assert [one.path.read_bytes() for one in root.further] == [second]
     assert root.further[0].path.stat().st_mode & 0o777 == 0o444
     assert BoxStore(home).find("two") == box
-    assert verifying.damage(box) == ""
+    assert store_upkeep.damage(box) == ""
     root.further[0].path.chmod(0o644)
     root.further[0].path.write_bytes(b"changed")
-    assert verifying.damage(box).startswith("its content changed: 7 bytes")
+    assert store_upkeep.damage(box).startswith("its content changed: 7 bytes")
 
 
 def test_a_further_disk_is_looked_at_too(tmp_path: Path, home: HomeLayout) -> None:

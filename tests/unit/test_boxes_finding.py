@@ -9,8 +9,8 @@ from tests.unit.box_images import qcow2, write
 from vmctl import boxes
 from vmctl.boxes import box_build
 from vmctl.boxes.adding import add
-from vmctl.boxes.pruning import users
 from vmctl.boxes.request import Request
+from vmctl.boxes.store_upkeep import users
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.events import Event, Warned
 from vmctl.layout import HomeLayout

@@ -126,16 +126,16 @@ def _naming_failures(name: str, into: Path) -> Iterator[None]:
 
 
 def _fill(source: BinaryIO, intake: Intake) -> tuple[Path, ...]:
-    from vmctl.boxes import tar_members, zip_members
+    from vmctl.boxes import archive_members
 
     head = source.read(BLOCK)
     source.seek(0)
     if head.startswith(ZIP_MAGIC):
-        zip_members.unpack(source, intake)
+        archive_members.unpack_zip(source, intake)
     elif found := compression.sniff(head):
-        tar_members.unpack(compression.opened(source, found), intake)
+        archive_members.unpack_tar(compression.opened(source, found), intake)
     else:
-        tar_members.unpack(source, intake)
+        archive_members.unpack_tar(source, intake)
     return intake.finish()
 
 

@@ -32,6 +32,10 @@ OWN_KEY = "first_key"
 BASE = "base"
 """Key of the provenance of a box that was packaged: the digest of the image that the machine was made of."""
 PASSWORD = "first_password"  # noqa: S105  the name of a file
+OCI = "oci"
+"""Key of a box's provenance: {"manifest": DIGEST, "pushed": what who pushed it knew, "cloud_init": what they said}."""
+PARENT = "parent"
+"""Key beside these: the manifest of the box that it stands on."""
 
 
 class BoxImage(Struct, frozen=True, kw_only=True):
@@ -236,3 +240,18 @@ def published_line() -> str:
     import vmctl_boxes
 
     return vmctl_boxes.PUBLISHED_KEY.with_suffix(".pub").read_text(encoding="ascii").strip()
+
+
+def manifest_of(box: BoxInfo) -> str:
+    """The digest of the manifest that a box was pulled by; "" = it came otherwise."""
+    return _recorded(box, "manifest")
+
+
+def parent_of(box: BoxInfo) -> str:
+    """The digest of the manifest of the box that it was pulled on; "" = it stands alone, or came otherwise."""
+    return _recorded(box, PARENT)
+
+
+def _recorded(box: BoxInfo, key: str) -> str:
+    known = box.provenance.get(OCI)
+    return str(known.get(key, "")) if isinstance(known, dict) else ""

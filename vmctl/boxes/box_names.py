@@ -1,4 +1,7 @@
-"""Names of boxes: which are valid, how they become file names, which one an image gets that has none."""
+"""Names of boxes: which are valid, how they become file names, which one an image gets that has none.
+
+Names of recipes and of the built-in catalogue mean a box of vmctl's own: no other box may take them.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ SUFFIXES = (
 )
 ARCHES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 LONGEST = 100
+RESERVABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def check(name: str) -> str:
@@ -110,3 +114,30 @@ def architecture(name: str) -> str:
 def host_architecture() -> str:
     """This host's."""
     return architecture(platform.machine())
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a name is a recipe's or a built-in box's. Parses nothing: every command that reads a Vmfile asks."""
+    import vmctl_boxes
+
+    if not RESERVABLE.fullmatch(name):
+        return False
+    tables = {f"[{name}]", f'["{name}"]'}
+    catalogue = vmctl_boxes.RECIPES / "catalogue"
+    return (vmctl_boxes.RECIPES / name / "recipe.toml").is_file() or any(
+        not tables.isdisjoint(path.read_text(encoding="utf-8").splitlines()) for path in catalogue.glob("*.toml")
+    )
+
+
+def check_reserved(name: str, origin: str) -> None:
+    """See that a box from that origin may have the name.
+
+    Raises:
+        UsageError: it is the name of a box of vmctl's own, and this is another.
+    """
+    if origin != name and is_reserved(name):
+        raise UsageError(
+            f"the name {name} belongs to a box of vmctl's own, which this is not",
+            details="Every project that says so would start from this one.",
+            hint=f"vmctl box add … --name my-{name}",
+        )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vmctl.boxes import box_names, reserved
+from vmctl.boxes import box_names
 from vmctl.boxes.box import RECIPE, Box
 from vmctl.boxes.versions import Constraint, Version
 from vmctl.errors import UsageError, VmctlError
@@ -138,7 +138,7 @@ def meant(name: str, boxes: Sequence[Box]) -> Sequence[Box]:
         UsageError: they have several origins, and none goes before the others.
     """
     own = [box for box in boxes if box.origin in (name, RECIPE + name)]
-    if len(own) == len(boxes) or reserved.is_reserved(name):
+    if len(own) == len(boxes) or box_names.is_reserved(name):
         return own
     if first := [box for box in boxes if box.origin in ("", name)]:
         return first

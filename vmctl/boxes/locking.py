@@ -15,10 +15,9 @@ from msgspec import ValidationError, convert, structs
 from vmctl.box_facts import BoxFacts
 from vmctl.boxes import box_names
 from vmctl.boxes.address import is_local
-from vmctl.boxes.box import RECIPE, Box
+from vmctl.boxes.box import RECIPE, Box, manifest_of
 from vmctl.boxes.box_store import BoxStore, is_locked
 from vmctl.boxes.finding import find
-from vmctl.boxes.oci.pulled import manifest_of
 from vmctl.boxes.oci.reference import Reference, is_oci
 from vmctl.errors import UsageError, VmctlError
 from vmctl.events import Report, ignore

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vmctl.boxes import adding, box_names, reserved, resolving
+from vmctl.boxes import adding, box_names, resolving
 from vmctl.boxes.address import plain_source, stamp
 from vmctl.boxes.box import Box
 from vmctl.boxes.box_store import BoxStore
@@ -106,7 +106,7 @@ def _named(request: Request, choice: Choice, report: Report) -> Request:
             report(Warned(text=text, hint=f"vmctl box add '{choice.origin}' --name NAME"))
         return replace(request, name=choice.label, named=False)
     if request.named:
-        reserved.check(request.name or box_names.of_address(request.address), choice.origin)
+        box_names.check_reserved(request.name or box_names.of_address(request.address), choice.origin)
     return request
 
 

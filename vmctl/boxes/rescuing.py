@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vmctl.boxes import box_names, finding, obtaining, vagrant_box, verifying
+from vmctl.boxes import box_names, finding, obtaining, store_upkeep, vagrant_box
 from vmctl.boxes.box import Box
 from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.catalogue import PREFERRED
@@ -101,7 +101,7 @@ def rescue(wanted: Iterable[tuple[str, Get]], target: RescueTarget) -> Iterator[
     for what, get in wanted:
         try:
             box, new = get()
-            if damage := verifying.damage(box, report=target.report):
+            if damage := store_upkeep.damage(box, report=target.report):
                 yield Rescued(what=what, box=box, problem=damage)
                 continue
             place, changed = target.bring(box)

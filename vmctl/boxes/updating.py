@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmctl.boxes import obtaining, resolving
-from vmctl.boxes.box import RECIPE, Box
+from vmctl.boxes.box import RECIPE, Box, manifest_of
 from vmctl.boxes.catalogue import OfferFilter
-from vmctl.boxes.oci.pulled import manifest_of
 from vmctl.boxes.oci.reference import is_oci
 from vmctl.boxes.request import Order
 from vmctl.boxes.versions import Version

@@ -108,7 +108,7 @@ def build(app: App, name: str, *, again: bool) -> None:
 def list_(app: App, *, info: bool) -> None:
     """Show the boxes in the store, newest version first, and the machines that use them."""
     from vmctl.boxes.box_store import BoxStore
-    from vmctl.boxes.pruning import users
+    from vmctl.boxes.store_upkeep import users
 
     boxes, by = BoxStore(app.home, app.report).boxes(), users(app.home, report=app.report)
     data = [{**_object(one), "used_by": by.get(one.digest, [])} | (_info(one) if info else {}) for one in boxes]
@@ -123,7 +123,7 @@ def list_(app: App, *, info: bool) -> None:
 def remove(app: App, ref: str, *, every: bool, source: str | None) -> None:
     """Remove a box from the store; refuses while a machine uses it."""
     from vmctl.boxes.box_store import BoxStore
-    from vmctl.boxes.pruning import users
+    from vmctl.boxes.store_upkeep import users
 
     store = BoxStore(app.home, app.report)
     chosen = box_choice.chosen(store.boxes(), ref, source)
@@ -141,7 +141,7 @@ def remove(app: App, ref: str, *, every: bool, source: str | None) -> None:
 def verify(app: App, ref: str | None, *, source: str | None) -> int:
     """Check images against their digests; exit 1 when one is damaged."""
     from vmctl.boxes.box_store import BoxStore
-    from vmctl.boxes.verifying import damage
+    from vmctl.boxes.store_upkeep import damage
 
     store = BoxStore(app.home)
     broken = [] if source is not None else store.damaged(ref.partition("@")[0] if ref else None)

@@ -53,18 +53,18 @@ def update(app: App, name: str | None, *, source: str | None, key: Path | None) 
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 def prune(app: App, *, dry_run: bool) -> None:
     """Remove boxes that have a newer version, no machine and no Vmfile.lock, and abandoned downloads."""
-    from vmctl.boxes import pruning
+    from vmctl.boxes import store_upkeep
     from vmctl.boxes.box_store import BoxStore
     from vmctl.units import readable
 
     store = BoxStore(app.home, app.report)
     there = store.boxes()
-    by = pruning.needed(app.home, there, report=app.report)
-    boxes, partial = pruning.superfluous(there, by), pruning.given_up(app.home)
-    freed = sum(map(pruning.allocated, [*(box.directory for box in boxes), *partial]))
+    by = store_upkeep.needed(app.home, there, report=app.report)
+    boxes, partial = store_upkeep.superfluous(there, by), store_upkeep.given_up(app.home)
+    freed = sum(map(store_upkeep.allocated, [*(box.directory for box in boxes), *partial]))
     if not dry_run:
         for box in boxes:
-            store.remove(box, lambda: pruning.needed(app.home, there))
+            store.remove(box, lambda: store_upkeep.needed(app.home, there))
         for path in partial:
             path.unlink(missing_ok=True)
     word = "would remove" if dry_run else "removed"
@@ -76,12 +76,12 @@ def prune(app: App, *, dry_run: bool) -> None:
 @command("du")
 def du(app: App) -> None:
     """Show what boxes and partial downloads take up on disk."""
-    from vmctl.boxes import pruning
+    from vmctl.boxes import store_upkeep
     from vmctl.boxes.box_store import BoxStore
     from vmctl.units import readable
 
-    sizes = [(box, pruning.allocated(box.directory)) for box in BoxStore(app.home, app.report).boxes()]
-    partial = pruning.allocated(app.home.downloads)
+    sizes = [(box, store_upkeep.allocated(box.directory)) for box in BoxStore(app.home, app.report).boxes()]
+    partial = store_upkeep.allocated(app.home.downloads)
     total = sum(size for _, size in sizes) + partial
     rows = [(str(box), readable(size)) for box, size in sizes]
     rows += [("partial downloads", readable(partial)), ("all", readable(total))]
@@ -179,7 +179,7 @@ COMMANDS = (lock, outdated, update, prune, du, push, publish, repackage)
 
 
 def _findings(app: App, name: str | None, source: str | None) -> list[Finding]:
-    from vmctl.boxes import pruning, updating
+    from vmctl.boxes import store_upkeep, updating
     from vmctl.boxes.box_store import BoxStore
     from vmctl.boxes.web import Access
 
@@ -188,7 +188,7 @@ def _findings(app: App, name: str | None, source: str | None) -> list[Finding]:
     chosen = [box for box in box_choice.matching(boxes, None, source) if not name or box.name == name]
     if (name or source is not None) and not chosen:
         raise box_choice.absent(name or "", source)
-    return [updating.newer_than(box, access, report=app.report) for box in pruning.newest(chosen)]
+    return [updating.newer_than(box, access, report=app.report) for box in store_upkeep.newest(chosen)]
 
 
 def _finding_text(finding: Finding) -> str:

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct, structs
 
-from vmctl.boxes.box import BASE, Box
+from vmctl.boxes.box import BASE, Box, manifest_of, parent_of
 from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.oci import artifact
 from vmctl.boxes.oci.artifact import Manifest
-from vmctl.boxes.oci.pulled import manifest_of, parent_of
 from vmctl.boxes.oci.reference import DIGEST
 from vmctl.boxes.oci.registry_client import Document, Registry
 from vmctl.boxes.oci.transport import Absent

@@ -12,13 +12,12 @@ from typing import Any
 from msgspec import structs
 
 from vmctl import process
-from vmctl.boxes import box_names, image, reserved, space
-from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxImage, BoxInfo
+from vmctl.boxes import box_names, image, space
+from vmctl.boxes.box import OCI, OWN, OWN_KEY, PARENT, PASSWORD, PUBLISHED, Box, BoxImage, BoxInfo, manifest_of
 from vmctl.boxes.box_store import BoxStore, lock_path
 from vmctl.boxes.oci import artifact, cosign, parents
 from vmctl.boxes.oci.artifact import Config
 from vmctl.boxes.oci.assembly import STEP, Assembly
-from vmctl.boxes.oci.pulled import OCI, PARENT, manifest_of
 from vmctl.boxes.oci.reference import Reference
 from vmctl.boxes.oci.registry_client import Document, Lying, Registry
 from vmctl.boxes.oci.transport import Transport
@@ -150,7 +149,7 @@ def _there(order: Order, store: BoxStore, digest: str, stamps: Mapping[str, str]
     for box in store.boxes(order.name or None):
         if (manifest_of(box), box.source) == (digest, source) and _agrees(order, box):
             if order.named:
-                reserved.check(box.name, source)
+                box_names.check_reserved(box.name, source)
             return store.annotate(box, stamps=stamps, named=order.named)
     return None
 
@@ -227,7 +226,7 @@ class Pulling:
         named = self.order.name or (self.config.name if box_names.is_name(self.config.name) else "")
         name = named or box_names.label(self.reference.repository.rpartition("/")[2])
         if self.order.named:
-            reserved.check(name, str(self.reference))
+            box_names.check_reserved(name, str(self.reference))
         return box_names.check(name)
 
     @property

@@ -19,12 +19,11 @@ from msgspec import Struct
 
 from vmctl import interrupt
 from vmctl.boxes import space
-from vmctl.boxes.box import OWN, RECIPE, Box
+from vmctl.boxes.box import OCI, OWN, RECIPE, Box
 from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.oci import artifact, delta, parents, tags
 from vmctl.boxes.oci.artifact import Config, DiskInfo, IndexEntry
 from vmctl.boxes.oci.parents import Parent
-from vmctl.boxes.oci.pulled import OCI
 from vmctl.boxes.oci.reference import Reference, is_oci
 from vmctl.boxes.oci.registry_client import MANIFEST, Blob, Registry, digest_of
 from vmctl.boxes.oci.transport import Transport

@@ -1,9 +1,14 @@
-"""Reading tar archives (v7, ustar, GNU and pax, sparse ones too) as a stream, in constant memory."""
+"""Reading archives in constant memory: tar (v7, ustar, GNU and pax, sparse ones too) as a stream, and zip."""
 
 from __future__ import annotations
 
+import io
+import lzma
 import re
+import stat
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
@@ -21,11 +26,17 @@ LONGEST_DIGITS = 64
 DIGITS = re.compile(rb"[0-9]{%d}" % (LONGEST_DIGITS + 1))
 SHORTEST_RECORD = len("5 a=\n")
 LONGEST_LENGTH = 9  # digits
-FAULTS = (tarfile.TarError, EOFError, ValueError, OverflowError, IndexError, RecursionError)
+TAR_FAULTS = (tarfile.TarError, EOFError, ValueError, OverflowError, IndexError, RecursionError)
 """What tarfile raises on hostile headers, found by fuzzing it."""
+LONGEST_READ = 8 * 1024**2
+"""zipfile reads the whole table of contents at once, as long as the file says that it is."""
+LONGEST_LINK = 4096
+ENCRYPTED = 0x1
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)  # LZMA may ask for gigabytes of memory
+ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError, RuntimeError)
 
 
-def unpack(source: BinaryIO, intake: Intake) -> None:
+def unpack_tar(source: BinaryIO, intake: Intake) -> None:
     """Give every member of a tar stream to ``intake``.
 
     Raises:
@@ -37,9 +48,9 @@ def unpack(source: BinaryIO, intake: Intake) -> None:
     try:
         with tarfile.open(fileobj=metered, mode="r|", bufsize=CHUNK, tarinfo=_Member) as archive:  # type: ignore[call-overload]
             while member := _next(archive, metered):
-                _take(archive, member, intake)
+                _take_from_tar(archive, member, intake)
             _check_end(metered, archive.offset)
-    except FAULTS as error:
+    except TAR_FAULTS as error:
         raise DamagedStream(f"the tar archive is damaged: {error}") from error
 
 
@@ -59,7 +70,7 @@ def headers(source: BinaryIO) -> Iterator[tarfile.TarInfo]:
                 if archive.offset > archive.fileobj.tell():  # past its data, which is no part of the next header
                     archive.fileobj.seek(archive.offset - 1)
             _check_end(metered, archive.offset)
-    except FAULTS as error:
+    except TAR_FAULTS as error:
         raise DamagedStream(f"the tar archive is damaged: {error}") from error
 
 
@@ -72,7 +83,7 @@ def _next(archive: tarfile.TarFile, metered: _Metered) -> tarfile.TarInfo | None
         metered.left = None
 
 
-def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, intake: Intake) -> None:
+def _take_from_tar(archive: tarfile.TarFile, member: tarfile.TarInfo, intake: Intake) -> None:
     if member.isdir():
         intake.directory(member.name)
     elif member.isreg() and (data := archive.extractfile(member)):
@@ -203,3 +214,53 @@ class _Metered:
         if self.left is not None:
             self.left -= len(data)
         return data
+
+
+def unpack_zip(source: BinaryIO, intake: Intake) -> None:
+    """Give every member of a zip file to ``intake``.
+
+    Raises:
+        Damaged: it is not a zip, or it is damaged, encrypted or strangely compressed.
+        Refused: a member is unsafe.
+    """
+    intake.packed = compression.file_size(source)
+    try:
+        with zipfile.ZipFile(_Bounded(source)) as archive:
+            for member in archive.infolist():
+                _take_from_zip(archive, member, intake)
+    except ZIP_FAULTS as error:
+        raise DamagedStream(f"the zip archive is damaged: {error}") from error
+
+
+def _take_from_zip(archive: zipfile.ZipFile, member: zipfile.ZipInfo, intake: Intake) -> None:
+    mode = member.external_attr >> 16
+    if member.flag_bits & ENCRYPTED or member.compress_type not in METHODS:
+        raise DamagedStream(f"member {member.filename!r} is encrypted or compressed in an unusual way")
+    if not member.filename:
+        raise DamagedStream("a member has no name")
+    if member.is_dir():
+        intake.directory(member.filename)
+    elif stat.S_ISLNK(mode):
+        with archive.open(member) as data:
+            target = data.read(LONGEST_LINK).decode("utf-8", "surrogateescape")
+        intake.link(member.filename, target, symbolic=True)
+    elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        intake.other(member.filename, "special file")
+    else:
+        with archive.open(member) as data:
+            intake.file(member.filename, member.file_size, io.BufferedReader(data, CHUNK))  # type: ignore[type-var]
+
+
+class _Bounded:
+    """A seekable file that refuses to be read in pieces that memory may not hold."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+
+    def read(self, size: int = -1) -> bytes:
+        if size > LONGEST_READ:
+            raise DamagedStream(f"its table of contents is longer than {LONGEST_READ} bytes")
+        return self._source.read(LONGEST_READ if size < 0 else size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from vmctl.boxes import tar_members
+from vmctl.boxes import archive_members
 from vmctl.boxes.compression import DamagedStream
-from vmctl.boxes.oci import root_tree
-from vmctl.boxes.oci.root_image import RootImage
-from vmctl.boxes.oci.root_tree import RootTree
+from vmctl.boxes.oci import root_image
+from vmctl.boxes.oci.root_image import RootImage, RootTree
 from vmctl.boxes.oci.window_layers import Senseless
 from vmctl.boxes.space import Room
 
@@ -48,7 +47,7 @@ def tree(tmp_path: Path, *layers: tuple[Member, ...]) -> RootTree:
     made = RootTree()
     for number, members in enumerate(layers):
         with layer(tmp_path / f"{number}.tar", *members).open("rb") as stream:
-            made.lay(number, tar_members.headers(stream))
+            made.lay(number, archive_members.headers(stream))
     return made
 
 
@@ -116,19 +115,19 @@ def test_what_is_refused(case: str, tmp_path: Path) -> None:
 
 
 def test_numbers_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(root_tree, "MOST_ENTRIES", 10)
+    monkeypatch.setattr(root_image, "MOST_ENTRIES", 10)
     with pytest.raises(Senseless, match="more than 10 files"):
         tree(tmp_path, tuple((str(number), "") for number in range(11)))
-    monkeypatch.setattr(root_tree, "MOST_NAMES", 100)
+    monkeypatch.setattr(root_image, "MOST_NAMES", 100)
     with pytest.raises(Senseless, match="too long names"):
         tree(tmp_path, (("a" * 101, ""),))
 
 
 def test_data_is_no_part_of_a_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar_members, "HEADER_BUDGET", 64 * 1024)
+    monkeypatch.setattr(archive_members, "HEADER_BUDGET", 64 * 1024)
     path = layer(tmp_path / "0.tar", ("a", "x" * 3_000_000), ("b/", DIRECTORY), ("c", "y" * 512), ("d", "z" * 200_000))
     with path.open("rb") as stream:
-        found = [(member.name, member.size, member.offset_data) for member in tar_members.headers(stream)]
+        found = [(member.name, member.size, member.offset_data) for member in archive_members.headers(stream)]
     data = path.read_bytes()
     assert [name for name, _, _ in found] == ["a", "b", "c", "d"]
     assert [data[at : at + 1] for _, size, at in found if size] == [b"x", b"y", b"z"]
@@ -138,7 +137,7 @@ def test_a_layer_that_was_cut(tmp_path: Path) -> None:
     path = layer(tmp_path / "0.tar", ("a", "x" * 5000), ("b", "y"))
     path.write_bytes(path.read_bytes()[:3000])
     with path.open("rb") as stream, pytest.raises(DamagedStream):
-        list(tar_members.headers(stream))
+        list(archive_members.headers(stream))
 
 
 def image(tmp_path: Path, *layers: Path) -> tarfile.TarFile:

@@ -1,4 +1,4 @@
-"""What the store may do without, and what it takes up: boxes that no machine needs, downloads that nobody ends."""
+"""Upkeep of the store: boxes that no machine needs, downloads that nobody ends, images that are not what they were."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vmctl import interrupt
 from vmctl.boxes import locking
-from vmctl.boxes.box import Box
-from vmctl.events import Report, Warned, ignore
+from vmctl.boxes.box import Box, BoxImage
+from vmctl.boxes.checksum import Hashing
+from vmctl.events import Progress, Report, Warned, ignore
 from vmctl.layout import MACHINE, VMFILE, HomeLayout
 from vmctl.store import files, project_identity, records
 
 STALE = 24 * 3600.0
 """Seconds after which a partial download counts as given up; a younger one may be under way."""
 BLOCK = 512
+CHUNK = 1024**2
+REPORT_EVERY = 256 * CHUNK
 
 
 def users(home: HomeLayout, *, report: Report = ignore) -> Mapping[str, list[str]]:
@@ -81,3 +85,28 @@ def allocated(path: Path) -> int:
     """Bytes on disk of a file, or of all files below a directory; holes cost nothing."""
     paths = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file() and not one.is_symlink()]
     return sum(one.stat().st_blocks * BLOCK for one in paths)
+
+
+def damage(box: Box, *, report: Report = ignore) -> str:
+    """What is wrong with a box's images; "" when they are sound.
+
+    Raises:
+        Interrupted: the user asked to stop.
+    """
+    return next((text for one in box.files if (text := _damage(box.directory, one, report))), "")
+
+
+def _damage(directory: Path, image: BoxImage, report: Report) -> str:
+    hashing = Hashing()
+    try:
+        with (directory / image.image_name).open("rb") as stream:
+            while data := stream.read(CHUNK):
+                interrupt.check()
+                hashing.update(data)
+                if hashing.size % REPORT_EVERY == 0:
+                    report(Progress(step="verify_box", done=hashing.size, total=image.size))
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if hashing.sha256 != image.digest:
+        return f"its content changed: {hashing.size} bytes with the digest {hashing.sha256}"
+    return ""
