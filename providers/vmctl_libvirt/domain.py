@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from vmctl import templates
 from vmctl.driver import Definition
-from vmctl_libvirt import share_notes
+from vmctl_libvirt import shares
 from vmctl_libvirt.first_nic import FirstNic
 from vmctl_libvirt.identity import NAMESPACE, DomainMark
 from vmctl_libvirt.knobs import LibvirtKnobs, read
@@ -101,8 +101,8 @@ def domain_xml(definition: Definition, platform: Platform, mark: DomainMark, par
         bus=knobs.disk_bus,
         cache=knobs.disk_cache,
         shares=parts.shares,
-        notes=[share_notes.attributes(share) for share in parts.shares if share.socket],
-        notes_namespace=share_notes.NAMESPACE,
+        notes=[shares.note_attributes(share) for share in parts.shares if share.socket],
+        notes_namespace=shares.NOTES_NAMESPACE,
         first_nic=FirstNic.of(definition, knobs, machine),
         nics=list(_nics(definition, platform)),
         console=str(definition.console) if platform.is_local else "",

@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
-
 from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Tag
 from vmctl.flock import held
 from vmctl.powers import Exported, Layer, Snapshot
@@ -20,7 +18,6 @@ from vmctl.spec import MachineSpec
 from vmctl_libvirt import domain_edit, machines, share_locks
 from vmctl_libvirt.kvm import Evidence
 from vmctl_libvirt.libvirt_connection import LibvirtConnection, why_unusable
-from vmctl_libvirt.libvirt_errors import LibvirtMissing, library
 from vmctl_libvirt.uris import AUTO
 
 if TYPE_CHECKING:
@@ -68,17 +65,10 @@ class LibvirtDriver:
         """What this connection can do for one machine, whose knobs may change NIC 1."""
         from vmctl_libvirt import first_nic, shares
 
-        features = self.features
-        if self._connection.abilities.is_session and (why := shares.foreign(spec.folders)) and features.folders:
-            features = structs.replace(features, folders=(), no_folders=why, folders_by=shares.OTHERS)
-        return first_nic.features(features, spec)
+        return first_nic.features(shares.features(self.features, spec.folders, self._connection.abilities), spec)
 
     def usable(self) -> str:
         """Why libvirt cannot be used here, or ""."""
-        try:
-            library()
-        except LibvirtMissing as error:
-            return f"{error.brief} ({error.hint})"
         return why_unusable(self._connection.wanted)
 
     def check(self, definition: Definition) -> None:
@@ -113,11 +103,9 @@ class LibvirtDriver:
 
     def start(self, name: str, tag: Tag) -> None:
         """Start, restore or unpause."""
+        guests = self._connection.abilities.runs_guests
         self._connection.run(
-            lambda connection: machines.start(
-                connection, name, tag, runs_guests=self._connection.abilities.runs_guests
-            ),
-            f"start {name}",
+            lambda connection: machines.start(connection, name, tag, runs_guests=guests), f"start {name}"
         )
 
     def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
@@ -229,22 +217,19 @@ class LibvirtDriver:
         """Take the live folders out of a running machine."""
         from vmctl_libvirt import live_shares
 
-        def detach(connection: Any) -> bool:
-            domain, _ = machines.must_find(connection, name, tag)
-            return domain.isActive() == 1 and live_shares.detach(domain, self._connection.abilities)
-
-        return self._connection.run(detach, f"take the live folders out of {name}")
+        abilities = self._connection.abilities
+        return self._connection.run(
+            lambda connection: live_shares.detach_from(connection, name, tag, abilities),
+            f"take the live folders out of {name}",
+        )
 
     def attach_shares(self, name: str, tag: Tag) -> None:
         """Give a running machine back the live folders that were taken out."""
         from vmctl_libvirt import live_shares
 
-        def attach(connection: Any) -> None:
-            domain, _ = machines.must_find(connection, name, tag)
-            if domain.isActive() == 1:
-                live_shares.attach(domain)
-
-        self._connection.run(attach, f"give {name} its live folders")
+        self._connection.run(
+            lambda connection: live_shares.attach_to(connection, name, tag), f"give {name} its live folders"
+        )
 
     def remove_layer(self, key: str) -> bool:
         """Remove a layer, and what machines wrote for it that are gone."""
@@ -321,12 +306,9 @@ class LibvirtDriver:
         return BoxStorage(connection, self._connection.abilities)
 
     def _snapshotter(self, connection: Any, name: str, tag: Tag) -> DomainSnapshotter:
-        from vmctl_libvirt.layer_storage import LayerStorage
         from vmctl_libvirt.snapshots import DomainSnapshotter
 
-        abilities = self._connection.abilities
-        storage = LayerStorage(connection, abilities)
-        return DomainSnapshotter(connection, storage, name, tag, abilities.runs_guests, abilities.writes_pool)
+        return DomainSnapshotter.of(connection, self._connection.abilities, name, tag)
 
     def _warn_once(self, text: str, hint: str = "") -> None:
         with self._warned_lock:

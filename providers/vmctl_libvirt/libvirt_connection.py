@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from vmctl.errors import VmctlError
 from vmctl_libvirt import uris
-from vmctl_libvirt.libvirt_errors import is_code, library, translated
+from vmctl_libvirt.libvirt_errors import LibvirtMissing, is_code, library, translated
 from vmctl_libvirt.uris import AUTO, SESSION, SYSTEM
 
 T = TypeVar("T")
@@ -149,6 +149,10 @@ def open_uri(wanted: str) -> Any:
 
 def why_unusable(wanted: str) -> str:
     """Why ``wanted`` cannot be opened here, told without opening it; "" when nothing speaks against it."""
+    try:
+        library()
+    except LibvirtMissing as error:
+        return f"{error.brief} ({error.hint})"
     parts = urlsplit(wanted)
     if wanted != AUTO and (parts.netloc or parts.scheme.partition("+")[0] != "qemu"):
         return ""  # another host, or another hypervisor: only opening it can tell

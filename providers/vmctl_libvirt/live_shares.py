@@ -20,9 +20,10 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from vmctl import process
+from vmctl.driver import Tag
 from vmctl.errors import VmctlError, WrongState
 from vmctl.wait import Deadline, until
-from vmctl_libvirt import domain_edit, own_virtiofsd, share_notes
+from vmctl_libvirt import domain_edit, machines, own_virtiofsd, shares
 from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.shares import SharedFolder
@@ -43,6 +44,19 @@ def _devices(text: str) -> dict[str, ET.Element]:
     return {_tag(each): each for each in found if (driver := each.find("driver")) is not None and _is_virtiofs(driver)}
 
 
+def detach_from(connection: Any, name: str, tag: Tag, abilities: Abilities) -> bool:
+    """As ``detach``, by the machine's name; one that does not run has nothing to take out."""
+    domain, _ = machines.must_find(connection, name, tag)
+    return domain.isActive() == 1 and detach(domain, abilities)
+
+
+def attach_to(connection: Any, name: str, tag: Tag) -> None:
+    """As ``attach``, by the machine's name; one that does not run gets them when it starts."""
+    domain, _ = machines.must_find(connection, name, tag)
+    if domain.isActive() == 1:
+        attach(domain)
+
+
 def detach(domain: Any, abilities: Abilities) -> bool:
     """Take all shares out of a running machine, whose guest has unmounted them; whether there were any.
 
@@ -50,7 +64,7 @@ def detach(domain: Any, abilities: Abilities) -> bool:
         WrongState: they could not be put back, or the guest does not let go of one.
     """
     libvirt = library()
-    there, ours = attached(domain), share_notes.read(domain)
+    there, ours = attached(domain), shares.read_notes(domain)
     if not there:
         return False
     if not ours and not _has_cgroups(domain) and not (abilities.is_local and os.geteuid() == ROOT):
@@ -73,7 +87,7 @@ def attach(domain: Any) -> None:
     if not missing:
         return
     live = library().VIR_DOMAIN_AFFECT_LIVE
-    if ours := share_notes.read(domain):
+    if ours := shares.read_notes(domain):
         _attach_own([folder for folder in ours if folder.tag not in there], domain)
         return
     by_libvirt = _has_cgroups(domain)

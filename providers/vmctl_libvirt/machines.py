@@ -228,10 +228,10 @@ def _go_back(connection: Any, domain: Any, mark: DomainMark) -> None:
 
 
 def _power_on(connection: Any, domain: Any) -> None:
-    from vmctl_libvirt import own_virtiofsd, share_notes
+    from vmctl_libvirt import own_virtiofsd, shares
 
     libvirt = library()
-    with own_virtiofsd.served(share_notes.read(domain)):
+    with own_virtiofsd.served(shares.read_notes(domain)):
         try:
             domain.create()
         except libvirt.libvirtError as error:

@@ -1,4 +1,8 @@
-"""Whether an ordinary user can have virtiofsd here, and how it is run: by evidence, for many things can forbid it."""
+"""Whether an ordinary user can have virtiofsd here, and how it is run: by evidence, for many things can forbid it.
+
+In the outer namespace the user is who they are, and all other ids are theirs by /etc/subuid, or nobody's. The inner
+one is ``confined_virtiofsd``'s, as in system mode: the guest's login user is the user, its root a spare id of theirs.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,15 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmctl import process
 from vmctl.errors import VmctlError
-from vmctl_libvirt import confined_virtiofsd, id_maps
-from vmctl_libvirt.id_maps import Range
+from vmctl_libvirt import confined_virtiofsd
+from vmctl_libvirt.confined_virtiofsd import LAST_ID, NOBODY, Row, exceptions, id_map
 from vmctl_libvirt.share_locks import place, socket_path
 
 SUBUID, SUBGID = Path("/etc/subuid"), Path("/etc/subgid")
@@ -36,6 +40,10 @@ TRY, STALE = "try-", 600
 """Where attempts are made, and when one is certainly over, in seconds."""
 ANSWER_WITHIN = 30.0
 """Seconds; virtiofsd takes 0.1."""
+MOST_ROWS = 300
+"""The kernel takes 340 in a map; one range may be cut in two, and the inner map has some more."""
+Range = tuple[int, int]
+"""First id, and how many."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class SubordinateIds:
     @classmethod
     def of(cls, name: str, number: int, files: Sequence[Path] = (SUBUID, SUBGID)) -> SubordinateIds:
         """Those of the user of this name and number; a file that cannot be read gives nothing."""
-        users, groups = (id_maps.ranges(_text(file), (name, str(number))) for file in files)
+        users, groups = (id_ranges(_text(file), (name, str(number))) for file in files)
         return cls(users, groups)
 
 
@@ -79,12 +87,12 @@ def argv(folder: str, guest: tuple[int, int], *, read_only: bool) -> Callable[[s
         raise VmctlError(f"cannot share {folder}: there is no virtiofsd", hint="use `type: rsync`")
     user, group = os.geteuid(), os.getegid()
     given = SubordinateIds.of(_name(user), user)
-    around = id_maps.outer(user, given.users), id_maps.outer(group, given.groups)
-    within = [id_maps.inner(*row) for row in zip(guest, (user, group), around, strict=True)]
+    around = outer_map(user, given.users), outer_map(group, given.groups)
+    within = [inner_map(*row) for row in zip(guest, (user, group), around, strict=True)]
     return lambda listen: [
         sys.executable, "-IS", confined_virtiofsd.__file__,
-        f"{confined_virtiofsd.WITHIN}{'/'.join(map(id_maps.as_word, around))}",
-        *map(id_maps.as_word, within), "ro" if read_only else "rw", str(virtiofsd),
+        f"{confined_virtiofsd.WITHIN}{'/'.join(map(map_word, around))}",
+        *map(map_word, within), "ro" if read_only else "rw", str(virtiofsd),
         listen, "--rlimit-nofile=0", "-o", f"source={folder.replace(',', ',,')}",
     ]  # fmt: skip
 
@@ -109,13 +117,13 @@ def _no_ids(name: str, number: int, files: Sequence[Path] = (SUBUID, SUBGID)) ->
     short = [
         (file, option)
         for file, found, option in zip(files, (given.users, given.groups), ("uids", "gids"), strict=True)
-        if not id_maps.suffices(found)
+        if not are_enough(found)
     ]
     if not short:
         return None
     words = []
     for file, option in short:
-        first, count = id_maps.free_range(_text(file))
+        first, count = free_range(_text(file))
         words.append(f"--add-sub{option} {first}-{first + count - 1}")
     lacking = " and ".join(str(file) for file, _ in short)
     return Obstacle(
@@ -184,3 +192,62 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def id_ranges(text: str, names: Collection[str]) -> tuple[Range, ...]:
+    """The ranges that a file like /etc/subuid gives to a user, by name or number.
+
+    Args:
+        text: the file's.
+        names: the user's name and number.
+    """
+    return tuple((start, count) for name, start, count in _rows(text) if name in names)
+
+
+def are_enough(given: Sequence[Range]) -> bool:
+    """Whether there are enough for every id that guests commonly have, nobody's included."""
+    return sum(count for _, count in given[:MOST_ROWS]) > NOBODY
+
+
+def free_range(text: str) -> Range:
+    """A range of the usual size that a file like /etc/subuid gives to nobody."""
+    return max(100_000, *(start + count for _, start, count in _rows(text)), 0), NOBODY + 2
+
+
+def _rows(text: str) -> Iterator[tuple[str, int, int]]:
+    for line in text.splitlines():
+        match line.split(":"):
+            case name, start, count if start.isdigit() and count.isdigit():
+                yield name, int(start), int(count)
+
+
+def outer_map(own: int, given: Sequence[Range]) -> list[Row]:
+    """Rows for newuidmap: ``own`` is itself, and the other ids, from 0 on, are those that were given."""
+    rows, inside = [(own, own, 1)], 0
+    for start, count in given[:MOST_ROWS]:
+        before = min(count, own - inside) if inside <= own else count
+        if before:
+            rows.append((inside, start, before))
+        inside += before
+        if before < count:
+            rows.append((inside + 1, start + before, count - before))
+            inside += 1 + count - before
+    return sorted(row for row in rows if row[0] + row[2] <= LAST_ID)
+
+
+def inner_map(guest: int, own: int, around: Sequence[Row]) -> list[Row]:
+    """Rows for the namespace within: ``guest`` is ``own``. Each lies in one row of ``around``, as the kernel wants."""
+    return sorted(part for row in id_map(exceptions(guest, own)) for part in _parts(row, around))
+
+
+def _parts(row: Row, around: Sequence[Row]) -> Iterator[Row]:
+    inside, outside, count = row
+    for start, _, many in around:
+        first, end = max(outside, start), min(outside + count, start + many)
+        if first < end:
+            yield inside + first - outside, first, end - first
+
+
+def map_word(rows: Sequence[Row]) -> str:
+    """A map as ``confined_virtiofsd`` reads it."""
+    return ",".join("-".join(map(str, row)) for row in rows)

@@ -1,4 +1,4 @@
-"""virtiofs shares: whether this connection can do them safely, and the programs that see to it."""
+"""virtiofs shares: whether this connection can do them safely, the programs that see to it, and notes of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from vmctl.driver import Definition, Share
+from vmctl.driver import Definition, Features, Share
 from vmctl.errors import VmctlError
 from vmctl.spec import Folder, FolderKind
-from vmctl_libvirt import confined_virtiofsd, rootless, share_locks
+from vmctl_libvirt import confined_virtiofsd, rootless, share_locks, xml_text
 from vmctl_libvirt.libvirt_connection import Abilities
+from vmctl_libvirt.libvirt_errors import is_code, library
 from vmctl_libvirt.rootless import Obstacle
 
 VIRTIOFSD = (Path("/usr/libexec/virtiofsd"), Path("/usr/lib/virtiofsd"), Path("/usr/lib/qemu/virtiofsd"))
@@ -27,6 +29,9 @@ OTHERS = "give that folder `type: rsync`, and the others are live"
 ALLOW = "echo '{}/* PUx,' | sudo tee -a /etc/apparmor.d/local/usr.sbin.libvirtd    # docs/libvirt.md has the rest"
 DEFAULT_USER = 1000
 """Who shall own root's folder in a guest whose login user's number is not known."""
+NOTES_NAMESPACE = "urn:x-vmctl:shares:1"
+NOTES_PREFIX = "vmctlshares"
+READ_ONLY = "ro"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +120,13 @@ def foreign(folders: Sequence[Folder]) -> str:
     return ""
 
 
+def features(offered: Features, folders: Sequence[Folder], abilities: Abilities) -> Features:
+    """What a connection can do for the machine with these folders."""
+    if abilities.is_session and offered.folders and (why := foreign(folders)):
+        return structs.replace(offered, folders=(), no_folders=why, folders_by=OTHERS)
+    return offered
+
+
 def find(programs: Sequence[Path] = VIRTIOFSD) -> Path | None:
     """The virtiofsd of this host."""
     return next((program for program in programs if program.exists()), None)
@@ -191,3 +203,41 @@ def _write_program(path: Path, text: str) -> None:
     draft.write_text(text, encoding="utf-8")
     draft.chmod(0o755)
     draft.replace(path)
+
+
+def note_attributes(folder: SharedFolder) -> dict[str, str]:
+    """The attributes of a share's element, for the template."""
+    return {
+        "tag": folder.tag,
+        "host": folder.host,
+        "socket": folder.socket,
+        "uid": str(folder.guest[0]),
+        "gid": str(folder.guest[1]),
+        "mode": READ_ONLY if folder.read_only else "rw",
+    }
+
+
+def read_notes(domain: Any) -> tuple[SharedFolder, ...]:
+    """The shares that a domain's metadata note, as its next start will have them: libvirt knows their sockets alone."""
+    libvirt = library()
+    try:
+        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NOTES_NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    except libvirt.libvirtError as error:
+        if is_code(error, "VIR_ERR_NO_DOMAIN_METADATA"):
+            return ()
+        raise
+    return parse_notes(text)
+
+
+def parse_notes(text: str) -> tuple[SharedFolder, ...]:
+    """The shares in an element as libvirt returns it."""
+    return tuple(
+        SharedFolder(
+            tag=found.get("tag", ""),
+            host=found.get("host", ""),
+            socket=found.get("socket", ""),
+            guest=(int(found.get("uid", "")), int(found.get("gid", ""))),
+            read_only=found.get("mode") == READ_ONLY,
+        )
+        for found in xml_text.parse(text)
+    )

@@ -14,8 +14,7 @@ from vmctl.powers import Exported, Layer, Snapshot
 from vmctl.spec import LOOPBACK
 from vmctl_virtualbox import answers, checks, disk_reading, hardware, identity, knobs, media
 from vmctl_virtualbox.layer_media import BoxMedia, LayerMedia
-from vmctl_virtualbox.machine import VirtualBoxMachine
-from vmctl_virtualbox.machine_maker import MachineMaker
+from vmctl_virtualbox.machine import MachineMaker, VirtualBoxMachine
 from vmctl_virtualbox.media import Media
 from vmctl_virtualbox.snapshots import VirtualBoxSnapshotter
 from vmctl_virtualbox.vboxmanage import VBoxManage

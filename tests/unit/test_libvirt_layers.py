@@ -15,7 +15,7 @@ from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.layer_storage import Overlay
 from vmctl_libvirt.layers import Layer, Tree
-from vmctl_libvirt.merging import is_grounded, joinable, needed
+from vmctl_libvirt.snapshots import is_grounded, joinable, needed
 
 TEXT = st.text(
     st.characters(min_codepoint=32, exclude_categories=["Cs"], exclude_characters="\ufffe\uffff"), max_size=9
