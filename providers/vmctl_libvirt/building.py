@@ -16,20 +16,20 @@ from vmctl_libvirt import (
     checks,
     domain_edit,
     knobs,
-    layers,
     machines,
     networks,
     own_virtiofsd,
     share_locks,
     shares,
+    snapshot_tree,
 )
 from vmctl_libvirt.box_storage import BoxStorage
 from vmctl_libvirt.domain import Parts, Platform, domain_xml
 from vmctl_libvirt.domain_edit import Edit
+from vmctl_libvirt.domain_mark import DomainMark
 from vmctl_libvirt.first_nic import ssh_forward
-from vmctl_libvirt.identity import DomainMark
 from vmctl_libvirt.kvm import Evidence
-from vmctl_libvirt.layer_keeper import LayerKeeper
+from vmctl_libvirt.layer_keeper import DomainLayerKeeper
 from vmctl_libvirt.layer_storage import LayerStorage
 from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.libvirt_errors import library
@@ -62,9 +62,11 @@ class Builder:
         return Storage(self.connection, self.abilities)
 
     @property
-    def keeper(self) -> LayerKeeper:
+    def keeper(self) -> DomainLayerKeeper:
         """The layers in the pool."""
-        return LayerKeeper(self.connection, LayerStorage(self.connection, self.abilities), self.abilities.runs_guests)
+        return DomainLayerKeeper(
+            self.connection, LayerStorage(self.connection, self.abilities), self.abilities.runs_guests
+        )
 
     def create(self, definition: Definition, base: Disk) -> None:
         """As ``LibvirtDriver.create``."""
@@ -168,7 +170,7 @@ class Builder:
             further=storage.own(domain_edit.disks(domain)[1:]),
             seed=storage.seed(definition.name, definition.seed) if definition.seed else "",
             shares=self.shared_folders(definition),
-            snapshots=layers.read(domain),
+            snapshots=snapshot_tree.read(domain),
         )
         self._define(definition, mark_for(definition, mark.arch, mark.firmware), parts)
         self._prune_networks()
@@ -181,7 +183,7 @@ class Builder:
 
     def _define(self, definition: Definition, mark: DomainMark, parts: Parts) -> None:
         text = domain_xml(definition, self.platform(mark.arch), mark, parts)
-        self.connection.defineXML(Edit(tree=parts.snapshots).applied_to(text) if parts.snapshots.layers else text)
+        self.connection.defineXML(Edit(tree=parts.snapshots).applied_to(text) if parts.snapshots.nodes else text)
         self._ensure_networks(definition)
 
     def destroy(self, name: str, tag: Tag) -> None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from vmctl import templates
 from vmctl.driver import Definition
 from vmctl_libvirt import shares
+from vmctl_libvirt.domain_mark import NAMESPACE, DomainMark
 from vmctl_libvirt.first_nic import FirstNic
-from vmctl_libvirt.identity import NAMESPACE, DomainMark
 from vmctl_libvirt.knobs import LibvirtKnobs, read
-from vmctl_libvirt.layers import Tree
 from vmctl_libvirt.networks import MulticastGroup, is_wired_by_libvirt, libvirt_name, mcast_group
 from vmctl_libvirt.patch import apply_patch
 from vmctl_libvirt.shares import SharedFolder
+from vmctl_libvirt.snapshot_tree import SnapshotTree
 
 KIB = 1024
 CPU_MODES = ("host-passthrough", "host-model", "maximum")
@@ -53,7 +53,7 @@ class Parts:
     shares: tuple[SharedFolder, ...] = ()
     uuid: str = ""
     """Of the machine that is redefined; "" = a new one."""
-    snapshots: Tree = field(default_factory=Tree)
+    snapshots: SnapshotTree = field(default_factory=SnapshotTree)
     """What the machine that is redefined has of them."""
 
 

@@ -8,11 +8,11 @@ from xml.etree import ElementTree as ET
 
 from msgspec import Struct
 
-from vmctl_libvirt import identity, layers, xml_text
-from vmctl_libvirt.identity import DomainMark
-from vmctl_libvirt.layers import Tree
+from vmctl_libvirt import domain_mark, snapshot_tree, xml_text
+from vmctl_libvirt.domain_mark import DomainMark
 from vmctl_libvirt.libvirt_errors import NO_DOMAIN, library, still_there
 from vmctl_libvirt.patch import register_prefixes
+from vmctl_libvirt.snapshot_tree import SnapshotTree
 
 DISK = "devices/disk[@device='disk']"
 """The root disk first; the seed is one as well, and read-only."""
@@ -24,20 +24,20 @@ class Edit(Struct, frozen=True, kw_only=True):
     disks: tuple[str, ...] | None = None
     """Paths of the volumes that it writes to, the root disk first."""
     mark: DomainMark | None = None
-    tree: Tree | None = None
+    tree: SnapshotTree | None = None
 
     def applied_to(self, text: str) -> str:
         """Domain XML with the changes."""
         register_prefixes()
-        ET.register_namespace(layers.PREFIX, layers.NAMESPACE)
+        ET.register_namespace(snapshot_tree.PREFIX, snapshot_tree.NAMESPACE)
         root = xml_text.parse(text)
         if self.disks is not None:
             _set_disks(root, self.disks)
         if self.mark is not None:
             attributes = self.mark.attributes()
-            _put_metadata(root, ET.Element(f"{{{identity.NAMESPACE}}}machine", attributes))
+            _put_metadata(root, ET.Element(f"{{{domain_mark.NAMESPACE}}}machine", attributes))
         if self.tree is not None:
-            _put_metadata(root, layers.element(self.tree))
+            _put_metadata(root, snapshot_tree.element(self.tree))
         return ET.tostring(root, encoding="unicode")
 
 
@@ -106,8 +106,8 @@ def is_mentioned(connection: Any, path: str) -> bool:
 
 def mark_in(text: str) -> DomainMark | None:
     """The mark in a domain's XML."""
-    found = xml_text.parse(text).find(f"metadata/{{{identity.NAMESPACE}}}machine")
-    return None if found is None else identity.parse(ET.tostring(found, encoding="unicode"))
+    found = xml_text.parse(text).find(f"metadata/{{{domain_mark.NAMESPACE}}}machine")
+    return None if found is None else domain_mark.parse(ET.tostring(found, encoding="unicode"))
 
 
 def read_only_targets(domain: Any) -> tuple[str, ...]:

@@ -249,11 +249,11 @@ class LibvirtDriver:
 
     def export(self, name: str, tag: Tag, directory: Path) -> Exported:
         """Write a stopped machine's disks as qcow2 files."""
-        from vmctl_libvirt import exporting
+        from vmctl_libvirt import disk_export
 
         abilities = self._connection.abilities
         return self._connection.run(
-            lambda connection: exporting.export(connection, abilities, name, tag, directory), f"export {name}"
+            lambda connection: disk_export.export(connection, abilities, name, tag, directory), f"export {name}"
         )
 
     def box_copies(self) -> tuple[Layer, ...]:

@@ -11,7 +11,7 @@ from vmctl.driver import Address, Definition, Features, Forward, Tag
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import knobs as knob_classes
 from vmctl_libvirt import machines
-from vmctl_libvirt.identity import DomainMark
+from vmctl_libvirt.domain_mark import DomainMark
 from vmctl_libvirt.knobs import LibvirtKnobs
 from vmctl_libvirt.libvirt_errors import library
 

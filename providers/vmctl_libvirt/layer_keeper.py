@@ -35,7 +35,7 @@ HALF_MADE = 3600
 
 
 @dataclass(frozen=True)
-class LayerKeeper:
+class DomainLayerKeeper:
     """Acts on an open connection. Methods raise ``libvirt.libvirtError``."""
 
     connection: Any

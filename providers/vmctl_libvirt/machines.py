@@ -14,9 +14,9 @@ from msgspec import structs
 from vmctl.driver import NotOurs, Observed, State, Tag
 from vmctl.errors import WrongState
 from vmctl.wait import Deadline, until
-from vmctl_libvirt import domain_edit, identity, networks, xml_text
+from vmctl_libvirt import domain_edit, domain_mark, networks, xml_text
 from vmctl_libvirt.domain_edit import Edit
-from vmctl_libvirt.identity import DomainMark
+from vmctl_libvirt.domain_mark import DomainMark
 from vmctl_libvirt.libvirt_errors import NO_DOMAIN, is_code, is_unsavable, library, still_there
 
 # libvirt's numbers (virDomainState) and words for what a domain does.
@@ -59,7 +59,7 @@ def find_ours(connection: Any, name: str, tag: Tag) -> tuple[Any, DomainMark] | 
     domain = find(connection, name)
     if domain is None:
         return None
-    mark = identity.read(domain)
+    mark = domain_mark.read(domain)
     if mark is None or not mark.tag.is_same(tag):
         raise NotOurs("libvirt", name, mark.tag if mark else None)
     return domain, mark
@@ -79,7 +79,7 @@ def observe_all(connection: Any) -> Iterator[tuple[str, Observed]]:
     saved = {each.name() for each in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
 
     def ask(domain: Any) -> Observed | None:
-        mark = identity.read(domain)
+        mark = domain_mark.read(domain)
         if mark is None:
             return None
         is_saved = domain.name() in saved or bool(mark.resume and not domain.isActive())
@@ -95,7 +95,7 @@ def observe(connection: Any, name: str) -> Observed | None:
     libvirt = library()
     try:
         domain = find(connection, name)
-        mark = identity.read(domain) if domain is not None else None
+        mark = domain_mark.read(domain) if domain is not None else None
         return _observe(domain, mark, is_saved=_is_saved(domain, mark)) if mark else None
     except libvirt.libvirtError as error:
         if is_code(error, NO_DOMAIN):  # it went while we were asking
@@ -105,7 +105,7 @@ def observe(connection: Any, name: str) -> Observed | None:
 
 def state_of(domain: Any) -> State:
     """What a domain is doing now."""
-    mark = identity.read(domain)
+    mark = domain_mark.read(domain)
     return _state(domain, is_saved=_is_saved(domain, mark))[0]
 
 
@@ -148,7 +148,7 @@ def stop(connection: Any, name: str, tag: Tag, *, force: bool) -> None:
         if domain.hasManagedSaveImage(0):
             domain.managedSaveRemove(0)
         if mark.resume:
-            identity.write(domain, structs.replace(mark, resume=""), live=False)
+            domain_mark.write(domain, structs.replace(mark, resume=""), live=False)
         return
     state = state_of(domain)
     if state is State.PAUSED:
@@ -204,13 +204,13 @@ def _start(connection: Any, domain: Any, mark: DomainMark, *, is_saved: bool) ->
     prepare_console(domain, keep=is_saved)
     run = secrets.token_hex(8)
     # From here on the memory counts as used, whatever happens: it must never meet a disk that went on without it.
-    identity.write(domain, structs.replace(mark, run=run, resume=""), live=False)
+    domain_mark.write(domain, structs.replace(mark, run=run, resume=""), live=False)
     if mark.resume:
         _go_back(connection, domain, structs.replace(mark, run=run))
         return
     _power_on(connection, domain)
     if is_saved:  # the restored copy brought the token of its former run
-        identity.write_run(domain, mark, run, live=True)
+        domain_mark.write_run(domain, mark, run, live=True)
 
 
 def _go_back(connection: Any, domain: Any, mark: DomainMark) -> None:
@@ -223,7 +223,7 @@ def _go_back(connection: Any, domain: Any, mark: DomainMark) -> None:
         connection.restoreFlags(mark.resume, edit.applied_to(saved), libvirt.VIR_DOMAIN_SAVE_RUNNING)
     except libvirt.libvirtError:
         if not domain.isActive():  # no guest has run on those disks
-            identity.write(domain, mark, live=False)
+            domain_mark.write(domain, mark, live=False)
         raise
 
 

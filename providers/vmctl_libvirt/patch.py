@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from vmctl_libvirt import identity, xml_text
+from vmctl_libvirt import domain_mark, xml_text
 
 OWN = frozenset({"name", "uuid", "metadata"})
 """vmctl finds its machines by these."""
@@ -57,4 +57,4 @@ def apply_patch(domain_xml: str, patch: str) -> str:
 def register_prefixes() -> None:
     """Have XML written with the prefixes that people know."""
     ET.register_namespace("qemu", QEMU_NAMESPACE)
-    ET.register_namespace(identity.PREFIX, identity.NAMESPACE)
+    ET.register_namespace(domain_mark.PREFIX, domain_mark.NAMESPACE)

@@ -28,12 +28,12 @@ from vmctl.errors import VmctlError, WrongState
 from vmctl.powers import Snapshot
 from vmctl.process import ProgramMissing
 from vmctl.wait import Deadline, until
-from vmctl_libvirt import domain_edit, freezing, identity, layers, machines
+from vmctl_libvirt import domain_edit, domain_mark, freezing, machines, snapshot_tree
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.layer_storage import LayerStorage, Overlay
-from vmctl_libvirt.layers import Layer, Tree
 from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.libvirt_errors import library
+from vmctl_libvirt.snapshot_tree import SnapshotNode, SnapshotTree
 from vmctl_libvirt.storage import BASE, LAYER
 
 logger = logging.getLogger(__name__)
@@ -64,42 +64,42 @@ class DomainSnapshotter:
     def all(self) -> tuple[Snapshot, ...]:
         """The snapshots, parents first."""
         domain, _ = machines.must_find(self.connection, self.name, self.tag)
-        return tuple(self._told(layers.read(domain)))
+        return tuple(self._told(snapshot_tree.read(domain)))
 
     def save(self, snapshot: str, *, replacing: bool, note: str) -> Snapshot:
         """Keep the present state."""
         domain, _ = machines.must_find(self.connection, self.name, self.tag)
-        tree, state = layers.read(domain), machines.state_of(domain)
+        tree, state = snapshot_tree.read(domain), machines.state_of(domain)
         if tree.find(snapshot) and not replacing:
             raise WrongState(f"{self.name} has a snapshot {snapshot!r} already", hint="vmctl snapshot list")
         if state not in POSSIBLE:
             raise WrongState(f"{self.name} is {state.value}: nothing can be kept of that", hint="vmctl resume")
-        layer = Layer(
+        node = SnapshotNode(
             id=secrets.token_hex(4), name=snapshot, parent="", date=time.time(), memory=state in RUNNING,
             disks=self._own_disks(domain), note=note,
         )  # fmt: skip
         with interrupt.shielded():
-            self._freeze(domain, tree, layer, state)
+            self._freeze(domain, tree, node, state)
             self._try_to_tidy(domain)
         return next(each for each in self.all() if each.name == snapshot)
 
     def restore(self, snapshot: str) -> None:
         """Go back: new overlays on the frozen ones, and the snapshot's memory for the next start."""
         domain, mark = machines.must_find(self.connection, self.name, self.tag)
-        tree = layers.read(domain)
-        layer = tree.find(snapshot)
-        if layer is None:
+        tree = snapshot_tree.read(domain)
+        node = tree.find(snapshot)
+        if node is None:
             raise WrongState(f"{self.name} has no snapshot {snapshot!r}", hint="vmctl snapshot list")
-        if len(layer.disks) != (count := len(self._own_disks(domain))):
+        if len(node.disks) != (count := len(self._own_disks(domain))):
             raise WrongState(
-                f"{self.name} has {count} disks, and had {len(layer.disks)} when {snapshot!r} was saved",
+                f"{self.name} has {count} disks, and had {len(node.disks)} when {snapshot!r} was saved",
                 hint="vmctl snapshot list",
             )
-        memory = self.storage.memory_path(self.name, layer.id) if layer.memory else ""  # or fail, with nothing changed
+        memory = self.storage.memory_path(self.name, node.id) if node.memory else ""  # or fail, with nothing changed
         with interrupt.shielded():
             machines.stop(self.connection, self.name, self.tag, force=True)
             edit = Edit(
-                disks=self._stack(layer),
+                disks=self._stack(node),
                 mark=structs.replace(mark, resume=memory),
                 tree=structs.replace(tree, current=snapshot),
             )
@@ -109,20 +109,20 @@ class DomainSnapshotter:
     def remove(self, snapshot: str) -> None:
         """Forget one; what nothing builds on is deleted, the rest joined with what builds on it, where that can be."""
         domain, _ = machines.must_find(self.connection, self.name, self.tag)
-        tree = layers.read(domain)
+        tree = snapshot_tree.read(domain)
         if tree.find(snapshot):
             with interrupt.shielded():
-                layers.write(domain, tree.without(snapshot))
+                snapshot_tree.write(domain, tree.without(snapshot))
                 self._tidy(domain)
 
-    def _freeze(self, domain: Any, tree: Tree, layer: Layer, state: State) -> None:
+    def _freeze(self, domain: Any, tree: SnapshotTree, node: SnapshotNode, state: State) -> None:
         """Put new overlays on top, and remember those below as a snapshot."""
         try:
-            tops = self._stack(layer)
-            memory = self.storage.memory(self.name, layer.id) if layer.memory else ""
+            tops = self._stack(node)
+            memory = self.storage.memory(self.name, node.id) if node.memory else ""
             if state in RUNNING and self.runs_guests and not freezing.freeze_live(domain, tops, memory):
-                layer = structs.replace(layer, memory=False)
-            domain_edit.redefine(self.connection, domain, Edit(disks=tops, tree=tree.with_layer(layer)))
+                node = structs.replace(node, memory=False)
+            domain_edit.redefine(self.connection, domain, Edit(disks=tops, tree=tree.with_node(node)))
         except BaseException:
             self._try_to_tidy(domain)
             raise
@@ -130,9 +130,9 @@ class DomainSnapshotter:
     def _own_disks(self, domain: Any) -> tuple[str, ...]:
         return freezing.own_disks(self.storage, domain, self.name)
 
-    def _stack(self, layer: Layer) -> tuple[str, ...]:
+    def _stack(self, node: SnapshotNode) -> tuple[str, ...]:
         """A new overlay on each of the snapshot's disks."""
-        return tuple(self.storage.stack(self.name, secrets.token_hex(4), disk) for disk in layer.disks)
+        return tuple(self.storage.stack(self.name, secrets.token_hex(4), disk) for disk in node.disks)
 
     def _try_to_tidy(self, domain: Any) -> None:
         """What cannot be put away now will be by the next command; it is no reason to fail."""
@@ -143,28 +143,28 @@ class DomainSnapshotter:
 
     def _tidy(self, domain: Any) -> None:
         """Delete what no snapshot and no machine needs any more, and shorten chains."""
-        tree, tops = layers.read(domain), domain_edit.disks(domain)
+        tree, tops = snapshot_tree.read(domain), domain_edit.disks(domain)
         parts = (self.connection, self.storage, self.name, domain)
         OverlayChain(*parts, self.runs_guests, self.writes_pool).tidy(tree, tops)
-        mark = identity.read(domain)
-        wanted = {layer.id for layer in layers.read(domain).layers if layer.memory}
+        mark = domain_mark.read(domain)
+        wanted = {node.id for node in snapshot_tree.read(domain).nodes if node.memory}
         for path in self.storage.memories(self.name):
             if path.split(".")[-2] not in wanted and not (mark and mark.resume == path):
                 self.storage.delete(path)
 
-    def _told(self, tree: Tree) -> Iterator[Snapshot]:
+    def _told(self, tree: SnapshotTree) -> Iterator[Snapshot]:
         overlays, memories = self.storage.overlays(self.name), self.storage.memories(self.name)
         by_id = {path.split(".")[-2]: size for path, size in memories.items()}
-        for layer in tree.layers:
-            disks = (overlays[path].allocation for path in layer.disks if path in overlays)
+        for node in tree.nodes:
+            disks = (overlays[path].allocation for path in node.disks if path in overlays)
             yield Snapshot(
-                name=layer.name,
-                parent=layer.parent,
-                date=layer.date,
-                size=sum(disks) + by_id.get(layer.id, 0),
-                memory=layer.memory,
-                current=layer.name == tree.current,
-                note=layer.note,
+                name=node.name,
+                parent=node.parent,
+                date=node.date,
+                size=sum(disks) + by_id.get(node.id, 0),
+                memory=node.memory,
+                current=node.name == tree.current,
+                note=node.note,
             )
 
 
@@ -179,7 +179,7 @@ class OverlayChain:
     runs_guests: bool
     writes_pool: bool
 
-    def tidy(self, tree: Tree, tops: Sequence[str]) -> None:
+    def tidy(self, tree: SnapshotTree, tops: Sequence[str]) -> None:
         """Delete what is not needed; then join what can be joined, one pair after the other.
 
         ``tops`` are the paths of the overlays that the machine writes to.
@@ -188,10 +188,10 @@ class OverlayChain:
         while pair := joinable(self.storage.overlays(self.name, fresh=True), tree, tops):
             if not self._join(*pair, tree, tops):
                 return
-            tree, tops = layers.read(self.domain), domain_edit.disks(self.domain)
+            tree, tops = snapshot_tree.read(self.domain), domain_edit.disks(self.domain)
             self._drop_unused(tree, tops)
 
-    def _drop_unused(self, tree: Tree, tops: Sequence[str]) -> None:
+    def _drop_unused(self, tree: SnapshotTree, tops: Sequence[str]) -> None:
         """Delete what is not needed by anybody's account: ours, that of the files, that of the running machine."""
         present = self.storage.overlays(self.name, fresh=True)
         wanted = needed(present, tree, tops)
@@ -203,7 +203,7 @@ class OverlayChain:
         for path in unused:
             self.storage.delete(path)
 
-    def _join(self, lower: str, upper: str, tree: Tree, tops: Sequence[str]) -> bool:
+    def _join(self, lower: str, upper: str, tree: SnapshotTree, tops: Sequence[str]) -> bool:
         """Have ``lower`` hold what ``upper`` shows, and all use it in place of ``upper``; whether it was done."""
         state = machines.state_of(self.domain)
         if not self.runs_guests:
@@ -215,7 +215,7 @@ class OverlayChain:
                 return False
         else:
             return False
-        edit = Edit(disks=layers.replaced(tops, upper, lower), tree=tree.moved(upper, lower))
+        edit = Edit(disks=snapshot_tree.replaced(tops, upper, lower), tree=tree.moved(upper, lower))
         domain_edit.redefine(self.connection, self.domain, edit)
         return True
 
@@ -256,7 +256,7 @@ class OverlayChain:
         return True
 
 
-def needed(present: Mapping[str, Overlay], tree: Tree, tops: Iterable[str]) -> set[str]:
+def needed(present: Mapping[str, Overlay], tree: SnapshotTree, tops: Iterable[str]) -> set[str]:
     """Paths of the overlays that the machine or a snapshot stands on."""
     found: set[str] = set()
     for path in (*tops, *tree.volumes()):
@@ -273,7 +273,7 @@ def is_grounded(present: Mapping[str, Overlay], wanted: Iterable[str]) -> bool:
     return all(path in present or PurePosixPath(path).name.startswith((BASE, LAYER)) for path in below)
 
 
-def joinable(present: Mapping[str, Overlay], tree: Tree, tops: Iterable[str]) -> tuple[str, str] | None:
+def joinable(present: Mapping[str, Overlay], tree: SnapshotTree, tops: Iterable[str]) -> tuple[str, str] | None:
     """An overlay that nobody names or needs, and the only one that stands on it; None = there is no such pair."""
     named = {*tops, *tree.volumes()}
     for path in sorted(present):

@@ -20,7 +20,7 @@ from vmctl_libvirt import domain_edit, live_shares, machines, networks
 from vmctl_libvirt.building import Builder, layers_held, mark_for
 from vmctl_libvirt.domain import Parts, Platform, domain_xml
 from vmctl_libvirt.domain_edit import Edit
-from vmctl_libvirt.identity import DomainMark
+from vmctl_libvirt.domain_mark import DomainMark
 from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.patch import register_prefixes
 from vmctl_libvirt.shares import SharedFolder

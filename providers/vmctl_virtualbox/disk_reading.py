@@ -12,9 +12,9 @@ from vmctl import interrupt
 from vmctl.driver import Disk, State
 from vmctl.errors import WrongState
 from vmctl.powers import Exported
-from vmctl_virtualbox import answers, hardware, identity
-from vmctl_virtualbox.identity import MachineMark
+from vmctl_virtualbox import answers, hardware, machine_mark
 from vmctl_virtualbox.machine import VirtualBoxMachine
+from vmctl_virtualbox.machine_mark import MachineMark
 from vmctl_virtualbox.media import Media
 from vmctl_virtualbox.vboxmanage import COPY_DEADLINE
 
@@ -137,4 +137,4 @@ def standing_still(machine: VirtualBoxMachine, mark: MachineMark) -> Iterator[No
 def _remember_run(machine: VirtualBoxMachine, mark: MachineMark, before: Mapping[str, str]) -> None:
     since = machine.existing().get("VMStateChangeTime", "")
     run = mark.run_since(before.get("VMStateChangeTime", ""))
-    identity.write(machine.door, replace(mark, since=since, run=run))
+    machine_mark.write(machine.door, replace(mark, since=since, run=run))

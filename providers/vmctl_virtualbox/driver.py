@@ -12,7 +12,7 @@ from vmctl.driver import Address, Definition, Disk, Features, Host, NotOurs, Obs
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.powers import Exported, Layer, Snapshot
 from vmctl.spec import LOOPBACK
-from vmctl_virtualbox import answers, checks, disk_reading, hardware, identity, knobs, media
+from vmctl_virtualbox import answers, checks, disk_reading, hardware, knobs, machine_mark, media
 from vmctl_virtualbox.layer_media import BoxMedia, LayerMedia
 from vmctl_virtualbox.machine import MachineMaker, VirtualBoxMachine
 from vmctl_virtualbox.media import Media
@@ -80,10 +80,10 @@ class VirtualBoxDriver:
             _check_base(definition, base)
         self.destroy(definition.name, definition.tag)
         mark = _mark(definition)
-        identity.write(self._door, mark)
+        machine_mark.write(self._door, mark)
         try:
             self._maker.make(machine, definition, base, medium)
-            identity.write(self._door, mark.completed())
+            machine_mark.write(self._door, mark.completed())
         except BaseException:
             with interrupt.shielded(), suppress(VmctlError):  # what failed first is what matters
                 self.destroy(definition.name, definition.tag)
@@ -101,7 +101,7 @@ class VirtualBoxDriver:
         if definition.spec.disk is not None and definition.spec.disk > present:
             self._media.resize(hardware.root_disk(shown), definition.spec.disk)
         after = _mark(definition).completed()
-        identity.write(self._door, after)
+        machine_mark.write(self._door, after)
         if before.seed != after.seed:
             self._media.eject(before.seed)
 
@@ -133,12 +133,12 @@ class VirtualBoxDriver:
             self._media.forget(own)
             self._media.eject(mark.seed if mark else "")
             media.remove_folder(own)
-            identity.remove(self._door, name)
+            machine_mark.remove(self._door, name)
         self._layers.sweep()
 
     def states(self) -> Mapping[str, Observed]:
         """All finished machines with vmctl's tag, in two calls."""
-        marks = {uuid: mark for uuid, mark in identity.read(self._door).items() if mark.complete}
+        marks = {uuid: mark for uuid, mark in machine_mark.read(self._door).items() if mark.complete}
         if not marks:
             return {}
         text = self._door("list", "--long", "vms", partial=True)
@@ -157,7 +157,7 @@ class VirtualBoxDriver:
     def observe(self, name: str) -> Observed | None:
         """One finished machine with vmctl's tag."""
         machine = VirtualBoxMachine(self._door, name)
-        mark = identity.read(self._door).get(machine.uuid)
+        mark = machine_mark.read(self._door).get(machine.uuid)
         shown = self._ask(machine) if mark and mark.complete else None
         return _observed(shown, mark) if mark and shown else None
 
@@ -232,7 +232,7 @@ class VirtualBoxDriver:
             self._media.forget(folder)
             media.remove_moved(folder, Path(shown["CfgFile"]).stem)
 
-    def _found(self, name: str, tag: Tag) -> tuple[VirtualBoxMachine, identity.MachineMark | None]:
+    def _found(self, name: str, tag: Tag) -> tuple[VirtualBoxMachine, machine_mark.MachineMark | None]:
         """The machine of that name, there or not, and its mark; a mark without a machine is of one half made.
 
         What is done with it is done by its UUID, to which the mark belongs as well.
@@ -241,13 +241,13 @@ class VirtualBoxDriver:
             NotOurs: it bears another tag, or is there and bears none.
         """
         machine = VirtualBoxMachine(self._door, name)
-        mark = identity.read(self._door).get(machine.uuid)
+        mark = machine_mark.read(self._door).get(machine.uuid)
         foreign = not mark.tag.is_same(tag) if mark else machine.shown() is not None
         if foreign:
             raise NotOurs("VirtualBox", name, mark.tag if mark else None)
         return machine, mark
 
-    def _ours(self, name: str, tag: Tag) -> tuple[VirtualBoxMachine, identity.MachineMark]:
+    def _ours(self, name: str, tag: Tag) -> tuple[VirtualBoxMachine, machine_mark.MachineMark]:
         """As ``_found``, but absence is an error too."""
         machine, mark = self._found(name, tag)
         if mark is None:
@@ -263,9 +263,9 @@ class VirtualBoxDriver:
         return VirtualBoxSnapshotter(self._door, self._ours(name, tag)[0])
 
 
-def _mark(definition: Definition) -> identity.MachineMark:
+def _mark(definition: Definition) -> machine_mark.MachineMark:
     chosen = knobs.read(definition.spec)
-    return identity.MachineMark(
+    return machine_mark.MachineMark(
         name=definition.name,
         tag=definition.tag,
         seed=str(definition.seed or ""),
@@ -274,7 +274,7 @@ def _mark(definition: Definition) -> identity.MachineMark:
     )
 
 
-def _observed(shown: answers.Shown, mark: identity.MachineMark) -> Observed:
+def _observed(shown: answers.Shown, mark: machine_mark.MachineMark) -> Observed:
     state = answers.state(shown.word)
     run = mark.run_since(shown.since) if state in (State.RUNNING, State.PAUSED) else ""
     return Observed(state=state, tag=mark.tag, run=run, raw=shown.word)

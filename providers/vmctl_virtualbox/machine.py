@@ -8,7 +8,7 @@ from pathlib import Path
 from vmctl import wait
 from vmctl.driver import Definition, Disk, State
 from vmctl.errors import VmctlError, WrongState
-from vmctl_virtualbox import answers, hardware, identity, knobs, media, networks
+from vmctl_virtualbox import answers, hardware, knobs, machine_mark, media, networks
 from vmctl_virtualbox.knobs import ID
 from vmctl_virtualbox.layer_media import LayerMedia
 from vmctl_virtualbox.media import Media
@@ -29,7 +29,7 @@ class VirtualBoxMachine:
     @property
     def uuid(self) -> str:
         """What VirtualBox is asked for."""
-        return identity.identifier(self.name)
+        return machine_mark.identifier(self.name)
 
     def shown(self) -> dict[str, str] | None:
         """``showvminfo``'s properties; None = VirtualBox says there is no such machine.
@@ -84,7 +84,7 @@ class VirtualBoxMachine:
             )
         return found
 
-    def start(self, mark: identity.MachineMark) -> None:
+    def start(self, mark: machine_mark.MachineMark) -> None:
         """Start, restore or unpause; the user's commands run around a start."""
         word = self.existing()["VMState"]
         now = answers.state(word)

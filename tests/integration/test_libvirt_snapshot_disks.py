@@ -12,7 +12,7 @@ from tests.integration.two_disks import Killed, TwoDisks
 from vmctl.driver import Host, State
 from vmctl.errors import VmctlError
 from vmctl_libvirt import LibvirtDriver, domain_edit
-from vmctl_libvirt.layers import Layer
+from vmctl_libvirt.snapshot_tree import SnapshotNode
 from vmctl_libvirt.snapshots import DomainSnapshotter
 
 pytestmark = pytest.mark.integration
@@ -89,8 +89,8 @@ def test_a_save_that_fails_or_is_killed_leaves_both_disks_as_they_were(
     driver.save_snapshot(name, machine.tag, "one")
     before, overlays = machine.chains, machine.overlays()
 
-    def half(self: DomainSnapshotter, layer: Layer) -> tuple[str, ...]:
-        first, second = real_stack(self, layer)
+    def half(self: DomainSnapshotter, node: SnapshotNode) -> tuple[str, ...]:
+        first, second = real_stack(self, node)
         self.storage.delete(second)
         return first, second
 

@@ -126,8 +126,8 @@ class TestADayWithVirtualBox:
         assert project.vmctl("up", "--json").answer["provisioned"]["machines"]["default"]["ran"] == ["once"]
         printed = project.ssh("id -un; cat /etc/mark /etc/later; wc -l <~/.ssh/authorized_keys")
         assert printed == "vmctl\nkept\nlater\n1\n"  # what was written before and after the snapshot
-        identity = (project.root / "was.pub").read_text()
-        assert project.ssh("sudo cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1] != identity.split()[1]
+        machine_mark = (project.root / "was.pub").read_text()
+        assert project.ssh("sudo cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1] != machine_mark.split()[1]
 
     def test_made_again_it_runs_nothing_and_is_another_machine(self, project: ProjectDirectory) -> None:
         assert project.vmctl("up").out.startswith("default is up; nothing to do"), "to make a layer is not a start"
@@ -175,9 +175,9 @@ def page(project: ProjectDirectory) -> str:
 
 
 def uuid(name: str) -> str:
-    from vmctl_virtualbox import identity
+    from vmctl_virtualbox import machine_mark
 
-    return identity.identifier(name)
+    return machine_mark.identifier(name)
 
 
 def nothing_is_left(virtualbox: Installation) -> None:

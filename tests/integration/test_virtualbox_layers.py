@@ -31,7 +31,7 @@ from tests.unit.virtualbox_definition import definition
 from vmctl.driver import Definition, Disk, State
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.spec import MIB
-from vmctl_virtualbox import VirtualBoxDriver, answers, hardware, identity, vdi
+from vmctl_virtualbox import VirtualBoxDriver, answers, hardware, machine_mark, vdi
 from vmctl_virtualbox.vboxmanage import VBoxManage
 
 __all__ = ["door", "driver", "home", "installation"]
@@ -195,7 +195,7 @@ def test_what_a_layer_cannot_keep_makes_none(
 ) -> None:
     driver.create(machine, disk)
     (tmp_path / "memory.sav").write_bytes(b"memory")
-    door("adoptstate", identity.identifier(machine.name), tmp_path / "memory.sav")
+    door("adoptstate", machine_mark.identifier(machine.name), tmp_path / "memory.sav")
     with pytest.raises(WrongState, match="is saved") as caught:
         driver.freeze(machine.name, machine.tag, FIRST)
     assert caught.value.hint == "vmctl resume"
@@ -203,7 +203,7 @@ def test_what_a_layer_cannot_keep_makes_none(
     own = tmp_path / "own.vdi"
     door("createmedium", "disk", "--filename", own, "--size", "16")
     port = ("--storagectl", "disks", "--port", "3", "--device", "0")
-    door("storageattach", identity.identifier(machine.name), *port, "--type", "hdd", "--medium", own)
+    door("storageattach", machine_mark.identifier(machine.name), *port, "--type", "hdd", "--medium", own)
     with pytest.raises(WrongState, match="did not make") as caught:
         driver.freeze(machine.name, machine.tag, FIRST)
     assert str(own) in caught.value.details
@@ -222,7 +222,7 @@ def test_a_machine_that_was_moved_still_stands_on_its_layer(
     driver.create(machine, on(disk, FIRST))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    door("movevm", identity.identifier(machine.name), "--folder", elsewhere)
+    door("movevm", machine_mark.identifier(machine.name), "--folder", elsewhere)
     assert not driver.remove_layer(FIRST)
     assert driver.freeze(machine.name, machine.tag, SECOND)
     driver.destroy(machine.name, machine.tag)

@@ -35,7 +35,7 @@ from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.layout import HomeLayout
 from vmctl.process import find, run
 from vmctl.spec import MIB
-from vmctl_virtualbox import VirtualBoxDriver, answers, identity
+from vmctl_virtualbox import VirtualBoxDriver, answers, machine_mark
 from vmctl_virtualbox.vboxmanage import VBoxManage
 
 __all__ = ["door", "driver", "home", "installation"]
@@ -195,7 +195,7 @@ def test_commands_of_the_user_run_around_a_start(
     driver.create(structs.replace(machine, spec=spec), disk)
     with pytest.raises(VmctlError, match="VirtualBox"):
         driver.start(machine.name, machine.tag)  # there is no kernel module
-    assert "pre ü" in door("getextradata", identity.identifier(machine.name), "seen")
+    assert "pre ü" in door("getextradata", machine_mark.identifier(machine.name), "seen")
 
 
 def test_snapshots_form_a_tree(driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk) -> None:
@@ -222,7 +222,7 @@ def test_snapshots_form_a_tree(driver: VirtualBoxDriver, door: VBoxManage, machi
     for _ in range(2):
         driver.remove_snapshot(machine.name, machine.tag, "second")
         assert [(each.name, each.current) for each in driver.snapshots(machine.name, machine.tag)] == [("third", True)]
-    assert door("snapshot", identity.identifier(machine.name), "list").count("UUID") == 1
+    assert door("snapshot", machine_mark.identifier(machine.name), "list").count("UUID") == 1
     with pytest.raises(WrongState, match="no snapshot"):
         driver.restore_snapshot(machine.name, machine.tag, "second")
     # The disk grows where a snapshot stands below it, too.
@@ -236,7 +236,7 @@ def test_a_saved_machine_is_saved_until_it_is_stopped(
     driver.create(machine, disk)
     state = tmp_path / "memory.sav"
     state.write_bytes(b"memory")
-    door("adoptstate", identity.identifier(machine.name), state)
+    door("adoptstate", machine_mark.identifier(machine.name), state)
     assert driver.states()[machine.name].state is State.SAVED
     driver.suspend(machine.name, machine.tag)
     with pytest.raises(WrongState, match="hardware can change only when it is off"):
@@ -252,7 +252,7 @@ def test_a_machine_that_the_gui_renamed_and_moved_goes_with_its_files_alone(
 ) -> None:
     driver.create(machine, disk)
     driver.save_snapshot(machine.name, machine.tag, "first")
-    uuid = identity.identifier(machine.name)
+    uuid = machine_mark.identifier(machine.name)
     door("modifyvm", uuid, "--name", "by hand")
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "by hand").mkdir(parents=True)
@@ -271,7 +271,7 @@ def test_disks_that_the_user_attached_stay(
     own = tmp_path / "own.vdi"
     door("createmedium", "disk", "--filename", own, "--size", "16")
     port = ("--storagectl", "disks", "--port", "3", "--device", "0")
-    door("storageattach", identity.identifier(machine.name), *port, "--type", "hdd", "--medium", own)
+    door("storageattach", machine_mark.identifier(machine.name), *port, "--type", "hdd", "--medium", own)
     driver.destroy(machine.name, machine.tag)
     assert own.exists()
 
@@ -294,7 +294,7 @@ def test_an_inaccessible_machine_is_named_and_can_be_destroyed(
 def test_a_foreign_machine_is_never_touched(
     driver: VirtualBoxDriver, door: VBoxManage, machine: Definition, disk: Disk, tmp_path: Path
 ) -> None:
-    uuid = identity.identifier(machine.name)
+    uuid = machine_mark.identifier(machine.name)
     door("createvm", "--name", machine.name, "--basefolder", tmp_path, "--uuid", uuid, "--register")
     try:
         assert driver.states() == {}
@@ -389,11 +389,11 @@ def test_a_snapshot_that_fails_leaves_the_older_one_of_its_name(
     assert [each.note for each in driver.snapshots(machine.name, machine.tag)] == ["older"]
     # Killed between the two halves of a replacement: the newer one counts, and the next command puts the rest away.
     door = VBoxManage()
-    door("snapshot", identity.identifier(machine.name), "take", "first", "--description", "newer")
+    door("snapshot", machine_mark.identifier(machine.name), "take", "first", "--description", "newer")
     assert [each.note for each in driver.snapshots(machine.name, machine.tag)] == ["newer"]
     driver.save_snapshot(machine.name, machine.tag, "first", replace=True, note="newest")
     assert [each.note for each in driver.snapshots(machine.name, machine.tag)] == ["newest"]
-    assert door("snapshot", identity.identifier(machine.name), "list").count("first") == 1
+    assert door("snapshot", machine_mark.identifier(machine.name), "list").count("first") == 1
 
 
 @pytest.mark.parametrize("word", WORDS)

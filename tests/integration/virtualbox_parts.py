@@ -12,7 +12,7 @@ from tests.host.virtualbox.install import Installation, installed
 from vmctl.driver import Definition, Disk, Host
 from vmctl.process import find, run
 from vmctl.spec import MIB
-from vmctl_virtualbox import VirtualBoxDriver, answers, identity
+from vmctl_virtualbox import VirtualBoxDriver, answers, machine_mark
 from vmctl_virtualbox.vboxmanage import VBoxManage
 
 SIZE = 64 * MIB
@@ -53,14 +53,14 @@ def numbered(machine: Definition, number: int) -> Definition:
 
 
 def shown(door: VBoxManage, name: str) -> dict[str, str]:
-    return answers.properties(door("showvminfo", identity.identifier(name), "--machinereadable"))
+    return answers.properties(door("showvminfo", machine_mark.identifier(name), "--machinereadable"))
 
 
 def assert_nothing_is_left(door: VBoxManage, home: Path) -> None:
     assert door("list", "vms", partial=True) == ""
     assert door("list", "hdds") == ""
     assert door("list", "dvds") == ""
-    assert identity.read(door) == {}
+    assert machine_mark.read(door) == {}
     assert list((home / "virtualbox").glob("machines/*/*")) == []
 
 

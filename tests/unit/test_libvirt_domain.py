@@ -12,7 +12,7 @@ from vmctl.driver import Address, Definition, Forward, Nic, Tag
 from vmctl.spec import GIB, BoxRef, MachineSpec
 from vmctl_libvirt.checks import PASST_SINCE
 from vmctl_libvirt.domain import Parts, Platform, domain_xml
-from vmctl_libvirt.identity import DomainMark
+from vmctl_libvirt.domain_mark import DomainMark
 from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.shares import SharedFolder
 

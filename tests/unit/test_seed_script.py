@@ -13,7 +13,7 @@ from msgspec import structs
 
 from vmctl import key_pairs, seed
 from vmctl.boxes import recipe
-from vmctl.boxes.rootless import as_root
+from vmctl.boxes.user_namespace import as_root
 from vmctl.driver import Definition, Features, Nic, Tag
 from vmctl.seed.wishes import Wishes
 from vmctl.spec import BoxRef, MachineSpec

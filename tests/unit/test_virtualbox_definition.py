@@ -13,7 +13,7 @@ from tests.unit.virtualbox_transcripts import BRIDGED, HOSTONLY, SETTINGS
 from vmctl.errors import VmctlError
 from vmctl.knobs import refusal
 from vmctl.powers import Snapshot
-from vmctl_virtualbox import hardware, identity, knobs, networks, snapshots
+from vmctl_virtualbox import hardware, knobs, machine_mark, networks, snapshots
 from vmctl_virtualbox.answers import Rule
 from vmctl_virtualbox.knobs import VirtualBoxKnobs
 from vmctl_virtualbox.snapshots import HIDDEN, KeptSnapshot, deletable, shown
@@ -193,14 +193,14 @@ def test_the_host_stays_off_an_isolated_network() -> None:
 
 
 def test_a_mark_comes_back() -> None:
-    mark = identity.MachineMark(name="shop-web", tag=TAG, complete=True, pre_boot=(("modifyvm", ":id"),))
-    uuid = identity.identifier("shop-web")
-    assert identity.parse({f"vmctl/{uuid}": json.dumps(to_builtins(mark))}) == {uuid: mark}
+    mark = machine_mark.MachineMark(name="shop-web", tag=TAG, complete=True, pre_boot=(("modifyvm", ":id"),))
+    uuid = machine_mark.identifier("shop-web")
+    assert machine_mark.parse({f"vmctl/{uuid}": json.dumps(to_builtins(mark))}) == {uuid: mark}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"name": "shop-web", "tag": {}}'])
 def test_damaged_marks_are_none(text: str) -> None:
-    assert identity.parse({f"vmctl/{identity.identifier('shop-web')}": text, "GUI/x": "y"}) == {}
+    assert machine_mark.parse({f"vmctl/{machine_mark.identifier('shop-web')}": text, "GUI/x": "y"}) == {}
 
 
 def test_a_mark_under_another_machine_is_none() -> None:
@@ -208,7 +208,7 @@ def test_a_mark_under_another_machine_is_none() -> None:
         '{"name": "shop-web", "tag": {"project": "", "machine": "", "version": "", "root": ""}, "complete": true,'
         ' "seed": "", "pre_boot": [], "post_boot": []}'
     )
-    assert identity.parse({"vmctl/00000000-0000-0000-0000-000000000000": text}) == {}
+    assert machine_mark.parse({"vmctl/00000000-0000-0000-0000-000000000000": text}) == {}
 
 
 # -- snapshots

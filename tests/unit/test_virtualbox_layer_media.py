@@ -14,8 +14,8 @@ from msgspec import to_builtins
 
 from vmctl.driver import Host, Tag
 from vmctl.flock import held
-from vmctl_virtualbox import VirtualBoxDriver, identity, vdi
-from vmctl_virtualbox.identity import MachineMark
+from vmctl_virtualbox import VirtualBoxDriver, machine_mark, vdi
+from vmctl_virtualbox.machine_mark import MachineMark
 
 OWN, BELOW = uuid.uuid4(), uuid.uuid4()
 MIB = 1024**2
@@ -70,10 +70,10 @@ def test_a_machine_that_paused_for_a_layer_is_in_the_same_run_until_its_next_sta
 
 def test_marks_of_an_older_vmctl_are_read() -> None:
     stated = {key: value for key, value in to_builtins(MARK).items() if key not in ("since", "run")}
-    key = identity.PREFIX + identity.identifier("web")
-    assert identity.parse({key: json.dumps(stated)}) == {identity.identifier("web"): MARK}
+    key = machine_mark.PREFIX + machine_mark.identifier("web")
+    assert machine_mark.parse({key: json.dumps(stated)}) == {machine_mark.identifier("web"): MARK}
     stated = to_builtins(replace(MARK, since="later", run="first"))
-    assert identity.parse({key: json.dumps(stated)})[identity.identifier("web")].run == "first"
+    assert machine_mark.parse({key: json.dumps(stated)})[machine_mark.identifier("web")].run == "first"
 
 
 def test_what_killed_commands_left_of_layers_and_bases_is_removed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import structs
 
 from vmctl import process
-from vmctl.boxes import debian, disk_image, image, rootless, space
+from vmctl.boxes import debian, disk_image, image, space, user_namespace
 from vmctl.boxes.box import RECIPE, Box, BoxImage, BoxInfo
 from vmctl.boxes.box_store import BoxStore, lock_path
 from vmctl.boxes.container_image import ContainerImage
@@ -63,7 +63,7 @@ def check_programs() -> None:
         ProgramMissing: with one command that brings all of them.
     """
     missing: dict[str, str] = {}
-    for program, package in {**debian.PROGRAMS, **disk_image.PROGRAMS, **rootless.needs_programs()}.items():
+    for program, package in {**debian.PROGRAMS, **disk_image.PROGRAMS, **user_namespace.needs_programs()}.items():
         try:
             process.find(program)
         except ProgramMissing:
@@ -109,7 +109,7 @@ class _Build:
         started = time.monotonic()
         text = f"building box {self.recipe.name} from Debian's packages (a minute or two)"
         self.report(StepStarted(step=STEP, text=text))
-        with self.store.draft(rootless.discard) as draft, space.needed(draft, f"to build {self.recipe.name}"):
+        with self.store.draft(user_namespace.discard) as draft, space.needed(draft, f"to build {self.recipe.name}"):
             space.require(draft, SPACE, f"to build {self.recipe.name}")
             box = self._make(draft, version)
         self.report(StepDone(step=STEP, seconds=time.monotonic() - started, text=str(box)))

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from vmctl import process
 from vmctl.boxes.image import NotAnImage
 from vmctl.boxes.recipe import Recipe
-from vmctl.boxes.rootless import as_root
+from vmctl.boxes.user_namespace import as_root
 
 NOT_IN_CONTAINERS = (
     "./boot/*",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vmctl import process
 from vmctl.boxes.recipe import Recipe
-from vmctl.boxes.rootless import as_root
+from vmctl.boxes.user_namespace import as_root
 from vmctl.errors import VmctlError
 from vmctl.events import Output, Report
 from vmctl.user_environment import path_from

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from vmctl import process
 from vmctl.boxes.recipe import Recipe
-from vmctl.boxes.rootless import as_root
+from vmctl.boxes.user_namespace import as_root
 from vmctl.spec import MIB
 
 PROGRAMS = {

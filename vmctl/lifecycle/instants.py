@@ -36,7 +36,7 @@ FORMAT = 1
 COPIED = "the folder {} is a copy (rsync), which memory would bring back as it was"
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class MemoryKey(Struct, frozen=True, kw_only=True):
     """The memory that a machine could go on from, or why it has none."""
 
     key: str = ""
@@ -44,21 +44,21 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """Why there can be none; "" = there can."""
 
 
-def wanted(job: Job, box: BoxUsed, disk: Disk) -> Wanted:
+def wanted(job: Job, box: BoxUsed, disk: Disk) -> MemoryKey:
     """Which memory would be true of a machine that is made from this box."""
     driver = job.driver
     if not isinstance(driver, Memories):
-        return Wanted(reason=f"the provider {job.machine.provider} keeps no memory")
+        return MemoryKey(reason=f"the provider {job.machine.provider} keeps no memory")
     if copied := layering.copied_folder(job.spec, job.features):
-        return Wanted(reason=COPIED.format(copied))
+        return MemoryKey(reason=COPIED.format(copied))
     kept = structs.replace(job.spec, provision=_lasting(job))
     chain = layering.chain_of(job.workspace.project, kept, box, job.features, job.machine.provider)
     if chain.reason:
         since = f" ({chain.ended_by})" if chain.ended_by else ""
-        return Wanted(reason=f"{chain.reason}{since}")
+        return MemoryKey(reason=f"{chain.reason}{since}")
     steps.define(job)
     facts = [FORMAT, chain.last, driver.memory_key(job.defined, disk)]
-    return Wanted(key=hashlib.sha256(json.dumps(facts).encode()).hexdigest())
+    return MemoryKey(key=hashlib.sha256(json.dumps(facts).encode()).hexdigest())
 
 
 def _lasting(job: Job) -> tuple[Provisioner, ...]:
@@ -175,9 +175,9 @@ def keep(job: Job) -> bool:
         one = wanted(job, box, job.ground_box.disk(job.features.formats))
         there = isinstance(driver, Memories) and _is_there(job, driver, one.key)
     except (VmctlError, OSError) as error:
-        one, there = Wanted(reason=str(error)), False
+        one, there = MemoryKey(reason=str(error)), False
     if not one.reason and (copied := [path for path, kind in job.record.folders.items() if kind == "rsync"]):
-        one = Wanted(reason=COPIED.format(copied[0]))
+        one = MemoryKey(reason=COPIED.format(copied[0]))
     if one.reason:
         job.notice(f"its memory is not kept: {one.reason}")
     if one.reason or there:

@@ -19,7 +19,7 @@ PREFIX = "vmctlsnap"
 YES = "yes"
 
 
-class Layer(Struct, frozen=True, kw_only=True):
+class SnapshotNode(Struct, frozen=True, kw_only=True):
     """One snapshot."""
 
     id: str
@@ -33,39 +33,39 @@ class Layer(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Tree(Struct, frozen=True):
+class SnapshotTree(Struct, frozen=True):
     """All snapshots of one machine, parents first."""
 
-    layers: tuple[Layer, ...] = ()
+    nodes: tuple[SnapshotNode, ...] = ()
     current: str = ""
     """Name of the one that the machine's disks build on; "" = none."""
 
-    def find(self, name: str) -> Layer | None:
+    def find(self, name: str) -> SnapshotNode | None:
         """The snapshot of that name."""
-        return next((layer for layer in self.layers if layer.name == name), None)
+        return next((node for node in self.nodes if node.name == name), None)
 
-    def with_layer(self, layer: Layer) -> Tree:
+    def with_node(self, node: SnapshotNode) -> SnapshotTree:
         """Also this snapshot of the present state, in place of one of the same name."""
-        rest = self.without(layer.name)
-        return Tree((*rest.layers, structs.replace(layer, parent=rest.current)), current=layer.name)
+        rest = self.without(node.name)
+        return SnapshotTree((*rest.nodes, structs.replace(node, parent=rest.current)), current=node.name)
 
-    def without(self, name: str) -> Tree:
+    def without(self, name: str) -> SnapshotTree:
         """Not that snapshot; what builds on it builds on its parent then."""
         gone = self.find(name)
         if gone is None:
             return self
-        kept = (layer for layer in self.layers if layer.name != name)
-        moved = (structs.replace(layer, parent=gone.parent) if layer.parent == name else layer for layer in kept)
-        return Tree(tuple(moved), current=gone.parent if self.current == name else self.current)
+        kept = (node for node in self.nodes if node.name != name)
+        moved = (structs.replace(node, parent=gone.parent) if node.parent == name else node for node in kept)
+        return SnapshotTree(tuple(moved), current=gone.parent if self.current == name else self.current)
 
-    def moved(self, old: str, new: str) -> Tree:
+    def moved(self, old: str, new: str) -> SnapshotTree:
         """What was in the volume ``old`` is in ``new``."""
-        layers = (structs.replace(layer, disks=replaced(layer.disks, old, new)) for layer in self.layers)
-        return structs.replace(self, layers=tuple(layers))
+        nodes = (structs.replace(node, disks=replaced(node.disks, old, new)) for node in self.nodes)
+        return structs.replace(self, nodes=tuple(nodes))
 
     def volumes(self) -> frozenset[str]:
         """Paths of the volumes that the snapshots hold."""
-        return frozenset(path for layer in self.layers for path in layer.disks)
+        return frozenset(path for node in self.nodes for path in node.disks)
 
 
 def replaced(paths: Iterable[str], old: str, new: str) -> tuple[str, ...]:
@@ -73,55 +73,55 @@ def replaced(paths: Iterable[str], old: str, new: str) -> tuple[str, ...]:
     return tuple(new if path == old else path for path in paths)
 
 
-def read(domain: Any) -> Tree:
+def read(domain: Any) -> SnapshotTree:
     """The snapshots of a domain, as its next start will know them."""
     libvirt = library()
     try:
         text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
     except libvirt.libvirtError as error:
         if is_code(error, "VIR_ERR_NO_DOMAIN_METADATA"):
-            return Tree()
+            return SnapshotTree()
         raise
     return parse(text)
 
 
-def write(domain: Any, tree: Tree) -> None:
+def write(domain: Any, tree: SnapshotTree) -> None:
     """Have a domain remember its snapshots."""
     libvirt = library()
-    text = None if tree == Tree() else ET.tostring(element(tree, qualified=False), encoding="unicode")
+    text = None if tree == SnapshotTree() else ET.tostring(element(tree, qualified=False), encoding="unicode")
     where = libvirt.VIR_DOMAIN_AFFECT_CONFIG
     domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, where)
 
 
-def parse(text: str) -> Tree:
+def parse(text: str) -> SnapshotTree:
     """The snapshots in an element as libvirt returns it."""
     root = xml_text.parse(text)
-    return Tree(tuple(_layers(root)), current=root.get("current", ""))
+    return SnapshotTree(tuple(_nodes(root)), current=root.get("current", ""))
 
 
-def element(tree: Tree, *, qualified: bool = True) -> ET.Element:
+def element(tree: SnapshotTree, *, qualified: bool = True) -> ET.Element:
     """The element for a domain's metadata; ``setMetadata`` adds the namespace itself."""
     prefix = f"{{{NAMESPACE}}}" if qualified else ""
     root = ET.Element(f"{prefix}snapshots", {"current": tree.current})
-    for layer in tree.layers:
+    for node in tree.nodes:
         facts = {
-            "id": layer.id,
-            "name": layer.name,
-            "parent": layer.parent,
-            "date": repr(layer.date),
-            "memory": YES if layer.memory else "no",
-            "disk": next(iter(layer.disks), ""),
-            "note": layer.note,
+            "id": node.id,
+            "name": node.name,
+            "parent": node.parent,
+            "date": repr(node.date),
+            "memory": YES if node.memory else "no",
+            "disk": next(iter(node.disks), ""),
+            "note": node.note,
         }
         made = ET.SubElement(root, f"{prefix}snapshot", facts)
-        for path in layer.disks[1:]:
+        for path in node.disks[1:]:
             ET.SubElement(made, f"{prefix}disk", {"path": path})
     return root
 
 
-def _layers(root: ET.Element) -> Iterator[Layer]:
+def _nodes(root: ET.Element) -> Iterator[SnapshotNode]:
     for found in root:
-        yield Layer(
+        yield SnapshotNode(
             id=found.get("id", ""),
             name=found.get("name", ""),
             parent=found.get("parent", ""),
