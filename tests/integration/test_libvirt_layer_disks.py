@@ -214,7 +214,7 @@ layer_cache.prune("libvirt", driver, HomeLayout(Path(sys.argv[1])), Cache(size=0
 
 def test_a_prune_that_is_killed_anywhere_is_finished_by_the_next(machine: Machine, tmp_path: Path) -> None:
     driver, name, tag, home = machine.driver, machine.name, machine.tag, HomeLayout(tmp_path / "home")
-    ends = []
+    ends: list[int] = []
     while ends[-1:] != [0]:
         machine.make()
         assert driver.freeze(name, tag, SECOND)
