@@ -82,6 +82,11 @@ class HomeLayout(Struct, frozen=True):
         return self.root / "layers.json"
 
     @property
+    def hypervisors(self) -> Path:
+        """Which hypervisors machines were made under, as long as something may be left there."""
+        return self.root / "hypervisors.json"
+
+    @property
     def old_index(self) -> Path:
         """Of vmctl 0.1 before state left the projects' directories: id → last known directory."""
         return self.root / "projects.json"

@@ -137,12 +137,20 @@ def _remote(wanted: Wanted) -> tuple[Endpoint, str]:
 def _by_url(url: str) -> Endpoint:
     for client in clients():
         for name, remote in client.remotes().items():
-            if isinstance(remote, dict) and str(remote.get("addr", "")).rstrip("/") == url.rstrip("/"):
+            if isinstance(remote, dict) and _whole(str(remote.get("addr", ""))) == _whole(url):
                 return client.endpoint(str(name), url)
     raise UsageError(
         f"incus.url: no remote has the address {url}, so nothing tells what certificate its server must show",
         hint=f"incus remote add NAME {url}",
     )
+
+
+def _whole(url: str) -> str:
+    """An address as ``place`` has it, with its port; the text itself where it is none."""
+    try:
+        return _over_tls(url).url
+    except UsageError:
+        return url
 
 
 def _over_tls(url: str, **how: Any) -> Endpoint:

@@ -16,11 +16,13 @@ import pytest
 from tests.cli.harness import Project, Ran, make_box
 from vmctl import folders
 from vmctl.driver import Features, Host
-from vmctl.errors import VmctlError
+from vmctl.errors import Unreachable, VmctlError
 from vmctl.layout import HomeLayout, user_vmfile
 from vmctl.lifecycle import layering
+from vmctl.powers import Layer
 from vmctl.provision import layer_keys, unkeyable
 from vmctl.spec import FolderKind
+from vmctl.store import hypervisors
 from vmctl.testing import FakeDriver
 from vmctl.testing.fake_machines import FakeMachines
 
@@ -371,3 +373,63 @@ def test_machines_of_one_count_share_layers_until_names_matter(chain: Chain) -> 
     chain.project.vmctl("destroy", "--yes")
     assert chain.up("web-1") == ["two", "three"]
     assert chain.up("web-2") == ["two", "three"]
+
+
+def test_hypervisors_of_other_hosts_are_remembered_until_nothing_is_left_there(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = {"lab": [Layer(key="f" * 64, size=9)]}
+
+    def box_copies(driver: FakeDriver) -> tuple[Layer, ...]:
+        if driver.where == "gone":
+            raise Unreachable("nobody answers at gone")
+        return tuple(copies.get(driver.where, ()))
+
+    def remove(driver: FakeDriver, _key: str) -> bool:
+        copies[driver.where] = []
+        return True
+
+    def where(driver: FakeDriver) -> str:
+        return driver.host.where or str(driver.host.options.get("server", "fake"))
+
+    monkeypatch.setattr(FakeDriver, "where", property(where))
+    monkeypatch.setattr(FakeDriver, "box_copies", box_copies, raising=False)
+    monkeypatch.setattr(FakeDriver, "remove_box_copy", remove, raising=False)
+    assert project.vmctl("cache", "list", "--json").answer["boxes"] == [], "no project has named it yet"
+    project.vmfile("fakeguests: {server: lab}\n")
+    project.vmctl("up")
+    known = HomeLayout(project.home).hypervisors
+    assert [one["where"] for one in json.loads(known.read_text())["hypervisors"]] == ["lab"]
+    project.vmctl("destroy", "--yes")
+    hypervisors.remember(HomeLayout(project.home), "fakeguests", "gone")
+    hypervisors.remember(HomeLayout(project.home), "no-provider", "anywhere")
+    ran = project.vmctl("cache", "list", "--json")
+    assert [one["bytes"] for one in ran.answer["boxes"]] == [9]
+    assert "nobody answers at gone; what gone keeps is left out" in ran.err
+    assert "no provider 'no-provider' is installed" in ran.err
+    assert project.vmctl("cache", "du", "--json").answer["bytes"] == 9
+    ran = project.vmctl("cache", "prune", "--all", "--json")
+    assert ran.answer["removed"] == ["f" * 64]
+    assert [one["where"] for one in json.loads(known.read_text())["hypervisors"]] == ["gone", "anywhere"]
+
+
+def test_a_hypervisor_with_machines_is_not_forgotten(project: Project) -> None:
+    project.vmfile("")
+    project.vmctl("up")
+    home = HomeLayout(project.home)
+    for damage in (False, True):
+        if damage:
+            (project.layout.machine("default").record).write_text("{")
+        project.vmctl("cache", "prune", "--all")
+        assert [one.place for one in hypervisors.read(home)] == [("fakeguests", "fake")]
+
+
+def test_one_of_an_older_vmctl_is_remembered_when_its_machine_goes(project: Project) -> None:
+    project.vmfile("")
+    project.vmctl("up")
+    home = HomeLayout(project.home)
+    home.hypervisors.unlink()
+    project.vmctl("destroy", "--yes")
+    assert [one.place for one in hypervisors.read(home)] == [("fakeguests", "fake")]
+    project.vmctl("cache", "prune")
+    assert hypervisors.read(home) == ()

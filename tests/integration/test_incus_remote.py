@@ -195,6 +195,23 @@ class TestDay:
         project.vmctl("destroy", "--yes")
         assert cluster.a.instances() == []
 
+    def test_copies_of_boxes_there_are_known_until_they_are_pruned(
+        self, project: ProjectDirectory, cluster: Cluster, client: Path, tmp_path: Path
+    ) -> None:
+        (image,) = _images(cluster.a)
+        elsewhere = ("-C", str(tmp_path))
+        assert image in [one["key"] for one in project.vmctl(*elsewhere, "cache", "list", "--json").answer["boxes"]]
+        file, said = WRONG[0]
+        with another_certificate(client, tmp_path, file):
+            ran = project.vmctl(*elsewhere, "cache", "prune", "--all")
+        assert said in ran.err
+        assert f"what https://{cluster.a.address}:8443#default keeps is left out" in ran.err
+        assert _images(cluster.a) == [image]
+        assert image in project.vmctl(*elsewhere, "cache", "prune", "--all", "--json").answer["removed"]
+        assert _images(cluster.a) == []
+        with another_certificate(client, tmp_path / "forgotten", file):
+            assert said not in project.vmctl(*elsewhere, "cache", "list").err
+
 
 class TestAFleetOverAllMembers:
     def test_up_spreads(self, project: ProjectDirectory, cluster: Cluster) -> None:
@@ -251,6 +268,12 @@ class TestAFleetOverAllMembers:
         for member in cluster.members:
             links = subprocess.run(["ip", "-n", member.name, "-o", "link"], check=True, capture_output=True, text=True)
             assert ": vm" not in links.stdout
+
+
+def _images(server: Lxd) -> list[str]:
+    """Digests of those that vmctl has brought there."""
+    found: list[dict[str, Any]] = json.loads(server.lxc("query", "/1.0/images?recursion=1"))
+    return [each["fingerprint"] for each in found]
 
 
 def _networks(server: Lxd) -> list[str]:

@@ -126,6 +126,6 @@ def test_what_killed_removals_left_goes_though_nothing_else_is_kept(
     removed = layer_cache.prune_all(HomeLayout(tmp_path), Cache(), told.append)
     assert [(layer.key, layer.size) for layer in removed] == [("left", 7)]
     assert [event.text for event in told if isinstance(event, Warned)] == [
-        "nobody answers; what it keeps is not removed"
+        "nobody answers; what fake keeps is left out"
     ]
     assert layer_cache.all_known(HomeLayout(tmp_path), told.append) == []

@@ -9,7 +9,7 @@ from vmctl.lifecycle import instants, quiescing
 from vmctl.lifecycle.machine_job import Job, off
 from vmctl.powers import Suspends
 from vmctl.spec import DEFAULT_HALT_TIMEOUT
-from vmctl.store import carry, files
+from vmctl.store import carry, files, hypervisors
 from vmctl.wait import Deadline, TimedOut, until
 
 PRESS_AGAIN = 5.0  # seconds; in a guest that is still booting, nobody may have heard the button
@@ -82,6 +82,8 @@ def destroy(job: Job) -> bool:
 def forget(job: Job) -> bool:
     """Remove what vmctl itself keeps of the machine: ports, keys, record."""
     with interrupt.shielded():
+        if record := job.machine.record:  # an older vmctl may have made it, which remembered none
+            hypervisors.remember(job.workspace.home, record.provider, record.where)
         job.workspace.ports.release(job.workspace.owner(job.name))
         files.remove_tree(job.machine.layout.root)
         carry.forget_media(job.workspace.layout.directory, job.name)

@@ -12,14 +12,15 @@ from typing import cast
 
 from msgspec import Struct
 
-from vmctl import interrupt, registry
+from vmctl import interrupt, machine_names, registry
 from vmctl.driver import Driver, Host
 from vmctl.errors import VmctlError
 from vmctl.events import Report, Warned
 from vmctl.layout import HomeLayout
 from vmctl.powers import BoxCopies, Layer, LayerDriver, Layers, Leftovers
 from vmctl.spec import Cache
-from vmctl.store import files, layer_ledger, records
+from vmctl.store import files, hypervisors, layer_ledger, places, records
+from vmctl.store.hypervisors import Hypervisor, Place
 from vmctl.store.layer_ledger import LayerNote
 
 UNFINISHED = 3600
@@ -46,17 +47,17 @@ class Known(Struct, frozen=True):
         return self.note.used if self.note else self.layer.made
 
 
-def keepers(home: HomeLayout, report: Report) -> list[tuple[str, LayerDriver]]:
-    """Every hypervisor that may keep something and can be asked, with its provider; of the others, the user is told."""
-    noted = sorted({(note.provider, note.where) for note in layer_ledger.read(home).values()})
-    found: dict[tuple[str, str], LayerDriver] = {}
-    for provider, where in [*noted, *((name, "") for name in registry.names())]:
-        driver = registry.make_or_none(provider, Host(home=home.root, where=where))
-        if driver is None or not isinstance(driver, Layers) or (not where and driver.usable()):
-            continue
-        with told(report, "what it keeps is not shown"):
-            found.setdefault((provider, driver.where), cast("LayerDriver", driver))
-    return [(provider, driver) for (provider, _), driver in found.items()]
+def keepers(home: HomeLayout, report: Report) -> Mapping[Place, LayerDriver]:
+    """Every hypervisor that may keep something and can be asked; of the others, the user is told."""
+    remembered = {one.place for one in hypervisors.read(home)}
+    remembered |= {(note.provider, note.where) for note in layer_ledger.read(home).values()}
+    found: dict[Place, LayerDriver] = {}
+    for provider, where in [*sorted(remembered), *((name, "") for name in registry.names())]:
+        with told(report, f"what {where or provider} keeps is left out"):
+            driver = registry.make_or_none(provider, Host(home=home.root, where=where))
+            if driver is not None and isinstance(driver, Layers) and (where or not driver.usable()):
+                found.setdefault((provider, driver.where), cast("LayerDriver", driver))
+    return found
 
 
 @contextmanager
@@ -72,8 +73,8 @@ def told(report: Report, consequence: str) -> Iterator[None]:
 def all_known(home: HomeLayout, report: Report) -> list[Known]:
     """What every hypervisor keeps that can be asked; of the others, the user is told."""
     notes, found = layer_ledger.read(home), []
-    for provider, driver in keepers(home, report):
-        with told(report, "what it keeps is not shown"):
+    for (provider, where), driver in keepers(home, report).items():
+        with told(report, f"what {where} keeps is left out"):
             found += [Known(provider, layer, notes.get(layer.key)) for layer in driver.layers()]
             found += [Known(provider, copy, None, is_box=True) for copy in _copies(driver)]
     return found
@@ -82,10 +83,27 @@ def all_known(home: HomeLayout, report: Report) -> list[Known]:
 def prune_all(home: HomeLayout, budget: Cache, report: Report) -> list[Layer]:
     """As ``prune`` of ``everybodys``, at every hypervisor that can be asked; of the others, the user is told."""
     removed: list[Layer] = []
-    for provider, driver in keepers(home, report):
-        with told(report, "what it keeps is not removed"):
-            removed += prune(provider, driver, home, budget, everybodys=True)
+    known = {one.place: one for one in hypervisors.read(home)}
+    for place, driver in keepers(home, report).items():
+        with told(report, f"what {place[1]} keeps is left out"):
+            removed += prune(place[0], driver, home, budget, everybodys=True)
+            if (seen := known.get(place)) and not (driver.layers() or _copies(driver)):
+                _forget_unless_used(home, seen)
     return removed
+
+
+def _forget_unless_used(home: HomeLayout, seen: Hypervisor) -> None:
+    """Forget a hypervisor, unless a machine may be there; where a record cannot be read, one may."""
+    for project in places.ids(home):
+        layout = home.project(project, home.root)
+        for name in machine_names.recorded(layout):
+            try:
+                record = records.load(layout.machine(name))
+            except (VmctlError, OSError):
+                return
+            if record and (record.provider, record.where) == seen.place:
+                return
+    hypervisors.forget(home, seen)
 
 
 def prune(

@@ -17,7 +17,7 @@ from vmctl.lifecycle import definitions, first_login, plan
 from vmctl.lifecycle.machine_job import Job, StepMissing, absent, adapts, exists, off
 from vmctl.powers import LiveForwards
 from vmctl.provision import inputs
-from vmctl.store import carry, files, host_ports, layer_ledger
+from vmctl.store import carry, files, host_ports, hypervisors, layer_ledger
 from vmctl.store.records import BoxUsed, Record
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def record(job: Job) -> bool:
             **_first_boot(job),
         )
     )
+    hypervisors.remember(job.workspace.home, job.record.provider, job.record.where)
     _check_box(job)
     return True
 
