@@ -22,6 +22,8 @@ TRIES = (8.0, 8.0, 12.0)
 LONGEST_WAIT = 3600.0
 ONE_WAIT = 1
 """Seconds that one question for an operation's end lasts: so long may Ctrl-C go unnoticed."""
+PAUSE = 0.1
+"""Seconds before an operation is asked for again whose end the server would not wait for."""
 LONGEST_END = 15
 """Seconds that an operation may take to end once it is not wanted any more."""
 LONGEST_OTHER = 600
@@ -214,7 +216,7 @@ class Api(Requester):
     def _awaited(self, path: str) -> dict[str, Any]:
         """An operation, when it has ended or after a while."""
         try:
-            operation = self.get(f"{path}/wait", timeout=ONE_WAIT)
+            operation = self._waited(path)
         except ServerError as error:
             if error.code != NOT_FOUND:
                 raise
@@ -225,6 +227,18 @@ class Api(Requester):
                 hint="vmctl up    # looks what is there, and goes on from that",
             ) from error
         return operation if isinstance(operation, dict) else {}
+
+    def _waited(self, path: str) -> Any:
+        try:
+            return self.get(f"{path}/wait", timeout=ONE_WAIT)
+        except ServerError as error:
+            if error.code == NOT_FOUND:
+                raise
+        # LXD answers with the operation also when the time is over or it failed, Incus with an error.
+        operation = self.get(path)
+        if isinstance(operation, dict) and operation.get("status_code") not in (SUCCESS, FAILURE, CANCELLED):
+            interrupt.sleep(PAUSE)
+        return operation
 
 
 def touched(operation: Mapping[str, Any]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The suite on a real LXD, in the test host; its containers hold one program."""
+"""The suites on a real LXD and a real Incus, in the test host; their containers hold one program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from tests.contract.contract_parts import make_definition
-from tests.host import lxd, small_image
+from tests.host import incus, lxd, small_image
 from tests.host.lxd import Lxd
 from vmctl.driver import Definition, Disk, Forward, Host, State
 from vmctl.testing import DriverContract, LayerContract, SnapshotContract
@@ -23,16 +23,13 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def server(private_host: Path) -> Lxd:
-    return lxd.started(private_host)
-
-
-@pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Disk:
     return small_image.make(tmp_path_factory.mktemp("image"))
 
 
-class TestLxd(DriverContract, SnapshotContract, LayerContract):
+class ContainerContract(DriverContract, SnapshotContract, LayerContract):
+    """What both servers must do alike."""
+
     @pytest.fixture
     def driver(self, server: Lxd, tmp_path: Path, definition: Definition) -> Iterator[IncusDriver]:
         made = IncusDriver(Host(home=tmp_path / "home", options={"url": f"unix://{server.socket}"}))
@@ -89,6 +86,18 @@ class TestLxd(DriverContract, SnapshotContract, LayerContract):
         assert [listens(one) for one in (*ssh, first, second, third)] == [True, False, True, True]
         driver.set_forwards(name, tag, ssh)
         assert proxies_of(driver, name) == {"ssh"}
+
+
+class TestLxd(ContainerContract):
+    @pytest.fixture
+    def server(self, private_host: Path) -> Lxd:
+        return lxd.started(private_host)
+
+
+class TestIncus(ContainerContract):
+    @pytest.fixture
+    def server(self, private_host: Path) -> Lxd:
+        return incus.started(private_host)
 
 
 def forward_to(guest: int) -> Forward:

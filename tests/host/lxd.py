@@ -16,22 +16,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tests.host.commands import must
 
 GROUPS = Path("/sys/fs/cgroup")
 DEADLINE = 30.0
-BRIDGE = "vmctltest0"
 FOLDER_OWNER = 1000
 """Whose folders can be live also where the kernel cannot map owners."""
 POOL_SIZE = 40 * 1024**3
 """Of a sparse file."""
-NETWORK = {
-    "name": BRIDGE,
-    "type": "bridge",
-    # Nothing leaves the test host, so there is nothing to translate or to let through.
-    "config": {"ipv4.address": "10.177.0.1/24", "ipv4.nat": "false", "ipv4.firewall": "false", "ipv6.address": "none"},
-}
 PLAIN = "plain"
 """The pool in a directory, as `lxd init --auto` makes one."""
 IN_A_DIRECTORY: dict[str, object] = {"driver": "dir"}
@@ -42,10 +36,30 @@ _servers: list[subprocess.Popen[bytes]] = []
 
 @dataclass(frozen=True)
 class Lxd:
-    """A running server."""
+    """A running server; what is called otherwise for Incus, which was LXD once, is set by its class."""
 
     directory: Path
-    """Its LXD_DIR."""
+    """Where all that it has is."""
+
+    VARIABLE: ClassVar = "LXD_DIR"
+    """Leads clients and the server itself to the directory."""
+    MODULE: ClassVar = "tests.host.lxd"
+    """Run in a process with mounts of its own, becomes the server."""
+    BRIDGE: ClassVar = "vmctltest0"
+    ADDRESS: ClassVar = "10.177.0.1/24"
+    """The bridge's."""
+    POOL: ClassVar = "btrfs"
+    """The name of its file system, where this kernel has it."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Words before commands for users."""
+        return ("lxc", "--force-local")
+
+    @property
+    def admin(self) -> tuple[str, ...]:
+        """Words before commands for the server's owner."""
+        return ("lxd",)
 
     @property
     def socket(self) -> Path:
@@ -55,40 +69,42 @@ class Lxd:
     @property
     def environment(self) -> dict[str, str]:
         """What leads its clients to it."""
-        return {"LXD_DIR": str(self.directory)}
+        return {self.VARIABLE: str(self.directory)}
 
-    def lxc(self, *words: str) -> str:
+    def client(self, *words: str) -> str:
         """What its own client prints."""
         done = subprocess.run(
-            ["lxc", "--force-local", *words],
+            [*self.words, *words],
             env={**os.environ, **self.environment, "HOME": str(self.directory)},
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"lxc {' '.join(words)}: {done.stderr}"
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
         return done.stdout
 
     def instances(self) -> list[str]:
         """The names of all that it has, but for what it keeps of boxes."""
-        names = self.lxc("list", "--all-projects", "--format", "csv", "--columns", "n").split()
+        names = self.client("list", "--all-projects", "--format", "csv", "--columns", "n").split()
         return [name for name in names if not name.startswith("vmctl-box-")]
 
 
 def started(root: Path) -> Lxd:
     """The test host's LXD; starts it where it does not run yet (1.5 s)."""
-    lxd = Lxd(root / "lxd")
-    if not lxd.directory.exists():
-        lxd.directory.mkdir(mode=0o711)
-        _start(lxd, root)
-    return lxd
+    server = Lxd(root / "lxd")
+    start(server, root)
+    return server
 
 
-def _start(lxd: Lxd, root: Path) -> None:
+def start(server: Lxd, root: Path) -> None:
+    """Start a server, unless it was started before, and give it what containers need."""
+    if server.directory.exists():
+        return
+    server.directory.mkdir(mode=0o711)
     map_owners(root)
-    pool = cloning_pool(root, "btrfs")  # before the server gets its own copy of all mounts
-    run(lxd, root / "log" / "lxd.log")
-    initialize(lxd, _preseed(pool))
+    pool = cloning_pool(root, server.POOL)  # before the server gets its own copy of all mounts
+    run(server, root / "log" / f"{server.directory.name}.log")
+    initialize(server, _preseed(server, pool))
 
 
 def map_owners(root: Path) -> None:
@@ -105,7 +121,7 @@ def map_owners(root: Path) -> None:
 
 def run(lxd: Lxd, log: Path, *before: str) -> subprocess.Popen[bytes]:
     """Start the server, behind the words ``before``; returns when it answers."""
-    within = ["unshare", "--mount", "--cgroup", "--", sys.executable, "-B", "-m", "tests.host.lxd", str(lxd.directory)]
+    within = ["unshare", "--mount", "--cgroup", "--", sys.executable, "-B", "-m", lxd.MODULE, str(lxd.directory)]
     with log.open("ab") as output:
         server = subprocess.Popen(
             [*before, *within],
@@ -121,26 +137,28 @@ def run(lxd: Lxd, log: Path, *before: str) -> subprocess.Popen[bytes]:
             raise AssertionError(f"LXD did not start:\n{log.read_text(errors='replace')}")
         time.sleep(0.02)
     environment = {**os.environ, **lxd.environment}
-    subprocess.run(["lxd", "waitready", f"--timeout={DEADLINE:.0f}"], env=environment, check=True)
+    subprocess.run([*lxd.admin, "waitready", f"--timeout={DEADLINE:.0f}"], env=environment, check=True)
     return server
 
 
 def initialize(lxd: Lxd, preseed: Mapping[str, object]) -> None:
     """Tell a new server what it is to have."""
-    words, said = ["lxd", "init", "--preseed"], json.dumps(preseed).encode()
+    words, said = [*lxd.admin, "init", "--preseed"], json.dumps(preseed).encode()
     done = subprocess.run(words, input=said, env={**os.environ, **lxd.environment}, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
 
 
-def _preseed(pool: Mapping[str, object]) -> dict[str, object]:
+def _preseed(server: Lxd, pool: Mapping[str, object]) -> dict[str, object]:
+    # Nothing leaves the test host, so there is nothing to translate or to let through.
+    closed = {"ipv4.nat": "false", "ipv4.firewall": "false", "ipv6.address": "none"}
     devices = {
         "root": {"type": "disk", "pool": "default", "path": "/"},
-        "eth0": {"type": "nic", "network": BRIDGE, "name": "eth0"},
+        "eth0": {"type": "nic", "network": server.BRIDGE, "name": "eth0"},
     }
     return {
         "config": {"images.auto_update_interval": "0"},
         "storage_pools": [{"name": "default", **pool}, {"name": PLAIN, **IN_A_DIRECTORY}],
-        "networks": [NETWORK],
+        "networks": [{"name": server.BRIDGE, "type": "bridge", "config": {"ipv4.address": server.ADDRESS, **closed}}],
         "profiles": [{"name": "default", "devices": devices}],
     }
 
@@ -161,8 +179,8 @@ def _mount_btrfs(place: Path) -> bool:
     return subprocess.run(["mount", "-t", "btrfs", "-o", options, str(image), str(place)], check=False).returncode == 0
 
 
-def main(directory: str) -> None:
-    """Become the server; runs in mount and cgroup namespaces of its own."""
+def mount_groups() -> None:
+    """Have the control groups that the server can use; in mount and cgroup namespaces of its own."""
     if not Path("/sys/class/net", _own_link()).exists():  # another network namespace's
         must("mount", "-t", "sysfs", "sysfs", "/sys")
     must("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(GROUPS))
@@ -170,7 +188,11 @@ def main(directory: str) -> None:
         place = GROUPS / hierarchy.removeprefix("name=")
         place.mkdir()
         must("mount", "-t", "cgroup", "-o", hierarchy, "cgroup", str(place))
-    os.execvpe("lxd", ["lxd", "--group", "root"], {**os.environ, "LXD_DIR": directory})  # noqa: S606  it takes this place
+
+
+def become(program: str, variable: str, directory: str) -> None:
+    """Be a server from now on."""
+    os.execvpe(program, [program, "--group", "root"], {**os.environ, variable: directory})  # noqa: S606  as it says
 
 
 def _own_link() -> str:
@@ -189,4 +211,5 @@ def _hierarchies() -> list[str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    mount_groups()
+    become("lxd", Lxd.VARIABLE, sys.argv[1])

@@ -58,7 +58,7 @@ class Cluster:
             pool = lxd.cloning_pool(self._root, f"btrfs-{member.name}")
             self.run(member)
             lxd.initialize(member, self._first(pool) if member is self.a else self._joining(member, pool))
-        self.a.lxc("config", "set", "cluster.offline_threshold", OFFLINE_AFTER)
+        self.a.client("config", "set", "cluster.offline_threshold", OFFLINE_AFTER)
 
     def run(self, member: Member) -> None:
         """Start a member, again if it was killed."""
@@ -110,7 +110,7 @@ class Cluster:
         }
 
     def _joining(self, member: Member, pool: dict[str, object]) -> dict[str, object]:
-        token = self.a.lxc("cluster", "add", member.name).split()[-1]
+        token = self.a.client("cluster", "add", member.name).split()[-1]
         config = pool.get("config")
         source = str(config["source"]) if isinstance(config, dict) else ""
         setting = {"entity": "storage-pool", "name": "default", "key": "source", "value": source}

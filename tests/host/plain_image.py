@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.host import cache
-from tests.host.virtualbox.chroot import MIRROR
+from tests.host.debian_tree import MIRROR
 
 SUITE = "bookworm"
 PACKAGES = (

@@ -84,9 +84,9 @@ class TestAMemberThatIsAway:
     ) -> None:
         seen = find(there._api, NAME, definition.tag)
         assert seen is not None
-        cluster.b.lxc("copy", seen.name, "another")
-        cluster.b.lxc("delete", seen.name)
-        cluster.b.lxc("rename", "another", seen.name)
+        cluster.b.client("copy", seen.name, "another")
+        cluster.b.client("delete", seen.name)
+        cluster.b.client("rename", "another", seen.name)
         changes: list[Callable[[], None]] = [
             lambda: seen.patch({"user.x": "1"}),
             lambda: seen.put(lambda _found: {"config": {}}),
@@ -95,4 +95,4 @@ class TestAMemberThatIsAway:
         for change in changes:
             with pytest.raises(WrongState, match="another machine has its name"):
                 change()
-        assert cluster.b.lxc("config", "get", seen.name, "user.x") == "\n"
+        assert cluster.b.client("config", "get", seen.name, "user.x") == "\n"

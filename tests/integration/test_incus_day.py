@@ -140,7 +140,7 @@ class TestDay:
         container_day.vmctl("halt", "db")
         container_day.vmctl("package", "db", "--output", "db.box")
         assert container_day.states()["db"] == "stopped"
-        assert all(image["properties"]["vmctl"] == "box" for image in json.loads(lxd_server.lxc("query", IMAGES)))
+        assert all(image["properties"]["vmctl"] == "box" for image in json.loads(lxd_server.client("query", IMAGES)))
         container_day.vmctl("box", "add", "db.box", "--name", "of-db")
         container_day.write("Vmfile", VMFILE.replace("  db:\n", "  again: {box: of-db, memory: 256MiB}\n  db:\n"))
         refused = container_day.vmctl("box", "publish", "of-db", "there", status=2)
@@ -170,7 +170,7 @@ class TestDay:
     def test_destroy_leaves_nothing(self, container_day: ProjectDirectory, lxd_server: Lxd) -> None:
         container_day.vmctl("destroy", "--yes")
         assert lxd_server.instances() == []
-        assert "vmctl: network" not in lxd_server.lxc("network", "list", "--format", "csv")
+        assert "vmctl: network" not in lxd_server.client("network", "list", "--format", "csv")
 
 
 def _get(port: int) -> bytes:

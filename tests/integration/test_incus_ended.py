@@ -53,13 +53,13 @@ def interrupt(child: subprocess.Popen[str]) -> int:
 
 def left_over(server: Lxd) -> list[str]:
     """What vmctl has made on the server, besides the image of the box, and what still goes on there."""
-    networks = server.lxc("network", "list", "--format", "csv").splitlines()
+    networks = server.client("network", "list", "--format", "csv").splitlines()
     return [*server.instances(), *(line for line in networks if "vmctl: network" in line), *going_on(server)]
 
 
 def going_on(server: Lxd) -> list[str]:
     """What the server still does with machines; a ground that a killed `up` was making is the box's, not theirs."""
-    listed = json.loads(server.lxc("query", "/1.0/operations?recursion=1"))
+    listed = json.loads(server.client("query", "/1.0/operations?recursion=1"))
     paths = [path for each in listed.get("running", []) for path in each["resources"].get("instances", [])]
     return [path for path in paths if not KEPT.fullmatch(path.rpartition("/")[2])]
 

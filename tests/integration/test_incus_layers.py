@@ -128,7 +128,7 @@ class TestLayersDay:
         assert len(second) == 4
         assert before["box"] in second
         assert _instances(lxd_server) == []
-        assert before["box"] not in lxd_server.lxc("query", "/1.0/images?recursion=1")
+        assert before["box"] not in lxd_server.client("query", "/1.0/images?recursion=1")
 
     def test_two_machines_of_one_layer_share_no_identity(self, container_day: ProjectDirectory) -> None:
         container_day.write("Vmfile", TWO)
@@ -165,16 +165,16 @@ class TestOnAPoolThatClones(LayerContract):
         name, tag = definition.name, definition.tag
         driver.create(definition, disk)
         for key in (FIRST, "d" * 64):
-            lxd_server.lxc("init", NAME.format(key[:40]), "--empty", "--config", f"{MADE_OF}={name}")
+            lxd_server.client("init", NAME.format(key[:40]), "--empty", "--config", f"{MADE_OF}={name}")
         assert driver.layers() == ()
         assert driver.freeze(name, tag, FIRST)
         assert [layer.key for layer in driver.layers()] == [FIRST]
         assert len(lxd_server.instances()) == 2, "the other one went along"
-        lxd_server.lxc("init", "theirs", "--empty")
+        lxd_server.client("init", "theirs", "--empty")
         driver.destroy(name, tag)
         assert driver.remove_layer(FIRST)
         assert lxd_server.instances() == ["theirs"], "what vmctl did not make stays"
-        lxd_server.lxc("delete", "theirs")
+        lxd_server.client("delete", "theirs")
 
     def test_a_machine_begins_with_a_ground_whose_files_have_its_owners(
         self, driver: IncusDriver, definition: Definition, disk: Disk, lxd_server: Lxd
@@ -182,9 +182,9 @@ class TestOnAPoolThatClones(LayerContract):
         name, tag = definition.name, definition.tag
         driver.create(definition, disk)
         (ground,) = (one for one in _instances(lxd_server) if one["config"].get(BOX) == disk.digest)
-        lxd_server.lxc("delete", ground["name"])
+        lxd_server.client("delete", ground["name"])
         driver.destroy(name, tag)
-        lxd_server.lxc("init", ground["name"], "--empty", "--config", f"{UNFINISHED}={disk.digest}")
+        lxd_server.client("init", ground["name"], "--empty", "--config", f"{UNFINISHED}={disk.digest}")
         driver.create(definition, disk)  # what a vmctl that was killed left of one is none
         found = {one["name"]: one for one in _instances(lxd_server)}
         machine = found[name]
@@ -206,8 +206,8 @@ class TestOnAPoolThatClones(LayerContract):
         driver.create(definition, disk)
         (ground,) = (one["name"] for one in _instances(lxd_server) if one["config"].get(BOX) == disk.digest)
         driver.destroy(definition.name, definition.tag)
-        lxd_server.lxc("delete", ground)
-        lxd_server.lxc("init", disk.digest, ground, "--config", f"{UNFINISHED}={disk.digest}")
+        lxd_server.client("delete", ground)
+        lxd_server.client("init", disk.digest, ground, "--config", f"{UNFINISHED}={disk.digest}")
         with held(tmp_path / "home" / "locks" / f"incus-ground-{disk.digest[:32]}"):
             assert not driver.remove_box_copy(disk.digest)
         (copy,) = (each for each in driver.box_copies() if each.key == disk.digest)
@@ -218,7 +218,7 @@ class TestOnAPoolThatClones(LayerContract):
 
 
 def _instances(server: Lxd) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(server.lxc("query", "/1.0/instances?recursion=1"))
+    found: list[dict[str, Any]] = json.loads(server.client("query", "/1.0/instances?recursion=1"))
     return found
 
 

@@ -89,7 +89,7 @@ def client(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def client_of(server: Lxd, place: Path) -> Path:
-    token = server.lxc("config", "trust", "add", "--name", "vmctl").split()[-1]
+    token = server.client("config", "trust", "add", "--name", "vmctl").split()[-1]
     own = {**os.environ, "LXD_CONF": str(place)}
     subprocess.run(["lxc", "remote", "add", "lab", token], env=own, check=True, stdin=subprocess.DEVNULL)
     return place
@@ -134,7 +134,7 @@ class TestDay:
         assert project.states() == {"web": "running"}
         assert project.ssh("hostname; cat /project/page", "web").split("\n") == ["web", "of this host", ""]
         (name,) = cluster.a.instances()
-        assert cluster.a.lxc("list", name, "--format", "csv", "--columns", "L") == "b\n"
+        assert cluster.a.client("list", name, "--format", "csv", "--columns", "L") == "b\n"
         assert project.vmctl("up", "--json").answer["changed"] is False
 
     def test_others_get_there_by_the_same_way(self, project: ProjectDirectory, cluster: Cluster) -> None:
@@ -158,7 +158,7 @@ class TestDay:
 
     def test_a_port_that_is_taken_there_is_left_for_another(self, project: ProjectDirectory, cluster: Cluster) -> None:
         (name,) = cluster.a.instances()
-        listen = cluster.a.lxc("config", "device", "get", name, "ssh", "listen").strip()
+        listen = cluster.a.client("config", "device", "get", name, "ssh", "listen").strip()
         project.vmctl("halt")
         port = listen.rpartition(":")[2]
         argv = ["nsenter", f"--net=/run/netns/{cluster.b.name}", sys.executable, "-c", TAKE, port]
@@ -171,7 +171,7 @@ class TestDay:
             taker.kill()
             taker.communicate()
         assert project.ssh("hostname", "web") == "web\n"
-        assert cluster.a.lxc("config", "device", "get", name, "ssh", "listen").strip() != listen
+        assert cluster.a.client("config", "device", "get", name, "ssh", "listen").strip() != listen
 
     def test_what_another_host_cannot_have_is_refused(self, project: ProjectDirectory) -> None:
         project.vmctl("halt")
@@ -217,8 +217,8 @@ class TestAFleetOverAllMembers:
     def test_up_spreads(self, project: ProjectDirectory, cluster: Cluster) -> None:
         project.write("Vmfile", FLEET)
         # Tests before this left copies of boxes: to the server, those are instances that a member has already.
-        for name in cluster.a.lxc("list", "--format", "csv", "--columns", "n").split():
-            cluster.a.lxc("delete", name)
+        for name in cluster.a.client("list", "--format", "csv", "--columns", "n").split():
+            cluster.a.client("delete", name)
         rows = project.vmctl("up", "--json").answer["machines"]
         assert sorted(row["member"] for row in rows) == ["a", "b", "c"]
         assert [project.ssh("hostname", row["name"]) for row in rows] == [f"{row['name']}\n" for row in rows]
@@ -278,15 +278,15 @@ def _images(server: Lxd) -> list[str]:
 
 def _networks(server: Lxd) -> list[str]:
     """Those that vmctl has made."""
-    found: list[dict[str, Any]] = json.loads(server.lxc("query", "/1.0/networks?recursion=1"))
+    found: list[dict[str, Any]] = json.loads(server.client("query", "/1.0/networks?recursion=1"))
     return [each["name"] for each in found if networks.NETWORK in each["config"]]
 
 
 @pytest.fixture(scope="module")
 def single_client(lxd_server: Lxd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    lxd_server.lxc("config", "set", "core.https_address", f"{ADDRESS}:8443")
+    lxd_server.client("config", "set", "core.https_address", f"{ADDRESS}:8443")
     yield client_of(lxd_server, tmp_path_factory.mktemp("lxc"))
-    lxd_server.lxc("config", "unset", "core.https_address")
+    lxd_server.client("config", "unset", "core.https_address")
 
 
 @pytest.fixture(scope="module")
