@@ -1,4 +1,4 @@
-"""Programs of another Debian than this one, unpacked into a directory; the machine that runs the tests stays as it is."""
+"""Programs of another Debian, unpacked into a directory; the machine that runs the tests stays as it is."""
 
 from __future__ import annotations
 

@@ -21,13 +21,15 @@ def tree() -> Path:
 
 
 class Incus(Lxd):
-    """A running server; its client needs no library of that Debian."""
+    """A running server; its client needs no library of that other Debian."""
 
     VARIABLE: ClassVar = "INCUS_DIR"
     MODULE: ClassVar = "tests.host.incus"
     BRIDGE: ClassVar = "vmctltest1"
     ADDRESS: ClassVar = "10.178.0.1/24"
     POOL: ClassVar = "btrfs-incus"
+    CONFIGURATION: ClassVar = "INCUS_CONF"
+    TRUST: ClassVar[tuple[str, ...]] = ("config", "trust", "add", "vmctl")
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -51,6 +51,11 @@ class Lxd:
     POOL: ClassVar = "btrfs"
     """The name of its file system, where this kernel has it."""
 
+    CONFIGURATION: ClassVar = "LXD_CONF"
+    """Leads clients to their own configuration."""
+    TRUST: ClassVar[tuple[str, ...]] = ("config", "trust", "add", "--name", "vmctl")
+    """Has the server print a token for a new client."""
+
     @property
     def words(self) -> tuple[str, ...]:
         """Words before commands for users."""

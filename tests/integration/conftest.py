@@ -23,7 +23,8 @@ from typing import Any
 
 import pytest
 
-from tests.host import lxd
+from tests.host import incus, lxd
+from tests.host.incus import Incus
 from tests.host.lxd import FOLDER_OWNER, Lxd
 from tests.host.ordinary_user import GID, UID, as_user
 from vmctl.ssh import serial
@@ -247,6 +248,12 @@ def lxd_server(test_host: Path) -> Lxd:
     return lxd.started(test_host)
 
 
+@pytest.fixture(scope="session")
+def incus_server(test_host: Path) -> Incus:
+    """As ``lxd_server``, an Incus."""
+    return incus.started(test_host)
+
+
 @pytest.fixture
 def containers(
     test_host: Path, box_home: Path, lxd_server: Lxd, request: pytest.FixtureRequest
@@ -261,6 +268,14 @@ def container_day(
 ) -> Iterator[ProjectDirectory]:
     """As ``day``, with containers."""
     yield from _containers(test_host, box_home, lxd_server, _snake(request.node.name))
+
+
+@pytest.fixture(scope="class")
+def incus_day(
+    test_host: Path, box_home: Path, incus_server: Incus, request: pytest.FixtureRequest
+) -> Iterator[ProjectDirectory]:
+    """As ``container_day``, on Incus."""
+    yield from _containers(test_host, box_home, incus_server, _snake(request.node.name))
 
 
 def _snake(name: str) -> str:

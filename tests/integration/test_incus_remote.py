@@ -1,4 +1,4 @@
-"""Containers on another host, over HTTPS: certificates as `lxc` keeps them, SSH to the member that has the machine."""
+"""Containers on another host, over HTTPS: certificates as clients keep them, SSH to the member that has the machine."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.host import lxd_cluster
+from tests.host.incus import Incus
 from tests.host.lxd import Lxd
 from tests.host.lxd_cluster import Cluster
 from tests.integration.conftest import VMCTL, ProjectDirectory, Run
@@ -23,7 +24,7 @@ from vmctl.wait import Deadline, until
 from vmctl_incus import networks
 
 pytestmark = pytest.mark.integration
-ADDRESS = "10.177.0.1"
+ADDRESS = Incus.ADDRESS.partition("/")[0]
 """Of the bridge of the server that is in no cluster."""
 VMFILE = """
 incus: {{remote: lab}}
@@ -89,9 +90,9 @@ def client(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def client_of(server: Lxd, place: Path) -> Path:
-    token = server.client("config", "trust", "add", "--name", "vmctl").split()[-1]
-    own = {**os.environ, "LXD_CONF": str(place)}
-    subprocess.run(["lxc", "remote", "add", "lab", token], env=own, check=True, stdin=subprocess.DEVNULL)
+    token = server.client(*server.TRUST).split()[-1]
+    own = {**os.environ, server.CONFIGURATION: str(place)}
+    subprocess.run([server.words[0], "remote", "add", "lab", token], env=own, check=True, stdin=subprocess.DEVNULL)
     return place
 
 
@@ -105,9 +106,9 @@ def project(
     project.clean_up()
 
 
-def project_of(root: Path, box_home: Path, client: Path) -> ProjectDirectory:
+def project_of(root: Path, box_home: Path, client: Path, variable: str = "LXD_CONF") -> ProjectDirectory:
     root.mkdir(parents=True)
-    own = {"VMCTL_HOME": str(box_home), "VMCTL_PROVIDER": "incus", "LXD_CONF": str(client)}
+    own = {"VMCTL_HOME": str(box_home), "VMCTL_PROVIDER": "incus", variable: str(client)}
     project = ProjectDirectory(root, own)
     project.write("page", "of this host\n")
     return project
@@ -283,22 +284,22 @@ def _networks(server: Lxd) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def single_client(lxd_server: Lxd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    lxd_server.client("config", "set", "core.https_address", f"{ADDRESS}:8443")
-    yield client_of(lxd_server, tmp_path_factory.mktemp("lxc"))
-    lxd_server.client("config", "unset", "core.https_address")
+def single_client(incus_server: Incus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    incus_server.client("config", "set", "core.https_address", f"{ADDRESS}:8443")
+    yield client_of(incus_server, tmp_path_factory.mktemp("incus"))
+    incus_server.client("config", "unset", "core.https_address")
 
 
 @pytest.fixture(scope="module")
 def single(private_host: Path, box_home: Path, single_client: Path) -> Iterator[ProjectDirectory]:
-    project = project_of(private_host / "projects" / "single", box_home, single_client)
+    project = project_of(private_host / "projects" / "single", box_home, single_client, "INCUS_CONF")
     project.write("Vmfile", SINGLE)
     yield project
     project.clean_up()
 
 
 class TestAServerThatIsNoMember:
-    """One server by itself, at an address of this host's that is not its loopback."""
+    """One server by itself, an Incus, at an address of this host's that is not its loopback."""
 
     def test_up(self, single: ProjectDirectory) -> None:
         single.vmctl("up")
@@ -318,7 +319,7 @@ class TestAServerThatIsNoMember:
                 assert said in single.vmctl(*words, status=5).err
         assert single.states() == {"default": "running"}
 
-    def test_destroy_leaves_nothing(self, single: ProjectDirectory, lxd_server: Lxd) -> None:
+    def test_destroy_leaves_nothing(self, single: ProjectDirectory, incus_server: Incus) -> None:
         single.vmctl("destroy", "--yes")
-        assert lxd_server.instances() == []
-        assert _networks(lxd_server) == []
+        assert incus_server.instances() == []
+        assert _networks(incus_server) == []

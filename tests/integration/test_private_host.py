@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import boots, lxd_cluster
+from tests.host.incus import Incus
 from tests.host.lxd import Lxd
 from tests.host.ordinary_user import UID, as_user
 from tests.host.private_dev import kvm_works
@@ -25,7 +26,8 @@ def output(*argv: str) -> str:
 def test_its_network_is_its_own(private_host: Path) -> None:
     devices = {device["ifname"] for device in json.loads(output("ip", "-json", "link"))}
     assert "lo" in devices
-    ours = ("virbr", "vnet", Lxd.BRIDGE, lxd_cluster.BRIDGE, "lab-")  # of tests that were here before, on the same lane
+    # Some are of tests that were here before, on the same lane.
+    ours = ("virbr", "vnet", Lxd.BRIDGE, Incus.BRIDGE, lxd_cluster.BRIDGE, "lab-")
     assert not [name for name in devices if name != "lo" and not name.startswith(ours)]
     routes = json.loads(output("ip", "-json", "route"))
     assert not [route for route in routes if route["dst"] == "default"]

@@ -146,6 +146,27 @@ def test_an_operation_that_is_lost_is_not_taken_for_done(tmp_path: Path) -> None
         an_api(path).change("POST", "/1.0/instances", {})
 
 
+def test_a_wait_that_ends_in_an_error_is_no_end_of_the_operation(tmp_path: Path) -> None:
+    """As Incus answers when the time is over, and when the operation failed."""
+    running, over = {"status_code": 103}, {"status_code": 200, "metadata": "all of it"}
+    failed = {"status_code": 400, "err": "the pool is full"}
+    for last in (over, failed):
+        states = iter((running, running, last))
+
+        def answer(method: str, path: str, states: Iterator[Any] = states) -> tuple[int, bytes]:
+            if path.endswith("/wait"):
+                return error(500, "context deadline exceeded")
+            return sync(next(states)) if method == "GET" else (202, json.dumps(OPERATION).encode())
+
+        with serving(tmp_path, answer) as (path, _):
+            if last is over:
+                assert an_api(path).change("POST", "/1.0/instances", {}) == over
+            else:
+                with pytest.raises(ServerError, match="the pool is full"):
+                    an_api(path).change("POST", "/1.0/instances", {})
+        path.unlink()
+
+
 def test_an_operation_that_fails_says_why(tmp_path: Path) -> None:
     def answer(method: str, _path: str) -> tuple[int, bytes]:
         done = {"status_code": 400, "err": "no space left"}
