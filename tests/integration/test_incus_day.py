@@ -160,9 +160,7 @@ class TestDay(Day):
         refused = project.vmctl("suspend", "web", status=3)
         assert "the provider incus cannot suspend machines" in refused.err
 
-    def test_a_packaged_container_is_a_box_that_comes_up(
-        self, project: ProjectDirectory, server: Lxd
-    ) -> None:
+    def test_a_packaged_container_is_a_box_that_comes_up(self, project: ProjectDirectory, server: Lxd) -> None:
         who = "cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub ~/.ssh/authorized_keys"
         old = set(project.ssh(f"echo kept | sudo tee /etc/kept >/dev/null; {who}", "db").splitlines())
         project.vmctl("halt", "db")
