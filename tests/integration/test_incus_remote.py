@@ -273,7 +273,7 @@ class TestAFleetOverAllMembers:
 
 def _images(server: Lxd) -> list[str]:
     """Digests of those that vmctl has brought there."""
-    found: list[dict[str, Any]] = json.loads(server.lxc("query", "/1.0/images?recursion=1"))
+    found: list[dict[str, Any]] = json.loads(server.client("query", "/1.0/images?recursion=1"))
     return [each["fingerprint"] for each in found]
 
 
