@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vmctl import process
-from vmctl.boxes import box_build, disk_image, recipe
+from vmctl.boxes import box_build, built_images, recipe
 from vmctl.boxes.recipe import Recipe
 from vmctl.errors import VmctlError
 from vmctl.layout import HomeLayout
@@ -57,11 +57,11 @@ def test_grub_finds_itself(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"\xee" * 4 * MIB)
     with disk.open("r+b") as stream:
-        disk_image.install_grub(stream, bytes(512), bytes(2000))
+        built_images.install_grub(stream, bytes(512), bytes(2000))
     data = disk.read_bytes()
-    first = disk_image.CORE_START // 512
+    first = built_images.CORE_START // 512
     assert struct.unpack_from("<Q", data, 0x5C) == (first,)
-    assert struct.unpack_from("<Q", data, disk_image.CORE_START + 0x1F4) == (first + 1,)
+    assert struct.unpack_from("<Q", data, built_images.CORE_START + 0x1F4) == (first + 1,)
     assert data[440:512] == b"\xee" * 72  # the partition table stays
 
 
@@ -69,14 +69,14 @@ def test_uefi_finds_its_loader_in_a_fat_of_its_own(debian: Recipe, tmp_path: Pat
     raw, loader = tmp_path / "disk", tmp_path / "loader"
     raw.write_bytes(b"\xee" * 5 * MIB)
     loader.write_bytes(b"MZ" * 100_000)
-    disk_image.DiskImage(debian, tmp_path, epoch=1_700_000_000)._fill_esp(raw, loader)
+    built_images.DiskImage(debian, tmp_path, epoch=1_700_000_000)._fill_esp(raw, loader)
     data = raw.read_bytes()
-    start, end = disk_image.ESP_START, disk_image.ESP_START + disk_image.ESP_SIZE
+    start, end = built_images.ESP_START, built_images.ESP_START + built_images.ESP_SIZE
     assert set(data[:start] + data[end:]) == {0xEE}  # nothing beside the partition was written
     fat = f"{raw}@@{start}"
-    process.run([process.find("mcopy"), "-i", fat, f"::{disk_image.FALLBACK}", tmp_path / "back"])
+    process.run([process.find("mcopy"), "-i", fat, f"::{built_images.FALLBACK}", tmp_path / "back"])
     assert (tmp_path / "back").read_bytes() == loader.read_bytes()
-    disk_image.DiskImage(debian, tmp_path, epoch=1_700_000_000)._fill_esp(raw, loader)
+    built_images.DiskImage(debian, tmp_path, epoch=1_700_000_000)._fill_esp(raw, loader)
     assert raw.read_bytes() == data
 
 

@@ -15,7 +15,7 @@ from vmctl.errors import VmctlError
 from vmctl.events import Notice, Output, Warned
 from vmctl.layout import ProjectLayout
 from vmctl.provision import provision_history
-from vmctl.store.journal import Journal
+from vmctl.store.records import Journal
 
 
 @pytest.fixture(autouse=True)

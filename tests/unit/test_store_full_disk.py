@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vmctl.store import files, locks
-from vmctl.store.journal import Journal
+from vmctl.store.records import Journal
 
 FULL = Path("/dev/full")
 

@@ -12,16 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vmctl.box_facts import DEFAULT_USER
-from vmctl.boxes import (
-    archive,
-    box_names,
-    compression,
-    container_image,
-    contents,
-    image,
-    space,
-    streams,
-)
+from vmctl.boxes import archive, box_names, built_images, compression, contents, image, space, streams
 from vmctl.boxes.address import plain_source, stamp
 from vmctl.boxes.box import OWN, OWN_KEY, PASSWORD, PUBLISHED, Box, BoxImage, BoxInfo
 from vmctl.boxes.box_store import BoxStore, lock_path
@@ -252,7 +243,7 @@ class _Adding:
     def _inspected(self, path: Path) -> image.Image:
         if not self.declared.container:
             return image.inspect(path, self.source)
-        container_image.check(path, self.source)
+        built_images.check_container(path, self.source)
         return image.Image(CONTAINER, self.declared.container)
 
     def _arranged(self, draft: Path, info: BoxInfo) -> Path:

@@ -12,10 +12,10 @@ from typing import Any
 from msgspec import structs
 
 from vmctl import process
-from vmctl.boxes import debian, disk_image, image, space, user_namespace
+from vmctl.boxes import built_images, debian, image, space, user_namespace
 from vmctl.boxes.box import RECIPE, Box, BoxImage, BoxInfo
 from vmctl.boxes.box_store import BoxStore, lock_path
-from vmctl.boxes.container_image import ContainerImage
+from vmctl.boxes.built_images import ContainerImage
 from vmctl.boxes.recipe import Recipe, load
 from vmctl.boxes.versions import Constraint, Version
 from vmctl.driver import CONTAINER
@@ -63,7 +63,7 @@ def check_programs() -> None:
         ProgramMissing: with one command that brings all of them.
     """
     missing: dict[str, str] = {}
-    for program, package in {**debian.PROGRAMS, **disk_image.PROGRAMS, **user_namespace.needs_programs()}.items():
+    for program, package in {**debian.PROGRAMS, **built_images.PROGRAMS, **user_namespace.needs_programs()}.items():
         try:
             process.find(program)
         except ProgramMissing:
@@ -119,7 +119,7 @@ class _Build:
         tree = debian.Debian(self.recipe, draft, self.epoch, self.report).make()
         self.report(StepStarted(step=STEP, text="writing the disk image"))
         target, container = draft / "image", draft / "container"
-        disk_image.DiskImage(self.recipe, draft, self.epoch).make(tree, target)
+        built_images.DiskImage(self.recipe, draft, self.epoch).make(tree, target)
         self.report(StepStarted(step=STEP, text="writing the image for containers"))
         ContainerImage(self.recipe, draft, self.epoch).make(tree, container)
         info = self._info(target, container, version, debian.packages(tree))

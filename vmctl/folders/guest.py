@@ -1,16 +1,23 @@
-"""The guest's half of sharing folders: one script, one round trip, one answer for each folder."""
+"""The project's folders in a running guest: mounts, first copies, and what the user is told of them.
+
+The guest's half is one script, one round trip, with one answer for each folder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from vmctl.driver import Share
+from vmctl.driver import Features, Share
 from vmctl.errors import VmctlError
-from vmctl.spec import Folder
+from vmctl.events import Notice, Output, Report, Warned
+from vmctl.folders import rsync
+from vmctl.folders.offer import tag
+from vmctl.login import Login
+from vmctl.spec import Folder, MachineSpec
 
 if TYPE_CHECKING:
     from vmctl.ssh import Connection
@@ -92,3 +99,115 @@ def _parse(text: str, count: int, errors: str) -> Prepared:
     if owner is None:
         raise VmctlError("the guest could not be asked to share folders", details=errors or text)
     return Prepared(owner=owner, answers=answers, still_busy=tuple(busy))
+
+
+def attach(
+    connection: Connection,
+    spec: MachineSpec,
+    shares: Sequence[Share],
+    *,
+    features: Features,
+    login: Login,
+    report: Report,
+    listing: bool = False,
+) -> dict[str, str]:
+    """Mount the folders that the hypervisor offers and copy the others; doing it again brings copies up to date.
+
+    Args:
+        connection: to the guest.
+        spec: the machine.
+        shares: what the hypervisor was told to offer when the machine started.
+        features: of the machine's driver.
+        login: for rsync.
+        report: told what was copied, hidden or fell back.
+        listing: also tell each file that was copied.
+
+    Returns:
+        How each guest path is shared: "virtiofs", "rsync"…
+
+    Raises:
+        VmctlError: a folder could not be mounted or copied.
+        Unreachable, Interrupted.
+    """
+    offered = {share.tag: share for share in shares}
+    folders = sorted(spec.folders, key=lambda folder: folder.guest.split("/"))
+    wanted = [WantedFolder(folder=folder, share=offered.get(tag(folder))) for folder in folders]
+    prepared = prepare(connection, wanted)
+    for path in prepared.still_busy:
+        report(Warned(machine=spec.name, text=f"{path} is no longer in the Vmfile but is still in use in the guest"))
+    used = {}
+    for one, answer in zip(wanted, prepared.answers, strict=True):
+        kind = _result(spec.name, one, answer, features, report)
+        used[one.folder.guest] = kind
+        if kind == "rsync":
+            sent = rsync.send(connection, one.folder, login, owner=prepared.owner)
+            _tell_sent(spec.name, one.folder, sent, report, listing=listing)
+    return used
+
+
+def _result(machine: str, one: WantedFolder, answer: Answer, features: Features, report: Report) -> str:
+    """How a folder is shared now, by what the guest said; errors and surprises are told."""
+    path, words = one.folder.guest, answer.words
+    if "failed" in words:
+        raise VmctlError(
+            f"{machine}: the folder {path} could not be shared", details=words["failed"], hint=f"vmctl reload {machine}"
+        )
+    if "norsync" in words:
+        raise VmctlError(
+            f"{machine}: the folder {path} cannot be copied: the guest has no rsync",
+            hint=f"vmctl ssh {machine} -c 'sudo apt-get install -y rsync'",
+        )
+    if "hides" in words:
+        report(
+            Notice(machine=machine, text=f"{path} was not empty in the guest; the shared folder hides what was there")
+        )
+    if "unwritable" in words:
+        report(
+            Warned(
+                machine=machine,
+                text=f"the guest's login user cannot write to {path}",
+                hint=f"ls -ld '{one.folder.host}'",
+            )
+        )
+    if "mounted" in words and one.share is not None:
+        if one.folder.exclude:
+            text = f"{path} is live ({one.share.kind}), so its `exclude` has no effect; `type: rsync` would obey it"
+            report(Notice(machine=machine, text=text))
+        return one.share.kind
+    _tell_fallback(machine, one, words.get("refused", ""), features, report)
+    return "rsync"
+
+
+def _tell_fallback(machine: str, one: WantedFolder, refused: str, features: Features, report: Report) -> None:
+    if one.folder.kind == "rsync":
+        return
+    if one.share is None:
+        reason = features.no_folders or "the hypervisor cannot share folders here"
+    elif refused:
+        reason = f"the guest cannot mount {one.share.kind}: {refused}"
+    else:
+        reason = f"the guest's kernel has no {one.share.kind}"
+    if one.share is not None and one.folder.kind != "auto":
+        raise VmctlError(
+            f"{machine}: the folder {one.folder.guest} cannot be shared: {reason}",
+            hint="write `type: auto` in the Vmfile to have it copied by rsync instead",
+        )
+    text = f"{one.folder.guest} is a copy ({reason}): `vmctl sync --watch {machine}` keeps it up to date"
+    if one.share is None and features.folders_by:
+        text += f"; to have it live: {features.folders_by}"
+    report(Notice(machine=machine, text=text))
+
+
+def _tell_sent(machine: str, folder: Folder, sent: rsync.Sent, report: Report, *, listing: bool) -> None:
+    if listing:
+        _tell_lines(machine, [*sent.changed, *(f"removed {name}" for name in sent.removed)], report)
+    if sent.changed or sent.removed:
+        report(Notice(machine=machine, text=f"{folder.guest}: {sent}"))
+    if sent.skipped:
+        text = f"{folder.guest}: not sent, because they are not regular files: {', '.join(sent.skipped)}"
+        report(Notice(machine=machine, text=text))
+
+
+def _tell_lines(machine: str, lines: Iterable[str], report: Report) -> None:
+    for line in lines:
+        report(Output(machine=machine, line=line, source="rsync"))

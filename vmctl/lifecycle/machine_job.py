@@ -17,8 +17,7 @@ from vmctl.lifecycle import plan
 from vmctl.powers import features_of
 from vmctl.spec import MachineSpec
 from vmctl.store import records
-from vmctl.store.journal import Journal
-from vmctl.store.records import Record
+from vmctl.store.records import Journal, Record
 from vmctl.workspace import Machine, Workspace, require_known
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from vmctl import interrupt
 from vmctl.boxes import space
 from vmctl.boxes.box import OCI, OWN, RECIPE, Box
 from vmctl.boxes.box_store import BoxStore
-from vmctl.boxes.oci import artifact, delta, parents, tags
+from vmctl.boxes.oci import artifact, delta, parents, upload
 from vmctl.boxes.oci.artifact import Config, DiskInfo, IndexEntry
 from vmctl.boxes.oci.parents import Parent
 from vmctl.boxes.oci.reference import Reference, is_oci
@@ -75,19 +75,19 @@ def push(box: Box, target: str, home: HomeLayout, access: Access, *, report: Rep
     reference = Reference.parse(target)
     if reference.digest:
         raise UsageError(f"{target}: the digest follows from the box", hint="leave @sha256:… out")
-    names = tags.wanted(reference, box.version)
+    names = upload.tags_for(reference, box.version)
     started = time.monotonic()
     report(StepStarted(step=STEP, text=f"pushing {box} to {reference}"))
     _warn(box, report)
     with Transport(reference, access, report=report) as transport:
         registry = Registry(transport)
         for tag in names:
-            tags.entries(registry, tag)  # refuses what is not a box, before anything is sent
+            upload.tagged(registry, tag)  # refuses what is not a box, before anything is sent
         parent, before = _parent(box, registry, home, report)
         pushing = _Pushing(box, registry, home, report, parent)
         manifest = pushing.run()
         for tag in names:
-            tags.publish(registry, tag, IndexEntry(blob=manifest, arch=box.arch, kind=MANIFEST))
+            upload.publish_tag(registry, tag, IndexEntry(blob=manifest, arch=box.arch, kind=MANIFEST))
     done = Pushed(
         reference=reference.pinned(manifest.digest), tags=names, sent=before + pushing.sent, size=pushing.size,
         parent=str(parent.box) if parent else "",

@@ -1,7 +1,8 @@
-"""Bringing a blob into a repository: found there, mounted from another repository, or sent in pieces.
+"""What a push brings into a repository: blobs, and the tags that lead to them.
 
-A note of the registry's upload session lies in ``downloads/``, so that an upload goes on where a kill or a broken
-connection ended it.
+A blob is found there, mounted from another repository, or sent in pieces. A note of the registry's upload session lies
+in ``downloads/``, so that an upload goes on where a kill or a broken connection ended it. A tag leads to an index of
+architectures, which several people may change at the same time.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from vmctl import interrupt
+from vmctl.boxes.oci import artifact
+from vmctl.boxes.oci.artifact import IndexEntry
 from vmctl.boxes.oci.challenge import Denied
-from vmctl.boxes.oci.registry_client import ACCEPTED, CREATED, Blob, Registry
+from vmctl.boxes.oci.reference import LATEST, TAG, Reference
+from vmctl.boxes.oci.registry_client import ACCEPTED, CREATED, INDEX, Blob, Registry
 from vmctl.boxes.oci.responses import TransferBroken
 from vmctl.boxes.oci.transport import AGAIN_HINT, FIRST_PAUSE, LONGEST_PAUSE, TRIES, Absent, RegistryError
-from vmctl.errors import VmctlError
+from vmctl.boxes.oci.window_layers import Senseless
+from vmctl.errors import UsageError, VmctlError
 from vmctl.layout import HomeLayout
 from vmctl.store import files
 
@@ -174,3 +179,50 @@ class _Piece:
             while left and (data := stream.read(min(SENT, left))):
                 yield data
                 left -= len(data)
+
+
+def tags_for(reference: Reference, version: str) -> tuple[str, ...]:
+    """The tags that a pushed box gets.
+
+    Raises:
+        UsageError: the version cannot be one.
+    """
+    if reference.tag:
+        return (reference.tag,)
+    if not TAG.fullmatch(version):
+        raise UsageError(f"the version {version} is not a tag", hint="write oci://REGISTRY/REPOSITORY:TAG")
+    return tuple(dict.fromkeys((version, LATEST)))
+
+
+def tagged(registry: Registry, tag: str) -> tuple[IndexEntry, ...]:
+    """The architectures that a tag has by now.
+
+    Raises:
+        UsageError: it leads to something that is not a box.
+    """
+    try:
+        document = registry.manifest(tag)
+    except Absent:
+        return ()
+    try:
+        parsed = artifact.parsed(document.data)
+        if artifact.is_box(parsed):
+            return artifact.entries(parsed) if artifact.is_index(parsed, document.kind) else ()
+    except Senseless:
+        pass
+    raise UsageError(
+        f"the tag {tag} of {registry.transport.reference.repository} is not a box, and is not replaced",
+        hint="push to another tag or repository",
+    )
+
+
+def publish_tag(registry: Registry, tag: str, mine: IndexEntry) -> None:
+    """Let the tag lead to the box, beside the other architectures' that it has; somebody may do the same right now."""
+    for _ in range(TRIES):
+        others = [one for one in tagged(registry, tag) if one.arch != mine.arch]
+        registry.put_manifest(tag, artifact.index_bytes([*others, mine]), INDEX)
+        there = tagged(registry, tag)
+        kept = {one.arch for one in others} <= {one.arch for one in there}
+        if kept and any(one.arch == mine.arch for one in there):
+            return
+    raise RegistryError(f"the tag {tag} keeps being changed by somebody else", hint="push again when they are through")
