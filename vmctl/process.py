@@ -16,29 +16,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from msgspec import Struct, structs
 
 from vmctl import interrupt, redaction
 from vmctl.errors import VmctlError
+from vmctl.user_environment import inherited
 
 logger = logging.getLogger(__name__)
 
 POLL = 0.1  # seconds between looks at the interrupt flag
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 DETAIL_LINES = 40
-
+OF_THE_SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin:/usr/lib/qemu:/usr/libexec"
 Argv = Sequence[str | os.PathLike[str]]
-
-OF_ONE_REPOSITORY = frozenset({
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE", "GIT_INDEX_VERSION", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NAMESPACE", "GIT_NO_REPLACE_OBJECTS",
-    "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
-})  # fmt: skip
-"""What a git hook finds in its environment about its own repository (``git rev-parse --local-env-vars``, but for
-settings): for any other repository it is wrong, also where `git -C` names that one."""
 
 
 class Completed(Struct, frozen=True):
@@ -57,9 +49,8 @@ class CommandFailed(VmctlError):
         name = Path(completed.argv[0]).name
         brief = f"{name} {reason or f'ended with status {completed.status}'}"
         output = (completed.stderr.strip() or completed.stdout.strip()).splitlines()[-DETAIL_LINES:]
-        super().__init__(
-            brief, details="\n".join([f"$ {quoted(redaction.program(completed.argv))}", *output]), hint=hint
-        )
+        shown = f"$ {quoted(redaction.program(completed.argv))}"
+        super().__init__(brief, details="\n".join([shown, *output]), hint=hint)
         self.completed = completed
 
 
@@ -72,11 +63,6 @@ def quoted(argv: Argv) -> str:
     return shlex.join(os.fspath(word) for word in argv)
 
 
-def inherited() -> dict[str, str]:
-    """The environment that children start with: ours, without what ties git to the repository of a hook."""
-    return {name: value for name, value in os.environ.items() if name not in OF_ONE_REPOSITORY}
-
-
 def find(program: str, *, package: str = "") -> str:
     """The full path of ``program``.
 
@@ -85,13 +71,10 @@ def find(program: str, *, package: str = "") -> str:
     Raises:
         ProgramMissing: it is not there; the hint installs the Debian package ``package``.
     """
-    path = shutil.which(program) or shutil.which(
-        program, path="/usr/local/sbin:/usr/sbin:/sbin:/usr/lib/qemu:/usr/libexec"
-    )
+    path = shutil.which(program) or shutil.which(program, path=OF_THE_SYSTEM)
     if path is None:
         raise ProgramMissing(
-            f"the program {program!r} is not installed",
-            hint=f"sudo apt-get install {package or program}",
+            f"the program {program!r} is not installed", hint=f"sudo apt-get install {package or program}"
         )
     return path
 
@@ -126,9 +109,7 @@ def run(
     """
     words = tuple(os.fspath(word) for word in argv)
     started = time.monotonic()
-    child = _spawn(
-        words, cwd=cwd, env=env, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL, named=named
-    )
+    child = _spawn(words, named=named, **_piped(cwd, env, reads=input is not None))
     data = input.encode() if isinstance(input, str) else input
     with _ended(child):
         out, err = _communicate(child, words, data, started, deadline)
@@ -157,9 +138,8 @@ def stream(
         ProgramMissing, Interrupted: as for ``run``.
     """
     words = tuple(os.fspath(word) for word in argv)
-    stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
-    child = _spawn(words, cwd=cwd, env=env, stdin=stdin, merge=True, named=named)
-    threading.Thread(target=_end_on_interrupt, args=(child,), daemon=True).start()
+    child = _spawn(words, named=named, **_piped(cwd, env, reads=input is not None, merge=True))
+    threading.Thread(target=_on_interrupt, args=(child, end_group), daemon=True).start()
     if child.stdin and input is not None:
         threading.Thread(target=_feed, args=(child.stdin, input), daemon=True).start()
     with _ended(child):
@@ -177,13 +157,8 @@ def foreground(argv: Argv) -> int:
         ProgramMissing, Interrupted: as for ``run``.
     """
     words = tuple(os.fspath(word) for word in argv)
-    logger.debug("run %s", quoted(redaction.program(words)))
-    interrupt.check()
-    try:
-        child = subprocess.Popen(words)
-    except FileNotFoundError as error:
-        raise ProgramMissing(f"the program {words[0]!r} is not installed", details=str(error)) from error
-    threading.Thread(target=_terminate_on_interrupt, args=(child,), daemon=True).start()
+    child = _spawn(words)
+    threading.Thread(target=_on_interrupt, args=(child, _terminate), daemon=True).start()
     child.wait()
     interrupt.check()
     return child.returncode
@@ -201,7 +176,7 @@ def start_detached(argv: Argv, *, keep: Sequence[int] = (), output: int | None =
         ProgramMissing: it cannot be started.
     """
     words = [os.fspath(word) for word in argv]
-    logger.debug("start %s", quoted(redaction.program(tuple(words))))
+    logger.debug("start %s", quoted(redaction.program(words)))
     null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
     kept = [(os.POSIX_SPAWN_DUP2, number, number) for number in keep]  # which makes them inheritable
     told = [] if output is None else [(os.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
@@ -211,15 +186,19 @@ def start_detached(argv: Argv, *, keep: Sequence[int] = (), output: int | None =
         raise ProgramMissing(f"the program {words[0]!r} cannot be started", details=str(error)) from error
 
 
-def _terminate_on_interrupt(child: subprocess.Popen[bytes]) -> None:
-    """End a child that shares our process group; it has no group of its own to be killed with."""
+def _on_interrupt(child: subprocess.Popen[bytes], end: Callable[[subprocess.Popen[bytes]], None]) -> None:
     while child.poll() is None:
         if interrupt.requested():
-            child.terminate()
-            time.sleep(GRACE)
-            child.kill()
+            end(child)
             return
         time.sleep(POLL)
+
+
+def _terminate(child: subprocess.Popen[bytes]) -> None:
+    """End a child that shares our process group; it has no group of its own to be killed with."""
+    child.terminate()
+    time.sleep(GRACE)
+    child.kill()
 
 
 @contextlib.contextmanager
@@ -237,29 +216,26 @@ def _ended(child: subprocess.Popen[bytes]) -> Iterator[None]:
                     pipe.close()
 
 
-def _spawn(
-    argv: tuple[str, ...],
-    *,
-    cwd: Path | None,
-    env: Mapping[str, str] | None,
-    stdin: int,
-    merge: bool = False,
-    named: bool = False,
-) -> subprocess.Popen[bytes]:
+def _spawn(argv: tuple[str, ...], *, named: bool = False, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program, with options of ``Popen``."""
     logger.debug("run %s", quoted(redaction.program(argv, named=named)))
     interrupt.check()
     try:
-        return subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env={**inherited(), **(env or {})},
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if merge else subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C reaches vmctl alone, which then ends the group itself
-        )
+        return subprocess.Popen(argv, **options)
     except FileNotFoundError as error:
         raise ProgramMissing(f"the program {argv[0]!r} is not installed", details=str(error)) from error
+
+
+def _piped(cwd: Path | None, env: Mapping[str, str] | None, *, reads: bool, merge: bool = False) -> dict[str, Any]:
+    """Options of ``Popen`` for a program that reads from us, or nothing, and whose output we read."""
+    return {
+        "cwd": cwd,
+        "env": {**inherited(), **(env or {})},
+        "stdin": subprocess.PIPE if reads else subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT if merge else subprocess.PIPE,
+        "start_new_session": True,  # Ctrl-C reaches vmctl alone, which then ends the group itself
+    }
 
 
 def _communicate(
@@ -274,8 +250,7 @@ def _communicate(
         if deadline is not None and time.monotonic() - started > deadline:
             end_group(child)
             out, err = _rest(child)
-            output = (out.decode(errors="replace"), err.decode(errors="replace"))
-            completed = Completed(argv, -signal.SIGKILL, *output)
+            completed = Completed(argv, -signal.SIGKILL, out.decode(errors="replace"), err.decode(errors="replace"))
             raise CommandFailed(completed, reason=f"did not end within {deadline:g} s")
 
 
@@ -291,14 +266,6 @@ def _feed(stdin: IO[bytes], data: bytes) -> None:
     """Write what a program reads, while it already prints; one that has read enough may close its end."""
     with contextlib.suppress(OSError, ValueError), stdin as pipe:
         pipe.write(data)
-
-
-def _end_on_interrupt(child: subprocess.Popen[bytes]) -> None:
-    while child.poll() is None:
-        if interrupt.requested():
-            end_group(child)
-            return
-        time.sleep(POLL)
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:

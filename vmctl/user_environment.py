@@ -12,6 +12,14 @@ from pathlib import Path
 from vmctl.errors import UsageError, VmctlError
 
 TILDE = "~"
+OF_ONE_REPOSITORY = frozenset({
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE", "GIT_INDEX_VERSION", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NAMESPACE", "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+})  # fmt: skip
+"""What a git hook finds in its environment about its own repository (``git rev-parse --local-env-vars``, but for
+settings): for any other repository it is wrong, also where `git -C` names that one."""
 
 
 def user_name() -> str:
@@ -144,3 +152,8 @@ def require_text(path: str | Path) -> None:
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode(errors="backslashreplace")
         raise UsageError(f"{shown} has a name that is not UTF-8", hint="give it another name") from None
+
+
+def inherited() -> dict[str, str]:
+    """The environment that children start with: ours, without what ties git to the repository of a hook."""
+    return {name: value for name, value in os.environ.items() if name not in OF_ONE_REPOSITORY}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vmctl import interrupt, process, wait
+from vmctl import interrupt, process, user_environment, wait
 from vmctl.errors import Interrupted
 from vmctl.process import ProgramMissing
 
@@ -130,7 +130,7 @@ def test_the_child_has_its_own_process_group() -> None:
 def test_what_ties_git_to_the_repository_of_a_hook_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
-    for name in process.OF_ONE_REPOSITORY | {"GIT_AUTHOR_NAME", "GIT_SSH_COMMAND"}:
+    for name in user_environment.OF_ONE_REPOSITORY | {"GIT_AUTHOR_NAME", "GIT_SSH_COMMAND"}:
         monkeypatch.setenv(name, "x")
     code = python("import os; print(*sorted(name for name in os.environ if name.startswith('GIT_')))")
     assert process.run(code, env={"GIT_DIR": "asked for"}).stdout == "GIT_AUTHOR_NAME GIT_DIR GIT_SSH_COMMAND\n"

@@ -16,7 +16,7 @@ from vmctl import vmfile
 from vmctl.vmfile import budget, filters
 from vmctl.vmfile.budget import Budget, CannotEvaluate
 from vmctl.vmfile.expansion import Each
-from vmctl.vmfile.expression_tests import TESTS
+from vmctl.vmfile.expression_operators import TESTS
 from vmctl.vmfile.expressions import EVALUATE, Evaluation
 from vmctl.vmfile.nodes import Scalar
 from vmctl.vmfile.scope import Scope, machine_scope, project_scope

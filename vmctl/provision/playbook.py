@@ -20,7 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vmctl import interrupt, json_text, process
+from vmctl import interrupt, json_text, process, user_environment
 from vmctl.errors import VmctlError
 from vmctl.provision import passwords, run_directory, settings
 from vmctl.provision.ansible_events import PlayRecap
@@ -179,7 +179,7 @@ def _runner(run: Run, run_files: RunDirectory, private: Path, listener: _Listene
         cancel_callback=listener.stop,
         status_handler=listener.status,
     )
-    for name in process.OF_ONE_REPOSITORY - run.environment.keys():  # it has copied all of ours
+    for name in user_environment.OF_ONE_REPOSITORY - run.environment.keys():  # it has copied all of ours
         runner.config.env.pop(name, None)
     runner.config.command[0] = program
     runner.config.command += [str(path) for path in run.playbooks[1:]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +15,9 @@ from vmctl.testing.fake_machines import (
     FakeMachine,
     FakeMachines,
     FakeSnapshot,
+    configured_faults,
     existing,
+    fail,
     found,
     hardware_of,
     made,
@@ -26,7 +26,6 @@ from vmctl.testing.fake_machines import (
     ssh_address,
 )  # fmt: skip
 
-KILL = "kill"
 FAULT_KEY = "fail"
 
 
@@ -64,7 +63,7 @@ class FakeDriver:
         self.ignores_button = False
         self.keeps_memory = host.options.get("keeps_memory", True) is not False
         self.problem = ""
-        self._configured = _configured_faults(host.options.get(FAULT_KEY))
+        self._configured = configured_faults(host.options.get(FAULT_KEY))
 
     @property
     def features(self) -> Features:
@@ -294,14 +293,5 @@ class FakeDriver:
         self.calls.append((method, machine))
         self.on_call(method, machine)
         with self._machines.open() as content:
-            message = content.faults.get(method) or self._configured.get(method)
-        if message == KILL:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if message:
-            raise VmctlError(message)
-
-
-def _configured_faults(option: object) -> dict[str, str]:
-    if isinstance(option, Mapping):
-        return {str(method): str(message) for method, message in option.items()}
-    return {str(option): "the fake driver was told to fail"} if option else {}
+            message = content.faults.get(method) or self._configured.get(method, "")
+        fail(message)

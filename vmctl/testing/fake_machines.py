@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +16,11 @@ from typing import Any
 from msgspec import to_builtins
 
 from vmctl.driver import Address, Definition, NotOurs, Observed, State, Tag
-from vmctl.errors import WrongState
+from vmctl.errors import VmctlError, WrongState
 from vmctl.powers import Snapshot
 from vmctl.store import files
 
+KILL = "kill"
 RUNNING = (State.RUNNING, State.STARTING, State.STOPPING)
 
 
@@ -201,3 +204,18 @@ def hardware_of(definition: Definition) -> dict[str, object]:
         "shares": [[share.tag, str(share.host)] for share in definition.shares],
         "seed": str(definition.seed or ""),
     }
+
+
+def configured_faults(option: object) -> dict[str, str]:
+    """What an option says of methods that fail: one name, or a mapping from names to messages."""
+    if isinstance(option, Mapping):
+        return {str(method): str(message) for method, message in option.items()}
+    return {str(option): "the fake driver was told to fail"} if option else {}
+
+
+def fail(message: str) -> None:
+    """Fail in the way that a fault says: with this message, or by killing this process; "" = not at all."""
+    if message == KILL:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if message:
+        raise VmctlError(message)

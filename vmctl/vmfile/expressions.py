@@ -8,7 +8,6 @@ a name is a key of the scope, a dot is a key of a mapping, and what can be done 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,22 +28,16 @@ from vmctl.vmfile.budget import (
     text_of,
     value_at,
 )  # fmt: skip
-from vmctl.vmfile.expression_tests import COMPARISONS, TESTS
+from vmctl.vmfile.expression_operators import COMPARISONS, TESTS, calculated
 from vmctl.vmfile.faults import Rejected, advise, describe
 from vmctl.vmfile.filters import FILTERS
 from vmctl.vmfile.scope import Scope
 
 NAMES = ("env", "vars", "machine", "each", "project", "host")
-LARGEST_POWER = 1024
 DEEPEST = 100
 OVER = ("map", "select", "reject", "selectattr", "rejectattr")
 DEFINED = ("defined", "undefined")
-ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
-    "%": operator.mod, "**": operator.pow,
-}  # fmt: skip
 Arguments = tuple[list[Any], dict[str, Any]]
-WORDS = {"-": "subtracted", "*": "multiplied", "/": "divided", "//": "divided"}
 
 
 class Evaluation(Struct):
@@ -167,18 +160,7 @@ def _concat(at: Evaluation, node: nodes.Concat) -> str:
 
 
 def _calculate(at: Evaluation, node: nodes.BinExpr) -> Any:
-    left, right, sign = at.value(node.left), at.value(node.right), node.operator
-    if sign == "+" and type(left) is type(right) and isinstance(left, str | list):
-        at.budget.room(size([left, right]))
-    elif not (isinstance(left, int | float) and isinstance(right, int | float)):
-        if sign == "%":
-            raise CannotEvaluate("text cannot be formatted with %; put expressions into it")
-        if sign != "+":
-            raise CannotEvaluate(f"only numbers can be {WORDS.get(sign, 'raised to a power')}")
-        raise CannotEvaluate(f"{describe(left)} and {describe(right)} cannot be added; join text with ~")
-    elif sign == "**" and (abs(left) > LARGEST_POWER or abs(right) > LARGEST_POWER):
-        raise CannotEvaluate("too large a power")
-    return plain_copy(ARITHMETIC[sign](left, right)) if sign != "+" or not isinstance(left, list) else left + right
+    return calculated(at.budget, node.operator, at.value(node.left), at.value(node.right))
 
 
 def _sign(at: Evaluation, node: nodes.UnaryExpr) -> Any:

@@ -1,4 +1,4 @@
-"""The tests of expressions (`is …`) and their comparisons: Jinja2's, with the budget first, as filters have it."""
+"""What expressions calculate, compare and test (`is …`): as Jinja2 does, with the budget first, as filters have it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vmctl.vmfile.budget import require_whole
+from vmctl.vmfile.budget import Budget, CannotEvaluate, plain_copy, require_whole, size
+from vmctl.vmfile.faults import describe
 from vmctl.vmfile.filters import Function, on_text
 
+ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
+    "%": operator.mod, "**": operator.pow,
+}  # fmt: skip
+LARGEST_POWER = 1024
+WORDS = {"-": "subtracted", "*": "multiplied", "/": "divided", "//": "divided"}
 COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "lteq": operator.le, "gt": operator.gt,
     "gteq": operator.ge, "in": lambda left, right: left in right, "notin": lambda left, right: left not in right,
@@ -19,6 +26,25 @@ SPELLED = {
     ">": "gt", "gt": "gt", ">=": "gteq", "ge": "gteq", "in": "in",
 }  # fmt: skip
 """Tests that are such comparisons."""
+
+
+def calculated(budget: Budget, sign: str, left: Any, right: Any) -> Any:
+    """What an arithmetic operator makes of two values.
+
+    Raises:
+        CannotEvaluate: they are of kinds that it does not take, or it would be too much work.
+    """
+    if sign == "+" and type(left) is type(right) and isinstance(left, str | list):
+        budget.room(size([left, right]))
+    elif not (isinstance(left, int | float) and isinstance(right, int | float)):
+        if sign == "%":
+            raise CannotEvaluate("text cannot be formatted with %; put expressions into it")
+        if sign != "+":
+            raise CannotEvaluate(f"only numbers can be {WORDS.get(sign, 'raised to a power')}")
+        raise CannotEvaluate(f"{describe(left)} and {describe(right)} cannot be added; join text with ~")
+    elif sign == "**" and (abs(left) > LARGEST_POWER or abs(right) > LARGEST_POWER):
+        raise CannotEvaluate("too large a power")
+    return plain_copy(ARITHMETIC[sign](left, right)) if sign != "+" or not isinstance(left, list) else left + right
 
 
 def _remainder(value: Any, number: Any) -> int:
