@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vmctl.boxes import box_names, finding, obtaining, store_upkeep, vagrant_box
+from vmctl.boxes import box_names, obtaining, store_upkeep, vagrant_box
 from vmctl.boxes.box import Box
 from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.catalogue import PREFERRED
@@ -24,7 +24,6 @@ from vmctl.boxes.web import Access
 from vmctl.errors import Interrupted, UsageError, VmctlError
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout
-from vmctl.spec import BoxRef
 from vmctl.user_environment import expanded
 
 Get = Callable[[], tuple[Box, bool]]
@@ -143,16 +142,6 @@ def stored(home: HomeLayout, *, report: Report = ignore) -> list[tuple[str, Get]
     """All boxes of the store that have names."""
     names = BoxStore(home, report).names()
     return [one for name in names for one in named(name, home, Access(), report=report)]
-
-
-def of_project(refs: Iterable[BoxRef], home: HomeLayout, *, report: Report = ignore) -> list[tuple[str, Get]]:
-    """The boxes of a project's machines, fetched or built where they are absent."""
-
-    def get(ref: BoxRef) -> tuple[Box, bool]:
-        before = finding.find(ref, home, report=report)
-        return before or finding.ensure(ref, home, report=report), before is None
-
-    return [(str(ref), functools.partial(get, ref)) for ref in dict.fromkeys(refs)]
 
 
 def _as_it_is(box: Box) -> tuple[Box, bool]:

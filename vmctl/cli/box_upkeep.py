@@ -250,12 +250,11 @@ def rescue(app: App, names: tuple[str, ...], *, to: str, url: str, **options: An
 def _to_rescue(
     app: App, names: tuple[str, ...], access: Any, *, project: bool, vagrant: bool
 ) -> tuple[list[tuple[str, Get]], list[Rescued]]:
-    from vmctl.boxes import rescuing
+    from vmctl.boxes import project_rescue, rescuing
 
     wanted, passed = rescuing.from_vagrant(app.home, report=app.report) if vagrant else ([], [])
     if project:
-        refs = (machine.box for machine in app.project.machines)
-        wanted += rescuing.of_project(refs, app.home, report=app.report)
+        wanted += project_rescue.of_project(app.project, app.home, report=app.report)
     for name in names:
         wanted += rescuing.named(name, app.home, access, report=app.report)
     if not (names or project or vagrant):
