@@ -18,16 +18,8 @@ from typing import Any
 from vmctl.driver import Disk
 from vmctl.powers import Layer
 from vmctl_libvirt.libvirt_errors import NO_VOLUME, library, still_there
-from vmctl_libvirt.storage import (
-    BASE,
-    BASE_NAME,
-    COMPLETE,
-    TOMBSTONE,
-    PoolVolume,
-    Storage,
-    Volume,
-    file_size,
-)
+from vmctl_libvirt.pool import BASE, BASE_NAME, COMPLETE, TOMBSTONE, PoolVolume, Volume
+from vmctl_libvirt.storage import Storage, file_size
 
 READ_ONLY = 0o444
 DIGEST = 64

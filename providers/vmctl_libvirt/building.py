@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from vmctl import interrupt
 from vmctl.driver import Definition, Disk, Host, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
-from vmctl.flock import held
+from vmctl.flock import held, is_held
+from vmctl.powers import Layer
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import (
     checks,
@@ -104,9 +106,34 @@ class Builder:
             return False
         return not checks.is_uefi_offered(self.connection, base.arch, chosen.machine)
 
+    @property
+    def _boxes(self) -> BoxStorage:
+        return BoxStorage(self.connection, self.abilities)
+
+    def _box_lock(self, digest: str) -> Path:
+        return self.host.home / "locks" / f"libvirt-{digest}"
+
     def _base(self, disk: Disk) -> str:
-        with held(self.host.home / "locks" / f"libvirt-{disk.digest}"):
-            return BoxStorage(self.connection, self.abilities).base(disk)
+        with held(self._box_lock(disk.digest)):
+            return self._boxes.base(disk)
+
+    def box_copies(self) -> tuple[Layer, ...]:
+        """As ``LibvirtDriver.box_copies``."""
+        return tuple(self._boxes.copies(in_domains=domain_edit.all_volumes(self.connection)))
+
+    def remove_box_copy(self, digest: str) -> bool:
+        """As ``LibvirtDriver.remove_box_copy``."""
+        with held(self._box_lock(digest)):
+            return self._boxes.remove_copies(digest, in_domains=domain_edit.all_volumes(self.connection))
+
+    def remove_leftovers(self) -> tuple[Layer, ...]:
+        """As ``LibvirtDriver.remove_leftovers``."""
+        with layers_held(self.host):
+            layers = self.keeper.remove_leftovers()
+            copies = self._boxes.remove_incomplete(
+                in_domains=domain_edit.all_volumes(self.connection), busy=lambda digest: is_held(self._box_lock(digest))
+            )
+            return (*layers, *copies)
 
     def clone(self, definition: Definition, source: str, tag: Tag) -> None:
         """As ``LibvirtDriver.clone``."""

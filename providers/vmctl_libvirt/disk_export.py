@@ -11,7 +11,8 @@ from vmctl.driver import Tag
 from vmctl.powers import Exported
 from vmctl_libvirt import domain_edit, machines
 from vmctl_libvirt.libvirt_connection import Abilities
-from vmctl_libvirt.storage import CHUNK, Storage, Volume
+from vmctl_libvirt.pool import Volume
+from vmctl_libvirt.storage import CHUNK, Storage
 
 TEMPORARY = "export-"
 

@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmctl.driver import Address, Definition, Disk, Features, Host, Observed, Tag
-from vmctl.flock import held
 from vmctl.powers import Exported, Layer, Snapshot
 from vmctl.spec import MachineSpec
-from vmctl_libvirt import domain_edit, machines, share_locks
+from vmctl_libvirt import machines, share_locks
 from vmctl_libvirt.kvm import Evidence
 from vmctl_libvirt.libvirt_connection import LibvirtConnection, why_unusable
 from vmctl_libvirt.uris import AUTO
 
 if TYPE_CHECKING:
-    from vmctl_libvirt.box_storage import BoxStorage
     from vmctl_libvirt.building import Builder
     from vmctl_libvirt.shares import ShareKinds
     from vmctl_libvirt.snapshots import DomainSnapshotter
@@ -259,37 +257,20 @@ class LibvirtDriver:
     def box_copies(self) -> tuple[Layer, ...]:
         """The pool's copies of boxes."""
         return self._connection.run(
-            lambda connection: tuple(self._boxes(connection).copies(in_domains=domain_edit.all_volumes(connection))),
-            "list the copies of boxes",
+            lambda connection: self._builder(connection).box_copies(), "list the copies of boxes"
         )
 
     def remove_box_copy(self, key: str) -> bool:
         """Delete the pool's copies of an image that nothing stands on."""
-        with held(self._box_lock(key)):
-            return self._connection.run(
-                lambda connection: self._boxes(connection).remove_copies(
-                    key, in_domains=domain_edit.all_volumes(connection)
-                ),
-                "remove a copy of a box",
-            )
+        return self._connection.run(
+            lambda connection: self._builder(connection).remove_box_copy(key), "remove a copy of a box"
+        )
 
     def remove_leftovers(self) -> tuple[Layer, ...]:
         """Go on with removals of layers and copies of boxes that were killed, and remove what killed uploads left."""
-        from vmctl.flock import is_held
-        from vmctl_libvirt.building import layers_held
-
-        def remove(connection: Any) -> tuple[Layer, ...]:
-            layers = self._builder(connection).keeper.remove_leftovers()
-            copies = self._boxes(connection).remove_incomplete(
-                in_domains=domain_edit.all_volumes(connection), busy=lambda digest: is_held(self._box_lock(digest))
-            )
-            return (*layers, *copies)
-
-        with layers_held(self._host):
-            return self._connection.run(remove, "remove what killed commands left")
-
-    def _box_lock(self, digest: str) -> Path:
-        return self._host.home / "locks" / f"libvirt-{digest}"
+        return self._connection.run(
+            lambda connection: self._builder(connection).remove_leftovers(), "remove what killed commands left"
+        )
 
     def close(self) -> None:
         """Close the connection, if open; the next call opens it again."""
@@ -299,11 +280,6 @@ class LibvirtDriver:
         from vmctl_libvirt.building import Builder
 
         return Builder(connection, self._connection.abilities, self._host, self._evidence, self._warn_once)
-
-    def _boxes(self, connection: Any) -> BoxStorage:
-        from vmctl_libvirt.box_storage import BoxStorage
-
-        return BoxStorage(connection, self._connection.abilities)
 
     def _snapshotter(self, connection: Any, name: str, tag: Tag) -> DomainSnapshotter:
         from vmctl_libvirt.snapshots import DomainSnapshotter

@@ -23,8 +23,8 @@ from vmctl.powers import Layer
 from vmctl_libvirt import domain_edit, freezing, machines
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.layer_storage import LayerStorage
-from vmctl_libvirt.storage import BASE, LAYER_NAME, OVERLAY, TOMBSTONE, PoolVolume
-from vmctl_libvirt.storage import MEMORY as MEMORY_FILE
+from vmctl_libvirt.pool import BASE, LAYER_NAME, OVERLAY, TOMBSTONE, PoolVolume
+from vmctl_libvirt.pool import MEMORY as MEMORY_FILE
 
 RUNNING = (State.RUNNING, State.PAUSED)
 POSSIBLE = (*RUNNING, State.STOPPED, State.CRASHED)

@@ -9,7 +9,8 @@ from typing import Any
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import xml_text
 from vmctl_libvirt.libvirt_errors import library
-from vmctl_libvirt.storage import LAYER, MEMORY, OVERLAY, Storage, Volume
+from vmctl_libvirt.pool import LAYER, MEMORY, OVERLAY, Volume
+from vmctl_libvirt.storage import Storage
 
 PATIENCE = 60.0
 """Seconds for others to end what they do in the pool."""

@@ -33,8 +33,8 @@ from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.layer_storage import LayerStorage, Overlay
 from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.libvirt_errors import library
+from vmctl_libvirt.pool import BASE, LAYER
 from vmctl_libvirt.snapshot_tree import SnapshotNode, SnapshotTree
-from vmctl_libvirt.storage import BASE, LAYER
 
 logger = logging.getLogger(__name__)
 

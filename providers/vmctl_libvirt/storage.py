@@ -1,72 +1,29 @@
-"""vmctl's storage pool: overlays and one seed per machine, on copies of boxes (``box_storage``) or on layers."""
+"""What is in the storage pool: overlays and one seed per machine, on copies of boxes (``box_storage``) or on layers.
+
+An image is copied into its volume by reference where the file system can, without its holes elsewhere, and sent through
+libvirt where vmctl cannot write to the pool.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import secrets
 from collections.abc import Collection, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import platformdirs
-
-from vmctl import interrupt, templates
+from vmctl import interrupt
 from vmctl.errors import VmctlError
-from vmctl_libvirt import xml_text
-from vmctl_libvirt.copying import copy_into
-from vmctl_libvirt.libvirt_connection import Abilities
-from vmctl_libvirt.libvirt_errors import NO_VOLUME, is_code, library, still_there
+from vmctl_libvirt.pool import BASE_NAME, LAYER_NAME, MEMORY, OVERLAY, POOL, Pool, Volume
 
-POOL = "vmctl"
-SYSTEM_DIRECTORY = Path("/var/lib/libvirt/images/vmctl")
 CHUNK = 1024**2
-BASE = "base-"
-COMPLETE = ".complete"
-BASE_NAME = re.compile(rf"{BASE}[0-9a-f]{{64}}-[0-9a-f]{{8}}\.")
-LAYER = "layer-"
-OVERLAY, MEMORY = "qcow2", "memory"
-"""What the names of the volumes of snapshots end with; 8 hex digits stand between the machine's name and that."""
-LAYER_NAME = re.compile(rf"{LAYER}([0-9a-f]{{64}})-(0\.{MEMORY}|([1-9]\d*)\.{OVERLAY})")
-"""Key, and which of its disks; each is an empty overlay on what a machine wrote once. Number 0 is on its memory."""
-TOMBSTONE = re.compile(r"gone-([0-9a-f]{64})(-[0-9a-f]{8})?")
-"""Key of a layer that is being removed, or digest and random part of a copy of a box."""
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A volume to create; sizes in bytes."""
-
-    name: str
-    format: str
-    capacity: int
-    mode: str = "0600"
-    backing: str = ""
-    backing_format: str = ""
-
-
-@dataclass(frozen=True)
-class PoolVolume:
-    """A volume that is there."""
-
-    name: str
-    path: str
-    backing: str
-    """Path of the volume that it stands on; "" = none."""
-    allocation: int = 0
-    """Bytes that it takes up on disk."""
-    capacity: int = 0
-    """Bytes that it holds."""
-    changed: float = 0.0
-    """When its content was last changed, in seconds since the epoch; 0 = not known."""
-
-    @property
-    def is_tombstone(self) -> bool:
-        """Whether it only leads to what is being removed, and needs nothing of what it stands on."""
-        return bool(TOMBSTONE.fullmatch(self.name))
+FICLONE = 0x40049409
+BUFFER = 1024**2  # bytes in memory at a time, where the kernel does not copy by itself
+COPY_CHUNK = 16 * 1024**2
 
 
 def overlay_name(machine: str, number: int = 1) -> str:
@@ -79,17 +36,8 @@ def seed_name(machine: str) -> str:
     return f"{machine}-seed.iso"
 
 
-def pool_directory(*, is_session: bool) -> Path:
-    """Where the pool lies when vmctl makes it: beside libvirt's own images."""
-    return platformdirs.user_data_path("libvirt") / "images" / POOL if is_session else SYSTEM_DIRECTORY
-
-
-class Storage:
-    """The pool, on one open connection. Methods raise ``libvirt.libvirtError``."""
-
-    def __init__(self, connection: Any, abilities: Abilities) -> None:
-        self._connection = connection
-        self._abilities = abilities
+class Storage(Pool):
+    """Machines' volumes in the pool, and what they are filled with. Methods raise ``libvirt.libvirtError``."""
 
     def overlay(self, machine: str, base: str, base_format: str, size: int, *, number: int = 1) -> str:
         """A new, empty overlay of ``size`` on ``base``; its path. A half-made one of that name is replaced.
@@ -156,33 +104,6 @@ class Storage:
             needed |= {own.pop(path).backing for path in kept}
         return frozenset(pinned)
 
-    def delete(self, path: str) -> None:
-        """Delete a volume; absent: nothing."""
-        volume = self._find_path(path)
-        if volume is None:
-            return
-        try:
-            volume.delete(0)
-        except library().libvirtError as error:
-            if not is_code(error, NO_VOLUME):  # else another vmctl was first
-                raise
-
-    def condemn(self, what: str, path: str, backing_format: str) -> None:
-        """Leave a tombstone on a volume that is about to be known to nobody, for others to go on after a kill.
-
-        A full pool may have no room for one; it gets some by the removal.
-        """
-        with suppress(library().libvirtError):
-            size = int(self._connection.storageVolLookupByPath(path).info()[1])
-            stone = Volume(f"gone-{what}", "qcow2", size, backing=path, backing_format=backing_format)
-            self._replace(self._pool(), stone)
-
-    def _is_condemned(self, name: str) -> bool:
-        """Whether a removal that is under way, or goes on when somebody prunes, deletes what has this name."""
-        stones = [volume for volume in self._pool().listAllVolumes(0) if TOMBSTONE.fullmatch(volume.name())]
-        found = still_there(stones, pool_volume, NO_VOLUME)
-        return any(stone.backing.rpartition("/")[2] == name for _, stone in found)
-
     def own(self, paths: Iterable[str]) -> tuple[str, ...]:
         """Those of a machine's disks that are overlays in this pool; others are the user's (``libvirt.xml``)."""
         return tuple(path for path in paths if self._holds(path))
@@ -207,74 +128,6 @@ class Storage:
         if BASE_NAME.match(volume) or LAYER_NAME.fullmatch(volume):
             return False
         return volume in plain or bool(re.fullmatch(kept, volume))
-
-    def places(self) -> list[PoolVolume]:
-        """All volumes of the pool; other machines' come and go at any time."""
-        pool = self._existing()
-        listed = still_there(pool.listAllVolumes(0) if pool else (), pool_volume, NO_VOLUME)
-        return [place for _, place in listed]
-
-    def _find_path(self, path: str) -> Any | None:
-        libvirt = library()
-        try:
-            return self._connection.storageVolLookupByPath(path)
-        except libvirt.libvirtError as error:
-            if is_code(error, NO_VOLUME):
-                return None
-            raise
-
-    def _pool(self) -> Any:
-        """The pool, defined and started where needed."""
-        libvirt = library()
-        pool = self._existing() or self._define()
-        if not pool.isActive():
-            try:
-                pool.build(0)
-                pool.create(0)
-            except libvirt.libvirtError:
-                if not pool.isActive():  # else another vmctl was first
-                    raise
-        return pool
-
-    def _existing(self) -> Any | None:
-        libvirt = library()
-        try:
-            return self._connection.storagePoolLookupByName(POOL)
-        except libvirt.libvirtError as error:
-            if is_code(error, "VIR_ERR_NO_STORAGE_POOL"):
-                return None
-            raise
-
-    def _define(self) -> Any:
-        libvirt = library()
-        directory = pool_directory(is_session=self._abilities.is_session)
-        xml = templates.render("vmctl_libvirt", "pool.xml.j2", name=POOL, directory=directory)
-        try:
-            pool = self._connection.storagePoolDefineXML(xml, 0)
-        except libvirt.libvirtError:
-            if (pool := self._existing()) is None:  # else another vmctl was first
-                raise
-            return pool
-        pool.setAutostart(1)
-        return pool
-
-    def _create(self, pool: Any, volume: Volume) -> Any:
-        return pool.createXML(templates.render("vmctl_libvirt", "volume.xml.j2", volume=volume), 0)
-
-    def _replace(self, pool: Any, volume: Volume) -> Any:
-        present = self._find(pool, volume.name)
-        if present is not None:
-            present.delete(0)
-        return self._create(pool, volume)
-
-    def _find(self, pool: Any, name: str) -> Any | None:
-        libvirt = library()
-        try:
-            return pool.storageVolLookupByName(name)
-        except libvirt.libvirtError as error:
-            if is_code(error, NO_VOLUME):
-                return None
-            raise
 
     def _fill(self, volume: Any, source: Path, mode: int) -> None:
         if self._abilities.writes_pool:
@@ -312,14 +165,58 @@ def _send(stream: Any, chunk: bytes) -> None:
         chunk = chunk[stream.send(chunk) :]
 
 
-def pool_volume(volume: Any) -> PoolVolume:
-    """A volume of libvirt's, as it is now, asked for in one question; raises ``libvirt.libvirtError``."""
-    root = xml_text.parse(volume.XMLDesc(0))
-    return PoolVolume(
-        name=volume.name(),
-        path=root.findtext("target/path") or volume.path(),
-        backing=root.findtext("backingStore/path") or "",
-        allocation=int(root.findtext("allocation") or 0),
-        capacity=int(root.findtext("capacity") or 0),
-        changed=float(root.findtext("target/timestamps/mtime") or 0),
-    )
+def copy_into(source: Path, target: Path, mode: int) -> None:
+    """Make ``target`` (a new, empty file of ours) hold what ``source`` holds, on disk, with permissions ``mode``.
+
+    Raises:
+        VmctlError: reading or writing failed.
+        Interrupted: the user asked to stop.
+    """
+    try:
+        with source.open("rb") as reader, target.open("r+b") as writer:
+            _copy(reader.fileno(), writer.fileno())
+            os.fchmod(writer.fileno(), mode)
+            os.fsync(writer.fileno())
+    except OSError as error:
+        raise VmctlError(f"cannot copy {source} to {target}", details=str(error), hint="df -h") from error
+
+
+def _copy(reader: int, writer: int) -> None:
+    try:
+        fcntl.ioctl(writer, FICLONE, reader)
+    except OSError:  # another file system, or one that cannot
+        _copy_data(reader, writer)
+
+
+def _copy_data(reader: int, writer: int) -> None:
+    size = os.fstat(reader).st_size
+    os.truncate(writer, size)
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(reader, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole is left
+                return
+            raise
+        position = os.lseek(reader, start, os.SEEK_HOLE)
+        _copy_range(reader, writer, start, position)
+
+
+def _copy_range(reader: int, writer: int, start: int, end: int) -> None:
+    while start < end:
+        interrupt.check()
+        copied = _copy_some(reader, writer, min(COPY_CHUNK, end - start), start)
+        if copied == 0:
+            raise OSError(errno.EIO, "the image became shorter while it was copied")
+        start += copied
+
+
+def _copy_some(reader: int, writer: int, count: int, offset: int) -> int:
+    """Copy in the kernel, or by hand between file systems (or mounts) that it does not copy between."""
+    try:
+        return os.copy_file_range(reader, writer, count, offset, offset)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    return os.pwrite(writer, os.pread(reader, min(count, BUFFER), offset), offset)

@@ -21,7 +21,7 @@ from vmctl.spec import GIB, MIB, BoxRef, MachineSpec
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import LibvirtDriver
 from vmctl_libvirt.confined_virtiofsd import NOBODY
-from vmctl_libvirt.storage import SYSTEM_DIRECTORY
+from vmctl_libvirt.pool import SYSTEM_DIRECTORY
 
 BOOT = 300.0
 GUEST_USER = 1000

@@ -18,8 +18,8 @@ from vmctl_libvirt import LibvirtDriver, libvirt_connection, machines, share_loc
 from vmctl_libvirt.domain_edit import disks
 from vmctl_libvirt.libvirt_connection import LibvirtConnection
 from vmctl_libvirt.libvirt_errors import library
+from vmctl_libvirt.pool import pool_volume
 from vmctl_libvirt.shares import ShareKinds
-from vmctl_libvirt.storage import pool_volume
 
 NODE = """<node><cpu><mhz>3000</mhz><model>x86_64</model><active>4</active><nodes>1</nodes><sockets>1</sockets>
 <cores>4</cores><threads>1</threads></cpu><memory>8388608</memory>{}</node>"""

@@ -20,9 +20,10 @@ from vmctl.flock import held
 from vmctl.layout import HomeLayout
 from vmctl.lifecycle import layer_cache
 from vmctl.spec import GIB, Cache
-from vmctl_libvirt import LibvirtDriver, storage
+from vmctl_libvirt import LibvirtDriver
 from vmctl_libvirt.box_storage import UPLOADED
 from vmctl_libvirt.layer_keeper import HALF_MADE
+from vmctl_libvirt.pool import PoolVolume, pool_volume
 from vmctl_libvirt.storage import Storage
 
 FIRST, SECOND = "a" * 64, "b" * 64
@@ -69,12 +70,12 @@ class Pool:
 def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
     (tmp_path / "node.xml").write_text(NODE)
     driver = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": f"test://{tmp_path / 'node.xml'}"}))
-    made, real = Pool(driver, make_definition(tmp_path), make_disk(tmp_path), tmp_path / "home"), storage.pool_volume
+    made, real = Pool(driver, make_definition(tmp_path), make_disk(tmp_path), tmp_path / "home"), pool_volume
 
-    def told(volume: Any) -> storage.PoolVolume:
+    def told(volume: Any) -> PoolVolume:
         return replace(real(volume), allocation=1, changed=made.changed)
 
-    monkeypatch.setattr(storage, "pool_volume", told)
+    monkeypatch.setattr("vmctl_libvirt.pool.pool_volume", told)
     yield made
     driver.close()
 

@@ -10,13 +10,12 @@ import pytest
 from vmctl import interrupt
 from vmctl.driver import Disk
 from vmctl.errors import Interrupted, VmctlError
-from vmctl_libvirt import storage
 from vmctl_libvirt.box_storage import BoxStorage
-from vmctl_libvirt.copying import CHUNK, copy_into
 from vmctl_libvirt.layer_storage import LayerStorage
 from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.libvirt_errors import library
-from vmctl_libvirt.storage import Storage, Volume
+from vmctl_libvirt.pool import Volume, pool_directory
+from vmctl_libvirt.storage import COPY_CHUNK, Storage, copy_into
 
 ABILITIES = Abilities(uri="test:///default", version=9_000_000, is_local=True, is_session=False, runs_guests=False)
 
@@ -154,22 +153,22 @@ def test_the_size_of_an_overlay_is_known(pool: BoxStorage, disk: Disk) -> None:
 
 def test_the_pool_lies_with_the_mode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert storage.pool_directory(is_session=False) == Path("/var/lib/libvirt/images/vmctl")
-    assert storage.pool_directory(is_session=True) == tmp_path / "libvirt" / "images" / "vmctl"
+    assert pool_directory(is_session=False) == Path("/var/lib/libvirt/images/vmctl")
+    assert pool_directory(is_session=True) == tmp_path / "libvirt" / "images" / "vmctl"
 
 
 def test_a_copy_is_exact_read_only_and_keeps_its_holes(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     with source.open("wb") as file:
         file.write(b"head")
-        file.seek(3 * CHUNK)
-        file.write(os.urandom(CHUNK + 1))
-        file.truncate(8 * CHUNK)
+        file.seek(3 * COPY_CHUNK)
+        file.write(os.urandom(COPY_CHUNK + 1))
+        file.truncate(8 * COPY_CHUNK)
     target.touch()
     copy_into(source, target, 0o444)
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_mode & 0o777 == 0o444
-    assert target.stat().st_blocks * 512 < 4 * CHUNK
+    assert target.stat().st_blocks * 512 < 4 * COPY_CHUNK
 
 
 def test_an_empty_file_can_be_copied(tmp_path: Path) -> None:
