@@ -12,7 +12,7 @@ from vmctl import interrupt
 from vmctl.driver import Definition, Disk, Host, State, Tag
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.flock import held, is_held
-from vmctl.powers import Layer
+from vmctl.powers import Exported, Layer
 from vmctl.spec import MachineSpec
 from vmctl_libvirt import (
     checks,
@@ -145,6 +145,20 @@ class Builder:
         disks = self.storage.own(domain_edit.disks(domain))
         below = [self._as_it_is(path) for path in disks]
         self.make(definition, mark_for(definition, mark.arch, mark.firmware), below)
+
+    def export(self, name: str, tag: Tag, directory: Path) -> Exported:
+        """As ``LibvirtDriver.export``, each disk flattened into one qcow2.
+
+        Raises:
+            VmctlError: qemu-img failed, or the disk is full.
+        """
+        domain, _ = machines.must_find(self.connection, name, tag)
+        storage = self.storage
+        targets = []
+        for number, path in enumerate(storage.own(domain_edit.disks(domain)), 1):
+            targets.append(directory / f"disk-{number}.qcow2")
+            storage.export(path, targets[-1])
+        return Exported(disks=tuple(targets))
 
     def make(self, definition: Definition, mark: DomainMark, below: Sequence[DiskLayer], *, uuid: str = "") -> None:
         """Make the machine with one overlay on each layer; nothing is left of it when that fails."""

@@ -247,11 +247,8 @@ class LibvirtDriver:
 
     def export(self, name: str, tag: Tag, directory: Path) -> Exported:
         """Write a stopped machine's disks as qcow2 files."""
-        from vmctl_libvirt import disk_export
-
-        abilities = self._connection.abilities
         return self._connection.run(
-            lambda connection: disk_export.export(connection, abilities, name, tag, directory), f"export {name}"
+            lambda connection: self._builder(connection).export(name, tag, directory), f"export {name}"
         )
 
     def box_copies(self) -> tuple[Layer, ...]:

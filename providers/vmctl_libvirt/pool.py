@@ -67,6 +67,11 @@ def pool_directory(*, is_session: bool) -> Path:
     return platformdirs.user_data_path("libvirt") / "images" / POOL if is_session else SYSTEM_DIRECTORY
 
 
+def volume_xml(volume: Volume) -> str:
+    """A volume as libvirt is told of it."""
+    return templates.render("vmctl_libvirt", "volume.xml.j2", volume=volume)
+
+
 class Pool:
     """The pool, on one open connection. Methods raise ``libvirt.libvirtError``."""
 
@@ -152,7 +157,7 @@ class Pool:
         return pool
 
     def _create(self, pool: Any, volume: Volume) -> Any:
-        return pool.createXML(templates.render("vmctl_libvirt", "volume.xml.j2", volume=volume), 0)
+        return pool.createXML(volume_xml(volume), 0)
 
     def _replace(self, pool: Any, volume: Volume) -> Any:
         present = self._find(pool, volume.name)

@@ -14,8 +14,9 @@ from tests.integration.disk_bytes import holds, make_disks, write
 from vmctl.driver import Disk, Host
 from vmctl.process import find, run
 from vmctl.spec import MIB
-from vmctl_libvirt import LibvirtDriver, disk_export, domain_edit
+from vmctl_libvirt import LibvirtDriver, domain_edit
 from vmctl_libvirt.libvirt_connection import Abilities
+from vmctl_libvirt.storage import EXPORTED
 
 pytestmark = pytest.mark.integration
 SYSTEM = "qemu:///system"
@@ -63,7 +64,7 @@ def test_two_disks_come_out_whole_and_flat(
     driver.destroy("copy", copy.tag)
     driver.export(machine.name, machine.tag, _new(tmp_path / "again"))
     holds(tmp_path / "again" / "disk-1.qcow2", 0, at=3 * MIB)
-    assert not [name for name in volumes() if name.startswith(disk_export.TEMPORARY)]
+    assert not [name for name in volumes() if name.startswith(EXPORTED)]
     driver.destroy(machine.name, machine.tag)
 
 

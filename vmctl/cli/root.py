@@ -41,7 +41,11 @@ SUMMARIES: dict[str, tuple[str, str, str]] = {
     "box": ("box_commands", "box", "Manage base boxes."),
     "cache": ("cache_command", "cache", "Show and remove layers of provisioned machines."),
     "package": ("package", "package", "Make a box from a halted machine."),
-    "adopt": ("adopt", "adopt", "Make this directory the project that it was before it was restored or cloned again."),
+    "adopt": (
+        "vmfile_commands",
+        "adopt",
+        "Make this directory the project that it was before it was restored or cloned again.",
+    ),
     "validate": ("vmfile_commands", "validate", "Check the Vmfile."),
     "config": ("vmfile_commands", "config", "Show the effective configuration."),
     "completion": ("completion", "completion", "Print the completion script for a shell."),
