@@ -34,7 +34,7 @@ class MulticastGroup(Struct, frozen=True):
     port: int
 
 
-class Subnet(Struct, frozen=True):
+class PrivateNetwork(Struct, frozen=True):
     """A network that a machine wants to be on."""
 
     name: str
@@ -66,10 +66,10 @@ def mcast_group(prefix: str, network: str) -> MulticastGroup:
     return MulticastGroup(str(address), FIRST_PORT + int.from_bytes(digest[4:6]) % (LAST_PORT - FIRST_PORT))
 
 
-def subnets(definition: Definition) -> tuple[Subnet, ...]:
+def subnets(definition: Definition) -> tuple[PrivateNetwork, ...]:
     """The libvirt networks that a machine needs."""
     return tuple(
-        Subnet(
+        PrivateNetwork(
             libvirt_name(definition.network_prefix, nic.network, isolated=nic.isolated),
             ipaddress.IPv4Network(f"{nic.ip}/{nic.prefix}", strict=False),
             nic.isolated,
@@ -78,7 +78,7 @@ def subnets(definition: Definition) -> tuple[Subnet, ...]:
     )
 
 
-def ensure(connection: Any, wanted: Iterable[Subnet], project: str) -> None:
+def ensure(connection: Any, wanted: Iterable[PrivateNetwork], project: str) -> None:
     """Define and start the networks that are not there yet.
 
     Called after the machine that uses them is defined, so that ``prune`` in another process never takes a network
@@ -161,10 +161,10 @@ def taken_by_libvirt(connection: Any) -> Iterator[tuple[str, str, ipaddress.IPv4
 
 
 def overlaps(
-    wanted: Sequence[Subnet],
+    wanted: Sequence[PrivateNetwork],
     by_libvirt: Sequence[tuple[str, str, ipaddress.IPv4Network]],
     by_host: Sequence[tuple[str, ipaddress.IPv4Network]],
-) -> Iterator[tuple[Subnet, str]]:
+) -> Iterator[tuple[PrivateNetwork, str]]:
     """Each wanted network that cannot be, with what is in its way.
 
     Args:

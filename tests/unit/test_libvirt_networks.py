@@ -10,9 +10,9 @@ from msgspec import structs
 
 from vmctl_libvirt import networks
 from vmctl_libvirt.libvirt_errors import library
-from vmctl_libvirt.networks import Subnet
+from vmctl_libvirt.networks import PrivateNetwork
 
-BACKEND = Subnet("shop-backend", ipaddress.IPv4Network("192.168.56.0/24"))
+BACKEND = PrivateNetwork("shop-backend", ipaddress.IPv4Network("192.168.56.0/24"))
 DOMAIN = """<domain type='test'><name>{}</name><memory>1024</memory><os><type>hvm</type></os><devices>
 <interface type='network'><source network='shop-backend'/></interface></devices></domain>"""
 
@@ -92,7 +92,7 @@ def test_a_network_is_made_once_and_goes_with_its_last_user(connection: Any) -> 
 def test_a_network_that_goes_while_they_are_listed_is_no_hindrance(
     connection: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Subnet("shop-other", net("192.168.57.0/24"))
+    other = PrivateNetwork("shop-other", net("192.168.57.0/24"))
     networks.ensure(connection, [BACKEND, other], "0a1b")
     listed = connection.listAllNetworks(0)
     gone = networks.find(connection, BACKEND.name)
