@@ -118,7 +118,7 @@ def from_vagrant(home: HomeLayout, *, report: Report = ignore) -> tuple[list[tup
     Raises:
         UsageError: Vagrant keeps no boxes here.
     """
-    taken, others = best_of(vagrant_boxes(vagrant_directory()))
+    taken, others = best_of_vagrant(vagrant_boxes(vagrant_directory()))
     chosen = {(one.name, one.version) for one in taken}
     passed = [Rescued(what=str(one), problem=why, passed_over=(one.name, one.version) in chosen) for one, why in others]
 
@@ -188,7 +188,7 @@ def vagrant_boxes(home: Path) -> list[Unpacked]:
     return sorted(sorted(found, key=_order), key=lambda one: one.name)
 
 
-def best_of(found: list[Unpacked]) -> tuple[list[Unpacked], list[tuple[Unpacked, str]]]:
+def best_of_vagrant(found: list[Unpacked]) -> tuple[list[Unpacked], list[tuple[Unpacked, str]]]:
     """One for each version and architecture that vmctl can use, libvirt's first; the others, and why not."""
     usable: dict[object, Unpacked] = {}
     others: list[tuple[Unpacked, str]] = []

@@ -156,7 +156,7 @@ def verify(app: App, ref: str | None, *, source: str | None) -> int:
     return 1 if broken or any(problem for _, problem in rows) else 0
 
 
-for _command in (add, build, list_, remove, verify, box_upkeep.rescue, *box_upkeep.COMMANDS):
+for _command in (add, build, list_, remove, verify, *box_upkeep.COMMANDS):
     box.add_command(_command)
 
 

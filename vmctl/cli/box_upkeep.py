@@ -175,35 +175,6 @@ def lock(app: App, *, alias: bool) -> None:
     app.done({"changed": changed, "path": str(path), "boxes": {ref: _names(box) for ref, box in found.items()}}, text)
 
 
-COMMANDS = (lock, outdated, update, prune, du, push, publish, repackage)
-
-
-def _findings(app: App, name: str | None, source: str | None) -> list[Finding]:
-    from vmctl.boxes import store_upkeep, updating
-    from vmctl.boxes.box_store import BoxStore
-    from vmctl.boxes.web import Access
-
-    access = Access.from_environment()
-    boxes = BoxStore(app.home, app.report).boxes()
-    chosen = [box for box in box_choice.matching(boxes, None, source) if not name or box.name == name]
-    if (name or source is not None) and not chosen:
-        raise box_choice.absent(name or "", source)
-    return [updating.newer_than(box, access, report=app.report) for box in store_upkeep.newest(chosen)]
-
-
-def _finding_text(finding: Finding) -> str:
-    return finding.newer or (f"? ({finding.unknown})" if finding.unknown else "-")
-
-
-def _object(finding: Finding) -> dict[str, Any]:
-    return {**_names(finding.box), "newer": finding.newer or None, "unknown": finding.unknown or None}
-
-
-def _names(box: Box) -> dict[str, Any]:
-    known = {"name": box.name, "version": box.version, "arch": box.arch}
-    return known if box.origin in ("", box.name) else known | {"origin": box.origin}
-
-
 @command("rescue")
 @click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=completion.known_boxes)
 @click.option("--project", is_flag=True, help="The boxes of this project's Vmfile.")
@@ -245,6 +216,35 @@ def rescue(app: App, names: tuple[str, ...], *, to: str, url: str, **options: An
         table(("BOX", "IS"), rows) if rows else "no boxes",
     )
     return 1 if lost else 0
+
+
+COMMANDS = (lock, outdated, update, prune, du, push, publish, repackage, rescue)
+
+
+def _findings(app: App, name: str | None, source: str | None) -> list[Finding]:
+    from vmctl.boxes import store_upkeep, updating
+    from vmctl.boxes.box_store import BoxStore
+    from vmctl.boxes.web import Access
+
+    access = Access.from_environment()
+    boxes = BoxStore(app.home, app.report).boxes()
+    chosen = [box for box in box_choice.matching(boxes, None, source) if not name or box.name == name]
+    if (name or source is not None) and not chosen:
+        raise box_choice.absent(name or "", source)
+    return [updating.newer_than(box, access, report=app.report) for box in store_upkeep.newest(chosen)]
+
+
+def _finding_text(finding: Finding) -> str:
+    return finding.newer or (f"? ({finding.unknown})" if finding.unknown else "-")
+
+
+def _object(finding: Finding) -> dict[str, Any]:
+    return {**_names(finding.box), "newer": finding.newer or None, "unknown": finding.unknown or None}
+
+
+def _names(box: Box) -> dict[str, Any]:
+    known = {"name": box.name, "version": box.version, "arch": box.arch}
+    return known if box.origin in ("", box.name) else known | {"origin": box.origin}
 
 
 def _to_rescue(

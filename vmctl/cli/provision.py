@@ -176,10 +176,11 @@ def drift(
     if error := checked.error:
         if checked.summary.machines:
             error.data["drift"] = verdicts
-            error.details = "\n".join([_text(verdicts), error.details]).strip()
+            error.details = "\n".join([_drift_text(verdicts), error.details]).strip()
         raise error
     app.done(
-        {"target": target, "changed": False, "drift": verdicts}, _text(verdicts) if verdicts else "nothing to check"
+        {"target": target, "changed": False, "drift": verdicts},
+        _drift_text(verdicts) if verdicts else "nothing to check",
     )
     return DRIFTED if any(one["verdict"] == "drifted" for one in verdicts.values()) else 0
 
@@ -218,7 +219,7 @@ def _verdicts(done: Summary) -> dict[str, dict[str, Any]]:
     }
 
 
-def _text(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
+def _drift_text(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
     lines = table(("HOST", "VERDICT"), [(name, str(one["verdict"])) for name, one in verdicts.items()]).splitlines()
     lines += [f"{name}: would change: {task}" for name, one in verdicts.items() for task in one["changed_tasks"]]
     lines += [

@@ -164,15 +164,15 @@ def await_check(connection: Connection, machine: str, check: ReadyCheck) -> None
 
 def _probe(connection: Connection, machine: str, check: ReadyCheck) -> _Probe:
     if check.port is not None:
-        return _port(connection, machine, check.port)
+        return _port_probe(connection, machine, check.port)
     if check.http is not None:
-        return _http(connection, machine, check.http, check.status)
+        return _http_probe(connection, machine, check.http, check.status)
     if check.unit is not None:
-        return _unit(connection, machine, check.unit)
-    return _command(connection, machine, check.command or "true")
+        return _unit_probe(connection, machine, check.unit)
+    return _command_probe(connection, machine, check.command or "true")
 
 
-def _port(connection: Connection, machine: str, port: int) -> _Probe:
+def _port_probe(connection: Connection, machine: str, port: int) -> _Probe:
     argv = ["bash", "-c", PORT_PROBE, "bash", str(port)]
     return _Probe(
         what=f"port {port} to accept connections",
@@ -181,7 +181,7 @@ def _port(connection: Connection, machine: str, port: int) -> _Probe:
     )
 
 
-def _http(connection: Connection, machine: str, url: str, wanted: int | None) -> _Probe:
+def _http_probe(connection: Connection, machine: str, url: str, wanted: int | None) -> _Probe:
     last = [""]
 
     def holds() -> bool:
@@ -205,7 +205,7 @@ def _fits(status: str, wanted: int | None) -> bool:
     return int(status) == wanted if wanted is not None else 200 <= int(status) < 400  # noqa: PLR2004  what HTTP calls fine
 
 
-def _unit(connection: Connection, machine: str, unit: str) -> _Probe:
+def _unit_probe(connection: Connection, machine: str, unit: str) -> _Probe:
     argv = ["systemctl", "is-active", "--quiet", "--", unit]
     return _Probe(
         what=f"the unit {unit} to be active",
@@ -220,7 +220,7 @@ def _unit_state(connection: Connection, unit: str) -> str:
     return _last_lines(connection.run(["sh", "-c", UNIT_STATE, "sh", unit], sudo=sudo, check=False))
 
 
-def _command(connection: Connection, machine: str, command: str) -> _Probe:
+def _command_probe(connection: Connection, machine: str, command: str) -> _Probe:
     last = [""]
 
     def holds() -> bool:

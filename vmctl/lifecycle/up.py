@@ -244,10 +244,10 @@ def forecast(workspace: Workspace, names: Sequence[str], *, option: str | None) 
         names: which machines.
         option: the value of --provider.
     """
-    return [_of(workspace, machine) for machine in workspace.survey(names, option=option, choose=True)]
+    return [_forecast_of(workspace, machine) for machine in workspace.survey(names, option=option, choose=True)]
 
 
-def _of(workspace: Workspace, machine: Machine) -> Forecast:
+def _forecast_of(workspace: Workspace, machine: Machine) -> Forecast:
     item = plan(machine)
     if machine.spec is None:
         return Forecast(plan=item)
@@ -260,11 +260,11 @@ def _of(workspace: Workspace, machine: Machine) -> Forecast:
         plan=item,
         provisioners=tuple(one.name for one in needed if found is None or one not in found.done),
         layering=found,
-        memory=_memory(Job(workspace, machine, box=box, instant=machine.spec.instant)),
+        memory=_kept_memory(Job(workspace, machine, box=box, instant=machine.spec.instant)),
     )
 
 
-def _memory(job: Job) -> KeptMemory | None:
+def _kept_memory(job: Job) -> KeptMemory | None:
     """What is kept of this very machine; nothing is of one whose project was never up."""
     if job.box is None or job.workspace.id is None:
         return KeptMemory() if job.instant else None

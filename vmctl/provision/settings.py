@@ -207,22 +207,22 @@ def names_plugins(variable: str) -> bool:
 
 def role_directories(root: Path, environment: Mapping[str, str]) -> list[Path]:
     """The directories that hold roles, in Ansible's order."""
-    return _usual("ANSIBLE_ROLES_PATH", root, environment)
+    return _usual_directories("ANSIBLE_ROLES_PATH", root, environment)
 
 
 def collection_directories(root: Path, environment: Mapping[str, str]) -> list[Path]:
     """The directories that hold `ansible_collections`, in Ansible's order."""
     further = environment.get(SECOND_NAME, "")
-    return [*_directories(root, further), *_usual("ANSIBLE_COLLECTIONS_PATH", root, environment)]
+    return [*_directories(root, further), *_usual_directories("ANSIBLE_COLLECTIONS_PATH", root, environment)]
 
 
 def plugin_directories(root: Path, environment: Mapping[str, str]) -> list[Path]:
     """The directories that hold plug-ins and modules, whichever kind."""
     own = environment.get("ANSIBLE_HOME") or f"{environment.get('HOME', '/')}/.ansible"
-    return [*_named(root, environment), *_directories(root, f"{own}/plugins:{USUAL_PLUGINS}")]
+    return [*_named_directories(root, environment), *_directories(root, f"{own}/plugins:{USUAL_PLUGINS}")]
 
 
-def _named(root: Path, environment: Mapping[str, str]) -> Iterator[Path]:
+def _named_directories(root: Path, environment: Mapping[str, str]) -> Iterator[Path]:
     for variable, value in sorted(environment.items()):
         if names_plugins(variable):
             yield from _directories(root, value)
@@ -232,7 +232,7 @@ def _named(root: Path, environment: Mapping[str, str]) -> Iterator[Path]:
             yield from _directories(configuration.parent, value)
 
 
-def _usual(variable: str, root: Path, environment: Mapping[str, str]) -> list[Path]:
+def _usual_directories(variable: str, root: Path, environment: Mapping[str, str]) -> list[Path]:
     first = root / "x"  # as if something were installed there, which comes first
     found = paths_before(first, user_settings(root, environment), environment)
     return list(_directories(root, found[variable].partition(":")[2]))

@@ -28,7 +28,7 @@ from vmctl.store.door import ForeignFile
 
 logger = logging.getLogger(__name__)
 
-LONGEST = 256 * 1024
+LONGEST_JOURNAL = 256 * 1024
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -148,7 +148,7 @@ class Journal(Struct, frozen=True):
         files.append(self.path, json.dumps(entry, ensure_ascii=False, default=str) + "\n", sync=True)
 
     def _rotate(self) -> None:
-        if files.size(self.path) > LONGEST:
+        if files.size(self.path) > LONGEST_JOURNAL:
             files.rename(self.path, self.path.name + ".1")
 
     def entries(self) -> list[Mapping[str, Any]]:
