@@ -50,8 +50,8 @@ def test_what_an_alias_leads_to_is_rescued_and_what_the_vmfile_names_is_told(sho
     what = "org/gone@~>4.3 (team/alive in its place)"
     assert rescued(ran) == [(what, "team/alive", True), ("team/alive", "team/alive", True)]
     text = (
-        "org/gone@~>4.3: team/alive takes its place (alias: true, its publisher's own image);"
-        " the box of that name is not rescued"
+        "org/gone@~>4.3: team/alive takes its place (alias: true, its publisher's own image),"
+        " so --project leaves the box of that name behind"
     )
     assert warnings(ran) == [(text, "vmctl box rescue org/gone")]
     assert (shop.root / "public" / "team" / "alive.json").exists()

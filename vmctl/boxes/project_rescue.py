@@ -27,7 +27,8 @@ def of_project(project: Project, home: HomeLayout, *, report: Report = ignore) -
     found = {(_written(spec), spec.box): functools.partial(_used, spec.box, home, report) for spec in project.machines}
     from_table = {spec.box_alias: spec for spec in project.machines if spec.box_alias_by not in BY_PEOPLE}
     for written, spec in from_table.items():
-        text = f"{written}: {spec.box} takes its place ({spec.box_alias_by}); the box of that name is not rescued"
+        text = f"{written}: {spec.box} takes its place ({spec.box_alias_by})"
+        text += ", so --project leaves the box of that name behind"
         report(Warned(text=text, hint=f"vmctl box rescue {written.partition('@')[0]}"))
     return [*((what, get) for (what, _), get in found.items()), *_locked(project, home, report)]
 
