@@ -129,3 +129,14 @@ def test_what_killed_removals_left_goes_though_nothing_else_is_kept(
         "nobody answers; what fake keeps is left out"
     ]
     assert layer_cache.all_known(HomeLayout(tmp_path), told.append) == []
+
+
+def test_a_damaged_memory_of_hypervisors_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Event] = []
+    monkeypatch.setattr(registry, "names", tuple)
+    home = HomeLayout(tmp_path)
+    home.hypervisors.write_text("{")
+    assert layer_cache.prune_all(home, Cache(), told.append) == []
+    ((text, hint),) = [(event.text, event.hint) for event in told if isinstance(event, Warned)]
+    assert text == f"{home.hypervisors} is damaged; hypervisors of other hosts may be left out"
+    assert hint.startswith("mv -- ")

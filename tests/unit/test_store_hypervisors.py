@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from vmctl.errors import VmctlError
 from vmctl.layout import HomeLayout
 from vmctl.store import hypervisors
 
@@ -32,9 +33,10 @@ def test_one_that_was_used_meanwhile_is_not_forgotten(home: HomeLayout) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"hypervisors": [{"provider": 1}]}', "{}", '"hypervisors"'])
-def test_a_damaged_file_is_as_good_as_lost(home: HomeLayout, text: str) -> None:
+def test_a_damaged_file_is_told_and_as_good_as_lost(home: HomeLayout, text: str) -> None:
     home.hypervisors.write_text(text)
-    assert hypervisors.read(home) == ()
+    with pytest.raises(VmctlError, match="damaged"):
+        hypervisors.read(home)
     hypervisors.remember(home, "fake", "a")
     assert [one.place for one in hypervisors.read(home)] == [("fake", "a")]
 
@@ -42,4 +44,8 @@ def test_a_damaged_file_is_as_good_as_lost(home: HomeLayout, text: str) -> None:
 def test_a_link_in_its_place_is_not_followed(home: HomeLayout, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text('{"hypervisors": [{"provider": "fake", "where": "evil", "used": 1}]}')
     home.hypervisors.symlink_to("elsewhere")
-    assert hypervisors.read(home) == ()
+    with pytest.raises(VmctlError, match="symbolic link"):
+        hypervisors.read(home)
+    hypervisors.remember(home, "fake", "a")
+    assert [one.place for one in hypervisors.read(home)] == [("fake", "a")]
+    assert "evil" in (tmp_path / "elsewhere").read_text()

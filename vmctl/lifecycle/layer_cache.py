@@ -15,7 +15,7 @@ from msgspec import Struct
 from vmctl import interrupt, machine_names, registry
 from vmctl.driver import Driver, Host
 from vmctl.errors import VmctlError
-from vmctl.events import Report, Warned
+from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout
 from vmctl.powers import BoxCopies, Layer, LayerDriver, Layers, Leftovers
 from vmctl.spec import Cache
@@ -49,7 +49,7 @@ class Known(Struct, frozen=True):
 
 def keepers(home: HomeLayout, report: Report) -> Mapping[Place, LayerDriver]:
     """Every hypervisor that may keep something and can be asked; of the others, the user is told."""
-    remembered = {one.place for one in hypervisors.read(home)}
+    remembered = {one.place for one in _remembered(home, report)}
     remembered |= {(note.provider, note.where) for note in layer_ledger.read(home).values()}
     found: dict[Place, LayerDriver] = {}
     for provider, where in [*sorted(remembered), *((name, "") for name in registry.names())]:
@@ -58,6 +58,12 @@ def keepers(home: HomeLayout, report: Report) -> Mapping[Place, LayerDriver]:
             if driver is not None and isinstance(driver, Layers) and (where or not driver.usable()):
                 found.setdefault((provider, driver.where), cast("LayerDriver", driver))
     return found
+
+
+def _remembered(home: HomeLayout, report: Report) -> Sequence[Hypervisor]:
+    with told(report, "hypervisors of other hosts may be left out"):
+        return hypervisors.read(home)
+    return ()
 
 
 @contextmanager
@@ -83,7 +89,7 @@ def all_known(home: HomeLayout, report: Report) -> list[Known]:
 def prune_all(home: HomeLayout, budget: Cache, report: Report) -> list[Layer]:
     """As ``prune`` of ``everybodys``, at every hypervisor that can be asked; of the others, the user is told."""
     removed: list[Layer] = []
-    known = {one.place: one for one in hypervisors.read(home)}
+    known = {one.place: one for one in _remembered(home, ignore)}
     for place, driver in keepers(home, report).items():
         with told(report, f"what {place[1]} keeps is left out"):
             removed += prune(place[0], driver, home, budget, everybodys=True)

@@ -37,15 +37,23 @@ class Hypervisor(Struct, frozen=True, kw_only=True):
 
 
 def read(home: HomeLayout) -> tuple[Hypervisor, ...]:
-    """All that are remembered. What is damaged is as good as lost."""
-    with contextlib.suppress(VmctlError, ValidationError, TypeError, KeyError):
-        data = files.read_json(home.hypervisors)
+    """All that are remembered.
+
+    Raises:
+        VmctlError: the file is damaged, or somebody else's.
+    """
+    data = files.read_json(home.hypervisors)
+    try:
         return () if data is None else convert(data["hypervisors"], tuple[Hypervisor, ...])
-    return ()
+    except (ValidationError, TypeError, KeyError) as error:
+        raise files.damaged(home.hypervisors, str(error)) from error
 
 
 def remember(home: HomeLayout, provider: str, where: str) -> None:
-    """Remember that a machine is made there, or destroyed; before its record goes, after it was written."""
+    """Remember that a machine is made there, or destroyed; before its record goes, after it was written.
+
+    What is damaged is as good as lost: that is no reason not to make a machine.
+    """
     with _changed(home) as known:
         known[provider, where] = Hypervisor(provider=provider, where=where, used=time.time())
 
@@ -60,7 +68,9 @@ def forget(home: HomeLayout, seen: Hypervisor) -> None:
 @contextlib.contextmanager
 def _changed(home: HomeLayout) -> Iterator[dict[Place, Hypervisor]]:
     with locks.hold(home.locks / "hypervisors", "what vmctl knows of hypervisors"):
-        known = {one.place: one for one in read(home)}
+        known = {}
+        with contextlib.suppress(VmctlError):
+            known = {one.place: one for one in read(home)}
         yield known
         data = sorted((to_builtins(one) for one in known.values()), key=lambda one: (one["provider"], one["where"]))
         files.write_json(home.hypervisors, {"format": FORMAT, "hypervisors": data})
