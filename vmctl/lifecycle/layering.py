@@ -270,5 +270,7 @@ def keep_within(workspace: Workspace, providers: Collection[str]) -> None:
             try:
                 keeper = cast("LayerDriver", driver)
                 layer_cache.prune(provider, keeper, workspace.home, workspace.project.cache)
-            except VmctlError as error:
-                workspace.report(Warned(text=f"layers could not be removed: {error.brief}", hint="vmctl cache prune"))
+            except (VmctlError, OSError) as error:
+                interrupt.check()
+                text = f"layers could not be removed: {getattr(error, 'brief', error)}"
+                workspace.report(Warned(text=text, hint="vmctl cache prune"))
