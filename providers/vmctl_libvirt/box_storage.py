@@ -80,6 +80,9 @@ class BoxStorage(Storage):
             marker = by_name.get(_marker(place.name))
             if marker and place.path not in used:
                 self.condemn(_own_name(place), place.path, place.name.rpartition(".")[2])
+                if place.path in (used := _used(self.places(), in_domains)):  # a machine was put on it meanwhile
+                    self.pardon(_own_name(place))
+                    continue
                 self.delete(marker.path)  # first, so that nobody takes it up any more
                 self.delete(place.path)
         self._drop_tombstones()

@@ -177,13 +177,20 @@ class DomainLayerKeeper:
 
     def remove(self, key: str) -> bool:
         """As ``LibvirtDriver.remove_layer``."""
-        places = self.storage.places()
-        disks = _by_key(places).get(key, {})
-        if _is_needed(disks.values(), places, domain_edit.all_volumes(self.connection)):
+        if self._is_needed(key):
             return False
         with interrupt.shielded():
+            if root := _by_key(self.storage.places())[key].get(ROOT):
+                self.storage.condemn(key, root.backing, OVERLAY)
+                if self._is_needed(key):  # that took a moment, and another user may have put a machine on it
+                    self.storage.pardon(key)
+                    return False
             self._delete(key)
         return True
+
+    def _is_needed(self, key: str) -> bool:
+        places = self.storage.places()
+        return _is_needed(_by_key(places)[key].values(), places, domain_edit.all_volumes(self.connection))
 
     def remove_leftovers(self) -> tuple[Layer, ...]:
         """Go on with removals that were killed, and delete what was never finished and nobody makes; what went."""
@@ -200,7 +207,6 @@ class DomainLayerKeeper:
         that bears the key, so that somebody else can go on.
         """
         if root := _by_key(self.storage.places())[key].get(ROOT):
-            self.storage.condemn(key, root.backing, OVERLAY)
             self.storage.delete(root.path)
             self._delete_below(root)
         places = self.storage.places()

@@ -106,6 +106,12 @@ class Pool:
             stone = Volume(f"gone-{what}", "qcow2", size, backing=path, backing_format=backing_format)
             self._replace(self._pool(), stone)
 
+    def pardon(self, what: str) -> None:
+        """Take back ``condemn``."""
+        stone = self._find(self._pool(), f"gone-{what}")
+        if stone is not None:
+            self.delete(stone.path())
+
     def _is_condemned(self, name: str) -> bool:
         """Whether a removal that is under way, or goes on when somebody prunes, deletes what has this name."""
         stones = [volume for volume in self._pool().listAllVolumes(0) if TOMBSTONE.fullmatch(volume.name())]

@@ -217,3 +217,30 @@ def test_a_copy_whose_upload_was_killed_goes_once_nobody_makes_it(pool: Pool) ->
     assert pool.names() == [copy]
     assert pool.prune() == [pool.disk.digest]
     assert pool.names() == []
+
+
+@pytest.mark.parametrize("key", [FIRST, ""])
+def test_what_a_machine_is_put_on_in_the_last_moment_stays(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    pool.make()
+    pool.freeze(FIRST)
+    pool.destroy()
+    if not key:
+        assert pool.driver.remove_layer(FIRST)
+    before, real = pool.names(), Storage.condemn
+
+    def condemn(*words: Any) -> None:
+        real(*words)
+        monkeypatch.setattr(Storage, "condemn", real)
+        other = LibvirtDriver(Host(home=pool.home.root / "other", options={"uri": pool.driver.where}))
+        monkeypatch.setattr(other._connection, "run", lambda act, _doing: act(opened[0]))
+        other.create(pool.definition, structs.replace(pool.disk, layer=key))
+
+    opened = [pool.driver._connection.run(lambda connection: connection, "look")]
+    monkeypatch.setattr(Storage, "condemn", condemn)
+    gone = pool.driver.remove_layer(FIRST) if key else pool.driver.remove_box_copy(pool.disk.digest)
+    assert not gone
+    assert set(before) <= set(pool.names())
+    assert not [name for name in pool.names() if name.startswith("gone-")]
+    pool.freeze(SECOND)
