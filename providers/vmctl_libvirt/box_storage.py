@@ -116,7 +116,7 @@ class BoxStorage(Storage):
         for stone in places:
             named = TOMBSTONE.fullmatch(stone.name)
             if named and named[2] and stone.backing not in present:
-                self.delete(stone.path)
+                self.drop(stone)
 
     def _complete(self, pool: Any, digest: str) -> Iterator[str]:
         stem = base_stem(digest)

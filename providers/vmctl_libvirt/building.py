@@ -10,10 +10,9 @@ from typing import Any
 
 from vmctl import interrupt
 from vmctl.driver import Definition, Disk, Host, State, Tag
-from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.errors import VmctlError, WrongState
 from vmctl.flock import held, is_held
 from vmctl.powers import Exported, Layer
-from vmctl.spec import MachineSpec
 from vmctl_libvirt import (
     checks,
     domain_edit,
@@ -37,6 +36,9 @@ from vmctl_libvirt.libvirt_connection import Abilities
 from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.shares import SharedFolder
 from vmctl_libvirt.storage import Storage
+
+ATTEMPTS = 5
+"""How often a machine is begun whose box's copies others remove at the same time."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,25 @@ class Builder:
             return
         if self._lacks_firmware(definition, base):
             raise checks.no_uefi(str(definition.spec.box))
-        mark, size = mark_for(definition, base.arch, base.firmware), disk_size(definition.spec, base)
+        mark, size = mark_for(definition, base.arch, base.firmware), checks.disk_size(definition.spec, base)
         if base.layer:
             with layers_held(self.host):
                 self.make(definition, mark, self.of_layer(base.layer, size))
             return
-        root = DiskLayer(self._base(base), base.format, size)
-        more = [DiskLayer(self._base(disk), disk.format, disk.virtual_size) for disk in base.further]
-        self.make(definition, mark, [root, *more])
+        self._make_on_box(definition, mark, base, size)
+
+    def _make_on_box(self, definition: Definition, mark: DomainMark, base: Disk, size: int) -> None:
+        """Make the machine on copies of its box, and on new ones where somebody prunes those before it stands there."""
+        for left in reversed(range(ATTEMPTS)):
+            root = DiskLayer(self._base(base), base.format, size)
+            more = [DiskLayer(self._base(disk), disk.format, disk.virtual_size) for disk in base.further]
+            try:
+                self.make(definition, mark, [root, *more])
+            except (library().libvirtError, WrongState):
+                if not left or all(self.storage.size(layer.path) is not None for layer in (root, *more)):
+                    raise
+            else:
+                return
 
     def of_layer(self, key: str, size: int) -> list[DiskLayer]:
         """What a machine on a layer stands on; its root disk shall have ``size`` at least.
@@ -282,18 +295,3 @@ def mark_for(definition: Definition, arch: str, firmware: str) -> DomainMark:
     return DomainMark(
         tag=definition.tag, ssh=ssh, mac=definition.mac, arch=arch, firmware=firmware, ssh_port=definition.spec.ssh_port
     )
-
-
-def disk_size(spec: MachineSpec, base: Disk) -> int:
-    """Size of the machine's root disk.
-
-    Raises:
-        UsageError: the Vmfile wants less than the box has.
-    """
-    if spec.disk is not None and spec.disk < base.virtual_size:
-        place = f"{spec.places['disk']}: " if "disk" in spec.places else ""
-        raise UsageError(
-            f"{place}machines.{spec.name}.disk: {spec.disk} bytes is less than the box's {base.virtual_size}",
-            hint="raise `disk:`, or leave it out to take the box's size",
-        )
-    return spec.disk or base.virtual_size

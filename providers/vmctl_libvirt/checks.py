@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from vmctl import process
-from vmctl.driver import Definition, Features
+from vmctl.driver import Definition, Disk, Features
 from vmctl.errors import UsageError
 from vmctl.knobs import Fault
+from vmctl.spec import MachineSpec
 from vmctl_libvirt import domain_edit, knobs, machines, networks, shares, xml_text
 from vmctl_libvirt.domain import DEFAULT_MACHINES
 from vmctl_libvirt.libvirt_connection import LibvirtConnection
@@ -170,3 +171,18 @@ def offers_uefi(capabilities: str) -> bool:
 def no_uefi(box: str) -> UsageError:
     """The error for a box that needs UEFI."""
     return UsageError(f"the box {box} boots by UEFI, and {NO_UEFI}", hint=INSTALL_UEFI)
+
+
+def disk_size(spec: MachineSpec, base: Disk) -> int:
+    """Size of the machine's root disk.
+
+    Raises:
+        UsageError: the Vmfile wants less than the box has.
+    """
+    if spec.disk is not None and spec.disk < base.virtual_size:
+        place = f"{spec.places['disk']}: " if "disk" in spec.places else ""
+        raise UsageError(
+            f"{place}machines.{spec.name}.disk: {spec.disk} bytes is less than the box's {base.virtual_size}",
+            hint="raise `disk:`, or leave it out to take the box's size",
+        )
+    return spec.disk or base.virtual_size

@@ -210,10 +210,12 @@ class DomainLayerKeeper:
             self.storage.delete(root.path)
             self._delete_below(root)
         places = self.storage.places()
-        stones = (place for place in places if place.is_tombstone and _condemned(place) == key)
-        for volume in (*_by_key(places)[key].values(), *stones):
+        for volume in _by_key(places)[key].values():
             self._delete_below(volume)
             self.storage.delete(volume.path)
+        for stone in (place for place in places if place.is_tombstone and _condemned(place) == key):
+            self._delete_below(stone)
+            self.storage.drop(stone)
 
     def _delete_below(self, own: PoolVolume) -> None:
         for volume in reversed(self._only_below(own)):  # the lowest first: ``own`` still leads to the others then

@@ -108,9 +108,14 @@ class Pool:
 
     def pardon(self, what: str) -> None:
         """Take back ``condemn``."""
-        stone = self._find(self._pool(), f"gone-{what}")
-        if stone is not None:
-            self.delete(stone.path())
+        for stone in self.places():
+            if stone.name == f"gone-{what}":
+                self.drop(stone)
+
+    def drop(self, stone: PoolVolume) -> None:
+        """Delete a tombstone, unless another vmctl makes or deletes it just now; one that is left, others find."""
+        with suppress(library().libvirtError):
+            self.delete(stone.path)
 
     def _is_condemned(self, name: str) -> bool:
         """Whether a removal that is under way, or goes on when somebody prunes, deletes what has this name."""

@@ -16,12 +16,14 @@ from msgspec import structs
 from tests.contract.contract_parts import make_definition, make_disk
 from tests.contract.test_contract_libvirt_test import NODE
 from vmctl.driver import Definition, Disk, Host
+from vmctl.errors import VmctlError
 from vmctl.flock import held
 from vmctl.layout import HomeLayout
 from vmctl.lifecycle import layer_cache
 from vmctl.spec import GIB, Cache
-from vmctl_libvirt import LibvirtDriver
+from vmctl_libvirt import LibvirtDriver, libvirt_errors
 from vmctl_libvirt.box_storage import UPLOADED
+from vmctl_libvirt.building import ATTEMPTS
 from vmctl_libvirt.layer_keeper import HALF_MADE
 from vmctl_libvirt.pool import PoolVolume, pool_volume
 from vmctl_libvirt.storage import Storage
@@ -244,3 +246,46 @@ def test_what_a_machine_is_put_on_in_the_last_moment_stays(
     assert set(before) <= set(pool.names())
     assert not [name for name in pool.names() if name.startswith("gone-")]
     pool.freeze(SECOND)
+
+
+def test_a_machine_is_made_though_others_remove_the_copies_of_its_box(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times, real = iter(range(ATTEMPTS)), Storage.overlay
+
+    def overlay(own: Storage, *words: Any, **more: Any) -> str:
+        if next(times) < ATTEMPTS - 1:
+            pool.driver.remove_box_copy(pool.disk.digest)  # libvirt's fake does not mind what an overlay stands on
+        return real(own, *words, **more)
+
+    monkeypatch.setattr(Storage, "overlay", overlay)
+    single = structs.replace(pool.disk, further=())
+    pool.driver.create(pool.definition, single)
+    assert list(times) == []
+    pool.freeze(FIRST)
+    pool.destroy()
+    assert pool.driver.remove_layer(FIRST)
+    monkeypatch.setattr(Storage, "overlay", lambda *_words, **_more: pool.driver.remove_box_copy(pool.disk.digest))
+    with pytest.raises(VmctlError):
+        pool.driver.create(pool.definition, single)
+    assert pool.driver.states() == {}
+
+
+def test_a_tombstone_that_another_vmctl_is_making_is_left_to_it(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool.make()
+    pool.freeze(FIRST)
+    pool.destroy()
+    real = Storage.delete
+
+    def delete(own: Storage, path: str) -> None:
+        if "/gone-" in path:
+            raise libvirt_errors.library().libvirtError("still being allocated")
+        real(own, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "delete", delete)
+        assert pool.driver.remove_layer(FIRST)
+        assert pool.driver.remove_box_copy(pool.disk.digest)
+    assert {name[:5] for name in pool.names()} == {"gone-"}
+    pool.prune()
+    assert pool.names() == []
