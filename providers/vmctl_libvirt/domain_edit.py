@@ -117,6 +117,16 @@ def read_only_targets(domain: Any) -> tuple[str, ...]:
     return tuple(_target(disk) for disk in root.iterfind("devices/disk") if disk not in writable)
 
 
+def has_virtiofs(domain: Any) -> bool:
+    """Whether a virtiofs share is plugged into the running machine, so that its memory must not be saved.
+
+    libvirt before 10 refuses that. Later ones ask virtiofsd for what the guest holds open, and the memory cannot be
+    restored when one of these files is gone from the host by then, as any change of branch would have it.
+    """
+    drivers = xml_text.parse(domain.XMLDesc(0)).iterfind("devices/filesystem/driver")
+    return any(each.get("type") == "virtiofs" for each in drivers)
+
+
 def _writable(root: ET.Element) -> list[ET.Element]:
     return [disk for disk in root.iterfind(DISK) if disk.find("readonly") is None]
 

@@ -44,19 +44,26 @@ def freeze_live(domain: Any, tops: Sequence[str], memory: str = "", *, or_disks:
     new = dict(zip(domain_edit.live_chains(domain), tops, strict=True))
     others = domain_edit.read_only_targets(domain)
     if memory:
-        try:
-            domain.snapshotCreateXML(_xml(memory, new, others), flags)
-        except libvirt.libvirtError as error:
-            if not is_unsavable(error):
-                raise
-            if not or_disks:
-                raise WrongState(
-                    "the machine's memory cannot be saved as it is", details=str(error), hint="vmctl halt"
-                ) from error
-        else:
+        refused = _save(domain, _xml(memory, new, others), flags)
+        if not refused:
             return True
+        if not or_disks:
+            raise WrongState("the machine's memory cannot be saved as it is", details=refused, hint="vmctl halt")
     domain.snapshotCreateXML(_xml("", new, others), flags | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
     return False
+
+
+def _save(domain: Any, xml: str, flags: int) -> str:
+    """Have the memory written as well, or what forbids that."""
+    if domain_edit.has_virtiofs(domain):
+        return "it has a live folder (virtiofs)"
+    try:
+        domain.snapshotCreateXML(xml, flags)
+    except library().libvirtError as error:
+        if not is_unsavable(error):
+            raise
+        return str(error)
+    return ""
 
 
 def _xml(memory: str, new: Mapping[str, str], others: Sequence[str]) -> str:

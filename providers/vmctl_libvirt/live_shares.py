@@ -1,4 +1,4 @@
-"""Taking virtiofs shares out of a running machine and putting them back: with one, libvirt saves no memory.
+"""Taking virtiofs shares out of a running machine and putting them back: with one, memory is not saved.
 
 libvirt 9.0 crashes when it is to serve a share that is plugged into a running machine, where it has no cgroups. There,
 and in session mode (``own_virtiofsd``), we run virtiofsd and give libvirt its socket. That virtiofsd ends when QEMU

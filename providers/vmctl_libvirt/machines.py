@@ -159,7 +159,7 @@ def stop(connection: Any, name: str, tag: Tag, *, force: bool) -> None:
 
 
 def suspend(connection: Any, name: str, tag: Tag) -> bool:
-    """Save the memory to disk and stop; where a device forbids that (virtiofs), freeze the machine in memory.
+    """Save the memory to disk and stop; where a device forbids that (virtiofs above all), freeze the machine in memory.
 
     Returns:
         Whether it is on disk.
@@ -171,15 +171,17 @@ def suspend(connection: Any, name: str, tag: Tag) -> bool:
         return True
     if state not in (State.RUNNING, State.PAUSED):
         raise WrongState(f"the machine {name!r} is not running", hint="vmctl up")
-    try:
-        domain.managedSave(0)
-    except libvirt.libvirtError as error:
-        if not is_unsavable(error):
-            raise
-        if state is State.RUNNING:
-            domain.suspend()
-        return False
-    return True
+    if not domain_edit.has_virtiofs(domain):
+        try:
+            domain.managedSave(0)
+        except libvirt.libvirtError as error:
+            if not is_unsavable(error):
+                raise
+        else:
+            return True
+    if state is State.RUNNING:
+        domain.suspend()
+    return False
 
 
 def undefine(domain: Any, *, runs_guests: bool) -> None:

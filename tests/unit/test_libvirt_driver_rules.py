@@ -388,3 +388,15 @@ def test_a_machine_that_goes_on_by_itself_before_it_is_told_to_is_no_failure(
     monkeypatch.setattr(libvirt.virDomain, "resume", late)
     driver.start(definition.name, definition.tag)
     assert driver.states()[definition.name].state is State.RUNNING
+
+
+def test_a_machine_with_a_live_folder_is_frozen_also_where_libvirt_would_save_it(
+    driver: LibvirtDriver, disk: Disk, tmp_path: Path
+) -> None:
+    share = Share(tag="t", host=tmp_path, kind="virtiofs")
+    driver.create(structs.replace(define(tmp_path), shares=(share,)), disk)
+    driver.create(define(tmp_path, name="shop-db"), disk)
+    for name, state in (("shop-web", State.PAUSED), ("shop-db", State.SAVED)):
+        driver.start(name, TAG)
+        driver.suspend(name, TAG)
+        assert driver.states()[name].state is state
