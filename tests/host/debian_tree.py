@@ -19,6 +19,12 @@ OPTIONS = (
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
 )
+ENTER = 'mount --bind "$1" /usr && shift && exec "$@"'
+
+
+def entered(tree: Path, *argv: str, propagation: str = "private") -> list[str]:
+    """``argv`` as a command that runs with a tree's ``/usr``, in a mount namespace of its own."""
+    return ["unshare", "--mount", "--propagation", propagation, "sh", "-c", ENTER, "sh", str(tree / "usr"), *argv]
 
 
 def kept(

@@ -18,12 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.host import debian_tree
 from tests.host.virtualbox import chroot
 
 REPOSITORY = Path(__file__).parents[3]
 REAL = "VBoxManage.real"
-ENTER = 'mount --bind "$1" /usr && shift && exec "$@"'
-"""Shell words that run ``$2…`` with the tree's ``$1`` in place of /usr (in a mount namespace of their own)."""
 GRACE = 5.0
 PLAIN = ("getextradata", "setextradata", "createvm", "createmedium", "modifymedium", "closemedium", "showmediuminfo")
 """Commands that are the same whether a machine runs or not."""
@@ -58,7 +57,7 @@ class Installation:
 
     def enter(self, *argv: str) -> list[str]:
         """``argv`` as a command that runs inside."""
-        return ["unshare", "--mount", "sh", "-c", ENTER, "sh", str(self.tree / "usr"), *argv]
+        return debian_tree.entered(self.tree, *argv)
 
     def stop(self) -> None:
         """End the server and whatever else of this installation still runs."""
