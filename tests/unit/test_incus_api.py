@@ -82,7 +82,7 @@ def an_api(path: Path) -> Api:
     [
         ((200, b""), "not JSON"),
         ((200, b'{"type": "sync", "metadata": {"a"'), "not JSON"),
-        ((200, b"[" * 5000), "nested deeper"),
+        ((200, b"[" * 500_000), "nested deeper"),
         ((200, b"[1]"), "not an answer of the API"),
         ((502, b"<html>Bad gateway"), "HTTP 502, and not JSON"),
     ],

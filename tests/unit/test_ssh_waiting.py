@@ -400,6 +400,45 @@ def test_a_refused_key_is_told_when_it_stays(sshd: Sshd, console: Path, clock: F
     assert waiting.UNSURE <= clock.now - 1000 < waiting.UNSURE + 10
 
 
+def test_a_refused_key_is_told_though_the_server_shuts_us_out_for_it(
+    sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path
+) -> None:
+    """As OpenSSH does from 9.8 on."""
+    key_pairs.ensure(tmp_path / "other")
+    login = sshd.but(key=tmp_path / "other")
+    with server(lambda connection: connection.sendall(b"Not allowed at this time\r\n")) as shut:
+        addresses = iter([sshd.login.address])
+        with pytest.raises(Unreachable, match="refuses user"):
+            waiting.await_ssh(
+                machine="web", address=lambda: next(addresses, shut), login=lambda _address: login,
+                alive=lambda: True, deadline=Deadline.after(300, clock), console=console, report=ignore,
+            )  # fmt: skip
+    assert clock.now - 1000 < waiting.UNSURE + 10
+
+
+def test_a_guest_that_refuses_us_is_not_asked_so_often_that_it_shuts_us_out(
+    sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path
+) -> None:
+    """Each refusal costs five seconds, and more than fifteen at a time are a lock-out (PerSourcePenalties)."""
+    key_pairs.ensure(tmp_path / "other")
+    tried: list[float] = []
+
+    def login(_address: Address) -> Login:
+        tried.append(clock.now)
+        return sshd.but(key=tmp_path / "other")
+
+    with pytest.raises(Unreachable, match="refuses user"):
+        waiting.await_ssh(
+            machine="web", address=lambda: sshd.login.address, login=login,
+            alive=lambda: True, deadline=Deadline.after(300, clock), console=console, report=ignore,
+        )  # fmt: skip
+    debt, before = 0.0, tried[0]
+    for at in tried:
+        debt, before = max(0.0, debt - (at - before)) + 5, at
+        assert debt <= 15
+    assert len(tried) > 5
+
+
 def test_what_the_guest_says_of_its_seed_is_told(sshd: Sshd, console: Path, clock: FastClock, tmp_path: Path) -> None:
     stated = "no seed of vmctl's on /dev/vdb (foreign or damaged)"
     console.write_text(

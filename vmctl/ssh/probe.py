@@ -59,6 +59,8 @@ class Prober:
     """How far the latest try that told anything got."""
     stranger: str = ""
     """What answered instead of an SSH server, if anything did."""
+    busy: bool = False
+    """Whether an SSH server said at last that it takes nobody, or us, right now."""
     booted: bool = False
     """Whether the guest is known to have booted; for the user of this class to set."""
     early: bool = False
@@ -137,7 +139,7 @@ class Prober:
         except OSError:
             received = b""
         if received.startswith(BANNER):
-            self.stage, self.stranger = Stage.LOGIN, ""
+            self.stage, self.stranger, self.busy = Stage.LOGIN, "", False
             return True
         if received and BANNER.startswith(received):
             self.clock.sleep(SLICE)  # the rest is on its way
@@ -145,6 +147,7 @@ class Prober:
         if received.startswith(BUSY):
             self._failed(one, Stage.BANNER)
             self._not_before += RESPITE
+            self.busy = True
             return False
         self.stranger = received.decode("ascii", "replace").split("\n")[0].strip()
         self._failed(one, Stage.BANNER)
@@ -159,7 +162,7 @@ class Prober:
             self._drop(older)
 
     def _failed(self, one: _Try, stage: Stage) -> None:
-        self.stage = stage
+        self.stage, self.busy = stage, False
         self._not_before = self.clock.monotonic() + next(self._pauses)
         self._drop(one)
 

@@ -28,6 +28,7 @@ LISTEN = 0.2  # … while the console is to tell when the SSH server starts
 REST = 10.0  # times as long as the last ones took until the next: VBoxManage takes a processor for half a second
 HANDSHAKE = 30.0  # seconds for one login; an emulated guest needs several
 LOGIN_PAUSE = 1.0  # seconds after a login that failed
+REFUSED_PAUSE = 6.0  # … after a second refusal: OpenSSH from 9.8 on shuts out who fails every 5 s or oftener
 SURE = 15.0  # seconds that an obstacle must stand once the console says that booting is over
 UNSURE = 60.0  # … while it only looks so
 SLOWNESS = 0.5  # … and this part of the time that booting took: a slow guest starts its network as slowly
@@ -87,7 +88,9 @@ class _Waiter:
     total: float = field(init=False)
     known: Address | None = None
     error: Unreachable | None = None
-    """Why the latest login failed; None once a try did not get that far."""
+    """Why the latest login failed; None once a try did not get that far, unless the server is tired of us."""
+    _refused: bool = False
+    """Whether the guest has refused a login already."""
     _obstacle: str = ""
     _since: float = 0.0
     _observed_at: float | None = None
@@ -157,7 +160,7 @@ class _Waiter:
             return None
         sock = self.prober.poll(self.known)
         if sock is None:
-            if self.prober.stage is not Stage.LOGIN:
+            if self.prober.stage is not Stage.LOGIN and not self.prober.busy:
                 self.error = None
             return None
         return self._log_in(self.login(self.known), sock)
@@ -168,7 +171,10 @@ class _Waiter:
             return Connection(login, handshake.authenticated(login, sock, limit))
         except Unreachable as error:
             self.error = error
-        self.deadline.clock.sleep(min(LOGIN_PAUSE, self.deadline.left()))
+        pause = LOGIN_PAUSE
+        if isinstance(self.error, handshake.LoginRefused):
+            pause, self._refused = REFUSED_PAUSE if self._refused else LOGIN_PAUSE, True
+        self.deadline.clock.sleep(min(pause, self.deadline.left()))
         return None
 
     def _is_hopeless(self, now: float) -> bool:
