@@ -13,16 +13,18 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from vmctl import interrupt
 from vmctl.driver import State, Tag
-from vmctl.errors import WrongState
+from vmctl.errors import VmctlError, WrongState
 from vmctl.powers import Layer
 from vmctl_libvirt import domain_edit, freezing, machines
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.layer_storage import LayerStorage
+from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.pool import BASE, LAYER_NAME, OVERLAY, TOMBSTONE, PoolVolume
 from vmctl_libvirt.pool import MEMORY as MEMORY_FILE
 
@@ -102,8 +104,7 @@ class DomainLayerKeeper:
                 self._put_on_top(domain, name, frozen, live=state in RUNNING and self.runs_guests, memory=path)
                 self._keep(key, frozen, path)
             except BaseException:
-                if path:
-                    self.storage.delete(path)
+                self._discard([path] if path else [])
                 raise
         return True
 
@@ -129,10 +130,9 @@ class DomainLayerKeeper:
                 freezing.freeze_live(domain, tops, memory, or_disks=not memory)
             domain_edit.redefine(self.connection, domain, Edit(disks=tuple(tops)))
         except BaseException:
-            in_use = {*domain_edit.all_volumes(self.connection)}
-            for path in tops:
-                if path not in in_use:
-                    self.storage.delete(path)
+            with suppress(library().libvirtError):  # where libvirt cannot tell what is in use, all stays
+                in_use = domain_edit.all_volumes(self.connection)
+                self._discard(path for path in tops if path not in in_use)
             raise
 
     def _keep(self, key: str, frozen: Sequence[str], memory: str) -> None:
@@ -143,9 +143,14 @@ class DomainLayerKeeper:
             for number, disk in reversed(list(enumerate(frozen, ROOT))):
                 made.append(self.storage.layer(key, number, disk))
         except BaseException:
-            for path in reversed(made):
-                self.storage.delete(path)
+            self._discard(reversed(made))
             raise
+
+    def _discard(self, paths: Iterable[str]) -> None:
+        """Delete what was made for nothing, as far as that goes: what failed first is what matters."""
+        for path in paths:
+            with suppress(library().libvirtError, VmctlError):
+                self.storage.delete(path)
 
     def _sweep_half_made(self, key: str) -> None:
         """Delete what is left of layers that were never finished: of this one, and of old tries of others."""

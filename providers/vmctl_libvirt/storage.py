@@ -11,13 +11,15 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from vmctl import interrupt, process
 from vmctl.errors import VmctlError
+from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.pool import BASE_NAME, LAYER_NAME, MEMORY, OVERLAY, POOL, Pool, Volume, volume_xml
 
 CHUNK = 1024**2
@@ -142,16 +144,11 @@ class Storage(Pool):
             self._send_all(volume, reader, file_size(source))
 
     def _send_all(self, volume: Any, reader: BinaryIO, size: int) -> None:
-        stream = self._connection.newStream(0)
-        try:
+        with _finished(self._connection.newStream(0)) as stream:
             volume.upload(stream, 0, size, 0)
             while chunk := reader.read(CHUNK):
                 interrupt.check()
                 _send(stream, chunk)
-            stream.finish()
-        except BaseException:
-            stream.abort()
-            raise
 
     def export(self, path: str, target: Path) -> None:
         """Write an overlay with all that it stands on into one file, by qemu-img where it can read the pool.
@@ -176,17 +173,23 @@ class Storage(Pool):
         if not self._abilities.runs_guests:  # libvirt's test driver moves no bytes
             target.touch()
             return
-        stream = self._connection.newStream(0)
-        with target.open("wb") as writer:
-            try:
-                volume.download(stream, 0, 0, 0)
-                while chunk := stream.recv(CHUNK):
-                    interrupt.check()
-                    writer.write(chunk)
-                stream.finish()
-            except BaseException:
-                stream.abort()
-                raise
+        with target.open("wb") as writer, _finished(self._connection.newStream(0)) as stream:
+            volume.download(stream, 0, 0, 0)
+            while chunk := stream.recv(CHUNK):
+                interrupt.check()
+                writer.write(chunk)
+
+
+@contextmanager
+def _finished(stream: Any) -> Iterator[Any]:
+    """A stream of libvirt's, which is finished at the end of the block; aborted, where that failed."""
+    try:
+        yield stream
+        stream.finish()
+    except BaseException:
+        with suppress(library().libvirtError):  # one that libvirt itself has ended; what failed first matters
+            stream.abort()
+        raise
 
 
 def file_size(path: Path) -> int:

@@ -24,7 +24,8 @@ from vmctl.spec import GIB, Cache
 from vmctl_libvirt import LibvirtDriver, libvirt_errors
 from vmctl_libvirt.box_storage import UPLOADED
 from vmctl_libvirt.building import ATTEMPTS
-from vmctl_libvirt.layer_keeper import HALF_MADE
+from vmctl_libvirt.layer_keeper import HALF_MADE, ROOT
+from vmctl_libvirt.layer_storage import LayerStorage
 from vmctl_libvirt.pool import PoolVolume, pool_volume
 from vmctl_libvirt.storage import Storage
 
@@ -289,3 +290,28 @@ def test_a_tombstone_that_another_vmctl_is_making_is_left_to_it(pool: Pool, monk
     assert {name[:5] for name in pool.names()} == {"gone-"}
     pool.prune()
     assert pool.names() == []
+
+
+def test_a_freeze_that_fails_says_why_also_where_it_cannot_be_undone(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.make()
+    real = LayerStorage.layer
+
+    def layer(own: LayerStorage, key: str, number: int, disk: str) -> str:
+        if number == ROOT:
+            raise VmctlError("the pool is full")
+        return real(own, key, number, disk)
+
+    def delete(_own: Storage, _path: str) -> None:
+        raise VmctlError("it is in use")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerStorage, "layer", layer)
+        patch.setattr(Storage, "delete", delete)
+        with pytest.raises(VmctlError, match="the pool is full"):
+            pool.freeze(FIRST)
+    assert pool.driver.layers() == ()
+    pool.destroy()
+    pool.prune(Cache(size=0))
+    assert [name for name in pool.names() if name.startswith("layer-")] == []

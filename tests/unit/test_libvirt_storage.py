@@ -10,6 +10,7 @@ import pytest
 from vmctl import interrupt
 from vmctl.driver import Disk
 from vmctl.errors import Interrupted, VmctlError
+from vmctl_libvirt import storage
 from vmctl_libvirt.box_storage import BoxStorage
 from vmctl_libvirt.layer_storage import LayerStorage
 from vmctl_libvirt.libvirt_connection import Abilities
@@ -206,3 +207,15 @@ def test_what_layers_stand_on_is_not_replaced_and_not_removed(pool: BoxStorage, 
     pool.delete(layer)
     pool.remove("web", used=())
     assert PurePosixPath(first).name not in volumes(connection)
+
+
+def test_a_stream_that_libvirt_has_ended_says_why() -> None:
+    class Stream:
+        def finish(self) -> None:
+            raise library().libvirtError("no space left on device")
+
+        def abort(self) -> None:
+            raise library().libvirtError("the stream is not open")
+
+    with pytest.raises(library().libvirtError, match="no space left"), storage._finished(Stream()):
+        pass

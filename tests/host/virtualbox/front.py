@@ -76,7 +76,7 @@ class Front:
     def _start(self, machine: Running, shown: Mapping[str, str]) -> int:
         saved = shown.get("VMStateFile", "") if shown["VMState"] in ("saved", "aborted-saved") else ""
         try:
-            machine.start(shown, usr=self.tree / "usr", environment=self.environment, state=saved)
+            machine.start(shown, tree=self.tree, environment=self.environment, state=saved)
         except RuntimeError as error:
             return _refuse(str(error), code="NS_ERROR_FAILURE")
         if saved:
@@ -110,7 +110,7 @@ class Front:
         again = self._shown(shown["UUID"])
         assert again is not None
         with_memory = again.get("VMStateFile", "")
-        machine.start(again, usr=self.tree / "usr", environment=self.environment, state=with_memory)
+        machine.start(again, tree=self.tree, environment=self.environment, state=with_memory)
         self._ask("discardstate", shown["UUID"])
         return status
 

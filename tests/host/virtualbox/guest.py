@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ENTER = 'mount --bind "$1" /usr && shift && exec "$@"'
 LETTING_GO = 10.0
 VIEW = "vhdd"
 
@@ -34,7 +33,7 @@ def main(run: Path) -> int:
         status = 1
         try:
             for uuid, place in plan["disks"].items():
-                _show(uuid, Path(place), plan["usr"])
+                _show(uuid, Path(place), plan["inside"])
             status = subprocess.run(plan["argv"], stdin=subprocess.DEVNULL, check=False).returncode
         finally:
             for place in plan["disks"].values():
@@ -44,14 +43,13 @@ def main(run: Path) -> int:
         return status
 
 
-def _show(uuid: str, place: Path, usr: str) -> None:
+def _show(uuid: str, place: Path, inside: list[str]) -> None:
     """Mount a disk at ``place``: the mount is made where /usr is VirtualBox's, and seen here, where it is QEMU's."""
     place.mkdir(exist_ok=True)
     _mount("--bind", str(place), str(place))
     _mount("--make-shared", str(place))
     image = ["/usr/lib/virtualbox/vboximg-mount", "--rw", "-o", "uid=0,gid=0,big_writes", "-i", uuid, str(place)]
-    inside = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", ENTER, "sh", usr, *image]
-    subprocess.run(inside, stdin=subprocess.DEVNULL, check=True)
+    subprocess.run([*inside, *image], stdin=subprocess.DEVNULL, check=True)
     if not (place / VIEW).exists():
         raise RuntimeError(f"vboximg-mount does not show {uuid}")
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.host import debian_tree
 from tests.host.virtualbox import guest, qemu, qmp
 
 WORDS = {"running": "running", "paused": "paused", "inmigrate": "restoring", "prelaunch": "starting"}
@@ -63,7 +64,7 @@ class Running:
             return "starting" if not (self.path / "since").exists() else "stopping"
         return WORDS.get(status, "gurumeditation")
 
-    def start(self, shown: Mapping[str, str], *, usr: Path, environment: Mapping[str, str], state: str) -> None:
+    def start(self, shown: Mapping[str, str], *, tree: Path, environment: Mapping[str, str], state: str) -> None:
         """Run the machine, from the saved state in the file ``state`` unless that is empty."""
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True)
@@ -76,7 +77,8 @@ class Running:
         if state:
             (self.path / "state").symlink_to(state)
             argv += ["-incoming", f"exec:cat {self.path / 'state'}"]
-        plan = {"usr": str(usr), "disks": {uuid: str(place) for uuid, place in disks.items()}, "argv": argv}
+        inside = debian_tree.entered(tree, propagation="unchanged")
+        plan = {"inside": inside, "disks": {uuid: str(place) for uuid, place in disks.items()}, "argv": argv}
         (self.path / "plan.json").write_text(json.dumps(plan))
         self._launch(environment)
         self._await_word("paused" if state else "running")
