@@ -12,6 +12,9 @@ DEV = Path("/dev")
 BIND = ("pts", "shm", "mqueue", "hugepages")
 FOR_EVERYBODY = {"fuse": 0o666, "net/tun": 0o666}
 """What udev gives everybody; machines without udev leave these to root alone."""
+LOOPS = 64
+"""Loop devices that have a node from the start; the kernel makes further ones in the real /dev alone."""
+LOOP_MAJOR = 7
 
 
 def mount(staging: Path) -> None:
@@ -20,6 +23,7 @@ def mount(staging: Path) -> None:
     must("mount", "-t", "tmpfs", "-o", "mode=0755,nosuid", "tmpfs", str(staging))
     hide = () if kvm_works() else ("kvm",)
     _copy(DEV, staging, hide)
+    _add_loops(staging)
     for name in BIND:
         if (DEV / name).is_dir():
             (staging / name).mkdir(exist_ok=True)
@@ -41,6 +45,13 @@ def kvm_works() -> bool:
 def kvm_lies() -> bool:
     """Whether there is a /dev/kvm that does not really work."""
     return (DEV / "kvm").exists() and not kvm_works()
+
+
+def _add_loops(target: Path) -> None:
+    for number in range(LOOPS):
+        node = target / f"loop{number}"
+        if not node.exists():
+            os.mknod(node, stat.S_IFBLK | 0o660, os.makedev(LOOP_MAJOR, number))
 
 
 def _copy(source: Path, target: Path, hide: tuple[str, ...]) -> None:

@@ -61,7 +61,7 @@ def left_over(server: Lxd) -> list[str]:
 
 def going_on(server: Lxd) -> list[str]:
     """What the server still does with machines; a ground that a killed `up` was making is the box's, not theirs."""
-    listed = json.loads(server.client("query", "/1.0/operations?recursion=1"))
+    listed = json.loads(server.client("query", "/1.0/operations?recursion=1") or "{}")  # "{}" is not printed
     paths = [path for each in listed.get("running", []) for path in each["resources"].get("instances", [])]
     return [path for path in paths if not KEPT.fullmatch(path.rpartition("/")[2])]
 

@@ -38,6 +38,18 @@ def test_a_kvm_that_does_not_work_is_hidden(private_host: Path) -> None:
     assert Path("/dev/kvm").exists() <= kvm_works()
 
 
+def test_there_are_loop_devices_for_the_pools_of_all_lanes(private_host: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1024**2))
+    found: list[str] = []
+    try:
+        while len(found) < 12:  # a lane can have five, and machines often have no more than eight nodes
+            found += output("losetup", "--find", "--show", str(image)).split()
+    finally:
+        for device in found:
+            subprocess.run(["losetup", "--detach", device], check=True)
+
+
 def test_libvirt_is_its_own(private_host: Path) -> None:
     assert Path("/var/lib/libvirt").samefile(private_host / "var/lib/libvirt")
     assert "libvirt" in output("virsh", "--connect", "qemu:///system", "version")
