@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from vmctl.provision import inputs
-from vmctl.spec import Ansible, Shell, SourceLocation
+from vmctl.spec import Ansible, File, Provisioner, Shell, SourceLocation
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -36,7 +36,8 @@ def of(project: Path, **options: Any) -> str:
 COUNTS = [
     "ops/site.yml", "ops/other.yml", "ops/roles/a/tasks/main.yml", "ops/group_vars/all.yml", "ops/host_vars/web.yml",
     "ops/templates/x.j2", "ops/files/deep/er/x", "ops/ansible.cfg", "ops/requirements.yml", "roles/a/meta/main.yml",
-    "group_vars/all/secret", "ansible.cfg", "requirements.yml", "collections/ansible_collections/a/b/galaxy.yml",
+    "group_vars/all/secret", "ops/vars_plugins/x.py", "ops/strategy_plugins/x.py", "ansible.cfg", "requirements.yml",
+    "collections/ansible_collections/a/b/galaxy.yml",
 ]  # fmt: skip
 DOES_NOT = ["ops/notes.txt", "docker-compose.yml", "src/main.c", "ops/roles/a/__pycache__/x.pyc", "ops/roles/.git/HEAD"]
 
@@ -182,6 +183,36 @@ def test_what_an_entry_names_counts_besides(tmp_path: Path) -> None:
         assert first != before, name
     write(tmp_path / "app" / "node_modules" / "x")
     assert first == of(inputs=several)
+
+
+@pytest.mark.parametrize("kind", ["file", "inputs"])
+def test_the_names_of_directories_count(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / "app" / "one" / "x")
+    item: Provisioner = File(name="x", source=tmp_path / "app", destination="/srv")
+    if kind == "inputs":
+        item = Shell(name="x", inline="make", inputs=(tmp_path / "app",))
+    before = inputs.digest(item)
+    (tmp_path / "app" / "one").rename(tmp_path / "app" / "two")
+    assert inputs.digest(item) != before
+
+
+def test_a_directory_is_not_the_file_that_is_in_it(tmp_path: Path) -> None:
+    item = File(name="x", source=write(tmp_path / "app"), destination="/srv")
+    before = inputs.digest(item)
+    item.source.unlink()
+    write(tmp_path / "app" / "app")
+    assert inputs.digest(item) != before
+
+
+def test_named_directories_that_change_places_count(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write(tmp_path / name / "app" / "x", name)
+    item = Shell(name="x", inline="make", inputs=(tmp_path / "one" / "app", tmp_path / "two" / "app"))
+    before = inputs.digest(item)
+    (tmp_path / "one").rename(tmp_path / "three")
+    (tmp_path / "two").rename(tmp_path / "one")
+    (tmp_path / "three").rename(tmp_path / "two")
+    assert inputs.digest(item) != before
 
 
 def test_asking_costs_little_more_than_reading_the_files(project: Path) -> None:

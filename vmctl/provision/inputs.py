@@ -32,9 +32,10 @@ from vmctl.spec import Ansible, File, Provisioner, Reboot, Shell
 
 LARGE = 1024 * 1024  # bytes
 ROLES_AND_SUCH = (
-    "action_plugins", "callback_plugins", "collections", "files", "filter_plugins", "group_vars", "handlers",
-    "host_vars", "library", "lookup_plugins", "module_utils", "plugins", "roles", "tasks", "templates",
-    "test_plugins", "vars",
+    "action_plugins", "become_plugins", "cache_plugins", "callback_plugins", "collections", "connection_plugins",
+    "doc_fragments", "files", "filter_plugins", "group_vars", "handlers", "host_vars", "inventory_plugins", "library",
+    "lookup_plugins", "module_utils", "plugins", "roles", "shell_plugins", "strategy_plugins", "tasks", "templates",
+    "test_plugins", "vars", "vars_plugins",
 )  # fmt: skip
 SINGLE_FILES = ("ansible.cfg", "requirements.yml", "requirements.yaml")
 YAML = (".yml", ".yaml")
@@ -48,22 +49,30 @@ def digest(provisioner: Provisioner, *, exact: bool = False) -> str:
 
     ``exact``: large files count with their content as well, whatever that costs.
     """
+    base = Path()
     match provisioner:
         case Shell():
             content: list[Any] = ["shell", *_shell(provisioner)]
             files = [provisioner.script] if provisioner.script else []
+            base = provisioner.script.parent if provisioner.script else base
         case File():
             content = ["file", *_file(provisioner)]
             files = [*_put(provisioner.source), *_included(provisioner)]
+            base = provisioner.source if provisioner.source.is_dir() else provisioner.source.parent
         case Reboot():
             content, files = ["reboot"], []
         case Ansible():
             content = ["ansible", *_options(provisioner)]
-            files = list(ansible_files(provisioner))
+            files, base = list(ansible_files(provisioner)), provisioner.playbook.parent
     if provisioner.inputs is not None:
-        further = (total([], list(written_below(one)), exact=exact) for one in provisioner.inputs)
-        content.append(["inputs", *sorted(further)])
-    return total(content, files, exact=exact)
+        content.append(["inputs", *_further(provisioner.inputs, exact=exact)])
+    return total(content, files, base, exact=exact)
+
+
+def _further(several: Sequence[Path], *, exact: bool) -> list[str]:
+    """Digests of what an entry names besides, in whatever order it does."""
+    above = Path(os.path.commonpath([one.parent for one in several])) if several else Path()
+    return sorted(total([], list(written_below(one)), above, exact=exact) for one in several)
 
 
 def _put(source: Path) -> list[Path]:
@@ -97,11 +106,10 @@ def template_mentions(item: File, word: str) -> bool:
     return False
 
 
-def total(content: Any, files: Sequence[Path], *, exact: bool = False) -> str:
-    """Lower-case hex SHA-256 of values and files; these count with their place beside the first one."""
+def total(content: Any, files: Sequence[Path] = (), base: Path = Path(), *, exact: bool = False) -> str:
+    """Lower-case hex SHA-256 of values and files; these count with their place as seen from ``base``."""
     found = hashlib.sha256()
     found.update(json.dumps(canonical(content)).encode())
-    base = files[0].parent if files else Path()
     for path in files:
         found.update(json.dumps([os.path.relpath(path, base), *_fingerprint(path, exact=exact)]).encode())
     return found.hexdigest()
@@ -112,7 +120,8 @@ def _shell(item: Shell) -> list[Any]:
 
 
 def _file(item: File) -> list[Any]:
-    return [item.destination, item.mode, item.owner, item.group, item.become, item.template, item.variables]
+    options = [item.destination, item.mode, item.owner, item.group, item.become, item.template, item.variables]
+    return [*options, "directory"] if item.source.is_dir() else options
 
 
 def _options(item: Ansible) -> list[Any]:
@@ -139,7 +148,7 @@ def ansible_files(item: Ansible) -> Iterator[Path]:
 
 def requirements_digest(file: Path) -> str:
     """Lower-case hex SHA-256 of a requirements file and of what it names on this host."""
-    return total(["requirements"], list(_required(file)))
+    return total(["requirements"], list(_required(file)), file.parent)
 
 
 def _required(file: Path) -> Iterator[Path]:

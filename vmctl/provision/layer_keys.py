@@ -21,7 +21,7 @@ from vmctl.provision import arguments, inputs, settings, unkeyable
 from vmctl.provision.unkeyable import ProvisionerTexts
 from vmctl.provisioners import Ansible, File, Provisioner
 
-SCHEMA = 2
+SCHEMA = 3
 """Goes up when vmctl itself makes something else of the same input."""
 ANSIBLE_PREFIX = "ANSIBLE_"
 UNCOUNTED = frozenset({"ANSIBLE_NOCOLOR", "ANSIBLE_FORCE_COLOR", "ANSIBLE_NOCOWS", "ANSIBLE_STDOUT_CALLBACK",
@@ -70,7 +70,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
 
 def chain(items: Sequence[Provisioner], ground: Mapping[str, Any], surroundings: Surroundings) -> Chain:
     """The chain of a machine with these provisioners. ``run: never`` counts as absent."""
-    key = first = inputs.total(["layers", SCHEMA, ground], ())
+    key = first = inputs.total(["layers", SCHEMA, ground])
     wanted = [item for item in items if item.run != "never"]
     keys: list[str] = []
     for number, item in enumerate(wanted):
@@ -90,7 +90,7 @@ def following(before: str, item: Provisioner, surroundings: Surroundings) -> tup
     if reason:
         return "", reason
     named = [surroundings.names] if unkeyable.mentions_names(seen) else []
-    return inputs.total([before, inputs.digest(item, exact=True), *named, *_besides(seen, surroundings)], ()), ""
+    return inputs.total([before, inputs.digest(item, exact=True), *named, *_besides(seen, surroundings)]), ""
 
 
 def _besides(seen: ProvisionerTexts, surroundings: Surroundings) -> Iterator[Any]:
@@ -106,9 +106,9 @@ def _besides(seen: ProvisionerTexts, surroundings: Surroundings) -> Iterator[Any
     in_force = {**os.environ, **arguments.environment(item)}
     yield [item.install, item.strategy, item.python_interpreter, sorted(item.vault)]
     yield {name: value for name, value in in_force.items() if _counts(name)}
-    yield inputs.total(["named"], list(seen.playbook.named), exact=True)
+    yield inputs.total(["named"], list(seen.playbook.named), item.playbook.parent, exact=True)
     configuration = settings.configuration_file(root, in_force)
-    yield inputs.total(["configuration"], [configuration] if configuration else [], exact=True)
+    yield inputs.total(["configuration"], [configuration], configuration.parent, exact=True) if configuration else ""
     for found in (settings.role_directories, settings.collection_directories, settings.plugin_directories):
         yield [_content(path) for path in found(root, in_force)]
     yield _version(item.playbook_command, root)
@@ -126,7 +126,8 @@ def _content(directory: Path) -> list[str]:
     """Digests of the roles, plug-ins or collections in a directory of the search path."""
     collections = directory / "ansible_collections"
     if not collections.is_dir():
-        return [inputs.total([], list(inputs.written_below(directory)), exact=True)] if directory.is_dir() else []
+        files = list(inputs.written_below(directory))
+        return [inputs.total([], files, directory, exact=True)] if directory.is_dir() else []
     places = sorted(path for space in collections.iterdir() if space.is_dir() for path in space.iterdir())
     return [_collection(path) for path in places if path.is_dir()]
 
@@ -134,7 +135,7 @@ def _content(directory: Path) -> list[str]:
 def _collection(directory: Path) -> str:
     manifest = directory / MANIFEST
     files = [manifest] if manifest.is_file() else list(inputs.written_below(directory))
-    return inputs.total([directory.parent.name, directory.name], files, exact=True)
+    return inputs.total([directory.parent.name, directory.name], files, directory, exact=True)
 
 
 @functools.cache
