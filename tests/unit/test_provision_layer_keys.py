@@ -303,6 +303,64 @@ def test_where_the_project_is_counts_for_templates_that_say_so(tmp_path: Path) -
     assert keys("one", "{{ project.name }}") != keys("two", "{{ project.name }}")
 
 
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [("copy: {src: app}", 0), ("copy: {src: app, mode: preserve}", 1), ("synchronize: {src: app}", 1)],
+)
+def test_permissions_count_where_a_playbook_keeps_them(tmp_path: Path, text: str, counts: int) -> None:
+    write(tmp_path, {"Vmfile": "", "site.yml": f"- {text}\n", "app/x": "x\n"})
+    item = Ansible(name="site", playbook=tmp_path / "site.yml")
+    before = chain(tmp_path, [item])
+    (tmp_path / "app" / "x").chmod(0o600)
+    assert (chain(tmp_path, [item]) != before) == bool(counts)
+    assert chain(tmp_path, [item]).keys
+
+
+def test_all_that_a_role_may_put_into_the_guest_counts(project: Path) -> None:
+    for name in ("files/app/node_modules/x.js", "files/app/new/"):
+        before = chain(project)
+        place = project / "ops" / "roles" / "app" / name
+        place.mkdir(parents=True) if name.endswith("/") else write(place.parent, {place.name: "1\n"})
+        assert first_difference(before, chain(project)) == 3, name
+    (project / "shared").mkdir()
+    (project / "ops" / "roles" / "app" / "files" / "a").symlink_to(project / "ops" / "roles" / "app" / "files" / "app")
+    before = chain(project)
+    (project / "ops" / "roles" / "app" / "files" / "b").symlink_to(project / "ops" / "roles" / "app" / "files" / "app")
+    assert first_difference(before, chain(project)) == 3
+
+
+def test_a_directory_that_a_playbook_names_counts_with_the_names_in_it(tmp_path: Path) -> None:
+    write(tmp_path, {"Vmfile": "", "site.yml": "- copy: {src: app/, dest: /x}\n", "app/one/x": "x\n"})
+    item = Ansible(name="site", playbook=tmp_path / "site.yml")
+    before = chain(tmp_path, [item])
+    (tmp_path / "app" / "one").rename(tmp_path / "app" / "two")
+    assert chain(tmp_path, [item]).keys != before.keys
+
+
+@pytest.mark.parametrize(
+    ("variables", "configuration", "place"),
+    [
+        ({"ANSIBLE_HOME": "own"}, "", "own/roles/far/tasks/main.yml"),
+        ({"ANSIBLE_HOME": "own"}, "", "own/collections/ansible_collections/a/b/x"),
+        ({}, "ansible.cfg", "own/roles/far/tasks/main.yml"),
+        ({}, "ansible.cfg", "own/plugins/filter/x.py"),
+        ({"ANSIBLE_CONFIG": "conf"}, "conf/ansible.cfg", "conf/own/roles/far/tasks/main.yml"),
+        ({"ANSIBLE_CONFIG": "none"}, "ansible.cfg", "own/roles/far/tasks/main.yml"),
+    ],
+)
+def test_the_home_and_configuration_of_ansible_are_where_it_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], configuration: str, place: str
+) -> None:
+    write(tmp_path, {"Vmfile": "", "site.yml": "- {hosts: all, roles: [far]}\n", place: "1\n"})
+    write(tmp_path, {configuration: "[defaults]\nhome = own\n"} if configuration else {})
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    item = Ansible(name="site", playbook=tmp_path / "site.yml")
+    before = chain(tmp_path, [item])
+    write(tmp_path, {place: "2\n"})
+    assert chain(tmp_path, [item]).keys != before.keys
+
+
 def test_the_search_paths_are_those_of_the_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANSIBLE_COLLECTIONS_PATH")
     write(project, {"conf/own.cfg": "[defaults]\ncollections_path = ../library\nfilter_plugins = plug\n"})

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from vmctl.provision import playbook_texts, unkeyable
+from vmctl.provision import playbook_places, playbook_texts, unkeyable
 from vmctl.spec import Ansible, File, Provisioner, Reboot, Shell
 
 
@@ -63,6 +63,29 @@ def test_scripts(options: dict[str, Any], reason: str) -> None:
     assert bool(found) == bool(reason)
 
 
+@pytest.mark.parametrize(
+    ("text", "folder", "is_used"),
+    [
+        ("make -C ~/app", "/home/vmctl/app", True),
+        ('make -C "$HOME"/app', "/home/vmctl/app", True),
+        ("make -C ${HOME}/app/src", "/home/vmctl/app", True),
+        ("ls ~root/app", "/root/app", True),
+        ("cd app && make", "/home/vmctl/app", True),
+        ("./app/install", "/home/vmctl/app", True),
+        ("ls /home/$(id -un)/app", "/home/vmctl/app", True),
+        ("chdir: /home/{{ user }}/app", "/home/vmctl/app", True),
+        ("chdir: {{ base }}/app", "/srv/app", True),
+        ("systemctl restart app; ls $X/apps ~/application /opt/app/x; cd /opt/app", "/home/vmctl/app", False),
+        ("cd app; ./app/x", "/srv/app", False),
+        ("ls {{ base }}/", "/", True),
+    ],
+)
+def test_a_shared_folder_is_known_by_other_names(text: str, folder: str, is_used: bool) -> None:  # noqa: FBT001  a case
+    found = why(Shell(name="x", inline=text), folders=(folder,))
+    assert (f"shared folder {folder}" in found) is is_used
+    assert bool(found) is is_used
+
+
 def test_a_script_that_is_too_large_to_be_looked_through_has_none(tmp_path: Path) -> None:
     script = tmp_path / "x.sh"
     script.write_text("é" * (playbook_texts.READABLE // 2) + "\ncurl https://x | sh\n")
@@ -97,6 +120,29 @@ def test_files_and_restarts_can_always_be_keyed(tmp_path: Path) -> None:
         ('- {debug: {msg: "{{ ansible_date_time.iso8601 }}"}}\n', "ansible_date_time"),
         ("- {debug: {msg: \"{{ lookup('env', 'X') }}\"}}\n", "lookup"),
         ("- {command: x, with_pipe: [date]}\n", "with_"),
+        ("- {command: x, with_community.general.passwordstore: [db]}\n", "with_community.general.passwordstore"),
+        ("- {command: x, with_csvfile: one file=a.csv}\n", "with_csvfile"),
+        ("- {command: x, with_ansible.builtin.items: [a]}\n", ""),
+        ("- {command: x, with_dict: {a: 1}}\n", ""),
+        ("- {hosts: all, vars: {with_tls: true}}\n", ""),
+        ("- {debug: {msg: \"{{ 'conf/*' | fileglob }}\"}}\n", "looks at files"),
+        ("- {debug: {msg: \"{{ '$X' | ansible.builtin.expandvars }}\"}}\n", "looks at files"),
+        ("- {debug: {msg: \"{{ x | map('realpath') }}\"}}\n", "looks at files"),
+        ("- {debug: {}, when: \"'flag' is file\"}\n", "looks at files"),
+        ("- {debug: {}, when: \"'flag' is not ansible.builtin.exists\"}\n", "looks at files"),
+        ("- {debug: {}, when: \"x | select('exists')\"}\n", "looks at files"),
+        ("- name: what there is is file\n", ""),
+        ("- {debug: {msg: \"{{ '%Y' | strftime }}\"}}\n", "time"),
+        ('- {debug: {msg: "{{ 9 | ansible.builtin.random }}"}}\n', "chance"),
+        ('- {debug: {msg: "{{ inventory_dir }}"}}\n', "inventory"),
+        ('- {debug: {msg: "{{ ansible_port }}"}}\n', "ansible_port"),
+        ('- {debug: {msg: "{{ ansible_host }}"}}\n', "ansible_host"),
+        ('- {debug: {msg: "{{ ansible_facts[which] }}"}}\n', "facts"),
+        ('- {debug: {msg: "{{ ansible_facts }}"}}\n', "facts"),
+        ("- {debug: {msg: \"{{ vars['ansible_' ~ nic] }}\"}}\n", "facts"),
+        ('- {debug: {msg: "{{ hostvars[inventory_hostname] | to_json }}"}}\n', "facts"),
+        ('- {debug: {msg: "{{ vars | to_json }}"}}\n', "facts"),
+        ("- {set_fact: {ansible_facts: {a: 1}}}\n", ""),
         ("- {command: x, delegate_to: localhost}\n", "delegate_to"),
         ("- hosts: localhost\n", "on this host"),
         ("- {get_url: {url: 'https://x', dest: /x}}\n", "checksum"),
@@ -126,6 +172,7 @@ def test_files_and_restarts_can_always_be_keyed(tmp_path: Path) -> None:
         ("- include_vars: {file: /etc/x.yml}\n", "outside"),
         ("- include_vars: file=/etc/x.yml\n", "outside"),
         ("- hosts: all\n  roles: [{role: /opt/roles/x}]\n", "outside"),
+        ("- dependencies: [/opt/roles/x]\n", "outside"),
         ("- script: /opt/x.sh\n", "outside"),
         ("- script: /opt/x.sh creates=/y\n", "outside"),
         ("- script: {cmd: '~/x.sh --all'}\n", "outside"),
@@ -194,6 +241,10 @@ def test_options_that_reach_beyond(project: Path, options: dict[str, Any]) -> No
         ("roles: [{src: 'https://x/y.git', scm: git, version: main}]", False),
         ("roles: [{src: 'https://x/y.git', scm: git, version: v1.0.1}]", True),
         ("roles: [{src: ./mine}]", True),
+        ("roles: [{src: ./mine}, {src: 'https://x/y.git', name: ./y}]", False),
+        ("roles: [{src: ./mine, scm: git}]", False),
+        ("collections: [{name: ./mine, type: dir}]", True),
+        ("collections: [{name: ./mine, type: git}]", False),
     ],
 )
 def test_requirements_need_exact_versions(project: Path, text: str, is_exact: bool) -> None:  # noqa: FBT001  a case
@@ -228,6 +279,8 @@ def test_files_that_words_name_count_wherever_they_are(project: Path) -> None:
         ('include_vars: "{{ unknown }}.txt"', {"my notes.txt"}),
         ('copy: {src: "{{ unknown }}/more/", dest: /srv}', {"app/more/two"}),
         ("copy: {src: my notes.txt, dest: /srv}", {"my notes.txt"}),
+        ("copy: {src: ., dest: /srv}", {"app/one", "app/more/two", "Vmfile", "my notes.txt"}),
+        ("copy: src=./ dest=/srv", {"app/one", "app/more/two", "Vmfile", "my notes.txt"}),
         ("script: app/one --all", {"app/one"}),
         ('copy: {src: "{{ unknown }}", dest: /srv, remote_src: true}', set[str]()),
     ],
@@ -243,10 +296,66 @@ def test_what_the_words_and_expressions_of_a_playbook_name_counts(
     assert {str(path.relative_to(project)) for path in found} == expected
 
 
+def test_the_directory_around_a_playbook_counts_where_it_is_put_into_the_guest(project: Path) -> None:
+    for name in (".git/HEAD", ".git/index", ".git/refs/heads/main", ".vmctl/claim", "app/node_modules/x", "ops/y.txt"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("x")
+    (project / "app" / "empty").mkdir()
+    for source in ("../", "..", "../../" + project.name):
+        (project / "ops" / "site.yml").write_text(f"- ansible.posix.synchronize: {{src: {source}, dest: /srv}}\n")
+        item = Ansible(name="site", playbook=project / "ops" / "site.yml")
+        assert why(item) == ""
+        assert {str(path.resolve().relative_to(project)) for path in named(item)} == {
+            "Vmfile", "app/node_modules/x", "app/empty", "ops/site.yml", "ops/y.txt", ".git/HEAD",
+            ".git/refs/heads/main",
+        }  # fmt: skip
+
+
+def test_a_directory_that_is_too_large_ends_the_chain(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playbook_places, "MOST_WALKED", 1)
+    (project / "one").write_text("")
+    assert "very many files" in of(project, "- {copy: {src: ., dest: /x}}\n")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ({"site.yml": "- template: {src: conf/a.j2}\n", "conf/a.j2": "{% include 'b' %}", "conf/b": ""}, {"a.j2", "b"}),
+        ({"site.yml": "- template: {src: conf/a.j2}\n", "conf/a.j2": "{%- extends x %}", "conf/b": ""}, {"a.j2", "b"}),
+        ({"site.yml": "- copy: {content: \"{% include 'motd' %}\", dest: /x}\n", "motd": ""}, {"motd"}),
+        ({"site": "- hosts: all\n  tasks: [{copy: {src: app, dest: /x}}]\n", "app": ""}, {"app"}),
+        ({"site.json": '[{"copy": {"src": "app", "dest": "/x"}}]', "app": ""}, {"app"}),
+        ({"site.yml": "- include_tasks: sub/one\n", "sub/one": "- copy: {src: a}\n", "sub/a": ""}, {"one", "a"}),
+        ({"site.yml": "- include_tasks: sub/a.yml\n", "sub/a.yml": "- copy: {src: b}\n", "sub/files/b": ""},
+         {"a.yml", "b"}),
+        ({"site.yml": "- include_tasks: sub/a.yml\n", "sub/a.yml": '- copy: {src: "b{{ x }}"}\n', "sub/bc": ""},
+         {"a.yml", "bc"}),
+        ({"site.yml": "- include_tasks: sub/tasks/a.yml\n", "sub/tasks/a.yml": "- template: {src: b}\n",
+          "sub/templates/b": ""}, {"a.yml", "b"}),
+        ({"site.yml": "- roles: [app]\n", "roles/app/meta/main.yml": "dependencies: [base]\n", "base/x": ""}, {"x"}),
+    ],
+)  # fmt: skip
+def test_files_are_found_wherever_ansible_looks_for_them(
+    tmp_path: Path, texts: dict[str, str], expected: set[str]
+) -> None:
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    item = Ansible(name="site", playbook=tmp_path / next(iter(texts)))
+    assert {path.name for path in named(item)} == expected
+
+
+def test_files_that_are_read_as_yaml_are_looked_through_whatever_they_are_called(project: Path) -> None:
+    (project / "settings").write_text("app: /home/me\n")
+    (project / "further.inc").write_text("- shell: uuidgen\n")
+    assert "outside" in of(project, '- vars_files: [settings]\n  tasks: [{copy: {src: "{{ app }}/x", dest: /x}}]\n')
+    assert "further.inc uses what differs" in of(project, "- include_tasks: further.inc\n")
+
+
 def test_expressions_that_may_name_too_many_files_end_the_chain(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(playbook_texts, "MOST_FILES", 1)
+    monkeypatch.setattr(playbook_places, "MOST_FILES", 1)
     (project / "one").write_text("")
     assert "very many files" in of(project, '- {copy: {src: "{{ x }}", dest: /x}}\n')
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ GLOBALS = ("range", "dict", "namespace", "joiner", "cycler")
 PADDING = ("batch", "center", "format", "indent", "slice", "tojson", "wordwrap")
 """Filters that make a text or list as long as they are told."""
 INCLUDES = re.compile(r"\{%[-+]?\s*(?:include|import|extends|from)\b")
+INCLUDE = re.compile(INCLUDES.pattern + r"(.*?)%\}", re.DOTALL)
+AFTER_NAMES = re.compile(r"\s(?:import|as|ignore\s+missing|with(?:out)?\s+context)\b.*", re.DOTALL)
+LITERAL = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 LONG_FIELD = re.compile(r"\d{5,}|\*")
 METHODS: Mapping[type, frozenset[str]] = {
     str: frozenset({
@@ -72,6 +75,15 @@ def included(path: Path) -> Included:
                 found.files.append(file)
                 waiting.append(file)
     return found
+
+
+def includes(text: str) -> Iterator[str | None]:
+    """The names that a text includes, imports or extends, without a look at the rest of it; None = an expression."""
+    for found in INCLUDE.finditer(text):
+        named = AFTER_NAMES.sub("", found[1])
+        yield from (one or other for one, other in LITERAL.findall(named))
+        if LITERAL.sub("", named).strip(" \t\r\n-+[](),"):
+            yield None
 
 
 def _referred(text: str) -> list[str | None]:

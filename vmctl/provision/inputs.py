@@ -39,7 +39,12 @@ ROLES_AND_SUCH = (
 )  # fmt: skip
 SINGLE_FILES = ("ansible.cfg", "requirements.yml", "requirements.yaml")
 YAML = (".yml", ".yaml")
-IGNORED = frozenset({".git", ".hg", ".svn", PROJECT_DIRECTORY, "__pycache__", "node_modules"})
+OURS = frozenset({PROJECT_DIRECTORY, "__pycache__"})
+"""What vmctl and Python leave beside what people write."""
+HISTORY = frozenset({".git", ".hg", ".svn"})
+IGNORED = OURS | HISTORY | {"node_modules"}
+STATE_OF_GIT = ("HEAD", "config", "packed-refs", "refs")
+"""What of a repository says which commit is checked out; the rest is there, or changes by looking at it."""
 PROJECT_MARKS = (VMFILE, PROJECT_DIRECTORY, ".git")
 EXECUTABLE = 0o111
 
@@ -57,13 +62,13 @@ def digest(provisioner: Provisioner, *, exact: bool = False) -> str:
             base = provisioner.script.parent if provisioner.script else base
         case File():
             content = ["file", *_file(provisioner)]
-            files = [*_put(provisioner.source), *_included(provisioner)]
+            files = [*_sources(provisioner.source), *_included(provisioner)]
             base = provisioner.source if provisioner.source.is_dir() else provisioner.source.parent
         case Reboot():
             content, files = ["reboot"], []
         case Ansible():
             content = ["ansible", *_options(provisioner)]
-            files, base = list(ansible_files(provisioner)), provisioner.playbook.parent
+            files, base = list(ansible_files(provisioner, exact=exact)), provisioner.playbook.parent
     if provisioner.inputs is not None:
         content.append(["inputs", *_further(provisioner.inputs, exact=exact)])
     return total(content, files, base, exact=exact)
@@ -75,7 +80,7 @@ def _further(several: Sequence[Path], *, exact: bool) -> list[str]:
     return sorted(total([], list(written_below(one)), above, exact=exact) for one in several)
 
 
-def _put(source: Path) -> list[Path]:
+def _sources(source: Path) -> list[Path]:
     try:
         return copyable.contents(source).files
     except VmctlError:
@@ -97,7 +102,7 @@ def _included(item: File) -> list[Path]:
 
 def template_mentions(item: File, word: str) -> bool:
     """Whether a template, or what it includes, may have a word."""
-    for path in [*_put(item.source), *_included(item)]:
+    for path in [*_sources(item.source), *_included(item)]:
         try:
             if word.encode() in path.read_bytes():
                 return True
@@ -132,10 +137,10 @@ def _options(item: Ansible) -> list[Any]:
     ]  # fmt: skip
 
 
-def ansible_files(item: Ansible) -> Iterator[Path]:
-    """Every file that counts as an input of an `ansible` entry."""
+def ansible_files(item: Ansible, *, exact: bool = False) -> Iterator[Path]:
+    """Every file that counts as an input of an `ansible` entry; ``exact``: all that it may put anywhere as well."""
     for book in item.playbooks:
-        yield from playbook_files(book)
+        yield from playbook_files(book, exact=exact)
     yield from item.extra_vars_files
     if item.config_file:
         yield item.config_file
@@ -190,7 +195,7 @@ def _fingerprint(path: Path, *, exact: bool) -> list[Any]:
         return [error.errno]
 
 
-def playbook_files(playbook: Path) -> Iterator[Path]:
+def playbook_files(playbook: Path, *, exact: bool = False) -> Iterator[Path]:
     """The playbook and the files that count as its inputs, in a fixed order."""
     yield playbook
     beside = playbook.parent
@@ -199,7 +204,7 @@ def playbook_files(playbook: Path) -> Iterator[Path]:
     for directory in _up_to_project(beside):
         yield from (directory / name for name in SINGLE_FILES if (directory / name).is_file())
         for name in ROLES_AND_SUCH:
-            yield from _tree(directory / name, seen)
+            yield from put_below(directory / name, OURS | HISTORY) if exact else _tree(directory / name, seen)
 
 
 def _up_to_project(directory: Path) -> list[Path]:
@@ -227,6 +232,26 @@ def everything_below(path: Path) -> Iterator[Path]:
 def written_below(path: Path) -> Iterator[Path]:
     """As ``everything_below``, without what programs leave there by themselves (``IGNORED``)."""
     return _tree(path, set())
+
+
+def put_below(path: Path, ignored: frozenset[str] = OURS) -> Iterator[Path]:
+    """All that gets elsewhere where a path is put there as a whole, empty directories as well; links are followed."""
+    yield from _put(path, ignored, ())
+
+
+def _put(path: Path, ignored: frozenset[str], above: tuple[str, ...]) -> Iterator[Path]:
+    if path.name in ignored or path.suffix == ".pyc":
+        return
+    if not path.is_dir():
+        yield from [path] if path.is_file() else ()
+        return
+    real = os.path.realpath(path)
+    if real in above:
+        return
+    below = [path / name for name in STATE_OF_GIT] if path.name == ".git" else entries(path)
+    yield from () if below else [path]
+    for entry in below:
+        yield from _put(entry, ignored, (*above, real))
 
 
 def _tree(path: Path, seen: set[str], ignored: frozenset[str] = IGNORED) -> Iterator[Path]:

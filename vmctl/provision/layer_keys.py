@@ -27,6 +27,8 @@ ANSIBLE_PREFIX = "ANSIBLE_"
 UNCOUNTED = frozenset({"ANSIBLE_NOCOLOR", "ANSIBLE_FORCE_COLOR", "ANSIBLE_NOCOWS", "ANSIBLE_STDOUT_CALLBACK",
                        "ANSIBLE_CONFIG", settings.SECOND_NAME, *settings.SEARCH_PATHS})  # fmt: skip
 """Variables that change what is shown, and nothing in the guest, or name files that count by their content."""
+AS_ON_HOST = re.compile(r"\bpreserve\b|\bsynchronize\b")
+"""What has files keep the permissions and links that they have on this host."""
 MANIFEST = "MANIFEST.json"
 """What an installed collection is known by; one without it counts file by file."""
 PACKAGES = ("ansible-core", "ansible")
@@ -107,6 +109,8 @@ def _besides(seen: ProvisionerTexts, surroundings: Surroundings) -> Iterator[Any
     yield [item.install, item.strategy, item.python_interpreter, sorted(item.vault)]
     yield {name: value for name, value in in_force.items() if _counts(name)}
     yield inputs.total(["named"], list(seen.playbook.named), item.playbook.parent, exact=True)
+    if any(AS_ON_HOST.search(one.text) for one in seen.texts):
+        yield [_mode(path) for path in (*seen.playbook.named, *inputs.ansible_files(item, exact=True))]
     configuration = settings.configuration_file(root, in_force)
     yield inputs.total(["configuration"], [configuration], configuration.parent, exact=True) if configuration else ""
     for found in (settings.role_directories, settings.collection_directories, settings.plugin_directories):
@@ -114,6 +118,13 @@ def _besides(seen: ProvisionerTexts, surroundings: Surroundings) -> Iterator[Any
     yield _version(item.playbook_command, root)
     if any("vmctl_project" in one.text for one in seen.texts):
         yield surroundings.name
+
+
+def _mode(path: Path) -> list[Any]:
+    try:
+        return [stat.S_IMODE(path.stat().st_mode), str(path.readlink()) if path.is_symlink() else ""]
+    except OSError as error:
+        return [error.errno]
 
 
 def _counts(variable: str) -> bool:

@@ -12,9 +12,11 @@ THIS_HOST = frozenset({"localhost", "127.0.0.1", "::1"})
 COMMANDS = frozenset({"shell", "command", "raw", "script", "expect"})
 READING = frozenset({
     "vars_files", "include_vars", "import_tasks", "include_tasks", "import_playbook", "include", "import_role",
-    "include_role", "roles", "script",
+    "include_role", "roles", "dependencies", "script",
 })  # fmt: skip
 """Keys whose values name files of this host."""
+DATA, TEXT = "data", "text"
+"""What Ansible makes of a file: it reads it as YAML, or as a template or program."""
 FILE_KEYS = ("src", "file", "dir", "role", "name", "cmd", "_raw_params", "tasks_from", "vars_from")
 """What of their values does, where they are mappings."""
 IN_GUEST = frozenset({"slurp", "mount", "file", "stat"})
@@ -25,6 +27,12 @@ ACTION = frozenset({"action", "local_action"})
 """The old form of a task, whose value begins with its module."""
 OWN_SERVER = re.compile(r"https?://(?:127(?:\.\d+){3}|localhost|\[::1\])(?::\d+)?(?:/|$)")
 """What a guest asks of itself."""
+OF_DATA = frozenset({
+    "items", "list", "flattened", "dict", "dictionary", "together", "nested", "cartesian", "sequence", "subelements",
+    "indexed_items",
+})  # fmt: skip
+"""What follows `with_` where a task is repeated over data alone; all else looks something up on this host."""
+NO_TERMS = frozenset({"true", "false", "yes", "no", "on", "off", "", "none", "0", "1"})
 CLONES = {"git": "version", "subversion": "revision", "hg": "revision"}
 DOWNLOAD = re.compile(
     r"\b(?:curl|wget|aria2c)\b|\bgit\s+(?:-\S+\s+(?:[\w./]+\s+)?)*(?:clone|pull|fetch|submodule)\b"
@@ -57,6 +65,14 @@ def reasons(data: Any, variables: Variables) -> Iterator[str]:
                 yield "acts on this host"
         for module, value in _modules(task):
             yield from _of_module(module, value, task, variables)
+        for key, value in task.items():
+            if str(key).startswith("with_") and _looks_up(str(key).removeprefix("with_"), value):
+                yield f"looks up something on this host ({key})"
+
+
+def _looks_up(plugin: str, value: Any) -> bool:
+    """Whether a task is repeated over more than data; a mere variable of such a name is a word or two."""
+    return plugin.removeprefix("ansible.builtin.") not in OF_DATA and str(value).lower() not in NO_TERMS
 
 
 def _modules(task: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
@@ -126,16 +142,17 @@ def named_by(module: str, value: Any, task: Mapping[Any, Any]) -> Iterator[str]:
         yield from scalars(arguments["src"])
 
 
-def names(data: Any, variables: Variables) -> Iterator[tuple[str, bool]]:
-    """All files of this host that tasks and plays name, and whether Ansible reads them, or puts them as they are.
+def names(data: Any, variables: Variables) -> Iterator[tuple[str, str]]:
+    """All files of this host that tasks and plays name, and what Ansible makes of them.
 
-    ``UNKNOWN`` is in them for what cannot be told.
+    That is ``DATA``, ``TEXT`` or, where it puts them as they are, "". ``UNKNOWN`` is in them for what cannot be told.
     """
     for task in mappings(data):
         for module, value in _modules(task):
+            how = TEXT if module in {"script", "template"} else DATA if module in READING else ""
             for text in named_by(module, value, task):
                 for one in variables.texts(text, task):
-                    yield one, module in READING or module == "template"
+                    yield one, how
 
 
 def _arguments(value: Any, task: Mapping[Any, Any]) -> Mapping[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -12,15 +11,20 @@ from typing import Any
 
 from msgspec import Struct
 
-from vmctl.provision import arguments, inputs, playbook_data, playbook_tasks, settings
+from vmctl.provision import (
+    arguments,
+    file_templates,
+    inputs,
+    playbook_data,
+    playbook_places,
+    playbook_tasks,
+    settings,
+)  # fmt: skip
 from vmctl.provision.playbook_data import UNKNOWN, Variables
+from vmctl.provision.playbook_places import TooMany
 from vmctl.provisioners import Ansible
 
 READABLE = 1024 * 1024  # bytes; what is larger was not written by hand
-MOST_FILES = 5000
-"""What an expression may name in the playbook's directory; more is not read at each `up`."""
-MOST_WALKED = 50_000
-"""What is looked at for that."""
 TEXTS = (".yml", ".yaml", ".j2", ".jinja", ".jinja2", ".json", ".sh", ".tmpl", ".conf")
 PROGRAMS = ("", ".sh", ".bash")
 DATA = (".yml", ".yaml", ".json")
@@ -30,7 +34,6 @@ NO_TASKS = frozenset({"templates", "files", "tests", "molecule", "docs", "change
 QUALIFIED = re.compile(r"(\w+)\.(\w+)\.(\w+)")
 WORD = re.compile(r"[\w.+/@-]+")
 ROLE_PARTS = ("tasks", "handlers", "defaults", "vars", "meta", "templates", "files")
-LONGEST = 255  # characters of a name
 
 
 class Text(Struct, frozen=True, kw_only=True):
@@ -96,22 +99,29 @@ def written(item: Ansible, root: Path | None = None) -> PlaybookTexts:
     found, named, roles = [own], dict[Path, None](), list[Path]()
     waiting = [path for path in known if path != item.requirements and path.name not in inputs.SINGLE_FILES]
     sources = {*item.playbooks, *item.extra_vars_files}
-    while waiting:
-        new = [one for path in waiting if (one := _text(path, beside, is_source=path in sources))]
-        found += new
+    is_bounded = True
+    try:
+        while waiting:
+            new = [one for path in waiting if (one := _text(path, beside, is_source=path in sources))]
+            found += new
+            variables = Variables.of([one.data for one in found])
+            waiting = []
+            for role in _roles(new, root or beside, environment):
+                if role not in roles:
+                    roles.append(role)
+                    waiting += [file for part in ROLE_PARTS for file in inputs.written_below(role / part)]
+            for path, how in _named(new, variables, beside, [*named, *known]):
+                named[path] = None
+                waiting += [path] if how else []
+                sources |= {path} if how == playbook_tasks.DATA else set()
         variables = Variables.of([one.data for one in found])
-        waiting = []
-        for role in _roles(new, root or beside, environment):
-            if role not in roles:
-                roles.append(role)
-                waiting += [file for part in ROLE_PARTS for file in inputs.written_below(role / part)]
-        for path, is_read in _named(new, variables, beside, [*named, *known]):
-            named[path] = None
-            waiting += [path] if is_read else []
-    around, is_bounded = _around(found, Variables.of([one.data for one in found]), beside)
-    files = [*named, *(path for path in around if path not in named and path not in known)]
+        names = [(name, one.path) for one in found if one.path for name in _names(one, variables)]
+        around = playbook_places.around(names, beside)
+        named |= dict.fromkeys(path for path in around if path not in named and path not in known)
+    except TooMany:
+        is_bounded = False
     return PlaybookTexts(
-        texts=tuple(found), named=tuple(files), roles=tuple(roles), is_bounded=is_bounded,
+        texts=tuple(found), named=tuple(named), roles=tuple(roles), is_bounded=is_bounded,
         variables=Variables.of([one.data for one in found]),
     )  # fmt: skip
 
@@ -139,62 +149,38 @@ def _is_program(path: Path) -> bool:
         return False
 
 
+def _names(one: Text, variables: Variables) -> dict[str, str]:
+    """The files of this host that a text names as sources, and what Ansible makes of each of them."""
+    found = dict(playbook_tasks.names(one.data, variables))
+    for name in file_templates.includes(one.text):
+        found.setdefault(UNKNOWN if name is None else name, playbook_tasks.TEXT)
+    return found
+
+
 def _named(
     new: Sequence[Text], variables: Variables, beside: Path, known: Sequence[Path]
-) -> Iterator[tuple[Path, bool]]:
-    """Files that words name: beside the playbook, or beside the file that has the word; directories as a whole.
+) -> Iterator[tuple[Path, str]]:
+    """Files that words name, wherever Ansible looks for them; directories as a whole.
 
-    And whether they are to be looked through as well.
+    And what is to be looked for in them: what ``playbook_tasks.names`` says.
     """
     seen = set(known)
     for one in new:
-        if one.path is None or one.path.suffix not in inputs.YAML:
+        if one.path is None:
             continue
-        words = {word: False for word in WORD.findall(one.text) if "/" in word or "." in word.strip(".")}
-        for word, is_read in playbook_tasks.names(one.data, variables):
-            words[word] = words.get(word, False) or is_read
-        for word, is_read in sorted(words.items()):
-            for place in _existing(word, (one.path.parent, beside)):
-                for file in inputs.written_below(place):
-                    if file not in seen:
-                        seen.add(file)
-                        yield file, is_read or (file == place and _is_program(file))
-
-
-def _existing(word: str, places: Sequence[Path]) -> Iterator[Path]:
-    if word.startswith("/") or not word.strip("./") or UNKNOWN in word or len(word) > LONGEST:
-        return
-    for place in places:
-        path = place / word
-        try:
-            is_there = path.exists()
-        except (OSError, ValueError):
-            continue
-        if is_there and not place.resolve().is_relative_to(path.resolve()):  # never all around it
-            yield path
-
-
-def _around(texts: Sequence[Text], variables: Variables, beside: Path) -> tuple[list[Path], bool]:
-    """Files beside the playbook that expressions may name, as far as what is around them tells; whether that is all."""
-    ends: dict[str, set[str]] = {}
-    for one in texts:
-        for name, _ in playbook_tasks.names(one.data, variables):
-            start, is_open, _ = name.partition(UNKNOWN)
-            if is_open and not start.startswith(("/", "~")):
-                ends.setdefault(start, set()).add(name.rpartition(UNKNOWN)[2].rstrip("/"))
-    found: dict[Path, None] = {}
-    walked = 0
-    for start, several in sorted(ends.items()):
-        folder, _, first = start.rpartition("/")
-        entries = [path for path in inputs.entries(beside / folder) if path.name.startswith(first)]
-        is_meant = re.compile(f"(?:{'|'.join(map(re.escape, sorted(several)))})(?:/.*)?$").search
-        for path in itertools.chain.from_iterable(inputs.written_below(path) for path in entries):
-            walked += 1
-            if is_meant(str(path)):
-                found[path] = None
-            if len(found) > MOST_FILES or walked > MOST_WALKED:
-                return [], False
-    return list(found), True
+        places = playbook_places.searched(one.path, beside)
+        is_data = one.data is not None or one.path.suffix in inputs.YAML
+        words = {word for word in WORD.findall(one.text) if "/" in word or "." in word.strip(".")} if is_data else ()
+        found = [(file, "") for word in words for place in playbook_places.mentioned(word, places)
+                 for file in inputs.written_below(place)]  # fmt: skip
+        for name, how in sorted(_names(one, variables).items()):
+            for place in playbook_places.named(name, places):
+                found += [(file, how if file == place or not how else playbook_tasks.TEXT)
+                          for file in playbook_places.put_below(place)]  # fmt: skip
+        for file, how in sorted(found, key=lambda pair: (pair[0], not pair[1])):
+            if file not in seen:
+                seen.add(file)
+                yield file, how or (playbook_tasks.TEXT if _is_program(file) else "")
 
 
 def _roles(new: Sequence[Text], root: Path, environment: Mapping[str, str]) -> Iterator[Path]:

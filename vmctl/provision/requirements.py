@@ -19,6 +19,8 @@ from vmctl.errors import UsageError
 DOCS = "https://docs.ansible.com/ansible/latest/galaxy/user_guide.html"
 META = "meta/main.yml"
 NO_META = b"galaxy_info: {author: '', description: '', license: ''}\ndependencies: []\n"
+OF_FILES = ("dir", "file", "subdirs")
+"""Types of collections that are taken as they lie there."""
 IGNORED = (".git", "__pycache__", ".vmctl")
 
 
@@ -35,6 +37,12 @@ class Requirements(Struct, frozen=True):
             for location in (one.get(key), one.get("source")):
                 if path := _on_host(location, self.file.parent):
                     yield path
+
+    def is_here(self, one: Mapping[str, Any]) -> bool:
+        """Whether a requirement is what lies on this host as it is, no commit of it and nothing of a server."""
+        places = [one.get("src")] if any(one is role for role in self.roles) else [one.get("name"), one.get("source")]
+        is_of_files = str(one.get("scm") or one.get("type") or "dir") in OF_FILES
+        return is_of_files and any(_on_host(place, self.file.parent) for place in places)
 
     def written_for_galaxy(self, scratch: Path) -> dict[str, list[dict[str, Any]]]:
         """The requirements for a file anywhere: with absolute paths, and role directories packed in ``scratch``."""

@@ -24,6 +24,7 @@ DEFAULTS = {
     "ANSIBLE_PYTHON_INTERPRETER": (("defaults", "interpreter_python"), "auto_silent"),
     "ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS": (("defaults", "force_valid_group_names"), "ignore"),
 }
+HOME = ("defaults", "home")
 SSH_ARGS = ("ssh_connection", "ssh_args")
 LEAST_FORKS = 5  # Ansible's own default
 MOST_FORKS = 50
@@ -33,11 +34,11 @@ UserSettings = Mapping[tuple[str, str], str]
 SEARCH_PATHS = {
     "ANSIBLE_ROLES_PATH": (
         "roles", ("roles_path",),
-        "{home}/.ansible/roles:/usr/share/ansible/roles:/etc/ansible/roles",
+        "{home}/roles:/usr/share/ansible/roles:/etc/ansible/roles",
     ),
     "ANSIBLE_COLLECTIONS_PATH": (
         "collections", ("collections_path", "collections_paths"),
-        "{home}/.ansible/collections:/usr/share/ansible/collections",
+        "{home}/collections:/usr/share/ansible/collections",
     ),
 }  # fmt: skip
 """Environment variable → directory of ours, names of the same setting in ansible.cfg, and Ansible's own default."""
@@ -127,7 +128,8 @@ def configuration_file(directory: Path, environment: Mapping[str, str]) -> Path 
     named = environment.get("ANSIBLE_CONFIG")
     home = Path(environment.get("HOME", "/"))
     usual = [directory / "ansible.cfg", home / ".ansible.cfg", Path("/etc/ansible/ansible.cfg")]
-    candidates = [directory / Path(named).expanduser()] if named else usual
+    own = directory / Path(os.path.expandvars(named)).expanduser() if named else None
+    candidates = [own / "ansible.cfg" if own.is_dir() else own, *usual] if own else usual
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -141,11 +143,16 @@ def user_settings(directory: Path, environment: Mapping[str, str]) -> UserSettin
     except (configparser.Error, OSError, UnicodeDecodeError):
         return {}
     found = {(section, key): value for section in parser.sections() for key, value in parser[section].items()}
-    for _, keys, _ in SEARCH_PATHS.values():
-        for key in keys:
-            if in_force and ("defaults", key) in found:
-                found["defaults", key] = _from(in_force.parent, found["defaults", key])
+    for key in [HOME[1], *(key for _, keys, _ in SEARCH_PATHS.values() for key in keys)]:
+        if in_force and ("defaults", key) in found:
+            found["defaults", key] = _from(in_force.parent, found["defaults", key])
     return found
+
+
+def ansible_home(settings: UserSettings, environment: Mapping[str, str]) -> str:
+    """The directory below which Ansible looks for what nothing else names."""
+    wanted = environment.get("ANSIBLE_HOME") or settings.get(HOME)
+    return wanted or f"{environment.get('HOME', '/')}/.ansible"
 
 
 def _from(base: Path, paths: str) -> str:
@@ -155,10 +162,10 @@ def _from(base: Path, paths: str) -> str:
 
 def paths_before(content: Path, settings: UserSettings, environment: Mapping[str, str]) -> dict[str, str]:
     """Ansible's search paths, with those of ``content`` first."""
-    found = {}
+    found, home = {}, ansible_home(settings, environment)
     for variable, (ours, keys, default) in SEARCH_PATHS.items():
         configured = next((settings["defaults", key] for key in keys if ("defaults", key) in settings), "")
-        usual = environment.get(variable) or configured or default.format(home=environment.get("HOME", "/"))
+        usual = environment.get(variable) or configured or default.format(home=home)
         found[variable] = f"{content / ours}:{usual}"
     return found
 
@@ -218,7 +225,7 @@ def collection_directories(root: Path, environment: Mapping[str, str]) -> list[P
 
 def plugin_directories(root: Path, environment: Mapping[str, str]) -> list[Path]:
     """The directories that hold plug-ins and modules, whichever kind."""
-    own = environment.get("ANSIBLE_HOME") or f"{environment.get('HOME', '/')}/.ansible"
+    own = ansible_home(user_settings(root, environment), environment)
     return [*_named_directories(root, environment), *_directories(root, f"{own}/plugins:{USUAL_PLUGINS}")]
 
 

@@ -21,14 +21,25 @@ from vmctl.provision import inputs, playbook_tasks, playbook_texts, requirements
 from vmctl.provision.playbook_texts import PlaybookTexts, Text
 from vmctl.provisioners import Ansible, File, Provisioner, Reboot, Shell
 
+PIPE = r"\|\s*(?:[\w.]+\.)?"
+FILE_TEST = r"(?:exists|(?:is_)?(?:file|directory|dir|link|mount|same_file)|link_exists)"
 BEYOND = (
     (r"\b(?:lookup|query|q)\s*\(", "looks up something on this host (lookup)"),
-    (r"\bwith_(?:file|fileglob|pipe|url|env|lines|first_found|password|inventory_hostnames|random_choice)\b",
-     "looks up something on this host (with_…)"),
     (r"\b(?:delegate_to|local_action)\b", "acts elsewhere (delegate_to)"),
     (r"\bplaybook_dir\b", "reads from the playbook's directory by path (playbook_dir)"),
+    (r"\binventory_(?:dir|file)\b", "reads from the inventory's directory by path"),
     (r"\bvars_prompt\b|\bpause:", "asks the user"),
-    (r"\|\s*(?:random|shuffle)\b|\bnow\s*\(", "depends on chance or time"),
+    (PIPE + r"(?:random|random_\w+|shuffle|strftime)\b|\bnow\s*\(", "depends on chance or time"),
+    (PIPE + r"(?:fileglob|expandvars|expanduser|realpath)\b", "looks at files or variables of this host"),
+    (r"(?m)^(?!\s*#|[\s-]*name:).*\bis\s+(?:not\s+)?(?:ansible\.builtin\.)?" + FILE_TEST + r"\b",
+     "looks at files of this host"),
+    (r"\b(?:select|reject)\s*\(\s*['\"](?:ansible\.builtin\.)?" + FILE_TEST + r"['\"]", "looks at files of this host"),
+    (r"\bmap\s*\(\s*['\"](?:ansible\.builtin\.)?(?:fileglob|expandvars|expanduser|realpath)['\"]",
+     "looks at files or variables of this host"),
+    (r"\bansible_facts\b(?!\s*(?:\.|:|\[\s*['\"]))|\bansible_(?:['\"]|\{\{)",
+     "depends on facts that an expression names"),
+    (r"\{\{\s*vars\s*[|}]|\bhostvars\s*(?:\[[^]]*\]\s*)?[|}]", "depends on all facts"),
+    (r"^#jinja2:.*block_start_string", "writes expressions in a way of its own"),
 )  # fmt: skip
 """Words in playbooks that make the outcome depend on more than their files and the machine."""
 OF_OTHERS = r"\bhostvars\b|\bgroups\s*[\[.]|\bin groups\b|\brun_once\b|\badd_host\b|\bplay_hosts\b|\bvmctl_others\b"
@@ -43,10 +54,14 @@ FACT = re.compile(
 STEADY = re.compile(
     r"os_family|distribution\w*|architecture|machine|system|system_vendor|pkg_mgr|service_mgr|python\w*|processor\w*"
     r"|memtotal_mb|hostname|nodename|fqdn|domain|virtualization\w*|kernel\w*|lsb\w*|selinux\w*|apparmor\w*"
-    r"|become\w*|connection|user|user_id|user_dir|user_uid|user_gid|host|port|check_mode|diff_mode|managed|loop\w*"
+    r"|become\w*|connection|user|user_id|user_dir|user_uid|user_gid|check_mode|diff_mode|managed|loop\w*"
     r"|play_name|role_names?|parent_role_names|version|failed_\w+|index_var"
 )
 """Facts that the box and the machine's definition settle, and variables that are no facts."""
+END = r"(?![\w-])"
+COMPUTED = r"(?:~[\w.-]*|[)}`]|\$\w+)[\"']?"
+"""The end of a path's first part, where that is an expression of a shell or of Ansible, or a user's home."""
+HOME = re.compile(r"/(?:root|home/[^/]+)/")
 EXACT_VERSION = re.compile(r"v?\d+\.\d+[\w.+-]*|[0-9a-f]{40}")
 
 
@@ -142,16 +157,33 @@ def _tells_apart(item: Ansible, playbook: PlaybookTexts) -> bool:
 def _folder(seen: ProvisionerTexts, folders: Sequence[str]) -> str:
     """Why a shared folder keeps a provisioner from having a layer: it writes there, or nobody says what it reads."""
     item = seen.item
-    named = [re.escape(folder.rstrip("/") or "/") + r"(?![\w-])" for folder in folders]
+    named = {pattern: folder for folder in folders for pattern in _ways_to(folder.rstrip("/") or "/")}
     if isinstance(item, Shell) and any(re.search(one, item.creates) for one in named):
         return f"what it creates is in a shared folder ({item.creates})"
     if isinstance(item, Shell | Ansible) and item.inputs is not None:
         return ""
     for one in seen.texts:
-        if found := next((found for pattern in named if (found := re.search(pattern, one.text))), None):
+        if found := next((folder for pattern, folder in named.items() if re.search(pattern, one.text)), ""):
             advice = "" if isinstance(item, File) else "; say what it needs of it (`inputs:`)"
-            return f"{one.name} uses the shared folder {found[0]}{advice}"
+            return f"{one.name} uses the shared folder {found}{advice}"
     return ""
+
+
+def _ways_to(folder: str) -> Iterator[str]:
+    """Patterns of what leads to a directory of the guest: its path, also where its beginning is told by an expression.
+
+    In a user's home directory, where scripts begin, a relative path as well.
+    """
+    yield re.escape(folder) + END
+    parts = [re.escape(part) for part in folder.split("/")[1:]]
+    home = HOME.match(folder)
+    below = parts[home[0].count("/") - 1 :] if home else parts[-1:]
+    if not all(below):
+        return
+    yield COMPUTED + "/" + "/".join(below) + END
+    if home and below:
+        relative = r"(?:\./)*" + "/".join(below)
+        yield rf"(?<![\w./~$}})-]){relative}/|\b(?:cd|pushd|chdir)\b[\s:=\"']+{relative}{END}"
 
 
 def _shell(item: Shell, texts: Sequence[Text]) -> str:
@@ -169,7 +201,7 @@ def _ansible(item: Ansible, playbook: PlaybookTexts, *, is_alone: bool) -> str:
         (bool(item.inventory), "it has an inventory of its own"),
         (bool(item.raw_arguments), "it has raw_arguments, which may mean anything"),
         (None in item.vault.values() or item.ask_become_pass, "it needs a password that somebody types"),
-        (not playbook.is_bounded, "its expressions may name any of very many files beside the playbook"),
+        (not playbook.is_bounded, "what it names may be any of very many files around the playbook"),
     )
     for holds, reason in reasons:
         if holds:
@@ -184,11 +216,9 @@ def _unpinned(item: Ansible) -> str:
         wanted = requirements.read(item.requirements)
     except UsageError as error:
         return error.brief
-    here = {str(path) for path in wanted.local()}
     for one in (*wanted.roles, *wanted.collections):
         name = str(one.get("name") or one.get("src"))
-        is_local = any(str(value).startswith((".", "/", "~", "file:")) for value in one.values())
-        if not (is_local and here) and not EXACT_VERSION.fullmatch(str(one.get("version", ""))):
+        if not wanted.is_here(one) and not EXACT_VERSION.fullmatch(str(one.get("version", ""))):
             return f"{item.requirements.name} names no exact version of {name}"
     return ""
 
