@@ -84,7 +84,9 @@ class LiveView:
 
 
 def amount(event: Progress) -> str:
-    """How far a step is: "42 % of 612.0 MiB", "3.1 GiB", "12/40 tasks"."""
+    """How far a step is: "42 % of 612.0 MiB", "3.1 GiB", "12/40 tasks", "17 s"."""
+    if event.unit == "seconds":
+        return f"{event.done:.0f} s"
     if event.unit != "bytes":
         return f"{event.done:g}/{event.total:g} {event.unit}" if event.total else f"{event.done:g} {event.unit}"
     if event.total:

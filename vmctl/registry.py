@@ -31,8 +31,14 @@ BUILT_IN_KNOBS = {
 }
 """As above, of the group that announces what may stand below a provider's name in a Vmfile (``vmctl.knobs``)."""
 VARIABLE = "VMCTL_PROVIDER"
+PREPARE = "make libvirt    # in a clone of vmctl: installs libvirt and starts it; or what stands above, of one of them"
 EXISTS = "exists there"
 """Why a machine that exists has its provider."""
+
+FIRST_USABLE = "first usable"
+"""Why `auto` is this provider; what speaks against those before it follows."""
+LATER = "`up` chooses"
+"""Why a machine that no hypervisor was asked about has none yet."""
 
 Make = Callable[[Host], Driver]
 
@@ -149,6 +155,6 @@ def _first_usable(driver: Callable[[str], Driver]) -> tuple[str, str]:
         except NoProvider as error:
             problem = error.details or error.brief
         if not problem:
-            return name, "; ".join(["first usable", *problems])
+            return name, "; ".join([FIRST_USABLE, *problems])
         problems.append(f"{name}: {problem}")
-    raise NoProvider("no provider can be used on this host", details="\n".join(problems), hint="make setup")
+    raise NoProvider("no provider can be used on this host", details="\n".join(problems), hint=PREPARE)

@@ -97,7 +97,7 @@ class Survey(Struct):
         spec, project = self.specs.get(name), self.project
         record = self._record(name, project) if project else None
         wanted = spec.provider if spec else "auto"
-        provider, reason = wanted, "Vmfile"
+        provider, reason = wanted, "Vmfile" if wanted != "auto" else registry.LATER
         if record and not self.choose:
             provider, reason = record.provider, registry.EXISTS
         elif self.choose or project:

@@ -18,7 +18,9 @@ SOCKET, USERS_SOCKET = "unix.socket", "unix.socket.user"
 VARIABLES = ("INCUS_SOCKET", "LXD_SOCKET")
 DIRECTORIES = ("INCUS_DIR", "LXD_DIR")
 USUAL = ("/run/incus", "/var/lib/incus", "/var/snap/lxd/common/lxd", "/var/lib/lxd")
-INSTALL = "sudo apt-get install incus && sudo incus admin init --minimal    # Debian 12 and Ubuntu 22.04: lxd"
+INSTALL = "sudo apt-get install incus && sudo incus admin init --minimal"
+INSTALL_ON_DEBIAN_12 = "sudo apt-get install lxd && sudo lxd init --auto"
+"""It has no Incus yet."""
 DEFAULT_PROJECT = "default"
 KEYS = ("remote", "url", "project")
 
@@ -186,7 +188,18 @@ def local_socket() -> Path:
     usable = (path for path in there if os.access(path, os.R_OK | os.W_OK))
     if found := next(usable, None) or next(iter(there), None):
         return found
-    raise UsageError("neither Incus nor LXD runs on this host", hint=INSTALL)
+    raise UsageError("neither Incus nor LXD runs on this host", hint=installing())
+
+
+def installing() -> str:
+    """The command that brings a server to this host."""
+    import platform
+
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    return INSTALL_ON_DEBIAN_12 if (release.get("ID"), release.get("VERSION_ID")) == ("debian", "12") else INSTALL
 
 
 def _candidates() -> Iterator[Path]:

@@ -15,7 +15,7 @@ from vmctl.errors import VmctlError
 from vmctl.process import CommandFailed, Completed, ProgramMissing, quoted
 
 PROGRAM = "VBoxManage"
-INSTALL = "sudo apt-get install virtualbox   (or see https://www.virtualbox.org/wiki/Downloads)"
+INSTALL = "sudo apt-get install virtualbox    # Ubuntu; else see https://www.virtualbox.org/wiki/Linux_Downloads"
 DEADLINE = 120.0
 """Seconds for one call; starting or saving a machine under load takes the longest."""
 COPY_DEADLINE = 3600.0

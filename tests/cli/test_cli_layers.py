@@ -333,7 +333,9 @@ def test_layers_are_listed_and_removed_unless_in_use(chain: Chain) -> None:
     chain.up()
     rows = layers(chain.project)
     assert {row["machine"] for row in rows} == {"default"}
-    assert "default" in chain.project.vmctl("cache", "list").out
+    listed = chain.project.vmctl("cache", "list").out
+    assert "default" in listed
+    assert "just now" in listed
     assert chain.project.vmctl("cache", "du", "--json").answer["bytes"] == len(rows)
     assert chain.project.vmctl("cache", "prune", "--all", "--json").answer["removed"] == []
     chain.project.vmctl("destroy", "--yes")

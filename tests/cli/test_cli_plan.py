@@ -1,5 +1,7 @@
 """What `vmctl plan` tells before anything is done."""
 
+import pytest
+
 from tests.cli.harness import Project
 
 TEXT = """\
@@ -42,7 +44,7 @@ def test_a_machine_that_is_up_is_told_with_what_would_run(project: Project) -> N
     project.vmctl("up")
     assert project.vmctl("plan").out == "default: nothing\n"
     project.vmfile("provision: [{name: one, shell: {inline: 'false', become: false}}]\n")
-    assert project.vmctl("plan").out == "default: nothing\n  provision: one\n"
+    assert project.vmctl("plan").out == "default: provision\n  provision: one\n"
 
 
 def test_a_box_in_place_of_another_is_told(project: Project) -> None:
@@ -55,3 +57,36 @@ def test_a_box_in_place_of_another_is_told(project: Project) -> None:
     assert project.vmctl("config").out.count("tiny") == 1
     project.vmctl("box", "lock")
     assert '"tiny"' in (project.root / "Vmfile.lock").read_text()
+
+
+def test_changes_are_told_as_the_vmfile_writes_them(project: Project) -> None:
+    project.vmfile("memory: 512MiB\nports: ['8080:80', '8443:443']\nnetworks: [lan]\n")
+    project.vmctl("up")
+    project.vmfile(
+        "memory: 640MiB\ndisk: 20GiB\nports: ['8081:80', '8443:443']\nnetworks: [lan]\nfakeguests: {color: red}\n"
+        "provision: [{name: one, shell: {inline: 'true', become: false}}]\n"
+    )
+    assert project.vmctl("plan").out.splitlines() == [
+        "default: provision",
+        "  memory: 512MiB → 640MiB (needs reload)",
+        "  disk: not set → 20GiB (needs reload)",
+        "  ports (needs reload):",
+        "    - 127.0.0.1:8080:80/tcp",
+        "    + 127.0.0.1:8081:80/tcp",
+        "  fakeguests.color: not set → red (needs reload)",
+        "  provision: one",
+    ]
+    told = "memory, disk, ports, fakeguests.color changed in the Vmfile: `vmctl reload default` applies it"
+    assert told in project.vmctl("up").err
+    project.vmfile("memory: 512MiB\nports: ['8443:443', '8080:80']\nnetworks: [lan]\n")
+    assert "  ports (needs reload):\n    in another order\n" in project.vmctl("plan").out
+
+
+def test_why_auto_passed_a_provider_over_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "first usable; libvirt: libvirtd does not run"
+    monkeypatch.setattr("vmctl.registry._first_usable", lambda _: ("fakeguests", reason))
+    (project.root / "Vmfile").write_text("box: tiny\nsynced_folders: []\n")
+    assert f"  provider: fakeguests (2 cpus, 1GiB)\n  why: {reason}\n" in project.vmctl("plan").out
+    assert project.vmctl("plan", "--json").answer["machines"][0]["provider_reason"] == reason
+    project.vmctl("up")
+    assert "why:" not in project.vmctl("plan").out, "it exists there"

@@ -83,6 +83,13 @@ def test_halt_and_destroy_before_any_up(project: Project) -> None:
     assert project.vmctl("halt", "--json").answer["changed"] is False
 
 
+def test_before_any_up_nobody_has_chosen_a_provider(project: Project) -> None:
+    (project.root / "Vmfile").write_text("box: tiny\n")
+    assert "auto (`up` chooses)" in project.vmctl("status").out
+    (project.root / "Vmfile").write_text("box: tiny\nprovider: fakeguests\n")
+    assert "fakeguests (Vmfile)" in project.vmctl("status").out
+
+
 def test_destroy_without_a_terminal_names_the_flag(project: Project) -> None:
     project.vmfile("")
     project.vmctl("up")

@@ -115,3 +115,4 @@ def test_amounts_for_people() -> None:
     assert amount(Progress(step="s", done=1, total=4)) == "25% of 4 B"
     assert amount(Progress(step="s", done=3, total=40, unit="tasks")) == "3/40 tasks"
     assert amount(Progress(step="s", done=2048)) == "2.0 KiB"
+    assert amount(Progress(step="s", done=11.3713, unit="seconds")) == "11 s"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from vmctl.cli.root import cli
 
@@ -74,3 +75,9 @@ def test_every_page_is_in_the_index() -> None:
     index = (REPOSITORY / "docs" / "index.md").read_text()
     pages = {page.name for page in (REPOSITORY / "docs").glob("*.md")} - {"index.md"}
     assert {page for page in pages if f"({page})" not in index} == set()
+
+
+@pytest.mark.parametrize("group", ["box", "cache", "snapshot"])
+def test_help_of_a_group_cuts_no_summary_off(group: str) -> None:
+    shown = CliRunner().invoke(cli, [group, "--help"], terminal_width=60).output
+    assert "..." not in shown.partition("Commands:")[2]

@@ -34,3 +34,15 @@ def test_one_that_no_remote_leads_to_is_told_of(config: Path) -> None:
     config.write_text("remotes: {}\n")
     with pytest.raises(UsageError, match=r"no remote has the address https://lab\.example:8443"):
         servers.resolve(Wanted(), "https://lab.example:8443#default")
+
+
+@pytest.mark.parametrize(
+    ("distribution", "release", "package"),
+    [("debian", "12", "lxd"), ("debian", "13", "incus"), ("ubuntu", "24.04", "incus")],
+)
+def test_the_hint_names_a_package_that_the_distribution_has(
+    monkeypatch: pytest.MonkeyPatch, distribution: str, release: str, package: str
+) -> None:
+    facts = {"ID": distribution, "VERSION_ID": release}
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: facts)
+    assert servers.installing().startswith(f"sudo apt-get install {package} &&")

@@ -88,6 +88,7 @@ def test_where_none_can_be_used_each_says_why(usable: Callable[[dict[str, str]],
     with pytest.raises(NoProvider) as caught:
         registry.choose("auto", option=None, existing=None, driver=driver)
     assert caught.value.details == "a: not installed\nb: KVM holds the processor"
+    assert caught.value.hint.startswith("make libvirt "), "which starts it as well"
 
 
 def test_what_is_announced_has_the_whole_protocol(tmp_path: Path) -> None:

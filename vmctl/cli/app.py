@@ -252,6 +252,16 @@ def _overrides(sets: Sequence[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
+class Subcommands(click.Group):
+    """A group whose --help tells what each of its commands does in full, where click would cut it off."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summaries, wrapped."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(limit=sys.maxsize)) for name, one in found if one])
+
+
 def command(
     name: str | None = None, *, query: bool = False, **attributes: Any
 ) -> Callable[[Callable[..., int | None]], click.Command]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmctl.cli import box_choice, box_upkeep, completion
-from vmctl.cli.app import App, command
+from vmctl.cli.app import App, Subcommands, command
 from vmctl.cli.box_choice import SOURCE
 from vmctl.cli.report import table
 from vmctl.cli.shared_options import ALIAS, KEY, FromDirectory
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vmctl.boxes import Box
 
 
-@click.group()
+@click.group(cls=Subcommands)
 def box() -> None:
     """Manage base boxes."""
 

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmctl.cli.app import App, command
+from vmctl.cli.app import App, Subcommands, command
 from vmctl.cli.report import table
 
 if TYPE_CHECKING:
     from vmctl.lifecycle.layer_cache import Known
     from vmctl.spec import Cache
 
-HOUR, DAY = 3600, 24 * 3600
 
-
-@click.group()
+@click.group(cls=Subcommands)
 def cache() -> None:
     """Show and remove what is kept for machines to come: layers, memory, copies of boxes."""
 
@@ -26,7 +24,7 @@ def cache() -> None:
 def list_(app: App) -> None:
     """Show what is kept: whose, with what in it, how large, when last used, what it saves."""
     from vmctl.lifecycle import layer_cache
-    from vmctl.units import readable
+    from vmctl.units import ago, readable
 
     known = sorted(layer_cache.all_known(app.home, app.report), key=lambda one: -one.used)
     rows = [
@@ -36,7 +34,7 @@ def list_(app: App) -> None:
             f"{one.note.project} {one.note.machine}" if one.note else "-" if one.is_box else "?",
             ", ".join(one.note.provisioners) if one.note else "-" if one.is_box else "?",
             readable(one.layer.size),
-            _ago(one.used),
+            ago(time.time() - one.used) if one.used else "?",
             f"{one.note.seconds:.0f} s" if one.note else "-" if one.is_box else "?",
             "yes" if one.layer.needed else "no",
         )
@@ -90,13 +88,6 @@ def _budget(*, everything: bool) -> Cache:
 
 for _each in (list_, du, prune):
     cache.add_command(_each)
-
-
-def _ago(moment: float) -> str:
-    passed = time.time() - moment
-    if not moment:
-        return "?"
-    return f"{passed // DAY:.0f} days ago" if passed > 2 * DAY else f"{passed // HOUR:.0f} h ago"
 
 
 def _object(one: Known) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def resume(app: App, names: tuple[str, ...], *, parallel: int | None) -> None:
 @click.option("--provision/--no-provision", default=None, help="Run all provisioners again / none at all.")
 @PARALLEL
 def reload(app: App, names: tuple[str, ...], *, force: bool, provision: bool | None, parallel: int | None) -> None:
-    """Restart machines and apply changes to the Vmfile."""
+    """Restart machines and apply changes to the Vmfile; those that are off or not there yet come up as with `up`."""
     from vmctl.lifecycle import verbs
     from vmctl.lifecycle.up import Options, up
 

@@ -11,7 +11,7 @@ import click
 
 from vmctl import units
 from vmctl.cli import completion
-from vmctl.cli.app import App, command
+from vmctl.cli.app import App, Subcommands, command
 from vmctl.cli.report import machine_object, table
 from vmctl.errors import UsageError
 
@@ -27,7 +27,7 @@ START = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Subcommands)
 def snapshot() -> None:
     """Save machines' states by name, and restore them."""
 

@@ -13,13 +13,15 @@ from vmctl.cli.shared_options import ALIAS, ONLY, PARALLEL
 from vmctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from vmctl.lifecycle.layering import Layering
-    from vmctl.lifecycle.plan import Plan
+    from vmctl.lifecycle.plan import Change, Plan
     from vmctl.lifecycle.up import Forecast, UpResult
 
 MANY = 8  # machines that a line still names
+SIZES = ("memory", "disk")
+"""Fields that are told in units."""
 
 
 @command()
@@ -117,7 +119,8 @@ def _object(one: Forecast) -> dict[str, Any]:
     }
     if machine.spec is None:
         return row
-    row |= {"provider": machine.provider, "machine": hardware(machine.spec), "provisioners": list(one.provisioners)}
+    row |= {"provider": machine.provider, "provider_reason": machine.reason}
+    row |= {"machine": hardware(machine.spec), "provisioners": list(one.provisioners)}
     row |= {"layer": _layer_object(one.layering)} if one.layering else {}
     return row | ({"memory": {"key": one.memory.key or None, "seconds": one.memory.seconds}} if one.memory else {})
 
@@ -137,10 +140,8 @@ def _layer_object(layering: Layering) -> dict[str, Any]:
 def _lines(one: Forecast) -> str:
     machine = one.plan.machine
     member = f" (on {machine.observed.member})" if machine.observed and machine.observed.member else ""
-    lines = [f"{machine.name}: {one.plan.action.value}{member}", *_new(one.plan)]
-    lines += [
-        f"  {change.field}: {change.old} → {change.new} (needs {change.effect.value})" for change in one.plan.changes
-    ]
+    lines = [f"{machine.name}: {_action(one)}{member}", *_new(one.plan)]
+    lines += [line for change in one.plan.changes for line in _changed(change)]
     if one.memory and one.memory.key:
         saved = f": {one.memory.seconds:.0f} s saved" if one.memory.seconds else ""
         lines.append(f"  from its kept memory{saved}")
@@ -149,6 +150,38 @@ def _lines(one: Forecast) -> str:
     if one.provisioners:
         lines.append(f"  provision: {', '.join(one.provisioners)}")
     return "\n".join(lines)
+
+
+def _action(one: Forecast) -> str:
+    from vmctl.lifecycle.plan import Action
+
+    return "provision" if one.plan.action is Action.NOTHING and one.provisioners else one.plan.action.value
+
+
+def _changed(change: Change) -> Iterator[str]:
+    """What is other than the machine was told; of lists, what goes and what comes."""
+    needs = f"(needs {change.effect.value})"
+    for name, old, new in change.parts():
+        if not (isinstance(old, list) and isinstance(new, list)):
+            yield f"  {name}: {_value(name, old)} → {_value(name, new)} {needs}"
+            continue
+        yield f"  {name} {needs}:"
+        different = [f"    - {_value(name, each)}" for each in old if each not in new]
+        different += [f"    + {_value(name, each)}" for each in new if each not in old]
+        yield from different or ["    in another order"]
+
+
+def _value(name: str, value: Any) -> str:
+    """A value as the Vmfile writes it."""
+    import json
+
+    from vmctl.vmfile.quantities import format_size
+
+    if value is None:
+        return "not set"
+    if name in SIZES and isinstance(value, int):
+        return str(format_size(value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _layer_lines(layering: Layering) -> list[str]:
@@ -168,6 +201,7 @@ def _layer_lines(layering: Layering) -> list[str]:
 def _new(item: Plan) -> list[str]:
     """What a machine that is made will be."""
     from vmctl.lifecycle.plan import Action, hardware
+    from vmctl.registry import FIRST_USABLE
     from vmctl.vmfile.quantities import format_size
 
     spec = item.machine.spec
@@ -180,6 +214,8 @@ def _new(item: Plan) -> list[str]:
         f"  box: {spec.box}{f' in place of {spec.box_alias}' if spec.box_alias else ''}",
         f"  provider: {item.machine.provider} ({cpus}, {format_size(spec.memory)}{disk})",
     ]
+    if item.machine.reason.startswith(f"{FIRST_USABLE};"):  # others were passed over
+        lines.append(f"  why: {item.machine.reason}")
     lines += [f"  port: {port}" for port in applied["ports"]]
     lines += [f"  network: {network}" for network in applied["networks"]]
     return lines + [f"  folder: {folder}" for folder in applied["synced_folders"]]

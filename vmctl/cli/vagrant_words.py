@@ -53,7 +53,7 @@ NO_COMMAND: Mapping[str, str] = {
 NO_OPTION: Mapping[str, Mapping[str, str]] = {
     "destroy": {"-g": "vmctl halt && vmctl destroy", "--graceful": "vmctl halt && vmctl destroy"},
     "suspend": {"-a": "vmctl list", "--all-global": "vmctl list"},
-    "up": {"--install-provider": "make setup"},
+    "up": {"--install-provider": "make libvirt"},
     "resume": {"--provision": "vmctl up --provision", PROVISION_WITH: "vmctl up --only NAME"},
     "reload": {PROVISION_WITH: "vmctl reload && vmctl provision --only NAME"},
     "init": {"-m": "vmctl init", "--minimal": "vmctl init", "--box-version": "vmctl init 'NAME@VERSION'"},

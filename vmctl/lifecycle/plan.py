@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -36,6 +36,17 @@ class Change(Struct, frozen=True):
     new: Any
     effect: Effect
 
+    def parts(self) -> Iterator[tuple[str, Any, Any]]:
+        """What has changed as the Vmfile writes it, old and new: a provider's settings one by one (`libvirt.cpu`)."""
+        if self.field != OPTIONS:
+            yield self.field, self.old, self.new
+            return
+        for provider in sorted({*self.old, *self.new}):
+            old, new = self.old.get(provider, {}), self.new.get(provider, {})
+            for knob in sorted({*old, *new}):
+                if old.get(knob) != new.get(knob):
+                    yield f"{provider}.{knob}", old.get(knob), new.get(knob)
+
 
 class Plan(Struct, frozen=True):
     """What `up` would do with one machine."""
@@ -45,9 +56,12 @@ class Plan(Struct, frozen=True):
     changes: tuple[Change, ...]
 
     def with_effect(self, effect: Effect) -> tuple[str, ...]:
-        """Names of the changed fields that have this effect."""
-        return tuple(change.field for change in self.changes if change.effect is effect)
+        """What has changed and has this effect, as the Vmfile writes it."""
+        return tuple(name for change in self.changes if change.effect is effect for name, _, _ in change.parts())
 
+
+OPTIONS = "options"
+"""The field that holds what is written below the providers' own names."""
 
 RECREATING = frozenset(key for key, one in MACHINE.items() if one.effect is Effect.RECREATE)
 
@@ -66,7 +80,7 @@ ACTIONS = {
 def hardware(spec: MachineSpec) -> dict[str, Any]:
     """The fields of a spec that the hypervisor (or the seed) is told, as JSON values; kept in the record."""
     applied = {key: one.record(getattr(spec, one.attribute or key)) for key, one in MACHINE.items() if one.effect}
-    return {**applied, "options": {provider: dict(knobs) for provider, knobs in sorted(spec.options.items())}}
+    return {**applied, OPTIONS: {provider: dict(knobs) for provider, knobs in sorted(spec.options.items())}}
 
 
 def changes(applied: Mapping[str, Any], spec: MachineSpec, live: Collection[str] = frozenset()) -> tuple[Change, ...]:
