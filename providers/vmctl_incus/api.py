@@ -14,8 +14,18 @@ from urllib.parse import quote
 from vmctl import interrupt
 from vmctl.errors import Interrupted, Unreachable, VmctlError
 from vmctl.wait import Deadline
-from vmctl_incus.errors import NOT_FOUND, ServerError
-from vmctl_incus.requesting import CHUNK, FAILURE, LARGEST, Interruptible, Query, Requester, Silent, parsed
+from vmctl_incus.requesting import (
+    CHUNK,
+    FAILURE,
+    LARGEST,
+    NOT_FOUND,
+    Interruptible,
+    Query,
+    Requester,
+    ServerError,
+    Silent,
+    parsed,
+)
 
 TRIES = (8.0, 8.0, 12.0)
 """Seconds for the list of instances: it takes a cluster some 20 s to notice that a member has stopped to answer."""

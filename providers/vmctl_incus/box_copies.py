@@ -22,8 +22,8 @@ from vmctl.flock import held, is_held
 from vmctl.powers import Layer
 from vmctl_incus import copies, handle, identity, images, instance
 from vmctl_incus.api import Api, resource
-from vmctl_incus.errors import ServerError, is_absent
 from vmctl_incus.identity import BOX, BOX_SIZE
+from vmctl_incus.requesting import ServerError, is_absent
 from vmctl_incus.snapshots import seconds
 
 NAME = "vmctl-box-{}-{}"
@@ -34,8 +34,8 @@ OWN_MAPS = "security.idmap."
 """Settings that give an instance numbers of its own, which no other could begin with."""
 
 
-class BoxCopies(Struct, frozen=True):
-    """Those of one server, in one of its projects."""
+class BoxKeeper(Struct, frozen=True):
+    """The boxes of one server, in one of its projects."""
 
     api: Api
     locks: Path

@@ -1,4 +1,4 @@
-"""Making instances; what failed is removed again."""
+"""Making instances: what a request for one says (configuration, devices, profiles, place), and sending it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,123 @@ from msgspec import Struct
 
 from vmctl import interrupt
 from vmctl.driver import Definition, Disk, Tag
-from vmctl.errors import VmctlError
+from vmctl.errors import UsageError, VmctlError
 from vmctl.flock import held
+from vmctl.spec import MachineSpec
+from vmctl_incus import copies, folders, identity, instance, knobs, observation, other_hosts, proxies
 from vmctl_incus.api import Api, resource
-from vmctl_incus.box_copies import BoxCopies
-from vmctl_incus.errors import ServerError
-from vmctl_incus.identity import instance_name
-from vmctl_incus.making import Maker
+from vmctl_incus.box_copies import BoxKeeper
+from vmctl_incus.folders import Memory
+from vmctl_incus.identity import Mark, instance_name
 from vmctl_incus.networks import ProjectNetworks
+from vmctl_incus.requesting import ServerError
+
+SMALLEST = 10
+"""A box that is full has this many times the size that it takes."""
+
+
+class RequestBuilder:
+    """What requests to one server say."""
+
+    def __init__(self, api: Api, memory: Memory) -> None:
+        self._api = api
+        self._memory = memory
+        self._copying: dict[tuple[str, ...], bool] = {}
+
+    def parts(self, definition: Definition, size: int) -> dict[str, Any]:
+        """Configuration, devices and profiles of a new instance.
+
+        Args:
+            definition: the machine.
+            size: of its disk, in bytes.
+        """
+        chosen = knobs.read(definition.spec)
+        config = instance.config(definition, chosen, self._api, size)
+        devices = self._devices(definition, None)
+        made: dict[str, Any] = {"config": config, "devices": devices, "profiles": list(chosen.profiles)}
+        return made | folders.without_shift(made) if self._memory.holds(devices) else made
+
+    def parts_of(self, definition: Definition, size: int, found: Mapping[str, Any], ground: str) -> dict[str, Any]:
+        """As ``parts``, of one that begins with the disk of another instance; also where that is from.
+
+        Args:
+            definition: the machine.
+            size: of its disk, in bytes.
+            found: the other instance.
+            ground: key of the layer that the disk is, or stands on; "" = none.
+        """
+        made = self.parts(definition, size)
+        if found["config"].get(identity.UNSHIFTED):
+            made |= folders.without_shift(made)
+        config = made["config"] | {identity.GROUND: ground}
+        devices = copies.with_own_addresses(made["devices"], found)
+        return made | {"source": copies.source(found), **copies.only(found, config, devices)}
+
+    def again(self, definition: Definition, mark: Mark, found: Mapping[str, Any]) -> dict[str, Any]:
+        """As ``parts``, of an instance that is there."""
+        made = self.parts(definition, max(definition.spec.disk or 0, mark.disk))
+        kept = {key: value for key, value in found["config"].items() if key.startswith(instance.KEPT)}
+        made |= {"config": {**made["config"], **kept}, "devices": self._devices(definition, found)}
+        unshifted = made["config"].get(identity.UNSHIFTED) or self._memory.holds(made["devices"])
+        return made | folders.without_shift(made) if unshifted else made
+
+    def place(self, spec: MachineSpec) -> str:
+        """Which member of a cluster makes it, unless told: the one on this host; "" = the remote server chooses."""
+        local = str(self._api.environment.get("server_name")) if self._api.endpoint.is_local else ""
+        return (knobs.target(spec) or local) if self._api.is_clustered else ""
+
+    def check_base(self, definition: Definition, base: Disk) -> None:
+        """See that the box is one for this server, and fits.
+
+        Raises:
+            UsageError: it is not, or does not.
+        """
+        known = self._api.environment.get("architectures") or [base.arch]
+        if base.arch not in known:
+            raise UsageError(
+                f"the box is for {base.arch}, and {self._api.endpoint.url} runs {', '.join(known)}",
+                hint="use a box for this host, or `provider: libvirt`, which emulates",
+            )
+        if definition.spec.disk is not None and definition.spec.disk < base.virtual_size // SMALLEST:
+            raise UsageError(
+                f"machines.{definition.spec.name}.disk: the box does not fit into {definition.spec.disk} bytes"
+            )
+
+    def limits(self, spec: MachineSpec) -> str:
+        """What to tell where the Vmfile's size of the disk means nothing; "" = nothing."""
+        if spec.disk is None or instance.limits_size(self._api, pool := self._pool(spec)):
+            return ""
+        return f"{spec.name}: the storage pool {pool!r} is a plain directory, which does not limit `disk`"
+
+    def copies(self, spec: MachineSpec) -> bool:
+        """Whether a machine's storage pool copies disks, and does not clone them; asked once."""
+        if any(knobs.faults(spec)):
+            return False
+        chosen = knobs.read(spec)
+        key = (chosen.pool, *chosen.profiles)
+        if key not in self._copying:
+            with suppress(VmctlError):  # `check` tells of it
+                self._copying[key] = not instance.clones(self._api, self._pool(spec))
+        return self._copying.get(key, False)
+
+    def _pool(self, spec: MachineSpec) -> str:
+        chosen = knobs.read(spec)
+        return instance.root_device(self._api, chosen, instance.profile_devices(self._api, chosen))["pool"]
+
+    def _devices(self, definition: Definition, found: Mapping[str, Any] | None) -> dict[str, Any]:
+        chosen = knobs.read(definition.spec)
+        made = instance.devices(definition, chosen, self._api)
+        if other_hosts.is_local(self._api, observation.location(found) if found else chosen.target):
+            return made
+        return made | {proxies.SSH: other_hosts.device(definition.spec.ssh_port, found["devices"] if found else None)}
 
 
 class Creator(Struct, frozen=True):
-    """For one server, in one of its projects."""
+    """Has instances made by one server, in one of its projects; what failed is removed again."""
 
     api: Api
-    maker: Maker
-    boxes: BoxCopies
+    requests: RequestBuilder
+    boxes: BoxKeeper
     networks: ProjectNetworks
     locks: Path
     destroy: Callable[[str, Tag], None]
@@ -41,11 +142,11 @@ class Creator(Struct, frozen=True):
             size: of its disk, in bytes.
             place: member of a cluster; "" = the server chooses.
         """
-        parts = self.maker.parts(definition, size)
+        parts = self.requests.parts(definition, size)
         ground = self.boxes.ground(base, parts, place)
         if ground is not None:
             try:
-                self.make(definition, self.maker.parts_of(definition, size, ground, ""), place)
+                self.make(definition, self.requests.parts_of(definition, size, ground, ""), place)
             except ServerError:
                 if self.api.found(resource("instances", str(ground["name"]))) is not None:
                     raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -16,28 +15,25 @@ from vmctl.powers import Exported, Layer, Snapshot
 from vmctl.spec import MachineSpec
 from vmctl_incus import (
     checks,
-    exporting,
     folders,
     handle,
-    identity,
+    images,
     knobs,
     observation,
     other_hosts,
     proxies,
-    seeding,
     servers,
     starting,
 )
 from vmctl_incus.api import Api
-from vmctl_incus.box_copies import BoxCopies
-from vmctl_incus.creation import Creator
-from vmctl_incus.errors import ServerError
+from vmctl_incus.box_copies import BoxKeeper
+from vmctl_incus.creation import Creator, RequestBuilder
 from vmctl_incus.handle import Handle
 from vmctl_incus.identity import instance_name
-from vmctl_incus.instance import member
 from vmctl_incus.layers import LayerKeeper
-from vmctl_incus.making import Maker
 from vmctl_incus.networks import ProjectNetworks
+from vmctl_incus.observation import member
+from vmctl_incus.requesting import ServerError
 from vmctl_incus.snapshots import Snapshotter
 
 PRESS = 1
@@ -65,7 +61,7 @@ class IncusDriver:
     def features_of(self, spec: MachineSpec) -> Features:
         """As ``features``; no folders on other hosts, nor such whose owners cannot be mapped."""
         here = other_hosts.is_local(self._api, knobs.target(spec))
-        return _features(folders.kinds(spec) if here else (), here=here, copies=self._maker.copies(spec))
+        return _features(folders.kinds(spec) if here else (), here=here, copies=self._requests.copies(spec))
 
     @property
     def where(self) -> str:
@@ -84,19 +80,19 @@ class IncusDriver:
         spec = definition.spec
         found = list(checks.offline(spec, self._wanted))
         if not found:
-            seen = handle.fetch(self._api, definition.name)
+            seen = observation.fetch(self._api, definition.name)
             found += checks.faults(definition, self._api, seen[0] if seen else None)
         if found:
             raise refusal(spec, found)
-        if warning := self._maker.limits(spec):
+        if warning := self._requests.limits(spec):
             self._host.warn(warning, "")
 
     def create(self, definition: Definition, base: Disk) -> None:
         """Make the instance from the box's image; a failed attempt leaves nothing."""
         if self._found(definition.name, definition.tag) is not None:
             return
-        self._maker.check_base(definition, base)
-        size, place = definition.spec.disk or base.virtual_size, self._maker.place(definition.spec)
+        self._requests.check_base(definition, base)
+        size, place = definition.spec.disk or base.virtual_size, self._requests.place(definition.spec)
         if not base.layer:
             self._creator.of_box(definition, base, size, place)
             return
@@ -104,14 +100,14 @@ class IncusDriver:
             layer = self._layers.find(base.layer)
             if layer is None:
                 raise WrongState(f"there is no layer {base.layer[:12]}", hint="vmctl up --cold")
-            self._creator.make(definition, self._maker.parts_of(definition, size, layer, base.layer), place)
+            self._creator.make(definition, self._requests.parts_of(definition, size, layer, base.layer), place)
 
     def update(self, definition: Definition) -> None:
         """Make a stopped instance's configuration and devices match."""
         one = self._off(definition.name, definition.tag).after_operations()
         with self._networks.held_for(definition):
             self._networks.ensure(definition)
-            one.put(lambda found: self._maker.again(definition, one.mark, found))
+            one.put(lambda found: self._requests.again(definition, one.mark, found))
         self._networks.prune(definition.tag.project)
 
     def start(self, name: str, tag: Tag) -> None:
@@ -120,9 +116,7 @@ class IncusDriver:
         if one.state is State.PAUSED:
             one.act("unfreeze")
         elif one.is_off and one.after_operations().is_off:  # an earlier vmctl may have begun to start it
-            seeded = seeding.put(self._api, one.name, one.mark, self._host.home)
-            one.patch({**seeded, identity.RUN: secrets.token_hex(8)})
-            starting.start(self._api, one, self._memory)
+            starting.start(self._api, one, self._host.home, self._memory)
 
     def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
         """Press the power button and return, or cut the power."""
@@ -135,7 +129,7 @@ class IncusDriver:
     def _stop(self, one: Handle, *, force: bool) -> None:
         if force:
             one.bring_down()
-        elif (one.after_operations() if one.is_off else one).state not in (*handle.OFF, State.PAUSED):
+        elif (one.after_operations() if one.is_off else one).state not in (*observation.OFF, State.PAUSED):
             body = {"action": "stop", "force": False, "timeout": PRESS}
             with suppress(ServerError):  # it may have pressed it already
                 self._api.begin("PUT", f"{one.path}/state", body)
@@ -148,7 +142,7 @@ class IncusDriver:
                 one.bring_down()
                 one.delete()
         self._layers.sweep(instance_name(name))
-        exporting.sweep(self._api, instance_name(name))
+        images.sweep(self._api, instance_name(name))
         self._networks.prune(tag.project)
 
     def states(self) -> Mapping[str, Observed]:
@@ -220,12 +214,12 @@ class IncusDriver:
         one = self._off(source, tag)
         if self._found(definition.name, definition.tag) is None:
             size = definition.spec.disk or one.mark.disk
-            parts = self._maker.parts_of(definition, size, one.found, one.mark.ground)
+            parts = self._requests.parts_of(definition, size, one.found, one.mark.ground)
             self._creator.make(definition, parts, member(one.found))
 
     def export(self, name: str, tag: Tag, directory: Path) -> Exported:
         """Write a stopped instance's root file system as an image for containers."""
-        return exporting.export(self._api, self._off(name, tag), directory)
+        return images.export(self._api, self._off(name, tag), directory)
 
     # -- Copies of boxes
 
@@ -257,12 +251,12 @@ class IncusDriver:
         return one
 
     @cached_property
-    def _maker(self) -> Maker:
-        return Maker(self._api, self._memory)
+    def _requests(self) -> RequestBuilder:
+        return RequestBuilder(self._api, self._memory)
 
     @property
     def _creator(self) -> Creator:
-        return Creator(self._api, self._maker, self._boxes, self._networks, self._locks, self.destroy)
+        return Creator(self._api, self._requests, self._boxes, self._networks, self._locks, self.destroy)
 
     @property
     def _networks(self) -> ProjectNetworks:
@@ -277,8 +271,8 @@ class IncusDriver:
         return LayerKeeper(self._api, self._locks)
 
     @property
-    def _boxes(self) -> BoxCopies:
-        return BoxCopies(self._api, self._locks)
+    def _boxes(self) -> BoxKeeper:
+        return BoxKeeper(self._api, self._locks)
 
     @property
     def _locks(self) -> Path:

@@ -7,48 +7,22 @@ It does not check starting, stopping and removing, so before those that come a w
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from vmctl.driver import NotOurs, State, Tag
-from vmctl.errors import Unreachable, WrongState
+from vmctl.errors import WrongState
 from vmctl.wait import Deadline, until
-from vmctl_incus import identity, states
-from vmctl_incus.api import Api, resource, touched
-from vmctl_incus.errors import PRECONDITION, ServerError, is_absent
-from vmctl_incus.identity import Mark, instance_name
+from vmctl_incus import identity, observation
+from vmctl_incus.api import Api, resource
+from vmctl_incus.identity import Mark
+from vmctl_incus.requesting import PRECONDITION, ServerError, is_absent
 
 PATIENCE = 120.0
 """Seconds for the server to be through with what it does to an instance already."""
-OFF = (State.STOPPED, State.CRASHED)
-KEPT = re.compile("vmctl-(layer-[0-9a-f]{40}|box-[0-9a-f]{24}-[0-9a-f]{12})")
-"""Names of what is no machine."""
-STARTING = "Starting instance"
-"""How the server describes the operation."""
 Body = Callable[[Mapping[str, Any]], dict[str, Any]]
 """What to write, from the instance as it is."""
-
-
-class MemberOffline(Unreachable):
-    """The instance is on a member of the cluster that does not answer: what it does and whose it is, nobody says."""
-
-    def __init__(self, api: Api, name: str, member: str) -> None:
-        client = "lxc" if api.product == "LXD" else "incus"
-        super().__init__(
-            f"{name} is on the cluster member {member}, which does not answer",
-            details=f"{api.product} knows of the machine, but neither what it does nor whose it is.",
-            hint=f"{client} cluster list",
-        )
-        self.member = member
-        self.raw = f"member {member} does not answer"
-
-
-def is_out_of_reach(found: Mapping[str, Any]) -> bool:
-    """Whether the server lists a machine without being able to tell of it, as those of members that are away."""
-    away = not found.get("config") and str(found.get("status")).lower() == "error"
-    return away and not KEPT.fullmatch(str(found.get("name")))
 
 
 class Handle:
@@ -73,12 +47,12 @@ class Handle:
     @property
     def state(self) -> State:
         """What it did when it was looked at."""
-        return states.state(self.found["status"])
+        return observation.state(self.found)
 
     @property
     def is_off(self) -> bool:
         """Whether it was off then."""
-        return _is_off(self.found)
+        return observation.is_off(self.found)
 
     @property
     def config(self) -> dict[str, str]:
@@ -188,18 +162,6 @@ class Gone(WrongState):
     """The instance was removed after it was looked at."""
 
 
-def fetch(api: Api, name: str) -> tuple[dict[str, Any], str] | None:
-    """An instance, whosever it is, with the ETag of this state; None = there is none.
-
-    Raises:
-        MemberOffline: it is on a member of the cluster that does not answer.
-    """
-    own = instance_name(name)
-    if member := _offline_member(api, own):
-        raise MemberOffline(api, name, member)
-    return api.found(resource("instances", own))
-
-
 def find(api: Api, name: str, tag: Tag) -> Handle | None:
     """The machine's instance; None = there is none.
 
@@ -207,7 +169,7 @@ def find(api: Api, name: str, tag: Tag) -> Handle | None:
         NotOurs: it bears another tag, or none.
         MemberOffline: it is on a member of the cluster that does not answer.
     """
-    seen = fetch(api, name)
+    seen = observation.fetch(api, name)
     if seen is None:
         return None
     mark = identity.read(seen[0].get("config"))
@@ -226,31 +188,6 @@ def kept(api: Api, name: str) -> Handle:
     if seen is None:
         raise WrongState(f"{name} was removed meanwhile", hint="vmctl up")
     return Handle(api, *seen, Mark(tag=Tag(project="", machine="", version=""), name=name))
-
-
-def starting(api: Api, found: Collection[Mapping[str, Any]]) -> set[str]:
-    """Those of some instances, by name, that the server lists as stopped while it starts them."""
-    off = {resource("instances", str(each["name"])): str(each["name"]) for each in found if _is_off(each)}
-    if not off:
-        return set()
-    paths = {path for each in api.going_on() if each.get("description") == STARTING for path in touched(each)}
-    return {name for path, name in off.items() if path in paths}
-
-
-def _is_off(found: Mapping[str, Any]) -> bool:
-    return states.state(str(found.get("status"))) in OFF
-
-
-def _offline_member(api: Api, own: str) -> str:
-    """The member that does not answer, which has an instance; "" = there is no such member.
-
-    The list of all tells at once; asked for the instance itself, the server first tries for ten seconds.
-    """
-    if not api.is_clustered:
-        return ""
-    only = {"filter": f"name eq {own}"} if api.can("api_filtering") else {}
-    listed = api.instances(**only)
-    return next((str(each.get("location")) for each in listed if each["name"] == own and is_out_of_reach(each)), "")
 
 
 def _identity(found: Mapping[str, Any]) -> tuple[str, str]:

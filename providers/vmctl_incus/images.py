@@ -1,19 +1,29 @@
-"""A box's root file system as an image of the server's: named by its digest, shared by its machines, never written."""
+"""Images of the server's: root file systems of boxes that vmctl brought, and of instances that it exports.
+
+A box's is named by its digest, shared by its machines and never written. An export's is there while it is taken.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vmctl import interrupt
 from vmctl.driver import CONTAINER, Disk
 from vmctl.errors import UsageError, VmctlError
 from vmctl.flock import held
+from vmctl.powers import Exported
 from vmctl_incus.api import Api, resource
-from vmctl_incus.errors import ServerError
+from vmctl_incus.handle import Handle
+from vmctl_incus.requesting import ServerError
 
 MARK = "vmctl"
-"""The property by which vmctl knows the images that it brought."""
+"""The property by which vmctl knows its images."""
+EXPORT = "export"
+OF = MARK + ".of"
+"""The property that names the instance whose root file system an image is."""
 
 
 def ensure(api: Api, base: Disk, locks: Path, make_room: Callable[[], None]) -> str:
@@ -54,3 +64,38 @@ def _bring(api: Api, base: Disk) -> None:
 def is_ours(image: Any) -> bool:
     """Whether vmctl brought it."""
     return bool((image.get("properties") or {}).get(MARK) == "box" and image.get("fingerprint"))
+
+
+def export(api: Api, one: Handle, directory: Path) -> Exported:
+    """Write a stopped instance's root file system into ``directory``, as an image for Incus and LXD.
+
+    Raises:
+        OSError: the disk is full.
+        VmctlError: the server failed.
+    """
+    sweep(api, one.name)
+    properties = {MARK: EXPORT, OF: one.name, "description": f"vmctl: export of {one.mark.name}"}
+    body = {"source": {"type": "instance", "name": one.name}, "compression_algorithm": "none", "properties": properties}
+    target = directory / f"disk.{CONTAINER}"
+    try:
+        done = api.change("POST", resource("images"), body | {"public": False})
+        fingerprint = str(done["metadata"]["fingerprint"])
+        with target.open("wb") as stream:
+            api.download(resource("images", fingerprint, EXPORT), stream)
+    finally:
+        with interrupt.shielded():
+            sweep(api, one.name)
+    return Exported(disks=(target,), format=CONTAINER, size=one.mark.disk)
+
+
+def sweep(api: Api, own: str) -> None:
+    """Remove what exports of an instance have left on the server."""
+    for image in api.get(resource("images"), recursion=1) or ():
+        if _is_of(image, own):
+            with suppress(VmctlError):  # it goes with the next export, or with the instance
+                api.change("DELETE", resource("images", str(image["fingerprint"])))
+
+
+def _is_of(image: Mapping[str, Any], own: str) -> bool:
+    properties = image.get("properties") or {}
+    return bool(properties.get(MARK) == EXPORT and properties.get(OF) == own)

@@ -18,8 +18,6 @@ KEPT = ("volatile.", "image.", identity.SNAPSHOT, identity.SEEDED, identity.RUN,
 """What of an instance's configuration is not vmctl's to choose, or is written apart from the rest."""
 LIMITING = ("btrfs", "zfs", "lvm", "lvmcluster", "ceph", "powerflex", "linstor", "truenas")
 """Storage that limits a root file system's size; a plain directory does not."""
-UNCLUSTERED = "none"
-"""Where the only server says that its instances are."""
 CLONING = ("btrfs", "zfs", "lvm", "lvmcluster", "ceph")
 """Storage where one instance begins with the disk of another without copying it."""
 UNLESS = ("lvm.use_thinpool", "zfs.clone_copy", "ceph.rbd.clone_copy")
@@ -65,16 +63,6 @@ def devices(definition: Definition, chosen: IncusKnobs, api: Api) -> dict[str, D
         nic = {"type": "nic", "network": subnet.bridge, "name": f"eth{number}"}
         made[f"eth{number}"] = {**nic, "hwaddr": definition.nics[number - 1].mac}
     return {**made, **proxies.devices(definition.forwards), **folders.devices(definition, api)}
-
-
-def location(found: Mapping[str, Any]) -> str:
-    """Where an instance is, as the server says."""
-    return str(found.get("location", ""))
-
-
-def member(found: Mapping[str, Any]) -> str:
-    """The member of a cluster that has an instance; "" = the server is none."""
-    return "" if (found_at := location(found)) == UNCLUSTERED else found_at
 
 
 def profile_devices(api: Api, chosen: IncusKnobs) -> dict[str, Device]:

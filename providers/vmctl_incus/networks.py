@@ -14,8 +14,8 @@ from msgspec import Struct
 from vmctl.driver import Definition, Nic
 from vmctl.flock import held
 from vmctl_incus.api import Api, resource
-from vmctl_incus.errors import ServerError, is_absent
 from vmctl_incus.identity import PREFIX
+from vmctl_incus.requesting import ServerError, is_absent
 
 PROJECT = PREFIX + "project"
 NETWORK = PREFIX + "network"

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from vmctl.driver import Forward
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.spec import LOOPBACK, MachineSpec
-from vmctl_incus import instance, proxies
+from vmctl_incus import observation, proxies
 from vmctl_incus.api import Api, resource
-from vmctl_incus.errors import ServerError
 from vmctl_incus.handle import Handle
+from vmctl_incus.requesting import ServerError
 
 FIRST_PORT, PORTS = 20000, 10000
 """Below those that systems give to connections going out."""
@@ -32,7 +32,7 @@ SCOPES = ("127.", "::1")
 
 def is_local(api: Api, member: str) -> bool:
     """Whether what a member of the server has is on this host; "" = the member that is asked."""
-    if not api.endpoint.is_local or member in ("", instance.UNCLUSTERED):
+    if not api.endpoint.is_local or member in ("", observation.UNCLUSTERED):
         return api.endpoint.is_local
     return not api.is_clustered or member == api.environment.get("server_name")
 

@@ -16,8 +16,8 @@ from vmctl import interrupt
 from vmctl.driver import Address, Forward
 from vmctl.errors import VmctlError
 from vmctl.spec import LOOPBACK
-from vmctl_incus.errors import ServerError
 from vmctl_incus.handle import Handle
+from vmctl_incus.requesting import ServerError
 
 SSH = "ssh"
 FORWARD = "forward"

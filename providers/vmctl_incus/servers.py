@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from vmctl.errors import UsageError, suggest
-from vmctl_incus.connection import Endpoint
+from vmctl_incus.requesting import Endpoint
 
 PORT = 8443
 SOCKET, USERS_SOCKET = "unix.socket", "unix.socket.user"

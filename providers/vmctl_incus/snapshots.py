@@ -20,8 +20,8 @@ from vmctl.errors import WrongState
 from vmctl.powers import Snapshot
 from vmctl_incus import identity
 from vmctl_incus.api import Api
-from vmctl_incus.errors import ServerError, is_absent
 from vmctl_incus.handle import Handle
+from vmctl_incus.requesting import ServerError, is_absent
 
 OWN = "vmctl-"
 """What the server's names of vmctl's snapshots begin with."""

@@ -16,8 +16,8 @@ from vmctl.driver import Definition, Disk, Forward, Host, State
 from vmctl.testing import DriverContract, LayerContract, SnapshotContract
 from vmctl_incus import IncusDriver
 from vmctl_incus.api import resource
-from vmctl_incus.errors import ServerError
 from vmctl_incus.identity import instance_name
+from vmctl_incus.requesting import ServerError
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,8 @@ from vmctl.driver import UNTOLD, Definition, Host, Observed, State
 from vmctl.errors import WrongState
 from vmctl.wait import Deadline, until
 from vmctl_incus import IncusDriver
-from vmctl_incus.handle import MemberOffline, find
+from vmctl_incus.handle import find
+from vmctl_incus.observation import MemberOffline
 
 pytestmark = pytest.mark.integration
 NAME = "lab-web_1-01234567"

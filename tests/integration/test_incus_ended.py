@@ -12,7 +12,7 @@ import pytest
 
 from tests.host.lxd import FOLDER_OWNER, Lxd
 from tests.integration.conftest import ProjectDirectory
-from vmctl_incus.handle import KEPT
+from vmctl_incus.observation import KEPT
 
 pytestmark = pytest.mark.integration
 

@@ -18,8 +18,7 @@ from vmctl.driver import UNTOLD, Host, NotOurs, Observed, State, Tag
 from vmctl.errors import Interrupted, Unreachable, VmctlError
 from vmctl_incus import IncusDriver, api, requesting
 from vmctl_incus.api import Api
-from vmctl_incus.connection import Endpoint
-from vmctl_incus.errors import ServerError
+from vmctl_incus.requesting import Endpoint, ServerError
 
 TAG = Tag(project="0" * 32, machine="web", version="0")
 OPERATION = {"type": "async", "operation": "/1.0/operations/7", "metadata": {}}

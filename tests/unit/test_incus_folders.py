@@ -12,9 +12,9 @@ from tests.contract.contract_parts import make_definition
 from vmctl.driver import Definition, Share
 from vmctl_incus import folders, instance, other_hosts
 from vmctl_incus.api import Api
-from vmctl_incus.connection import Endpoint
+from vmctl_incus.creation import RequestBuilder
 from vmctl_incus.folders import Memory
-from vmctl_incus.making import Maker
+from vmctl_incus.requesting import Endpoint
 
 ABLE = {"kernel_features": {"idmapped_mounts": "true"}, "kernel_version": "6.1", "server_version": "5.0.2"}
 
@@ -40,12 +40,12 @@ def a_server_with_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_could_not_be_mounted_once_is_not_tried_again(tmp_path: Path, definition: Definition) -> None:
     memory = Memory(an_api(), tmp_path / "home" / "known")
-    first = Maker(an_api(), memory).parts(definition, 1)
+    first = RequestBuilder(an_api(), memory).parts(definition, 1)
     assert first["devices"]["project"]["shift"] == "true"
     for _ in range(2):
         memory.add(first["devices"])
     assert len(memory.path.read_text().splitlines()) == 1
-    second = Maker(an_api(), memory).parts(definition, 1)
+    second = RequestBuilder(an_api(), memory).parts(definition, 1)
     assert "shift" not in second["devices"]["project"]
     owner = tmp_path.stat().st_uid
     assert second["config"].get("raw.idmap", "") == (f"uid {owner} {owner}\ngid {owner} {owner}" if owner else "")
@@ -53,7 +53,7 @@ def test_what_could_not_be_mounted_once_is_not_tried_again(tmp_path: Path, defin
 
 def test_another_kernel_or_server_tries_again(tmp_path: Path, definition: Definition) -> None:
     memory = Memory(an_api(), tmp_path / "known")
-    devices = Maker(an_api(), memory).parts(definition, 1)["devices"]
+    devices = RequestBuilder(an_api(), memory).parts(definition, 1)["devices"]
     memory.add(devices)
     assert memory.holds(devices)
     assert not memory.holds({"root": {"type": "disk", "path": "/"}})

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from vmctl.driver import State
 from vmctl.spec import BoxRef, MachineSpec
-from vmctl_incus import identity, knobs, networks, states
+from vmctl_incus import identity, knobs, networks
 
 
 def spec(**options: Any) -> MachineSpec:
@@ -53,8 +52,3 @@ def test_an_isolated_network_is_another_than_one_that_is_not() -> None:
     names = {networks.bridge_name("a-", "lan", isolated=isolated) for isolated in (True, False)}
     assert len(names | {networks.bridge_name("b-", "lan", isolated=False)}) == 3
     assert all(len(name) <= 15 for name in names)
-
-
-def test_what_the_server_cannot_tell_is_unknown() -> None:
-    assert states.state("Running") is State.RUNNING
-    assert {states.state(word) for word in ("Error", "", "Something new")} == {State.UNKNOWN}

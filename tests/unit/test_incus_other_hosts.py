@@ -11,9 +11,8 @@ from vmctl.errors import VmctlError
 from vmctl.spec import BoxRef, MachineSpec, Network, Port
 from vmctl_incus import other_hosts
 from vmctl_incus.api import Api
-from vmctl_incus.connection import Endpoint
-from vmctl_incus.errors import ServerError
 from vmctl_incus.handle import Body
+from vmctl_incus.requesting import Endpoint, ServerError
 
 LOCAL = Endpoint(url="unix:///s", socket=Path("/s"))
 REMOTE = Endpoint(url="https://192.0.2.7:8443", host="192.0.2.7")
