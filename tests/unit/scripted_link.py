@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
-from vmctl.process import CommandFailed, Completed
+from vmctl.ssh.link import Link, OnLine
 
 Answer = tuple[int, str]
 Reply = Callable[[str], Answer]
@@ -15,42 +14,27 @@ Reply = Callable[[str], Answer]
 
 
 @dataclass
-class ScriptedLink:
-    """As ``vmctl.ssh.link.Link``."""
-
+class ScriptedLink(Link):
     reply: Reply
     asked: list[str] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
 
-    def run(
-        self,
-        command: str | Sequence[str],
-        *,
-        input: str | bytes | None = None,
-        sudo: bool = False,
-        check: bool = True,
-        deadline: float | None = None,
-        env: Mapping[str, str] | None = None,
-        on_line: Callable[[str], None] | None = None,
-    ) -> Completed:
-        words = (command,) if isinstance(command, str) else tuple(command)
-        self.asked.append(("sudo " if sudo else "") + " ".join(words))
-        if isinstance(input, bytes):
-            self.sent.append(input)
-        status, out = self.reply(" ".join(words))
-        done = Completed(words, status, out, "" if status == 0 else "it said no")
-        if check and status:
-            raise CommandFailed(done)
-        return done
-
-    def put(self, source: bytes | Path, remote: str, *, mode: int = 0o644, sudo: bool = False) -> None:
-        raise AssertionError(remote)
+    @property
+    def name(self) -> str:
+        return "web"
 
     def close(self) -> None:
         pass
 
-    def __enter__(self) -> Self:
-        return self
+    def put(self, source: bytes | Path, remote: str, *, mode: int = 0o644, sudo: bool = False) -> None:
+        raise AssertionError(remote)
 
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
+    def _execute(
+        self, argv: list[str], data: bytes | None, *, sudo: bool, deadline: float | None, on_line: OnLine | None
+    ) -> tuple[int, str, str]:
+        words = " ".join(argv)
+        self.asked.append(("sudo " if sudo else "") + words)
+        if data is not None:
+            self.sent.append(data)
+        status, out = self.reply(words)
+        return status, out, "" if status == 0 else "it said no"

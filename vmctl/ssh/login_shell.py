@@ -44,19 +44,26 @@ def answer(printed: str) -> str | None:
     return after if mark else None
 
 
-def not_run(host: str, printed: str, hint: str) -> Unreachable:
-    """The error where the mark did not come.
+def must_answer(host: str, printed: str, errors: str, hint: str) -> str:
+    """As ``answer``, of a command that has ended.
 
     Args:
-        host: its name.
-        printed: what came instead.
+        host: its name, for the error.
+        printed: what came on standard output.
+        errors: what came on standard error.
         hint: the command that goes into the host.
+
+    Raises:
+        Unreachable: the mark did not come.
     """
-    return Unreachable(
-        f"{host}: the login shell did not run what it was told",
-        details=printed.strip() or "It printed nothing. Is it a shell, and is no other command forced?",
-        hint=hint,
-    )
+    found = answer(printed)
+    if found is None:
+        raise Unreachable(
+            f"{host}: the login shell did not run what it was told",
+            details=(printed + errors).strip() or "It printed nothing. Is it a shell, and is no other command forced?",
+            hint=hint,
+        )
+    return found
 
 
 class Lines:

@@ -7,12 +7,10 @@ control master) serves all commands, so that each costs a round trip.
 from __future__ import annotations
 
 import contextlib
-import logging
 import shlex
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,11 +21,9 @@ from vmctl import interrupt, process, user_environment
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.process import CommandFailed, Completed
 from vmctl.ssh import login_shell, server_options
-from vmctl.ssh.connection import content, put_argv
+from vmctl.ssh.link import Link, OnLine
 
 LONGEST_DIRECTORY = 59  # bytes, so that a control socket below it fits into a socket address
-
-logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 30  # seconds, for ssh itself, with each host on the way
 PATIENCE = 90.0  # seconds until a connection that hangs is given up
@@ -67,8 +63,8 @@ class Destination(Struct, frozen=True, kw_only=True):
 
 
 @dataclass
-class OpenSsh:
-    """An open connection to a server; close it, or use it in a ``with`` block. The contract is ``Connection``'s."""
+class OpenSsh(Link):
+    """An open connection to a server."""
 
     destination: Destination
     directory: Path
@@ -116,60 +112,28 @@ class OpenSsh:
                 process.run(self._control("exit"), check=False, deadline=5)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    def run(
-        self,
-        command: str | Sequence[str],
-        *,
-        input: str | bytes | None = None,
-        sudo: bool = False,
-        check: bool = True,
-        deadline: float | None = None,
-        env: Mapping[str, str] | None = None,
-        on_line: Callable[[str], None] | None = None,
-    ) -> Completed:
-        """As ``Connection.run``."""
-        shown = tuple(command) if not isinstance(command, str) else (command,)
-        text = shlex.join(_argv(command, sudo=sudo, env=env)).encode()
-        data = text + (input.encode() if isinstance(input, str) else input or b"")
-        # What may run for long has a connection of its own: the master would hold its pipes after an interruption.
-        socket = str(self._socket) if on_line is None else "none"
-        argv = self.destination.argv(server_options.COMMAND, "-S", socket, "-o", "ServerAliveInterval=15")
-        argv.append(login_shell.line(["sh", "-c", REMOTE.format(length=len(text))]))
-        started = time.monotonic()
-        completed = self._execute(argv, data, deadline, on_line)
-        program = shown[0].split(maxsplit=1)[:1]  # its arguments may hold secrets
-        logger.debug("%s: %s -> %s in %.2f s", self.destination.name, program, completed.status, _since(started))
-        completed = Completed(shown, max(completed.status, -1), self._answer(completed), completed.stderr)
-        if check and completed.status != 0:
-            reason = f"ended with status {completed.status} in {self.destination.name}"
-            raise CommandFailed(completed, reason=reason)
-        return completed
-
-    def _answer(self, completed: Completed) -> str:
-        """What the command itself printed.
-
-        Raises:
-            Unreachable: the connection broke, or the command did not run.
-        """
-        name, hint = self.destination.name, self.destination.enter
-        if completed.status == LOST and not self._alive():
-            raise Unreachable(f"{name}: the SSH connection broke", details=completed.stderr.strip(), hint=hint)
-        out = login_shell.answer(completed.stdout)
-        if out is None:
-            raise login_shell.not_run(name, completed.stdout + completed.stderr, hint)
-        return out
+    @property
+    def name(self) -> str:
+        """The server's."""
+        return self.destination.name
 
     def _execute(
-        self, argv: Sequence[str], data: bytes, deadline: float | None, on_line: Callable[[str], None] | None
-    ) -> Completed:
+        self, argv: list[str], data: bytes | None, *, sudo: bool, deadline: float | None, on_line: OnLine | None
+    ) -> tuple[int, str, str]:
+        text = shlex.join(["sh", "-c", AS_ROOT, "sh", *argv] if sudo else argv).encode()
+        # What may run for long has a connection of its own: the master would hold its pipes after an interruption.
+        socket = str(self._socket) if on_line is None else "none"
+        command = self.destination.argv(server_options.COMMAND, "-S", socket, "-o", "ServerAliveInterval=15")
+        command.append(login_shell.line(["sh", "-c", REMOTE.format(length=len(text))]))
+        done = self._client(command, text + (data or b""), deadline, on_line)
+        hint = self.destination.enter
+        if done.status == LOST and not self._alive():
+            raise Unreachable(f"{self.name}: the SSH connection broke", details=done.stderr.strip(), hint=hint)
+        return max(done.status, -1), login_shell.must_answer(self.name, done.stdout, done.stderr, hint), done.stderr
+
+    def _client(self, command: Sequence[str], data: bytes, deadline: float | None, on_line: OnLine | None) -> Completed:
         if on_line is None:
-            return process.run(argv, input=data, check=False, deadline=deadline)
+            return process.run(command, input=data, check=False, deadline=deadline)
         lines: list[str] = []
         answer = login_shell.Lines(on_line)
 
@@ -177,26 +141,11 @@ class OpenSsh:
             lines.append(line)
             answer(line)
 
-        status = process.stream(argv, hear, input=data)
-        return Completed(tuple(argv), status, "".join(f"{line}\n" for line in lines), "")
+        status = process.stream(command, hear, input=data)
+        return Completed(tuple(command), status, "".join(f"{line}\n" for line in lines), "")
 
     def _alive(self) -> bool:
         return process.run(self._control("check"), check=False, deadline=5).status == 0
 
     def _control(self, order: str) -> list[str]:
         return self.destination.argv(server_options.OWN, "-S", str(self._socket), "-O", order)
-
-    def put(self, source: bytes | Path, remote: str, *, mode: int = 0o644, sudo: bool = False) -> None:
-        """As ``Connection.put``."""
-        self.run(put_argv(remote, mode), input=content(source), sudo=sudo)
-
-
-def _argv(command: str | Sequence[str], *, sudo: bool, env: Mapping[str, str] | None) -> list[str]:
-    words = ["sh", "-c", command] if isinstance(command, str) else list(command)
-    if env:
-        words = ["env", *(f"{key}={value}" for key, value in env.items()), *words]
-    return ["sh", "-c", AS_ROOT, "sh", *words] if sudo else words
-
-
-def _since(started: float) -> float:
-    return time.monotonic() - started
