@@ -27,7 +27,20 @@ def held(path: Path) -> Iterator[None]:
         Interrupted: the user asked to stop while it waited.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with _awaited(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW):
+        yield
+
+
+@contextmanager
+def held_directory(path: Path) -> Iterator[None]:
+    """As ``held``, with a directory as the lock itself: no file appears in it, and whoever may read it may hold it."""
+    with _awaited(path, os.O_RDONLY | os.O_DIRECTORY):
+        yield
+
+
+@contextmanager
+def _awaited(path: Path, flags: int) -> Iterator[None]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         wait.until(lambda: take(descriptor), wait.Deadline.after(PATIENCE), f"the lock {path}", hint=f"lsof {path}")
         yield
@@ -36,24 +49,14 @@ def held(path: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock file ``path`` now, this process with it."""
+    """Whether somebody holds the lock file ``path`` now, this process with it; nobody holds one that is absent."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
-        return not take(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def held_directory(path: Path) -> Iterator[None]:
-    """As ``held``, with a directory as the lock itself: no file appears in it, and whoever may read it may hold it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        wait.until(lambda: take(descriptor), wait.Deadline.after(PATIENCE), f"the lock {path}", hint=f"lsof {path}")
-        yield
+        # Shared, so that several who ask at once do not take each other for its holder.
+        return not take(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
@@ -71,10 +74,10 @@ def claim(path: Path) -> int:
     return descriptor
 
 
-def take(descriptor: int) -> bool:
+def take(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     """Take the lock of an open file, where nobody has it; whether that was so."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from vmctl import interrupt, process
 from vmctl.errors import VmctlError
-from vmctl.flock import take
+from vmctl.flock import is_held, take
 from vmctl.wait import Deadline, TimedOut, until
 from vmctl_libvirt import rootless
-from vmctl_libvirt.share_locks import LOCK, LOG, beside, is_free, prefix
+from vmctl_libvirt.share_locks import LOCK, LOG, beside, prefix
 from vmctl_libvirt.shares import SharedFolder
 
 CONNECT_WITHIN = 30
@@ -51,10 +51,15 @@ def end(path: Path) -> None:
     """
     lock = beside(path, LOCK)
     try:
-        until(lambda: is_free(lock), Deadline.after(PATIENCE), "virtiofsd to end")
+        until(lambda: not is_held(lock), Deadline.after(PATIENCE), "virtiofsd to end")
     except TimedOut:
         _kill(lock)
-        until(lambda: is_free(lock), Deadline.after(CONNECT_WITHIN + PATIENCE), "virtiofsd to end", hint=f"lsof {lock}")
+        until(
+            lambda: not is_held(lock),
+            Deadline.after(CONNECT_WITHIN + PATIENCE),
+            "virtiofsd to end",
+            hint=f"lsof {lock}",
+        )
     for each in (path, lock, beside(path, LOG)):
         each.unlink(missing_ok=True)
 
@@ -156,7 +161,7 @@ def _kill(lock: Path) -> None:
         with suppress(OSError):
             handle = os.pidfd_open(number)
             try:
-                if number in _members(group) and not is_free(lock):
+                if number in _members(group) and is_held(lock):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
             finally:
                 os.close(handle)

@@ -7,14 +7,13 @@ says whether it lives, and no process that has the number of one that is gone ca
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 from pathlib import Path
 
 from msgspec import structs
 
 from vmctl.driver import Observed
+from vmctl.flock import is_held
 
 LOCK, LOG = ".lock", ".log"
 LOST = "a virtiofsd has ended, so its live folders hang; they come back when it is restarted"
@@ -42,28 +41,13 @@ def beside(path: Path, suffix: str) -> Path:
 
 def are_lost(directory: Path, machine: str) -> bool:
     """Whether a virtiofsd of a machine has ended while the machine goes on: it was killed, or crashed."""
-    return directory.is_dir() and any(map(is_free, directory.glob(f"{prefix(machine)}-*{LOCK}")))
+    return directory.is_dir() and not all(map(is_held, directory.glob(f"{prefix(machine)}-*{LOCK}")))
 
 
 def told_of(observed: Observed, directory: Path, machine: str) -> Observed:
     """What was observed of a machine, and whether it has lost its folders: QEMU cannot get them back while it runs."""
     lost = observed.run and are_lost(directory, machine)
     return structs.replace(observed, problem=LOST) if lost else observed
-
-
-def is_free(lock: Path) -> bool:
-    """Whether nobody holds a lock file; one that is absent is free."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def _short(text: str) -> str:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +40,16 @@ def test_a_lock_ends_with_its_holder_and_waiting_for_it_can_be_interrupted(
         with flock.held(path):
             assert flock.is_held(path)
             assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_several_who_ask_at_once_do_not_take_each_other_for_its_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    asking: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", asking.append)  # both go on asking
+        assert [flock.is_held(path) for _ in range(2)] == [False, False]
+    for descriptor in asking:
+        os.close(descriptor)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from vmctl.errors import VmctlError
+from vmctl.flock import is_held
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import confined_virtiofsd, own_virtiofsd, rootless, share_locks
-from vmctl_libvirt.share_locks import LOCK, beside, is_free
+from vmctl_libvirt.share_locks import LOCK, beside
 from vmctl_libvirt.shares import SharedFolder
 
 MACHINE = "shop-web-1"
@@ -64,7 +65,7 @@ def test_what_is_left_over_is_believed_only_where_somebody_holds_it(path: Path) 
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True) as other:
         beside(path, LOCK).write_text(str(other.pid))
         path.write_text("a stale socket")
-        assert is_free(beside(path, LOCK))
+        assert not is_held(beside(path, LOCK))
         own_virtiofsd.end(path)
         assert not path.exists()
         own_virtiofsd._kill(beside(path, LOCK))
@@ -125,7 +126,7 @@ def test_a_socket_that_is_there_is_no_obstacle(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     start_qemu(path)
-    assert not is_free(beside(path, LOCK)), "it goes on"
+    assert is_held(beside(path, LOCK)), "it goes on"
 
 
 def test_sockets_are_in_nobody_elses_directory(tmp_path: Path) -> None:
