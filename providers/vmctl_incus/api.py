@@ -232,9 +232,9 @@ class Api(Requester):
                 raise
             raise ServerError(
                 f"{self.endpoint.url} lost an operation: whether it was carried out is not known",
-                details="The server was started again, or is no longer sure itself.",
+                details="The server was restarted, or does not know any more.",
                 code=error.code,
-                hint="vmctl up    # looks what is there, and goes on from that",
+                hint="vmctl up    # looks at what is there, and goes on from there",
             ) from error
         return operation if isinstance(operation, dict) else {}
 

@@ -95,7 +95,7 @@ def without_shift(found: Mapping[str, Any]) -> dict[str, Any]:
         commands = (f"echo root:{number}:1 | sudo tee -a {SUBORDINATE[kind]}" for kind, number in map(_words, refused))
         raise UsageError(
             f"the file system of {sources[0]} cannot be mounted with other owners, so its folders cannot be live",
-            details=f"It would do if {' and '.join(map(str, files))} let the owner's numbers through.",
+            details=f"It would work if {' and '.join(map(str, files))} let the owner's numbers through.",
             hint="; ".join(commands) + "    # or write `type: rsync`",
         )
     mapped = {"raw.idmap": "\n".join(lines), identity.UNSHIFTED: "true"} if sources else {}

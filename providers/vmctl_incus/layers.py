@@ -80,7 +80,8 @@ class LayerKeeper(Struct, frozen=True):
     def freeze(self, one: Handle, key: str) -> bool:
         """As ``IncusDriver.freeze``."""
         if one.state not in POSSIBLE:
-            raise WrongState(f"{one.mark.name} is {one.state.value}: no layer can be made of that", hint="vmctl status")
+            text = f"{one.mark.name} is {one.state.value}: no layer can be made of it now"
+            raise WrongState(text, hint="vmctl status")
         with self.kept(key):
             if self.find(key):
                 return False

@@ -128,7 +128,7 @@ def _remote(wanted: Wanted) -> tuple[Endpoint, str]:
     client, remote = known[wanted.remote]
     remote = remote if isinstance(remote, dict) else {}
     if remote.get("protocol", "incus") not in ("incus", "lxd", ""):
-        raise UsageError(f"incus.remote: {wanted.remote} has images, and no machines", hint="incus remote list")
+        raise UsageError(f"incus.remote: {wanted.remote} serves images only, no machines", hint="incus remote list")
     address = str(remote.get("addr", ""))
     project = wanted.project or str(remote.get("project") or DEFAULT_PROJECT)
     if address.startswith("unix:"):

@@ -206,7 +206,7 @@ class Builder:
         """
         for layer in below:
             if self.storage.size(layer.path) is None:
-                raise WrongState(f"{layer.path} was removed while a machine was put on it", hint="vmctl up")
+                raise WrongState(f"{layer.path} was removed while a machine was being made on it", hint="vmctl up")
 
     def update(self, definition: Definition) -> None:
         """As ``LibvirtDriver.update``."""

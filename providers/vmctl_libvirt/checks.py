@@ -130,7 +130,7 @@ def _multicast(definition: Definition) -> Iterator[Fault]:
         if not networks.multicast_device(group.address):
             yield Fault(
                 f"networks.{index}",
-                f"this host has no way for multicast, which carries networks in session mode ({KEEP_LOCAL})",
+                f"this host has no route for multicast, which carries networks in session mode ({KEEP_LOCAL})",
             )
 
 

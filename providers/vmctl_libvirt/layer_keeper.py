@@ -91,7 +91,7 @@ class DomainLayerKeeper:
         domain, _ = machines.must_find(self.connection, name, tag)
         state = machines.state_of(domain)
         if state not in (RUNNING if memory else POSSIBLE) or (memory and not self.runs_guests):
-            raise WrongState(f"{name} is {state.value}: no layer can be made of that", hint="vmctl resume")
+            raise WrongState(f"{name} is {state.value}: no layer can be made of it now", hint="vmctl resume")
         if self.disks(key):
             return False
         frozen = freezing.own_disks(self.storage, domain, name)

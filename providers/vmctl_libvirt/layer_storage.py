@@ -8,7 +8,7 @@ from typing import Any
 
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import xml_text
-from vmctl_libvirt.libvirt_errors import library
+from vmctl_libvirt.libvirt_errors import library, virsh
 from vmctl_libvirt.pool import LAYER, MEMORY, OVERLAY, Volume
 from vmctl_libvirt.storage import Storage
 
@@ -83,12 +83,8 @@ class LayerStorage(Storage):
         return int(self._pool().info()[3])
 
     def _refresh(self) -> None:
-        until(
-            self._is_refreshed,
-            Deadline.after(PATIENCE),
-            "libvirt's storage pool to be free",
-            hint="virsh pool-list",
-        )
+        hint = virsh(self._connection, "pool-list", "--details")
+        until(self._is_refreshed, Deadline.after(PATIENCE), "libvirt's storage pool to be free", hint=hint)
 
     def _is_refreshed(self) -> bool:
         libvirt = library()

@@ -6,6 +6,7 @@ because the exception that follows carries the same text.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any, TypeVar
@@ -52,6 +53,11 @@ def library() -> Any:
         ) from error
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     return libvirt
+
+
+def virsh(connection: Any, *words: str) -> str:
+    """A hint: the command that asks the very hypervisor of a connection, for virsh's own default may be another."""
+    return shlex.join(("virsh", "-c", connection.getURI(), *words))
 
 
 def translated(error: Exception, doing: str) -> VmctlError:

@@ -25,7 +25,7 @@ from vmctl.errors import VmctlError, WrongState
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import domain_edit, machines, own_virtiofsd, shares
 from vmctl_libvirt.libvirt_connection import Abilities
-from vmctl_libvirt.libvirt_errors import library
+from vmctl_libvirt.libvirt_errors import library, virsh
 from vmctl_libvirt.shares import SharedFolder
 
 PATIENCE = 30.0
@@ -186,5 +186,6 @@ def _label(domain: Any) -> tuple[int, int]:
     text = root.findtext("seclabel[@model='dac']/label") or ""
     user, _, group = text.replace("+", "").partition(":")
     if not (user.isdigit() and group.isdigit()):
-        raise VmctlError("libvirt does not say as whom the machine runs", details=text, hint="virsh dumpxml MACHINE")
+        hint = virsh(domain.connect(), "dumpxml", domain.name())
+        raise VmctlError("libvirt does not say as whom the machine runs", details=text, hint=hint)
     return int(user), int(group)

@@ -65,7 +65,9 @@ class Owners:
         try:
             status = share.host.stat()
         except OSError as error:
-            raise VmctlError(f"cannot share {share.host}", details=str(error), hint=f"ls -ld {share.host}") from error
+            raise VmctlError(
+                f"cannot share {share.host}", details=str(error), hint=f"ls -ld {shlex.quote(str(share.host))}"
+            ) from error
         host = (status.st_uid, status.st_gid)
         unknown = (DEFAULT_USER, DEFAULT_USER) if status.st_uid == 0 else host
         return cls(host=host, guest=share.owner or unknown)

@@ -32,7 +32,7 @@ from vmctl_libvirt import domain_edit, domain_mark, freezing, machines, snapshot
 from vmctl_libvirt.domain_edit import Edit
 from vmctl_libvirt.layer_storage import LayerStorage, Overlay
 from vmctl_libvirt.libvirt_connection import Abilities
-from vmctl_libvirt.libvirt_errors import library
+from vmctl_libvirt.libvirt_errors import library, virsh
 from vmctl_libvirt.pool import BASE, LAYER
 from vmctl_libvirt.snapshot_tree import SnapshotNode, SnapshotTree
 
@@ -73,7 +73,7 @@ class DomainSnapshotter:
         if tree.find(snapshot) and not replacing:
             raise WrongState(f"{self.name} has a snapshot {snapshot!r} already", hint="vmctl snapshot list")
         if state not in POSSIBLE:
-            raise WrongState(f"{self.name} is {state.value}: nothing can be kept of that", hint="vmctl resume")
+            raise WrongState(f"{self.name} is {state.value}: no snapshot can be taken of it now", hint="vmctl resume")
         node = SnapshotNode(
             id=secrets.token_hex(4), name=snapshot, parent="", date=time.time(), memory=state in RUNNING,
             disks=self._own_disks(domain), note=note,
@@ -236,7 +236,8 @@ class OverlayChain:
                 self._pivot(target)
             return False
 
-        until(is_done, Deadline.after(COPYING), f"the disk of {self.name} to be joined", hint="virsh domblklist")
+        hint = virsh(self.connection, "domblklist", self.name)
+        until(is_done, Deadline.after(COPYING), f"the disk of {self.name} to be joined", hint=hint)
 
     def _pivot(self, target: str) -> None:
         libvirt = library()

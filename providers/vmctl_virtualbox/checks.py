@@ -60,7 +60,7 @@ def check(door: VBoxManage, definition: Definition, *, present_disk: int) -> Non
         raise VmctlError(
             "VirtualBox cannot start machines here",
             details=problem,
-            hint="see the advice above, or set `virtualbox: {force: true}` to try all the same",
+            hint="see the advice above, or set `virtualbox: {force: true}` to try anyway",
         )
 
 
@@ -70,7 +70,7 @@ def faults(door: VBoxManage, definition: Definition) -> Iterator[Fault]:
     in_section = list(knobs.faults(spec))
     yield from in_section
     if spec.memory < LEAST_MEMORY:
-        yield Fault("memory", f"{spec.memory} bytes is less than VirtualBox's least, 4 MiB")
+        yield Fault("memory", f"{spec.memory} bytes is less than VirtualBox's minimum, 4 MiB")
     if len(definition.nics) >= NICS:
         yield Fault("networks", f"VirtualBox machines have at most {NICS} NICs, of which vmctl uses the first")
     yield from _forwards(definition)

@@ -126,7 +126,7 @@ def standing_still(machine: VirtualBoxMachine, mark: MachineMark) -> Iterator[No
         return
     if word not in QUIET:
         raise WrongState(
-            f"{machine.name} is {before['VMState']}: no layer can be made of that",
+            f"{machine.name} is {before['VMState']}: no layer can be made of it now",
             hint="vmctl resume",
         )
     yield

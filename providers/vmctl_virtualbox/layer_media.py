@@ -129,7 +129,8 @@ class LayerMedia:
                 return
             if not self._remove(key):
                 raise WrongState(
-                    f"the layer {key[:12]} is damaged, and machines stand on it", hint="vmctl cache list    # whose"
+                    f"the layer {key[:12]} is damaged, and machines stand on it",
+                    hint="vmctl cache list    # which machines",
                 )
             part = LayerPart(self.door, self.media.layers / f".{key}")
             part.path.mkdir(mode=0o700, parents=True)

@@ -68,7 +68,7 @@ class VirtualBoxSnapshotter:
             raise WrongState(f"{name} has a snapshot {snapshot!r} already", hint="vmctl snapshot list")
         word = self.machine.existing()["VMState"]
         if answers.state(word) not in POSSIBLE:
-            raise WrongState(f"{name} is {word}: nothing can be kept of that", hint="vmctl resume")
+            raise WrongState(f"{name} is {word}: no snapshot can be taken of it now", hint="vmctl resume")
         description = ("--description", note) if note else ()
         with interrupt.shielded():
             self.door("snapshot", self.machine.uuid, "take", snapshot, *description, deadline=COPY_DEADLINE)

@@ -52,7 +52,7 @@ def test_a_guest_that_can_not_be_told_is_a_warning(project: Project) -> None:
     (project.home / "hosts").mkdir()
     project.vmfile(VMFILE)
     ran = project.vmctl("up", "web")
-    assert "web: warning: its names of the other machines could not be written" in ran.err
+    assert "web: warning: the names of the other machines could not be written in the guest" in ran.err
     assert answer(project)["web"] == ""
     (project.home / "hosts").rmdir()
     project.vmctl("up", "web")

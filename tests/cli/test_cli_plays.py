@@ -79,7 +79,7 @@ def test_where_ansible_gives_up_nobody_is_done(project: Project, servers: SshSer
     assert {name: (row["status"], row["ran"]) for name, row in rows.items()} == {
         "web-a": ("failed", []), "db-a": ("failed", []),
     }  # fmt: skip
-    assert "did not get to its end" in rows["web-a"]["failure"]["brief"]
+    assert "did not finish" in rows["web-a"]["failure"]["brief"]
     assert not any(name.startswith("second") for name in ran(place))
 
 

@@ -220,7 +220,7 @@ def test_a_playbook_that_asks_for_variables_is_ended(bench: Bench) -> None:
     bench.machine("one", bench.playbook(text))
     with pytest.raises(ProvisionFailed, match="asks for the variable 'colour'") as caught:
         bench.run()
-    assert caught.value.hint == "set it in the Vmfile: extra_vars"
+    assert caught.value.hint == "write it in the Vmfile, under `extra_vars:`"
     bench.machine("one", bench.playbook(text, extra_vars={"colour": "red"}))
     assert bench.run().machines["one"].counts.ok == 1
 

@@ -132,7 +132,7 @@ def test_name_version_and_the_rest_are_the_users(home: HomeLayout, image: Path) 
     assert (box.name, box.version, box.arch, box.user) == ("org/jammy", "1.2", "aarch64", "ubuntu")
     assert (box.firmware, box.cloud_init) == ("uefi", False)
     write(image, qcow2(payload=b"other"))
-    with pytest.raises(UsageError, match="already, with another content"):
+    with pytest.raises(UsageError, match="already, with different content"):
         add(request, home)
 
 

@@ -153,7 +153,7 @@ def test_what_unpacks_leaves_the_reserve_of_the_disk(
     packed = written(tmp_path / "a.box", pack())
     with pytest.raises(NoSpace, match="not enough disk space") as caught:
         add(Request(address=str(packed)), home)
-    assert "5.0 MiB of that are kept free" in caught.value.details
+    assert "5.0 MiB of that is kept free" in caught.value.details
     assert 40 * MIB < small_disk() <= 95 * MIB
     assert list(home.boxes.iterdir()) == []
 

@@ -51,7 +51,7 @@ def test_two_catalogues_with_odd_names_are_two_boxes(home: HomeLayout, tmp_path:
     first, warned = obtain(home, one)
     second, _ = obtain(home, other)
     assert (first.named, second.named, images(home)) == (False, False, 2)
-    assert any("no name that a box may have" in text for text in warned)
+    assert any("a name that no box may have" in text for text in warned)
     assert first.digest != second.digest
     assert [find(BoxRef(address=str(path)), home) for path in (one, other)] == [first, second]
     assert [ensure(BoxRef(address=str(path)), home) for path in (one, other)] == [first, second]
@@ -201,5 +201,5 @@ def test_the_same_version_without_the_same_checksum_is_not_there_already(home: H
     replaced = (tmp_path / "cat" / "disk.qcow2").read_bytes()
     provider |= {"checksum_type": "sha256", "checksum": hashlib.sha256(replaced).hexdigest()}
     path.write_text(json.dumps(document))
-    with pytest.raises(VmctlError, match="is in the store already, with another content"):
+    with pytest.raises(VmctlError, match="is in the store already, with different content"):
         obtain(home, path)

@@ -95,7 +95,7 @@ def test_an_empty_store(box_store: BoxStore) -> None:
 def test_the_same_again_is_the_same_box_and_another_content_is_refused(box_store: BoxStore) -> None:
     first = put(box_store, info())
     assert put(box_store, info()) == first
-    with pytest.raises(UsageError, match="is in the store already, with another content"):
+    with pytest.raises(UsageError, match="is in the store already, with different content"):
         put(box_store, info(digest="e" * 64))
     assert box_store.boxes() == [first]
     assert leftovers(box_store) == []

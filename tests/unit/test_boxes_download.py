@@ -191,8 +191,8 @@ def test_what_can_not_fit_is_not_begun(server: FaultyServer, home: HomeLayout, m
     monkeypatch.setattr("vmctl.boxes.space.shutil.disk_usage", lambda _path: usage)
     with pytest.raises(NoSpace, match="not enough disk space to download") as caught:
         fetch(server, home)
-    assert "1000 B are free" in caught.value.details
-    assert "500 B of that are kept free" in caught.value.details
+    assert "1000 B is free" in caught.value.details
+    assert "500 B of that is kept free" in caught.value.details
     assert list(home.downloads.iterdir()) == []
 
 

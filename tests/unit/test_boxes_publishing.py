@@ -87,9 +87,9 @@ def test_versions_add_up_and_stay(mine: HomeLayout, theirs: HomeLayout, folder: 
 def test_another_content_of_a_version_is_refused(mine: HomeLayout, theirs: HomeLayout, folder: Path) -> None:
     done = publish(boxed(mine, "1.0"), folder)
     before = done.catalogue.read_bytes()
-    with pytest.raises(UsageError, match="with another content"):
+    with pytest.raises(UsageError, match="with different content"):
         publish(boxed(theirs, "1.0", data=qcow2(payload=b"other")), folder)
-    with pytest.raises(UsageError, match="with another content"):
+    with pytest.raises(UsageError, match="with different content"):
         publish(boxed(theirs, "1.0", name="x/y", user="other"), _renamed(folder, "x/y"))
     assert done.catalogue.read_bytes() == before
 

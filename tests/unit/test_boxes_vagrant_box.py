@@ -92,7 +92,7 @@ def test_virtualbox_with_and_without_metadata(tmp_path: Path, metadata: Any) -> 
         ({**LIBVIRT, "architecture": 64}, "architecture must be text, not 64"),
         ({**LIBVIRT, "architecture": "../../x"}, "invalid architecture '../../x'"),
         ({"provider": "libvirt", "disks": []}, "disks must be a list"),
-        ({"provider": "libvirt", "disks": [{"name": "x"}]}, "each of disks needs a path"),
+        ({"provider": "libvirt", "disks": [{"name": "x"}]}, "every disk needs a path"),
         ({"provider": "libvirt", "disks": [{"path": "box.img"}, {"path": "box.img"}]}, "the same path or name"),
         ({"provider": "libvirt", "disks": [{"path": "/etc/shadow"}]}, "'/etc/shadow', which is not in it"),
         ({"provider": "libvirt", "disks": [{"path": "../box.img"}]}, "which is not in it"),

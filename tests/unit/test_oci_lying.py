@@ -288,7 +288,7 @@ SENSELESS: dict[str, tuple[Change, str]] = {
     ),
     "no parent": (lambda m: m["annotations"].update({"vmctl.parent": "../x"}), "the digest of a parent"),
     "half a parent": (lambda m: m["annotations"].update({"vmctl.parent": "sha256:" + "0" * 64}), "digest of a parent"),
-    "a large config": (lambda m: m["config"].update(size=2 * MIB), "are the most"),
+    "a large config": (lambda m: m["config"].update(size=2 * MIB), "and may have"),
     "no config": (lambda m: m.update(config=None), "not a SHA-256 digest"),
 }
 
@@ -310,10 +310,10 @@ def test_a_manifest_that_is_none(body: bytes, liar: Liar, home: HomeLayout) -> N
 
 
 HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
-    "a trigger": ({"defaults": {"provision": [{"shell": "rm"}]}}, "what no box may say"),
-    "a folder": ({"defaults": {"synced_folders": [{"host": "/"}]}}, "what no box may say"),
-    "virtualbox": ({"defaults": {"virtualbox": {"customize": ["x"]}}}, "what no box may say"),
-    "memory": ({"defaults": {"memory": "lots"}}, "what no box may say"),
+    "a trigger": ({"defaults": {"provision": [{"shell": "rm"}]}}, "what no box may set"),
+    "a folder": ({"defaults": {"synced_folders": [{"host": "/"}]}}, "what no box may set"),
+    "virtualbox": ({"defaults": {"virtualbox": {"customize": ["x"]}}}, "what no box may set"),
+    "memory": ({"defaults": {"memory": "lots"}}, "what no box may set"),
     "user": ({"user": "x y"}, "invalid user name"),
     "arch": ({"arch": "../x"}, "not an architecture"),
     "version": ({"version": "../../x"}, "invalid version"),

@@ -107,7 +107,7 @@ def test_one_host_failing_does_not_concern_the_other() -> None:
 
 def test_all_hosts_of_one_play_failing_cuts_the_others_short() -> None:
     found = recap(*begun("a"), failed("a"), stats(failures={"a": 1}, ok={"b": 1}))
-    assert machines(found, "a", "b")["b"] == "b: provisioner 'site' did not get to its end"
+    assert machines(found, "a", "b")["b"] == "b: provisioner 'site' did not finish"
 
 
 def test_a_play_in_which_all_were_rescued_cuts_nothing_short() -> None:
@@ -119,7 +119,7 @@ def test_ansible_giving_up_is_believed() -> None:
     gave_up = event("playbook_on_no_hosts_remaining")
     found = recap(*begun("a", "b"), failed("a"), gave_up, stats(failures={"a": 1}, ok={"b": 1}))
     assert machines(found, "b") == {"b": "provisioner 'site' failed on a"}
-    assert machines(found, "a", "b")["b"] == "b: provisioner 'site' did not get to its end"
+    assert machines(found, "a", "b")["b"] == "b: provisioner 'site' did not finish"
 
 
 def play(pattern: str, name: str = "") -> dict[str, Any]:
@@ -129,7 +129,7 @@ def play(pattern: str, name: str = "") -> dict[str, Any]:
 def test_a_batch_that_fails_altogether_ends_the_playbook_for_those_before_and_after_it() -> None:
     batches = [play("all"), *begun("a"), play("all"), *begun("b"), failed("b")]
     found = recap(*batches, stats(ok={"a": 1}, failures={"b": 1}))
-    rest = "a, c: provisioner 'site' did not get to its end"
+    rest = "a, c: provisioner 'site' did not finish"
     assert machines(found, "a", "b", "c") == {
         "a": rest, "b": "b: task 'install' failed at /p/site.yml:7 (provisioner 'site')", "c": rest,
     }  # fmt: skip
@@ -139,7 +139,7 @@ def test_a_failure_that_is_fatal_for_all_leaves_nobody_done() -> None:
     answer = failed("b")
     answer["event_data"]["fatal"] = True
     found = recap(play("all"), *begun("a", "b"), answer, stats(ok={"a": 1}, failures={"b": 1}))
-    assert machines(found, "a", "b")["a"] == "a: provisioner 'site' did not get to its end"
+    assert machines(found, "a", "b")["a"] == "a: provisioner 'site' did not finish"
     rescued = recap(play("all"), *begun("a", "b"), answer, stats(ok={"a": 1, "b": 2}, rescued={"b": 1}))
     assert machines(rescued, "a", "b") == {"a": "", "b": ""}
 

@@ -39,7 +39,7 @@ def add(
     """Take a box or an image into the store; the box, and whether it was not there before.
 
     Raises:
-        UsageError: the request makes no sense, or there is such a version with another content.
+        UsageError: the request makes no sense, or there is such a version with different content.
         BadArchive, BadBox, NotAnImage, ChecksumMismatch, DownloadFailed, NoSpace: the store is unchanged.
         Interrupted: the user asked to stop; a download can go on later.
     """

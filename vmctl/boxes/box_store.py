@@ -155,7 +155,7 @@ class BoxStore(Struct, frozen=True):
             The box, and whether it was not there before.
 
         Raises:
-            UsageError: there is such a version with another content.
+            UsageError: there is such a version with different content.
         """
         for image in [directory / one.image_name for one in info.files]:
             image.chmod(IMAGE_MODE)
@@ -263,7 +263,9 @@ def _which(box: Box) -> tuple[str, ...]:
 def _same(there: Box, new: Box) -> Box:
     if _facts(there) == _facts(new):
         return there
-    what = "another content" if there.images != new.images else "another user, password, firmware or cloud-init setting"
+    what = (
+        "different content" if there.images != new.images else "another user, password, firmware or cloud-init setting"
+    )
     raise UsageError(
         f"box {there} is in the store already, with {what}",
         hint=f"vmctl box add --name {new.name} --version ANOTHER …",

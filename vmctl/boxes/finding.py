@@ -97,7 +97,7 @@ def unknown(ref: BoxRef, store: BoxStore) -> VmctlError:
     return VmctlError(
         f"there is no box {ref.address!r}{suggest(ref.address, known, most=3)}",
         details=f"in the store, built in, or buildable: {', '.join(known)}" if known else "",
-        hint=f"vmctl box add PATH|URL --name {ref.address}",
+        hint=f"vmctl box add FILE-OR-URL --name {ref.address}",
     )
 
 

@@ -103,7 +103,7 @@ def _check(box: Box) -> None:
     """See that a box lies where its name says, with its images."""
     place = (box.directory.parent.parent.name, box.directory.parent.name)
     if place != (box_names.to_path(box.name), box_names.to_path(box.version)):
-        raise files.damaged(box.directory / METADATA, f"it speaks of {box}, which does not belong there")
+        raise files.damaged(box.directory / METADATA, f"it describes {box}, which does not belong there")
     for image in box.files:
         if not stat.S_ISREG(_kind(box.directory / image.image_name) or 0):
             raise files.damaged(box.directory / METADATA, f"the image {image.image_name} cannot be read")
@@ -146,7 +146,8 @@ def meant(name: str, boxes: Sequence[Box]) -> Sequence[Box]:
         raise UsageError(
             f"the name {name} means several boxes of different origins",
             details="\n".join(f"{box} from {box.origin}" for box in boxes),
-            hint=f"write the address in the Vmfile (box: {boxes[0].origin}), or give one a name: vmctl box add --name",
+            hint=f"write the address in the Vmfile (box: {boxes[0].origin}), or give one a name: "
+            "vmctl box add ADDRESS --name NAME",
         )
     return boxes
 

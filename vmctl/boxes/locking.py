@@ -241,4 +241,4 @@ def _differences(locked: Locked, got: Locked) -> list[str]:
     facts = ("digest", "further", "user", "firmware", "cloud_init")
     pairs = [(name, getattr(locked, name), getattr(got, name)) for name in facts]
     rows = [f"{name}: locked {old}, got {new}" for name, old, new in pairs if old not in (None, new)]
-    return rows or ["the defaults of its machines (memory, cpus…) are others"]
+    return rows or ["the defaults of its machines (memory, cpus…) are different"]

@@ -102,7 +102,7 @@ def _named(request: Request, choice: Choice, report: Report) -> Request:
     """The request with a name that it may have, or a label."""
     if choice.label and not request.name:
         if request.named:
-            text = f"its catalogue calls it by no name that a box may have; only {choice.origin} means it"
+            text = f"its catalogue gives it a name that no box may have; only {choice.origin} means it"
             report(Warned(text=text, hint=f"vmctl box add '{choice.origin}' --name NAME"))
         return replace(request, name=choice.label, named=False)
     if request.named:

@@ -59,7 +59,7 @@ def publish(box: Box, directory: Path, *, url: str = "", report: Report = ignore
         report: told of the progress.
 
     Raises:
-        UsageError: the URL is not one, or this version is published with another content.
+        UsageError: the URL is not one, or this version is published with different content.
         VmctlError: a catalogue that is there is damaged, the disk is full, or qemu-img failed.
         Interrupted: the user asked to stop; readers see nothing of it.
     """
@@ -96,7 +96,7 @@ class _Publishing:
         entry = self._entry()
         if entry is not None and entry.get(OURS, {}).get("identity") != identity:
             raise UsageError(
-                f"{self.box} is published in {self.directory} already, with another content",
+                f"{self.box} is published in {self.directory} already, with different content",
                 details="Readers may have it, so it stays as it is.",
                 hint=f"vmctl box add … --name {self.box.name} --version ANOTHER",
             )

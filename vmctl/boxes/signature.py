@@ -54,7 +54,7 @@ def verify(
             raise BadSignature(
                 f"{where} is not signed by {signer}",
                 details=done.stderr.strip(),
-                hint="try again later; if it stays so, the publisher's server or key may have changed hands",
+                hint="try again later; if that does not help, the publisher's server or key may have changed hands",
             )
         return plain.read_bytes() if signature is None else document
 

@@ -39,8 +39,8 @@ def require(directory: Path, size: int, purpose: str) -> None:
         kept = min(KEPT, usage.total // KEPT_SHARE)
         raise NoSpace(
             f"there is not enough disk space {purpose}",
-            details=f"{readable(size)} are needed, {readable(usage.free)} are free in {directory}, "
-            f"and {readable(kept)} of that are kept free",
+            details=f"{readable(size)} is needed, {readable(usage.free)} is free in {directory}, "
+            f"and {readable(kept)} of that is kept free",
             hint="vmctl box du    # shows what takes up how much",
         )
 
@@ -80,6 +80,6 @@ def needed(directory: Path, purpose: str) -> Iterator[None]:
         free = shutil.disk_usage(directory).free
         raise NoSpace(
             f"the disk became full while trying {purpose}",
-            details=f"{error.strerror}; {readable(free)} are free in {directory}",
+            details=f"{error.strerror}; {readable(free)} is free in {directory}",
             hint="vmctl box du    # shows what takes up how much",
         ) from error

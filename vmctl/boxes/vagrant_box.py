@@ -195,9 +195,9 @@ def _several(disks: Any, name: str) -> tuple[str, ...]:
     paths = [disk.get("path") for disk in disks]
     labels = [disk["name"] for disk in disks if "name" in disk]
     if not all(isinstance(path, str) and path for path in paths):
-        raise BadBox(name, f"{METADATA}: each of disks needs a path")
+        raise BadBox(name, f"{METADATA}: every disk needs a path")
     if len(set(paths)) < len(paths) or len({str(label) for label in labels}) < len(labels):
-        raise BadBox(name, f"{METADATA}: two of disks have the same path or name")
+        raise BadBox(name, f"{METADATA}: two disks have the same path or name")
     return tuple(paths)
 
 

@@ -162,7 +162,7 @@ def _refresh(workspace: Workspace, machine: Machine, block: str, locked: Collect
         except LockTimeout:
             return  # whoever holds it writes the names too, or the next `up` does
         except VmctlError as error:
-            text = f"its names of the other machines could not be written: {error.brief}"
+            text = f"the names of the other machines could not be written in the guest: {error.brief}"
             workspace.report(Warned(machine=machine.name, text=text, hint=f"vmctl up {machine.name}"))
             return
         record = records.load(machine.layout)

@@ -116,7 +116,7 @@ def write_names(job: Job) -> bool:
     try:
         etc_hosts.write(job.guest, job.names)
     except CommandFailed as error:
-        job.warn(f"its names of the other machines could not be written: {error.brief}")
+        job.warn(f"the names of the other machines could not be written in the guest: {error.brief}")
         return False
     job.save(job.record.but(names=etc_hosts.digest(job.names)))
     return True

@@ -197,7 +197,7 @@ def _ask(job: Job) -> str:
     done = connected(job).run(argv, input=script, sudo=True, check=False, deadline=PATIENCE)
     *failed, last = done.stdout.splitlines() or [""]
     if last != token and job.restored:  # else nobody else has drawn from the same
-        failed.append("its random numbers could not be renewed, those of another time may come again")
+        failed.append("its random numbers could not be renewed, so earlier ones may come again")
     return "; ".join(failed)
 
 

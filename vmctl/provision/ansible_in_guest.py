@@ -117,7 +117,7 @@ def _run(stage: GuestPayload, program: str, target: Target, connection: Link, co
         try:
             recap.add(json_text.loads(line))
         except (ValueError, TypeError, AttributeError):
-            recap.errors.append(f"{target.name} says what no Ansible says: {line[:200]}")
+            recap.errors.append(f"{target.name} sent what Ansible never sends: {line[:200]}")
     if recap.counts is None:
         recap.errors.extend([] if recap.errors else plain(done.stdout + done.stderr).splitlines())
     return recap

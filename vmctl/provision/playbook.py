@@ -134,7 +134,7 @@ class _Listener:
                 name = (event.get("event_data") or {}).get("varname", "?")
                 raise VmctlError(  # noqa: TRY301  where Ansible waits for an answer, nobody gives one
                     f"the playbook asks for the variable '{name}' (vars_prompt)",
-                    hint="set it in the Vmfile: extra_vars",
+                    hint="write it in the Vmfile, under `extra_vars:`",
                 )
             self.recap.add(event)
             self._on_event(self.recap, event)

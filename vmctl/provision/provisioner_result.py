@@ -84,7 +84,7 @@ def _never_ran(item: Ansible, machines: Sequence[str], recap: PlayRecap) -> Fail
     return Failure(
         machines=tuple(machines),
         brief=f"provisioner {label(item)}: ansible-playbook could not run {_unfinished(item, recap)}",
-        details="\n".join(recap.errors) or "It said nothing.",
+        details="\n".join(recap.errors) or "It printed nothing.",
     )
 
 
@@ -105,7 +105,7 @@ def _added_in_vain(item: Ansible, machines: Sequence[str], added: Sequence[str],
         brief=f"provisioner {label(item)}: no play ran on {', '.join(added)}, which the playbook added (add_host)",
         details=f"Without a host to work on: {', '.join(recap.nowhere)}. Where the inventory is not vmctl's own, "
         "a run is limited to the hosts that were asked for.",
-        hint="have the hosts in the inventory, or run the play by ansible-playbook",
+        hint="list the hosts in the inventory, or run the play with ansible-playbook",
     )
 
 
@@ -139,7 +139,7 @@ def _failed_elsewhere(item: Ansible, machines: Sequence[str], hosts: Sequence[st
 
 
 def _cut_short(item: Ansible, machines: Sequence[str], hosts: Sequence[str], recap: PlayRecap) -> Failure:
-    brief = f"{', '.join(machines)}: provisioner {label(item)} did not get to its end"
+    brief = f"{', '.join(machines)}: provisioner {label(item)} did not finish"
     details = f"Ansible gave up after failures on {', '.join(hosts) or 'all hosts of a play'}."
     follows = bool(hosts) and not any((recap.counts or {})[host].failed for host in hosts)
     return Failure(machines=tuple(machines), brief=brief, details=details, follows=follows)

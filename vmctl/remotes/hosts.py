@@ -33,7 +33,7 @@ class RemoteHost:
             UsageError: vmctl cannot tell; Ansible may well.
         """
         if self.destination is None:
-            raise UsageError(f"{self.name}: {self.why_not}", hint="say it in ~/.ssh/config, by the server's name")
+            raise UsageError(f"{self.name}: {self.why_not}", hint="write it in ~/.ssh/config, under the server's name")
         return self.destination
 
 

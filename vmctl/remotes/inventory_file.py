@@ -138,7 +138,7 @@ def _refuse_open(variables: Mapping[str, Mapping[str, Any]], remote: Remote) -> 
             raise UsageError(
                 f"the inventory of {remote.name} turns host key checking off for {name}: {off[0]}",
                 details="vmctl talks to servers whose host keys are known, and to no others.",
-                hint=f"take {off[0]} out of {remote.inventory}; have the host's key in ~/.ssh/known_hosts",
+                hint=f"take {off[0]} out of {remote.inventory}; add the host's key to ~/.ssh/known_hosts",
             )
 
 

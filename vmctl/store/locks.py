@@ -50,7 +50,7 @@ def hold(
             if timeout is not None and waited >= timeout:
                 raise LockTimeout(
                     f"{what} is locked by {holder(path)}",
-                    hint="wait for it to end, or give more time with --lock-timeout",
+                    hint="wait for it to end, or allow more time with --lock-timeout",
                 )
             if waited > PATIENCE and not reported:
                 report(Notice(machine=machine, text=f"waiting for {what}, locked by {holder(path)}"))

@@ -81,7 +81,7 @@ MACHINE: dict[str, Key] = {
         "Whether a living image takes the place of a box whose well-known name no server has.",
         default=False,
         write=None,
-        more="Which one, says `vmctl`'s table: [boxes.md](boxes.md#names-whose-server-has-gone). `--alias` of `up`, "
+        more="`vmctl`'s table says which one: [boxes.md](boxes.md#names-whose-server-has-gone). `--alias` of `up`, "
         "`plan`, `test`, `box lock` and `box add` does the same once.",
     ),
     "provider": Key(

@@ -52,12 +52,12 @@ CHECK = TableOf(
             "A URL that answers when the guest asks; a path means port 80 of the guest.",
         ),
         "command": Field(text("a command"), "A command in the guest that succeeds."),
-        "unit": Field(text("a systemd unit", UNIT, "no name of a systemd unit"), "A systemd unit that is active."),
+        "unit": Field(text("a systemd unit", UNIT, "not a systemd unit's name"), "A systemd unit that is active."),
         "status": Field(
             whole(LOWEST_STATUS, HIGHEST_STATUS), "The HTTP status that is wanted; default: any from 200 to 399."
         ),
         "timeout": Field(duration(), "How long it may take.", default=60),
-        "hint": Field(text(), "What to tell who waits in vain."),
+        "hint": Field(text(), "What to tell whoever waits in vain."),
     },
     _build,
     exactly_one=("port", "http", "command", "unit"),

@@ -63,7 +63,7 @@ class ServerVars(FreeMap):
             elif name in BY_KEY:
                 why = f"write it as the server's '{BY_KEY[name]}'"
             elif name in NOT_HERE:
-                why = "servers are reached by SSH with strict host keys; what else ssh needs belongs into ~/.ssh/config"
+                why = "servers are reached by SSH with strict host keys; what else ssh needs belongs in ~/.ssh/config"
             if why:
                 at.add(entry.key, why)
                 good = False

@@ -229,12 +229,12 @@ def _check(found: Config) -> None:
         (found.firmware not in ("bios", "uefi"), f"its firmware is {found.firmware[:100]!r}"),
         (not WORD.fullmatch(found.seeding), f"its seeding is {found.seeding[:100]!r}"),
         (found.first_key not in ("", "own", "published"), f"its first key is {found.first_key[:100]!r}"),
-        ((found.first_key == "own") != bool(found.key), "it has no key, or one that it does not speak of"),
+        ((found.first_key == "own") != bool(found.key), "it has no key, or one that it does not declare"),
         (len(found.password) > LONGEST_KEY or "\n" in found.password, "its password is not one line"),
         (not 0 < len(found.disks) <= MOST_DISKS, f"it has {len(found.disks)} disks; 1 to {MOST_DISKS} are supported"),
         (not all(map(_is_disk, found.disks)), "the size of a disk is invalid"),
-        ([one.form for one in found.disks] not in _FORMS, "its other forms are none that this vmctl knows"),
-        (not _are_settings(found.defaults), "it says of its machines what no box may say"),
+        ([one.form for one in found.disks] not in _FORMS, "it has other forms that this vmctl does not know"),
+        (not _are_settings(found.defaults), "it sets for its machines what no box may set"),
     )
     for bad, why in problems:
         if bad:

@@ -84,7 +84,7 @@ def token(
     parts = urlsplit(challenge.realm)
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))):
         text = f"the registry names the token server {challenge.realm!r}; only https is safe for a login"
-        raise VmctlError(text, hint="ask who runs the registry")
+        raise VmctlError(text, hint="ask whoever runs the registry")
     wanted = {"service": challenge.service, "scope": challenge.scope or scope}
     asked = {name: value for name, value in wanted.items() if value}
     how: dict[str, Any] = {"timeout": TIMEOUT, "stream": True, "allow_redirects": False, "verify": verify}

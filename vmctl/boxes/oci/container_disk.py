@@ -131,7 +131,7 @@ class ContainerDisk(Pulling):
         except ValueError as error:
             raise Senseless(f"invalid config: {error}") from error
         if not isinstance(found, dict):
-            raise Senseless("invalid config: it is no object")
+            raise Senseless("invalid config: it is not a JSON object")
         settings = found.get("config")
         self.is_program = isinstance(settings, dict) and any(map(settings.get, PROGRAMS))
         return found

@@ -140,7 +140,7 @@ def _naming_failures(reference: Reference) -> Iterator[None]:
     try:
         yield
     except Senseless as error:
-        raise Lying(f"{reference} is not a usable box", details=str(error), hint="ask who pushed it") from error
+        raise Lying(f"{reference} is not a usable box", details=str(error), hint="ask whoever pushed it") from error
 
 
 def _there(order: Order, store: BoxStore, digest: str, stamps: Mapping[str, str]) -> Box | None:

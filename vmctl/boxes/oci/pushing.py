@@ -109,7 +109,7 @@ def _parent(
         return None, 0
     if found := parents.known(standing, registry):
         return found, 0
-    report(Notice(text=f"{box} stands on {standing}, which goes along: this once, all of it is sent"))
+    report(Notice(text=f"{box} stands on {standing}, so this once all of that is sent along"))
     _warn(standing, report)
     lower, sent = _parent(standing, registry, home, report, above=above | {box.digest})
     pushing = _Pushing(standing, registry, home, report, lower)
@@ -135,7 +135,7 @@ class _Pushing:
         self.beneath = parents.alike(parent.box, parents.forms(box)) if parent else ()
         self.layers: list[WindowLayer] = []
         if len(self.disks) > artifact.MOST_DISKS:
-            raise WrongState(f"{box} has {len(self.disks)} disks; {artifact.MOST_DISKS} are the most that travel")
+            raise WrongState(f"{box} has {len(self.disks)} disks; at most {artifact.MOST_DISKS} can be pushed")
         self.sources = tuple(_sources(box, home, registry.transport.reference))
         self.sent = self.size = 0
         self._lock = threading.Lock()

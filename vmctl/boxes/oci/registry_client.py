@@ -41,6 +41,7 @@ LONGEST_MANIFEST = 4 * 1024**2
 CHUNK = 1024**2
 PATIENCE = 60.0
 RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
+ASK = "ask whoever runs the registry"
 OK, CREATED, ACCEPTED, PARTIAL, NOT_SATISFIABLE = 200, 201, 202, 206, 416
 READ = frozenset({OK, PARTIAL, NOT_SATISFIABLE})
 
@@ -126,7 +127,7 @@ class Registry:
             RegistryError: it cannot be had, is longer than ``most``, or something else.
         """
         if blob.size > most:
-            raise self._lies(f"{what} has {blob.size} bytes; {most} are the most")
+            raise self._lies(f"{what} has {blob.size} bytes, and may have {most}")
         with self.transport.call("GET", self.transport.url(f"blobs/{blob.digest}")) as response:
             data = self._limited(lambda: pieces_of(response, CHUNK), blob.size, what)
         if digest_of(data) != blob.digest:
@@ -169,7 +170,7 @@ class Registry:
         return b"".join(parts)
 
     def _lies(self, details: str) -> Lying:
-        return Lying(f"{self.reference} is not what it should be", details=details, hint="ask who runs the registry")
+        return Lying(f"{self.reference} is not what it should be", details=details, hint=ASK)
 
 
 class _Fetching:
@@ -251,6 +252,4 @@ class _Fetching:
         return found is not None and int(found[1]) == self.size
 
     def _lies(self, details: str) -> Lying:
-        return Lying(
-            f"{self.transport.reference} is not what it should be", details=details, hint="ask who runs the registry"
-        )
+        return Lying(f"{self.transport.reference} is not what it should be", details=details, hint=ASK)

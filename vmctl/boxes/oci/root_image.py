@@ -130,7 +130,7 @@ class RootTree:
         new = self._entry(member, layer)
         if not path:
             if new.children is None:
-                raise Senseless("its root is no directory")
+                raise Senseless("its root is not a directory")
             new.children = self._top
             self.root = new
             return
@@ -146,7 +146,7 @@ class RootTree:
         for part in path:
             entry = inside.get(part) or TreeEntry(children={})
             if entry.children is None:
-                raise Senseless(f"{'/'.join(path)[:200]!r} lies below something that is no directory")
+                raise Senseless(f"{'/'.join(path)[:200]!r} lies below something that is not a directory")
             if make:
                 inside[part] = entry
             inside = entry.children
