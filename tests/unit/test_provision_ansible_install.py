@@ -14,11 +14,14 @@ from vmctl.events import Event
 from vmctl.provision import ansible_install
 from vmctl.spec import Ansible
 
+ENOUGH = ".".join(map(str, ansible_install.own_bundle().python))
+"""The oldest Python that runs the Ansible that vmctl itself has here: a newer one for Python 3.12 than for 3.11."""
+
 
 class Guest:
     """A guest with a Python, perhaps with an Ansible, and a package manager that works or not."""
 
-    def __init__(self, *, has: str = "", python: str = "3.11", installs: bool = True) -> None:
+    def __init__(self, *, has: str = "", python: str = ENOUGH, installs: bool = True) -> None:
         self.has, self.python, self.installs = has, python, installs
         self.link = ScriptedLink(self.reply)
         self.events: list[Event] = []
