@@ -77,6 +77,21 @@ def test_the_whole_life(project: Project) -> None:
     assert project.vmctl("destroy", "--yes").out == "nothing to destroy\n"
 
 
+def test_resume_after_suspend_wants_no_names_where_some_are_off(project: Project) -> None:
+    project.vmfile("machines: {web: {depends_on: [db]}, db: {}, off: {}, later: {autostart: false}}\n")
+    project.vmctl("up")
+    project.vmctl("halt", "off")
+    project.vmctl("suspend")
+    assert "machine off is stopped, not suspended" in project.vmctl("resume", "web", "off", status=3).err
+    assert project.states()["web"] == "saved", "all or none of those that are named"
+    project.vmctl("resume")
+    assert project.states() == {"web": "running", "db": "running", "off": "stopped", "later": "not created"}
+    project.vmctl("halt", "db")
+    project.vmctl("suspend")
+    project.vmctl("resume")
+    assert (project.states()["web"], project.states()["db"]) == ("running", "running"), "web depends on it"
+
+
 def test_halt_and_destroy_before_any_up(project: Project) -> None:
     project.vmfile("")
     assert project.vmctl("destroy", "--yes").out == "nothing to destroy\n"

@@ -15,7 +15,7 @@ from vmctl.cli.shared_options import PARALLEL, limits
 if TYPE_CHECKING:
     from vmctl.lifecycle.machine_job import Step
     from vmctl.spec import Occasion
-    from vmctl.workspace import Workspace
+    from vmctl.workspace import Machine, Workspace
 
 NAMES = click.argument("names", nargs=-1, metavar="[MACHINE]...", shell_complete=completion.machines)
 
@@ -71,21 +71,33 @@ def _select_rising(app: App, names: tuple[str, ...]) -> Workspace:
     return workspace
 
 
-@command()
-@NAMES
-@PARALLEL
-def resume(app: App, names: tuple[str, ...], *, parallel: int | None) -> None:
-    """Continue suspended machines where they stopped."""
+def _suspended(machines: Sequence[Machine], *, named: bool) -> tuple[str, ...]:
+    """The names of those that can go on; of machines that nobody named, those that are off are left out.
+
+    Raises:
+        WrongState: a machine that was named is off, or all are.
+    """
     from vmctl.driver import State
     from vmctl.errors import WrongState
-    from vmctl.lifecycle.up import Options, up
 
-    workspace = _select_rising(app, names)
-    for machine in workspace.survey(app.names):
+    kept = [one for one in machines if named or one.state not in (None, State.STOPPED, State.CRASHED)] or machines
+    for machine in kept:
         if machine.state not in (State.SAVED, State.PAUSED, State.RUNNING):
             raise WrongState(
                 f"machine {machine.name} is {machine.state_text}, not suspended", hint=f"vmctl up {machine.name}"
             )
+    return tuple(machine.name for machine in kept)
+
+
+@command()
+@NAMES
+@PARALLEL
+def resume(app: App, names: tuple[str, ...], *, parallel: int | None) -> None:
+    """Continue suspended machines where they stopped; without names, those that are suspended."""
+    from vmctl.lifecycle.up import Options, up
+
+    workspace = _select_rising(app, names)
+    app.names = _suspended(workspace.survey(app.names), named=bool(names))
     result = up(workspace, app.names, Options(provision=False, parallel=parallel, event="resume"))
     _tell_running(app, result.machines, "resumed")
 
