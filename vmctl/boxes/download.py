@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 from vmctl import interrupt
-from vmctl.boxes import space
+from vmctl.boxes import space, web_failure
 from vmctl.boxes.address import without_login
 from vmctl.boxes.checksum import Checksum, ChecksumMismatch, Hashing
 from vmctl.boxes.polling import Stalled, pieces
@@ -135,8 +135,9 @@ class _Transfer:
                     pause = self.patience.first_pause if failures == 1 else pause * 2
                     asked = getattr(error, "after", None) or 0.0
                     if failures >= self.patience.tries or asked > LONGEST_PAUSE:
-                        raise self._failed(_reason(error)) from error
-                    self.report(Warned(text=f"{urlsplit(self.url).hostname}: {_reason(error)}; trying again"))
+                        raise self._failed(web_failure.reason(error)) from error
+                    host, why = urlsplit(self.url).hostname, web_failure.reason(error)
+                    self.report(Warned(text=f"{host}: {why}; trying again"))
                     interrupt.sleep(max(pause, asked))
         self._tell(last=True)
 
@@ -221,17 +222,3 @@ class _Transfer:
             details=f"{reason} ({self.hashing.size} bytes are kept)" if self.note.exists() else reason,
             hint=hint,
         )
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without the libraries' layers around it."""
-    import requests
-
-    if isinstance(error, requests.Timeout):
-        return "the server does not answer"
-    if isinstance(error, requests.ConnectionError):
-        cause: BaseException = error
-        while isinstance(inner := (cause.args[0] if cause.args else None) or cause.__cause__, BaseException):
-            cause = getattr(inner, "reason", None) or inner
-        return f"the connection failed: {cause}"
-    return str(getattr(error, "brief", error))

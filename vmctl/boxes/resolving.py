@@ -130,15 +130,18 @@ def _local(path: Path) -> bytes | None:
 
 def _from_servers(name: str, access: Access, report: Report) -> tuple[bytes, str]:
     """The catalogue of ORG/NAME and where it was, from the first server that has it."""
-    absent: list[Unavailable] = []
+    failures: list[Unavailable] = []
     for url in _places(name, access):
         try:
-            return access.text(url, accept=JSON, report=report), url
+            document = access.text(url, accept=JSON, report=report)
         except Unavailable as error:
-            absent.append(error)
-            if not error.absent:
-                report(Warned(text=f"{error.brief}: {error.details}"))
-    raise _unserved(name, absent)
+            failures.append(error)
+            continue
+        for failure in failures:
+            if not failure.absent:
+                report(Warned(text=f"{failure.brief}: {failure.details}"))
+        return document, url
+    raise _unserved(name, failures)
 
 
 def _unserved(name: str, failures: Sequence[Unavailable]) -> VmctlError:

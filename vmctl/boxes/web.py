@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from vmctl import interrupt
-from vmctl.boxes import compression
+from vmctl.boxes import compression, web_failure
 from vmctl.boxes.address import is_web, without_login
 from vmctl.boxes.polling import Stalled, pieces
 from vmctl.errors import UsageError, VmctlError
@@ -142,7 +142,7 @@ class Access:
                         interrupt.sleep(busy.after)
                 return _text(session, url, accept)
         except (requests.RequestException, Stalled) as error:
-            raise Unavailable(without_login(url), str(getattr(error, "brief", error))) from error
+            raise Unavailable(without_login(url), web_failure.reason(error)) from error
 
 
 def retry_after(response: requests.Response) -> float | None:

@@ -34,23 +34,6 @@ def reason_given(response: requests.Response) -> str:
     return f" ({text})" if text else ""
 
 
-def reason(error: Exception) -> str:
-    """What went wrong, without the libraries' layers around it."""
-    import requests
-
-    if isinstance(error, requests.Timeout):
-        return "the server does not answer"
-    cause: BaseException = error
-    while True:
-        inner = (cause.args[0] if cause.args else None) or cause.__cause__
-        deeper = getattr(inner, "reason", None)
-        found = deeper if isinstance(deeper, BaseException) else inner
-        if not isinstance(found, BaseException) or found is cause:
-            break
-        cause = found
-    return str(cause)
-
-
 def pieces_of(response: requests.Response, size: int) -> Iterator[bytes]:
     """The body as it was sent."""
     import urllib3

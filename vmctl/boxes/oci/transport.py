@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin, urlsplit
 
 from vmctl import interrupt
+from vmctl.boxes import web_failure
 from vmctl.boxes.address import without_login
 from vmctl.boxes.oci import challenge, credentials
 from vmctl.boxes.oci.challenge import Denied
 from vmctl.boxes.oci.reference import LOGIN, Reference, is_loopback
-from vmctl.boxes.oci.responses import TransferBroken, reason, reason_given
+from vmctl.boxes.oci.responses import TransferBroken, reason_given
 from vmctl.boxes.polling import abandonable
 from vmctl.boxes.web import AGAIN, Access, retry_after
 from vmctl.errors import VmctlError
@@ -163,7 +164,8 @@ class Transport:
         return f"http://{host}"
 
     def _unreachable(self, error: Exception) -> RegistryError:
-        return RegistryError(f"the registry {self.reference.registry} cannot be asked", details=reason(error))
+        brief = f"the registry {self.reference.registry} cannot be asked"
+        return RegistryError(brief, details=web_failure.reason(error))
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
@@ -203,7 +205,7 @@ class Transport:
             except requests.exceptions.SSLError as error:
                 raise self._unreachable(error) from error
             except requests.RequestException as error:
-                raise TransferBroken(reason(error)) from error
+                raise TransferBroken(web_failure.reason(error)) from error
             if response.status_code not in REDIRECTS or method not in ("GET", "HEAD"):
                 return response
             with response:
@@ -253,7 +255,7 @@ class Transport:
         try:
             return abandonable(lambda: challenge.token(session, asked, login, scope=self._scope(scope), verify=trusted))
         except requests.RequestException as error:
-            raise TransferBroken(f"its token server: {reason(error)}") from error
+            raise TransferBroken(f"its token server: {web_failure.reason(error)}") from error
 
     def _scope(self, scope: str) -> str:
         action, _, other = scope.partition(" ")
