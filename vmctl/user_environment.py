@@ -35,6 +35,11 @@ def user_name() -> str:
         return str(os.getuid())
 
 
+def processors() -> int:
+    """The processors that this process may use, which may be fewer than the host has (containers, ``taskset``)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def home_directory() -> Path:
     """The account's home: $HOME, else what the system knows.
 

@@ -65,7 +65,7 @@ class SubordinateIds:
     @classmethod
     def of(cls, name: str, number: int, files: Sequence[Path] = (SUBUID, SUBGID)) -> SubordinateIds:
         """Those of the user of this name and number; a file that cannot be read gives nothing."""
-        users, groups = (id_ranges(_text(file), (name, str(number))) for file in files)
+        users, groups = (id_ranges(text_of(file), (name, str(number))) for file in files)
         return cls(users, groups)
 
 
@@ -123,7 +123,7 @@ def _no_ids(name: str, number: int, files: Sequence[Path] = (SUBUID, SUBGID)) ->
         return None
     words = []
     for file, option in short:
-        first, count = free_range(_text(file))
+        first, count = free_range(text_of(file))
         words.append(f"--add-sub{option} {first}-{first + count - 1}")
     lacking = " and ".join(str(file) for file, _ in short)
     return Obstacle(
@@ -177,7 +177,7 @@ def _answers(directory: Path) -> str:
 
 def _switch(switches: Path = Path("/proc/sys")) -> str:
     """The command that lets ordinary users have namespaces, where that is what is missing."""
-    return next((on for name, off, on in SWITCHES if _text(switches / name).strip() == off), "")
+    return next((on for name, off, on in SWITCHES if text_of(switches / name).strip() == off), "")
 
 
 def _name(user: int) -> str:
@@ -187,7 +187,8 @@ def _name(user: int) -> str:
         return str(user)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """A file's text; "" where it cannot be read, as of one that is not there."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

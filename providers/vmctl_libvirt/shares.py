@@ -140,14 +140,7 @@ def may_run(directory: Path, apparmor: Path = APPARMOR, profiles: Sequence[Path]
         confined = apparmor.read_text(encoding="ascii").strip() == "Y"
     except OSError:
         return True
-    return not confined or any(f"{directory}/" in _text(profile) for profile in profiles)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    return not confined or any(f"{directory}/" in rootless.text_of(profile) for profile in profiles)
 
 
 def foreign_owner(folder: Path) -> int | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from vmctl.driver import Definition, Disk, Forward, Tag
 from vmctl.process import find, run
 from vmctl.spec import MIB, BoxRef, MachineSpec
@@ -29,3 +31,15 @@ def make_disk(directory: Path) -> Disk:
     run([find("qemu-img", package="qemu-utils"), "create", "-q", "-f", "qcow2", path, str(VIRTUAL_SIZE)])
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Disk(path=path, format="qcow2", digest=digest, virtual_size=VIRTUAL_SIZE)
+
+
+class OneMachine:
+    """The fixtures of a suite for drivers that take any definition and image."""
+
+    @pytest.fixture
+    def definition(self, tmp_path: Path) -> Definition:
+        return make_definition(tmp_path)
+
+    @pytest.fixture
+    def disk(self, tmp_path: Path) -> Disk:
+        return make_disk(tmp_path)

@@ -4,23 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.contract_parts import make_definition, make_disk
+from tests.contract.contract_parts import OneMachine
 from vmctl.driver import Definition, Disk, Host
 from vmctl.testing import DriverContract, FakeDriver, LayerContract, SnapshotContract
 
 
-class TestInMemory(DriverContract, SnapshotContract, LayerContract):
+class TestInMemory(OneMachine, DriverContract, SnapshotContract, LayerContract):
     @pytest.fixture
     def driver(self, tmp_path: Path) -> FakeDriver:
         return FakeDriver(Host(home=tmp_path))
-
-    @pytest.fixture
-    def definition(self, tmp_path: Path) -> Definition:
-        return make_definition(tmp_path)
-
-    @pytest.fixture
-    def disk(self, tmp_path: Path) -> Disk:
-        return make_disk(tmp_path)
 
 
 class TestInAFile(TestInMemory):

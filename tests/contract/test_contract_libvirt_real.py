@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.contract_parts import make_definition, make_disk
+from tests.contract.contract_parts import OneMachine
 from vmctl.driver import Definition, Disk, Host
 from vmctl.errors import WrongState
 from vmctl.testing import DriverContract, LayerContract, MemoryContract, SnapshotContract
@@ -20,7 +20,7 @@ POOL = Path("/var/lib/libvirt/images/vmctl")
 
 
 @pytest.mark.integration
-class TestLibvirt(DriverContract, SnapshotContract, LayerContract, MemoryContract):
+class TestLibvirt(OneMachine, DriverContract, SnapshotContract, LayerContract, MemoryContract):
     @pytest.fixture
     def driver(self, private_host: Path, tmp_path: Path, definition: Definition) -> Iterator[LibvirtDriver]:
         made = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": SYSTEM}))
@@ -31,14 +31,6 @@ class TestLibvirt(DriverContract, SnapshotContract, LayerContract, MemoryContrac
         left = _left()
         made.close()
         assert left == {"domains": [], "volumes": [], "networks": []}
-
-    @pytest.fixture
-    def definition(self, tmp_path: Path) -> Definition:
-        return make_definition(tmp_path)
-
-    @pytest.fixture
-    def disk(self, tmp_path: Path) -> Disk:
-        return make_disk(tmp_path)
 
     @pytest.fixture
     def small_pool(self, private_host: Path) -> Iterator[None]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.contract_parts import make_definition, make_disk
-from vmctl.driver import Definition, Disk, Host
+from tests.contract.contract_parts import OneMachine
+from vmctl.driver import Host
 from vmctl.testing import DriverContract, LayerContract, SnapshotContract
 from vmctl_libvirt import LibvirtDriver
 
@@ -23,7 +23,7 @@ NODE = """\
 """
 
 
-class TestLibvirtTestDriver(DriverContract, SnapshotContract, LayerContract):
+class TestLibvirtTestDriver(OneMachine, DriverContract, SnapshotContract, LayerContract):
     @pytest.fixture
     def driver(self, tmp_path: Path) -> Iterator[LibvirtDriver]:
         node = tmp_path / "node.xml"
@@ -31,11 +31,3 @@ class TestLibvirtTestDriver(DriverContract, SnapshotContract, LayerContract):
         made = LibvirtDriver(Host(home=tmp_path / "home", options={"uri": f"test://{node}"}))
         yield made
         made.close()
-
-    @pytest.fixture
-    def definition(self, tmp_path: Path) -> Definition:
-        return make_definition(tmp_path)
-
-    @pytest.fixture
-    def disk(self, tmp_path: Path) -> Disk:
-        return make_disk(tmp_path)

@@ -285,5 +285,5 @@ def _added(box: Box | None) -> float | None:
 
 
 def _further(path: Path, name: str) -> BoxImage:
-    found = image.inspect_data(path, name)
+    found = image.inspect(path, name, boots=False)
     return BoxImage.of(path, found.format, found.virtual_size)

@@ -132,7 +132,7 @@ def _disks(disks: tuple[Path, ...], draft: Path, name: str) -> tuple[Path, ...]:
     for source, target in zip(disks, (draft / "image", *further), strict=True):
         plain(source, target, name=name)
     for path in further:
-        image.inspect_data(path, name)
+        image.inspect(path, name, boots=False)
     return further
 
 

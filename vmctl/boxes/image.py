@@ -60,12 +60,13 @@ class NotAnImage(VmctlError):
         )
 
 
-def inspect(path: Path, name: str) -> Image:
+def inspect(path: Path, name: str, *, boots: bool = True) -> Image:
     """Look at the file.
 
     Args:
         path: the file.
         name: what the user calls it, for errors.
+        boots: whether a machine is to start from it; a raw disk of data may lack a boot sector.
 
     Raises:
         NotAnImage: it is something else, damaged, truncated, or refers to other files.
@@ -75,21 +76,9 @@ def inspect(path: Path, name: str) -> Image:
         size = stream.seek(0, os.SEEK_END)
         if head.startswith(QCOW2):
             return _qcow2(stream, head, size, name)
+        if not boots and len(head) == SECTOR:
+            head = head[:-2] + BOOT_SIGNATURE
         return _raw(head, size, name)
-
-
-def inspect_data(path: Path, name: str) -> Image:
-    """As ``inspect``, for a disk that need not boot: a raw one may lack a boot sector.
-
-    Raises:
-        NotAnImage: it is something else, damaged, truncated, or refers to other files.
-    """
-    with path.open("rb") as stream:
-        head = stream.read(SECTOR)
-        size = stream.seek(0, os.SEEK_END)
-        if head.startswith(QCOW2):
-            return _qcow2(stream, head, size, name)
-        return _raw(head[:-2] + BOOT_SIGNATURE if len(head) == SECTOR else head, size, name)
 
 
 def _raw(head: bytes, size: int, name: str) -> Image:

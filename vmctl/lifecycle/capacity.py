@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from msgspec import Struct
 
+from vmctl import user_environment
 from vmctl.spec import MIB, MachineSpec
 
 MEMINFO = Path("/proc/meminfo")
 LEAST, MOST = 2, 16
 SPARE = 512 * MIB
 """What the host itself should keep."""
-
-
-def processors() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int | None:
@@ -43,7 +38,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     @property
     def workers(self) -> int:
         """The most that ever work at the same time: one for each processor, within reason, unless said."""
-        return self.at_once or min(MOST, max(LEAST, processors()))
+        return self.at_once or min(MOST, max(LEAST, user_environment.processors()))
 
     @property
     def sleepers(self) -> int:

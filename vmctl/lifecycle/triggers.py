@@ -16,6 +16,7 @@ from vmctl.errors import Interrupted, VmctlError, from_os
 from vmctl.events import Output
 from vmctl.lifecycle.guest_steps import login
 from vmctl.lifecycle.machine_job import Job, Step
+from vmctl.provision.failure import label
 from vmctl.spec import Occasion, Project, Shell, Trigger, When
 from vmctl.store import files
 
@@ -85,18 +86,14 @@ def fire(job: Job, when: When, event: Occasion) -> None:
             failed = from_os(error) if isinstance(error, OSError) else error
             if trigger.on_error == "abort":
                 raise _explained(trigger, job, failed) from error
-            job.warn(f"{_label(trigger)} failed: {failed.brief}")
+            job.warn(f"trigger {label(trigger)} failed: {failed.brief}")
 
 
 def _explained(trigger: Trigger, job: Job, error: VmctlError) -> TriggerFailed:
     again = f"correct it (or let it be `on_error: continue`), then run the command for {job.name} again"
     return TriggerFailed(
-        f"{job.name}: {_label(trigger)} failed: {error.brief}", details=error.details, hint=error.hint or again
+        f"{job.name}: trigger {label(trigger)} failed: {error.brief}", details=error.details, hint=error.hint or again
     )
-
-
-def _label(trigger: Trigger) -> str:
-    return f"trigger '{trigger.name}' ({trigger.place})" if trigger.place else f"trigger '{trigger.name}'"
 
 
 def _run(trigger: Trigger, job: Job, event: Occasion) -> None:

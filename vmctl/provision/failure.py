@@ -7,30 +7,29 @@ from collections.abc import Sequence
 from vmctl.errors import ProvisionFailed, Unreachable, VmctlError
 from vmctl.provision.host_set import HostSet
 from vmctl.provision.summary import Failure, Summary
-from vmctl.spec import Provisioner
+from vmctl.spec import Provisioner, Trigger
 
 
-class TasksFailed(ProvisionFailed):
-    """Tasks or scripts failed (exit 4); ``summary`` says what became of each machine."""
-
-    def __init__(self, brief: str, summary: Summary, *, details: str = "", hint: str = "") -> None:
-        super().__init__(brief, details=details, hint=hint)
-        self.summary = summary
-        self.data = {"provisioned": summary.as_object()}
-
-
-class MachinesUnreachable(Unreachable):
-    """Machines could not be reached (exit 5); ``summary`` says what became of each."""
+class _NotAllProvisioned(VmctlError):
+    """``summary`` says what became of each machine."""
 
     def __init__(self, brief: str, summary: Summary, *, details: str = "", hint: str = "") -> None:
         super().__init__(brief, details=details, hint=hint)
         self.summary = summary
         self.data = {"provisioned": summary.as_object()}
+
+
+class TasksFailed(_NotAllProvisioned, ProvisionFailed):
+    """Tasks or scripts failed (exit 4)."""
+
+
+class MachinesUnreachable(_NotAllProvisioned, Unreachable):
+    """Machines could not be reached (exit 5)."""
 
 
 def summary_of(error: VmctlError) -> Summary:
     """What became of each machine before provisioning ended with an error."""
-    return error.summary if isinstance(error, TasksFailed | MachinesUnreachable) else Summary({})
+    return error.summary if isinstance(error, _NotAllProvisioned) else Summary({})
 
 
 def error(failures: Sequence[Failure], summary: Summary, host_set: HostSet) -> TasksFailed | MachinesUnreachable:
@@ -49,6 +48,6 @@ def _indented(text: str) -> list[str]:
     return [f"  {line}" for line in text.splitlines()]
 
 
-def label(item: Provisioner) -> str:
-    """The provisioner in messages: its name, and where the Vmfile has it."""
+def label(item: Provisioner | Trigger) -> str:
+    """What of a Vmfile it is, in messages: its name, and where the Vmfile has it."""
     return f"'{item.name}' ({item.place})" if item.place else f"'{item.name}'"

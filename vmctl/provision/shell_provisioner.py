@@ -14,7 +14,7 @@ import contextlib
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,18 +105,24 @@ def _is_there(item: Shell, connection: Link) -> bool:
 
 
 def _run(item: Shell, script: bytes, target: Target, connection: Link, report: Report) -> tuple[int, list[str]]:
-    lines: list[str] = []
-
-    def on_line(line: str) -> None:
-        lines.append(line)
-        report(Output(machine=target.name, line=line, source=SOURCE))
-
+    lines, on_line = _told(target, report)
     with private_directory(connection, script, sudo=item.become) as directory:
         variables = environment({**item.env, "VMCTL_MACHINE": target.name})
         argv = [*scripts.interpreter(script, inline=item.inline is not None), f"{directory}/script", *item.args]
         start = ["sh", "-c", START, "sh", directory, *argv]
         done = connection.run(start, input=variables, sudo=item.become, check=False, on_line=on_line)
     return done.status, lines
+
+
+def _told(target: Target, report: Report) -> tuple[list[str], Callable[[str], None]]:
+    """The lines that a script has printed so far, and what takes in one more."""
+    lines: list[str] = []
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        report(Output(machine=target.name, line=line, source=SOURCE))
+
+    return lines, on_line
 
 
 @contextlib.contextmanager
@@ -163,12 +169,7 @@ def provision_on_host(item: Shell, targets: Sequence[Target], root: Path, report
 def _run_here(item: Shell, target: Target, argv: Sequence[str], root: Path, report: Report) -> ProvisionerResult:
     if item.creates and (root / Path(item.creates).expanduser()).exists():
         return ProvisionerResult(machine=target.name, counts=Counts(ok=1))
-    lines: list[str] = []
-
-    def on_line(line: str) -> None:
-        lines.append(line)
-        report(Output(machine=target.name, line=line, source=SOURCE))
-
+    lines, on_line = _told(target, report)
     try:
         status = process.stream(
             argv, on_line, cwd=root, env={**item.env, **target.environment, "VMCTL_MACHINE": target.name}, named=True

@@ -37,18 +37,13 @@ def project_scope(root: Path, environ: Mapping[str, str]) -> Scope:
         "vars": {},
         "project": {"name": root.name, "root": str(root)},
         "host": {
-            "cpus": _cpus(),
+            "cpus": user_environment.processors(),
             "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "os": os.uname().sysname.lower(),
             "arch": os.uname().machine,
             "user": user_environment.user_name(),
         },
     })  # fmt: skip
-
-
-def _cpus() -> int:
-    """The processors that this process may use, where the system can say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_scope(project: Scope, name: str, group: str, index: int, each: Each | None = None) -> Scope:

@@ -216,8 +216,7 @@ class Pulling:
         if form:
             first, size = self.config.disks[0], self.config.disks[number].machine
             return _form(path, directory, form, size or (DEFAULT_SIZE if first.form else first.virtual_size))
-        inspect = image.inspect if number == 0 else image.inspect_data
-        found = inspect(path, str(self.reference))
+        found = image.inspect(path, str(self.reference), boots=number == 0)
         disk = BoxImage.of(path, found.format, found.virtual_size)
         path.rename(directory / disk.image_name)
         return disk
