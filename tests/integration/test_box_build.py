@@ -17,6 +17,7 @@ from vmctl.boxes.box_store import BoxStore
 from vmctl.driver import Definition, Features, Tag
 from vmctl.layout import HomeLayout
 from vmctl.process import find
+from vmctl.seed import GuestIdentity
 from vmctl.spec import GIB, BoxRef, MachineSpec
 
 pytestmark = pytest.mark.integration
@@ -47,17 +48,19 @@ def guest(box: Box, test_host: Path, tmp_path_factory: pytest.TempPathFactory) -
     machine = MachineSpec(name="plain", box=BoxRef(address=box.name))
     seed.write(
         place / "seed.iso",
-        definition=Definition(
-            name="plain",
-            tag=Tag(project="0" * 32, machine="plain", version="0"),
-            spec=machine,
-            mac=MAC,
-            console=place / "console",
+        GuestIdentity(
+            definition=Definition(
+                name="plain",
+                tag=Tag(project="0" * 32, machine="plain", version="0"),
+                spec=machine,
+                mac=MAC,
+                console=place / "console",
+            ),
+            features=Features(formats=("qcow2",), folders=()),
+            user=box.user,
+            public_key=key_pairs.ensure(user_key),
+            host_key=host_key,
         ),
-        features=Features(formats=("qcow2",), folders=()),
-        user=box.user,
-        public_key=key_pairs.ensure(user_key),
-        host_key=host_key,
     )
     port = _free_port()
     with (place / "qemu.log").open("wb") as log:

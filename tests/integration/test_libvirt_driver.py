@@ -17,6 +17,7 @@ from vmctl import boxes, key_pairs, seed
 from vmctl.driver import Definition, Disk, Forward, Host, Nic, Share, State, Tag
 from vmctl.layout import HomeLayout
 from vmctl.lifecycle.down import PRESS_AGAIN
+from vmctl.seed import GuestIdentity
 from vmctl.spec import GIB, MIB, BoxRef, MachineSpec
 from vmctl.wait import Deadline, until
 from vmctl_libvirt import LibvirtDriver
@@ -82,12 +83,14 @@ class Guest:
         key_pairs.ensure(self.directory / "host")
         seed.write(
             self.directory / "seed.iso",
-            definition=self.definition,
-            features=self.driver.features,
-            user="vmctl",
-            public_key=public,
-            host_key=self.directory / "host",
-            uid=GUEST_USER,
+            GuestIdentity(
+                definition=self.definition,
+                features=self.driver.features,
+                user="vmctl",
+                public_key=public,
+                host_key=self.directory / "host",
+                uid=GUEST_USER,
+            ),
         )
         (self.directory / "known_hosts").write_text(f"{self.name} {key_pairs.ensure(self.directory / 'host')}\n")
         self.driver.check(self.definition)

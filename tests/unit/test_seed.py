@@ -12,7 +12,7 @@ from msgspec import structs
 from vmctl import iso, key_pairs, seed
 from vmctl.driver import Definition, Features, Nic, Tag
 from vmctl.errors import UsageError
-from vmctl.seed import has_name_server, nocloud
+from vmctl.seed import GuestIdentity, has_name_server, nocloud
 from vmctl.spec import BoxRef, MachineSpec
 
 FEATURES = Features(formats=("qcow2",), folders=())
@@ -42,17 +42,19 @@ class Seed:
         self.resolv_conf.write_text("search lan\nnameserver 192.0.2.1\n")
 
     def write(
-        self, definition: Definition, features: Features = FEATURES, *, user: str = "vmctl", **numbers: int
+        self, definition: Definition, features: Features = FEATURES, *, user: str = "vmctl", **numbers: Any
     ) -> bool:
         return seed.write(
             self.path,
-            definition=definition,
-            features=features,
-            user=user,
-            public_key=self.public_key,
-            host_key=self.host_key,
+            GuestIdentity(
+                definition=definition,
+                features=features,
+                user=user,
+                public_key=self.public_key,
+                host_key=self.host_key,
+                **numbers,
+            ),
             resolv_conf=self.resolv_conf,
-            **numbers,
         )
 
     def read(self, name: str) -> Any:

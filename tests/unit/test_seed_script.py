@@ -15,7 +15,7 @@ from vmctl import key_pairs, seed
 from vmctl.boxes import recipe
 from vmctl.boxes.user_namespace import as_root
 from vmctl.driver import Definition, Features, Nic, Tag
-from vmctl.seed.wishes import Wishes
+from vmctl.seed.guest_identity import GuestIdentity
 from vmctl.spec import BoxRef, MachineSpec
 
 SCRIPT = recipe.load("debian-12").directory / "root/usr/lib/vmctl/seed"
@@ -37,7 +37,7 @@ class Guest:
         for name in ("gshadow", "subuid", "subgid"):
             (self.root / "etc" / name).touch()
         key_pairs.ensure(place / "host")
-        self.wishes = Wishes(
+        self.identity = GuestIdentity(
             definition=Definition(
                 name="x",
                 tag=Tag(project="0123456789abcdef" * 2, machine="web", version="0"),
@@ -56,9 +56,9 @@ class Guest:
 
     def pack(self, **changes: object) -> None:
         """Lay out the seed that says this."""
-        self.wishes = structs.replace(self.wishes, **changes)
+        self.identity = structs.replace(self.identity, **changes)
         shutil.rmtree(self.source.parent, ignore_errors=True)
-        for name, data in seed.contents(self.wishes).items():
+        for name, data in seed.contents(self.identity).items():
             path = self.source.parent / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
@@ -114,16 +114,16 @@ def test_a_new_instance_is_who_the_seed_says(guest: Guest) -> None:
     (line,) = [line for line in guest.read("etc/passwd").splitlines() if line.startswith("me:")]
     assert line.split(":")[2:] == ["1234", "1234", "vmctl login user", "/home/me", "/bin/bash"]
     assert guest.read("etc/shadow").splitlines()[-1].split(":")[1].startswith("!")
-    assert guest.read("home/me/.ssh/authorized_keys") == f"{guest.wishes.public_key}\n"
+    assert guest.read("home/me/.ssh/authorized_keys") == f"{guest.identity.public_key}\n"
     assert (guest.mode("home/me/.ssh"), guest.mode("home/me/.ssh/authorized_keys")) == (0o700, 0o600)
     assert guest.read("etc/sudoers.d/90-vmctl") == "me ALL=(ALL) NOPASSWD:ALL\n"
     assert guest.mode("etc/sudoers.d/90-vmctl") == 0o440
-    assert guest.read("etc/ssh/ssh_host_ed25519_key") == guest.wishes.host_key.read_text()
+    assert guest.read("etc/ssh/ssh_host_ed25519_key") == guest.identity.host_key.read_text()
     assert guest.mode("etc/ssh/ssh_host_ed25519_key") == 0o600
     assert len(guest.read("etc/machine-id").strip()) == 32
     assert (guest.root / "var/lib/systemd/random-seed").stat().st_size == 512
     assert guest.mode("var/lib/systemd/random-seed") == 0o600
-    assert guest.read("var/lib/vmctl/instance-id") == f"{guest.wishes.instance}\n"
+    assert guest.read("var/lib/vmctl/instance-id") == f"{guest.identity.instance}\n"
 
 
 def test_every_boot_follows_the_vmfile_and_leaves_the_rest(guest: Guest) -> None:
@@ -131,8 +131,8 @@ def test_every_boot_follows_the_vmfile_and_leaves_the_rest(guest: Guest) -> None
     for name, text in {"etc/machine-id": "a\n", "home/me/.ssh/authorized_keys": "of-the-user\n"}.items():
         (guest.root / name).unlink()
         (guest.root / name).write_text(text)
-    spec = structs.replace(guest.wishes.definition.spec, hostname="other")
-    guest.pack(definition=structs.replace(guest.wishes.definition, spec=spec, nics=()))
+    spec = structs.replace(guest.identity.definition.spec, hostname="other")
+    guest.pack(definition=structs.replace(guest.identity.definition, spec=spec, nics=()))
     assert guest.boot() == ""
     assert guest.read("etc/hostname") == "other\n"
     assert "127.0.1.1\tother\n" in guest.read("etc/hosts")
@@ -161,7 +161,7 @@ def test_a_copied_disk_becomes_another_machine(guest: Guest, tmp_path: Path) -> 
     assert guest.boot() == ""
     assert guest.read("etc/machine-id") != machine_id
     lines = guest.read("home/me/.ssh/authorized_keys").splitlines()
-    assert lines == ["ssh-ed25519 AAAA colleague", guest.wishes.public_key]
+    assert lines == ["ssh-ed25519 AAAA colleague", guest.identity.public_key]
     assert guest.names("etc/ssh") == ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"]
     assert guest.read("etc/ssh/ssh_host_ed25519_key") == (tmp_path / "other-host").read_text()
     assert ":1234:1234:" in guest.read("etc/passwd")  # it is there already: its files keep their owner
@@ -185,7 +185,7 @@ def test_a_user_whose_group_exists(guest: Guest) -> None:
 
 
 def test_without_a_fixed_address_the_resolver_is_asked(guest: Guest) -> None:
-    guest.pack(features=structs.replace(guest.wishes.features, nic1_address=""))
+    guest.pack(features=structs.replace(guest.identity.features, nic1_address=""))
     guest.boot()
     assert (guest.root / "run/vmctl/resolv.conf").readlink() == Path("../systemd/resolve/stub-resolv.conf")
     assert "DHCP=ipv4\n" in guest.read("run/systemd/network/10-vmctl-eth0.network")
@@ -230,9 +230,9 @@ def test_a_power_cut_repeats_the_instance(guest: Guest, step: str, tmp_path: Pat
         argv = as_root("sh", str(script), str(once.source), str(once.root))
         cut = subprocess.run(argv, capture_output=True, check=False).returncode != 0
         assert once.boot() == ""
-        assert once.read("var/lib/vmctl/instance-id") == f"{once.wishes.instance}\n"
-        assert once.read("home/me/.ssh/authorized_keys") == f"{once.wishes.public_key}\n"
-        assert once.read("etc/ssh/ssh_host_ed25519_key") == once.wishes.host_key.read_text()
+        assert once.read("var/lib/vmctl/instance-id") == f"{once.identity.instance}\n"
+        assert once.read("home/me/.ssh/authorized_keys") == f"{once.identity.public_key}\n"
+        assert once.read("etc/ssh/ssh_host_ed25519_key") == once.identity.host_key.read_text()
         if not cut:
             assert number > 1
             return
@@ -284,7 +284,7 @@ def test_the_users_ssh_directory_is_no_way_out(guest: Guest, tmp_path: Path) -> 
     (guest.root / "home/me/.ssh").symlink_to(elsewhere)
     assert guest.boot() == ""
     assert list(elsewhere.iterdir()) == []
-    assert guest.read("home/me/.ssh/authorized_keys") == f"{guest.wishes.public_key}\n"
+    assert guest.read("home/me/.ssh/authorized_keys") == f"{guest.identity.public_key}\n"
 
 
 def test_accounts_that_are_a_link_are_refused(guest: Guest, tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ from vmctl.spec import (
 from vmctl.vmfile.ansible_keys import ANSIBLE
 from vmctl.vmfile.folder_keys import FOLDER
 from vmctl.vmfile.keys import COUNT, MACHINE
-from vmctl.vmfile.nics import NETWORK
+from vmctl.vmfile.network_keys import NETWORK
 from vmctl.vmfile.port_keys import PORT
 from vmctl.vmfile.provisioner_keys import FILE_ENTRY, PROVISIONER, REBOOT, SHELL
-from vmctl.vmfile.readiness import CHECK
+from vmctl.vmfile.ready_keys import CHECK
 from vmctl.vmfile.top_keys import TOP_ONLY
 from vmctl.vmfile.writing import starter
 

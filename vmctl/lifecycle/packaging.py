@@ -25,6 +25,7 @@ from vmctl.events import Report, StepDone, StepStarted
 from vmctl.lifecycle import definitions
 from vmctl.login import Login
 from vmctl.powers import Exported, Exports, features_of
+from vmctl.seed import GuestIdentity
 from vmctl.spec import MachineSpec
 from vmctl.store import files, records
 from vmctl.store.records import Record
@@ -149,10 +150,11 @@ class _Copy:
         made = structs.replace(made, mac=nic_address(self.record))  # that one is off
         if made.seed:
             as_original = structs.replace(made, tag=structs.replace(made.tag, machine=self.record.machine))
-            seed.write(
-                made.seed, definition=as_original, features=features, user=record.user, uid=record.uid,
+            identity = GuestIdentity(
+                definition=as_original, features=features, user=record.user, uid=record.uid,
                 public_key=key_pairs.ensure(self.original.layout.key), host_key=self.original.layout.host_key,
             )  # fmt: skip
+            seed.write(made.seed, identity)
         return made
 
     def _connection(self) -> ssh.Connection:

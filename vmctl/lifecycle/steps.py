@@ -17,6 +17,7 @@ from vmctl.lifecycle import definitions, first_login, plan
 from vmctl.lifecycle.machine_job import Job, StepMissing, absent, adapts, exists, off
 from vmctl.powers import LiveForwards
 from vmctl.provision import inputs
+from vmctl.seed import GuestIdentity
 from vmctl.store import carry, files, host_ports, hypervisors, layer_ledger
 from vmctl.store.records import BoxUsed, Record
 
@@ -187,13 +188,15 @@ def write_seed(job: Job) -> bool:
     layout = job.machine.layout
     return seed.write(
         layout.seed,
-        definition=job.defined,
-        features=job.features,
-        user=job.record.user,
-        public_key=key_pairs.ensure(layout.key),
-        host_key=layout.host_key,
-        uid=job.record.uid,
-        first_boots=job.record.first_boots,
+        GuestIdentity(
+            definition=job.defined,
+            features=job.features,
+            user=job.record.user,
+            public_key=key_pairs.ensure(layout.key),
+            host_key=layout.host_key,
+            uid=job.record.uid,
+            first_boots=job.record.first_boots,
+        ),
     )
 
 

@@ -11,11 +11,14 @@ import ipaddress
 import secrets
 from pathlib import Path
 
+from msgspec import structs
+
 from vmctl import iso
-from vmctl.driver import Definition, Features
 from vmctl.seed import nocloud, ready_made
-from vmctl.seed.wishes import Wishes
+from vmctl.seed.guest_identity import GuestIdentity
 from vmctl.store import files
+
+__all__ = ["LABEL", "GuestIdentity", "contents", "has_name_server", "read", "write"]
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 LABEL = "cidata"
@@ -23,32 +26,12 @@ PER_WRITING = {ready_made.RANDOM, f"{ready_made.DIRECTORY}/{ready_made.SUMS}"}
 """What differs in every seed, whatever it says."""
 
 
-def write(
-    path: Path,
-    *,
-    definition: Definition,
-    features: Features,
-    user: str,
-    public_key: str,
-    host_key: Path,
-    uid: int | None = None,
-    gid: int | None = None,
-    first_boots: int = 0,
-    resolv_conf: Path = RESOLV_CONF,
-) -> bool:
+def write(path: Path, identity: GuestIdentity, *, resolv_conf: Path = RESOLV_CONF) -> bool:
     """Write the seed of one machine; an image that says the same already is left alone.
 
     Args:
         path: the ISO image; private (0600), for it holds the guest's host key.
-        definition: the machine.
-        features: what its driver says of NIC 1.
-        user: the login user that the guest makes, with passwordless sudo and a locked password.
-        public_key: the key that may log in as ``user``, one line.
-        host_key: the guest's private SSH host key (ed25519).
-        uid: number of ``user``; None = the guest's choice. Without effect where the box has the user already.
-        gid: number of the user's primary group; None = a group of its own, with the uid's number where it is free.
-        first_boots: how often the machine was started again before its first boot was known to be on its disk; a new
-            number makes the guest do its per-instance part again.
+        identity: what it says.
         resolv_conf: the host's; without a name server there, the guest gets none to wait for.
 
     Returns:
@@ -57,21 +40,17 @@ def write(
     Raises:
         UsageError: user, key or hostname hold what cannot be one.
     """
-    wishes = Wishes(
-        definition=definition, features=features, user=user, public_key=public_key, host_key=host_key, uid=uid,
-        gid=gid, first_boots=first_boots, dns=has_name_server(resolv_conf),
-    )  # fmt: skip
-    wishes.check()
-    content = contents(wishes)
+    identity.check()
+    content = contents(structs.replace(identity, dns=has_name_server(resolv_conf)))
     if files.exists(path) and _lasting(iso.read(path)) == _lasting(content):
         return False
     files.write(path, iso.image(LABEL, content))
     return True
 
 
-def contents(wishes: Wishes) -> dict[str, bytes]:
+def contents(identity: GuestIdentity) -> dict[str, bytes]:
     """The files of a seed, by path."""
-    return {**nocloud.files(wishes), **ready_made.files(wishes, secrets.token_bytes(ready_made.RANDOM_BYTES))}
+    return {**nocloud.files(identity), **ready_made.files(identity, secrets.token_bytes(ready_made.RANDOM_BYTES))}
 
 
 def _lasting(content: dict[str, bytes]) -> dict[str, bytes]:

@@ -14,38 +14,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmctl.key_pairs import public_path
-from vmctl.seed.wishes import Wishes
+from vmctl.seed.guest_identity import GuestIdentity
 from vmctl.store.files import read
 
 # Run by sh with the gid as $1 and the user's name as $2.
 MAKE_GROUP = 'getent group "$1" >/dev/null || groupadd --gid "$1" "$2"'
 
 
-def files(wishes: Wishes) -> dict[str, bytes]:
+def files(identity: GuestIdentity) -> dict[str, bytes]:
     """The three files, by name."""
     return {
-        "user-data": b"#cloud-config\n" + _dump(user_data(wishes)),
-        "meta-data": _dump({"instance-id": wishes.instance, "local-hostname": wishes.hostname}),
-        "network-config": _dump(network_config(wishes)),
+        "user-data": b"#cloud-config\n" + _dump(user_data(identity)),
+        "meta-data": _dump({"instance-id": identity.instance, "local-hostname": identity.hostname}),
+        "network-config": _dump(network_config(identity)),
     }
 
 
-def user_data(wishes: Wishes) -> dict[str, Any]:
+def user_data(identity: GuestIdentity) -> dict[str, Any]:
     """The cloud-config: who may log in, which host key proves the machine, what it is called."""
-    host_public = read(public_path(wishes.host_key)).decode("ascii").strip()
-    uid, gid = wishes.uid, wishes.gid
+    host_public = read(public_path(identity.host_key)).decode("ascii").strip()
+    uid, gid = identity.uid, identity.gid
     other_group = None if gid == uid else gid
-    make_group = {} if other_group is None else {"bootcmd": [["sh", "-c", MAKE_GROUP, "sh", str(gid), wishes.user]]}
+    make_group = {} if other_group is None else {"bootcmd": [["sh", "-c", MAKE_GROUP, "sh", str(gid), identity.user]]}
     return {
         **make_group,
-        "users": [_login(wishes.user, wishes.public_key, uid=uid, gid=other_group)],
+        "users": [_login(identity.user, identity.public_key, uid=uid, gid=other_group)],
         "disable_root": True,
         "ssh_deletekeys": True,
         "ssh_genkeytypes": ["ed25519"],  # none is generated beside a given one; the list must not be empty
-        "ssh_keys": {"ed25519_private": read(wishes.host_key).decode("ascii"), "ed25519_public": host_public},
+        "ssh_keys": {"ed25519_private": read(identity.host_key).decode("ascii"), "ed25519_public": host_public},
         "preserve_hostname": False,
-        "hostname": wishes.short_name,
-        "fqdn": wishes.hostname,
+        "hostname": identity.short_name,
+        "fqdn": identity.hostname,
         "manage_etc_hosts": "localhost",  # keeps one line right; True would undo the users' own lines at each boot
         "growpart": {"mode": "auto", "devices": ["/"], "ignore_growroot_disabled": False},
         "resize_rootfs": True,
@@ -72,13 +72,13 @@ def _login(user: str, public_key: str, *, uid: int | None, gid: int | None) -> d
     }
 
 
-def network_config(wishes: Wishes) -> dict[str, Any]:
+def network_config(identity: GuestIdentity) -> dict[str, Any]:
     """Netplan's format, version 2: NIC 1 as the driver says, further NICs static and never waited for.
 
     NICs are told by MAC address and called eth0, eth1… on every box and provider, so that playbooks can rely on it.
     """
-    ethernets = {"eth0": {**_matched(wishes.definition.mac, "eth0"), **_first_nic(wishes)}}
-    for number, nic in enumerate(wishes.definition.nics, start=1):
+    ethernets = {"eth0": {**_matched(identity.definition.mac, "eth0"), **_first_nic(identity)}}
+    for number, nic in enumerate(identity.definition.nics, start=1):
         name = f"eth{number}"
         address = {"addresses": [f"{nic.ip}/{nic.prefix}"], "dhcp4": False, "optional": True, "link-local": []}
         ethernets[name] = {**_matched(nic.mac, name), **address}
@@ -89,8 +89,8 @@ def _matched(mac: str, name: str) -> dict[str, Any]:
     return {"match": {"macaddress": mac.lower()}, "set-name": name}
 
 
-def _first_nic(wishes: Wishes) -> dict[str, Any]:
-    features = wishes.features
+def _first_nic(identity: GuestIdentity) -> dict[str, Any]:
+    features = identity.features
     if not features.nic1_address:
         return {"dhcp4": True}
     settings: dict[str, Any] = {
@@ -101,8 +101,8 @@ def _first_nic(wishes: Wishes) -> dict[str, Any]:
         "link-local": [],  # duplicate address detection alone takes a second
         "routes": [{"to": "0.0.0.0/0", "via": features.nic1_gateway}],
     }
-    if wishes.name_server:
-        settings["nameservers"] = {"addresses": [wishes.name_server]}
+    if identity.name_server:
+        settings["nameservers"] = {"addresses": [identity.name_server]}
     return settings
 
 

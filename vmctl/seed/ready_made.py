@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 
 from vmctl.key_pairs import public_path
-from vmctl.seed.wishes import Wishes
+from vmctl.seed.guest_identity import GuestIdentity
 from vmctl.store.files import read
 
 DIRECTORY = "vmctl"
@@ -20,56 +20,56 @@ RANDOM_BYTES = 512
 SUMS = "SHA256SUMS"
 
 
-def files(wishes: Wishes, random: bytes) -> dict[str, bytes]:
+def files(identity: GuestIdentity, random: bytes) -> dict[str, bytes]:
     """The files, by path in the seed.
 
     Args:
-        wishes: what the guest is to be.
+        identity: what the guest is to be.
         random: ``RANDOM_BYTES`` for its random number generator, used once.
     """
-    texts = {**_per_instance(wishes), **_per_boot(wishes)}
+    texts = {**_per_instance(identity), **_per_boot(identity)}
     made = {name: text.encode() for name, text in texts.items()} | {"random-seed": random}
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(made.items()))
     return {f"{DIRECTORY}/{name}": data for name, data in {**made, SUMS: sums.encode()}.items()}
 
 
-def _per_instance(wishes: Wishes) -> dict[str, str]:
+def _per_instance(identity: GuestIdentity) -> dict[str, str]:
     """Taken once by each instance."""
-    numbers = {"uid": wishes.uid, "gid": wishes.gid}
+    numbers = {"uid": identity.uid, "gid": identity.gid}
     return {
-        "instance-id": f"{wishes.instance}\n",
-        "machine-id": f"{hashlib.sha256(f'machine-id {wishes.instance}'.encode()).hexdigest()[:32]}\n",
-        "user": f"{wishes.user}\n",
+        "instance-id": f"{identity.instance}\n",
+        "machine-id": f"{hashlib.sha256(f'machine-id {identity.instance}'.encode()).hexdigest()[:32]}\n",
+        "user": f"{identity.user}\n",
         **{name: f"{number}\n" for name, number in numbers.items() if number is not None},
-        "authorized_keys": f"{wishes.public_key}\n",
-        "ssh_host_ed25519_key": read(wishes.host_key).decode("ascii"),
-        "ssh_host_ed25519_key.pub": read(public_path(wishes.host_key)).decode("ascii"),
+        "authorized_keys": f"{identity.public_key}\n",
+        "ssh_host_ed25519_key": read(identity.host_key).decode("ascii"),
+        "ssh_host_ed25519_key.pub": read(public_path(identity.host_key)).decode("ascii"),
     }
 
 
-def _per_boot(wishes: Wishes) -> dict[str, str]:
+def _per_boot(identity: GuestIdentity) -> dict[str, str]:
     """Taken at every boot, so that they follow the Vmfile."""
-    names = dict.fromkeys((wishes.hostname, wishes.short_name))
+    names = dict.fromkeys((identity.hostname, identity.short_name))
     return {
-        "hostname": f"{wishes.short_name}\n",
+        "hostname": f"{identity.short_name}\n",
         "hosts": f"127.0.1.1\t{' '.join(names)}\n",
-        **_name_server(wishes),
-        **{f"network/{name}": text for name, text in _network(wishes).items()},
+        **_name_server(identity),
+        **{f"network/{name}": text for name, text in _network(identity).items()},
     }
 
 
-def _name_server(wishes: Wishes) -> dict[str, str]:
+def _name_server(identity: GuestIdentity) -> dict[str, str]:
     """/etc/resolv.conf, where NIC 1 is static; elsewhere DHCP tells, and systemd-resolved is asked."""
-    if not wishes.features.nic1_address:
+    if not identity.features.nic1_address:
         return {}
-    line = f"nameserver {wishes.name_server}" if wishes.name_server else "# The host has no name server."
+    line = f"nameserver {identity.name_server}" if identity.name_server else "# The host has no name server."
     return {"resolv.conf": f"{line}\n"}
 
 
-def _network(wishes: Wishes) -> dict[str, str]:
+def _network(identity: GuestIdentity) -> dict[str, str]:
     """What systemd-udevd and systemd-networkd are told: names by MAC address, and what each NIC is to be."""
-    definition = wishes.definition
-    nics = [(definition.mac, _first_nic(wishes))]
+    definition = identity.definition
+    nics = [(definition.mac, _first_nic(identity))]
     nics += [(nic.mac, _static(f"{nic.ip}/{nic.prefix}")) for nic in definition.nics]
     made: dict[str, str] = {}
     for number, (mac, network) in enumerate(nics):
@@ -81,12 +81,12 @@ def _network(wishes: Wishes) -> dict[str, str]:
     return made
 
 
-def _first_nic(wishes: Wishes) -> dict[str, Mapping[str, str]]:
-    features = wishes.features
+def _first_nic(identity: GuestIdentity) -> dict[str, Mapping[str, str]]:
+    features = identity.features
     if not features.nic1_address:
         return {"Network": {"DHCP": "ipv4"}}
     nic = _static(features.nic1_address)
-    more = {"Gateway": features.nic1_gateway} | ({"DNS": wishes.name_server} if wishes.name_server else {})
+    more = {"Gateway": features.nic1_gateway} | ({"DNS": identity.name_server} if identity.name_server else {})
     return {"Network": {**nic["Network"], **more}}
 
 

@@ -15,7 +15,7 @@ from vmctl.spec import Network
 from vmctl.vmfile.cross_checks import item_node
 from vmctl.vmfile.drafts import Draft
 from vmctl.vmfile.faults import Faults
-from vmctl.vmfile.nics import RANGE, unusable
+from vmctl.vmfile.network_keys import RANGE, unusable
 from vmctl.vmfile.nodes import Node
 
 

@@ -13,9 +13,9 @@ from vmctl.vmfile import (
     dependencies,
     effective_provision,
     folder_keys,
-    nics,
+    network_keys,
     port_keys,
-    readiness,
+    ready_keys,
 )
 from vmctl.vmfile.box_refs import BOX
 from vmctl.vmfile.dependencies import DependsOn
@@ -24,12 +24,12 @@ from vmctl.vmfile.expansion import ForEach
 from vmctl.vmfile.folder_keys import DEFAULT_GUEST, FOLDER
 from vmctl.vmfile.host_paths import FILE
 from vmctl.vmfile.kinds import duration, flag, parsed, quantity, text, whole
-from vmctl.vmfile.nics import NETWORK
+from vmctl.vmfile.network_keys import NETWORK
 from vmctl.vmfile.port_keys import HIGHEST, PORT
 from vmctl.vmfile.provider_keys import PROVIDER
 from vmctl.vmfile.provisioner_keys import PROVISION
 from vmctl.vmfile.quantities import SIZE_PATTERN, SIZE_WORDS, Mismatch, format_duration, format_size, parse_size
-from vmctl.vmfile.readiness import READY
+from vmctl.vmfile.ready_keys import READY
 from vmctl.vmfile.structures import ListOf
 
 MOST_MACHINES = 1000
@@ -188,9 +188,9 @@ MACHINE: dict[str, Key] = {
         "Further network cards, machine to machine.",
         default=[],
         where="project",
-        write=each(nics.write),
+        write=each(network_keys.write),
         effect=Effect.RELOAD,
-        record=each(nics.summary),
+        record=each(network_keys.summary),
         more="See [below](#networks).",
     ),
     "depends_on": Key(
@@ -220,7 +220,7 @@ MACHINE: dict[str, Key] = {
         "What must hold before the machine counts as ready.",
         default=[],
         where="project",
-        write=each(readiness.write),
+        write=each(ready_keys.write),
         more="See [below](#ready).",
     ),
     "provision": Key(

@@ -17,12 +17,14 @@ USER = re.compile(r"[a-z_][A-Za-z0-9_.-]{0,31}")
 HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
-class Wishes(Struct, frozen=True, kw_only=True):
+class GuestIdentity(Struct, frozen=True, kw_only=True):
     """One machine's identity and network."""
 
     definition: Definition
     features: Features
+    """What the driver says of NIC 1."""
     user: str
+    """The login user that the guest makes, with passwordless sudo and a locked password."""
     public_key: str
     """The key that may log in as ``user``, one line."""
     host_key: Path
@@ -32,7 +34,8 @@ class Wishes(Struct, frozen=True, kw_only=True):
     gid: int | None = None
     """Number of the user's primary group; None = a group of its own, with the uid's number where it is free."""
     first_boots: int = 0
-    """How often it was started again before its first boot was known to be on its disk."""
+    """How often it was started again before its first boot was known to be on its disk; a new number makes the guest do
+    its per-instance part again."""
     dns: bool = True
     """Whether the host has a name server to pass on."""
 
@@ -58,8 +61,8 @@ class Wishes(Struct, frozen=True, kw_only=True):
         It holds all that this part depends on, so a disk that was copied into another machine (a box packaged from
         this one) gets that machine's user and keys, and a restart of the same machine costs nothing.
         """
-        identity = (self.user, self.public_key, ensure(self.host_key), self.uid, self.gid, self.first_boots)
-        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        values = (self.user, self.public_key, ensure(self.host_key), self.uid, self.gid, self.first_boots)
+        digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()
         tag = self.definition.tag
         return f"{tag.machine}-{tag.project[:8]}-{digest[:16]}"
 
