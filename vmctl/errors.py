@@ -14,7 +14,10 @@ Errors are caught once, in ``vmctl.cli``. Adapters translate foreign exceptions 
 
 from __future__ import annotations
 
+import errno
+import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from signal import SIGINT
 
 from vmctl import redaction
@@ -85,11 +88,37 @@ class Interrupted(VmctlError):
         self.signal = signal
 
 
+LOOKING = {
+    errno.ENOSPC: "df -h",
+    errno.EDQUOT: "df -h",
+    errno.EROFS: "findmnt -T",
+    errno.EACCES: "ls -ld",
+    errno.EPERM: "ls -ld",
+}
+"""What shows why the operating system refused, with the path that follows."""
+
+
 def from_os(error: OSError) -> VmctlError:
     """What the operating system refused (a full disk, a directory without permission), as an error of ours."""
     where = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     brief = error.strerror or type(error).__name__
-    return VmctlError(f"{where}: {brief}" if where else brief)
+    looking = LOOKING.get(error.errno or 0)
+    named = looking and isinstance(error.filename, str | Path)
+    hint = f"{looking} {shlex.quote(str(_nearest(Path(error.filename))))}" if named else ""
+    return VmctlError(f"{where}: {brief}" if where else brief, hint=hint)
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the directory on its way that is there as far as we may see."""
+    return next((one for one in (path, *path.parents) if _is_there(one)), path)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True
 
 
 def suggest(word: str, known: Iterable[str], *, most: int = 1) -> str:
