@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,40 +90,69 @@ def written(item: Ansible, root: Path | None = None) -> PlaybookTexts:
         item: the provisioner.
         root: where Ansible would run; None = in the playbook's directory.
     """
-    environment = {**os.environ, **arguments.environment(item)}
-    beside, known = item.playbook.parent, list(dict.fromkeys(inputs.ansible_files(item)))
-    variables: Any = inputs.canonical([item.extra_vars, item.group_vars, item.host_vars])
-    own = Text(
-        name="its variables", text=json.dumps(variables), data=[item.extra_vars, item.group_vars, item.host_vars]
-    )
-    found, named, roles = [own], dict[Path, None](), list[Path]()
-    waiting = [path for path in known if path != item.requirements and path.name not in inputs.SINGLE_FILES]
-    sources = {*item.playbooks, *item.extra_vars_files}
+    reader = _Reader(item, root)
     is_bounded = True
     try:
-        while waiting:
-            new = [one for path in waiting if (one := _text(path, beside, is_source=path in sources))]
-            found += new
-            variables = Variables.of([one.data for one in found])
-            waiting = []
-            for role in _roles(new, root or beside, environment):
-                if role not in roles:
-                    roles.append(role)
-                    waiting += [file for part in ROLE_PARTS for file in inputs.written_below(role / part)]
-            for path, how in _named(new, variables, beside, [*named, *known]):
-                named[path] = None
-                waiting += [path] if how else []
-                sources |= {path} if how == playbook_tasks.DATA else set()
-        variables = Variables.of([one.data for one in found])
-        names = [(name, one.path) for one in found if one.path for name in _names(one, variables)]
-        around = playbook_places.around(names, beside)
-        named |= dict.fromkeys(path for path in around if path not in named and path not in known)
+        reader.read(path for path in reader.known if path != item.requirements and path.name not in inputs.SINGLE_FILES)
     except TooMany:
         is_bounded = False
     return PlaybookTexts(
-        texts=tuple(found), named=tuple(named), roles=tuple(roles), is_bounded=is_bounded,
-        variables=Variables.of([one.data for one in found]),
+        texts=tuple(reader.texts), named=tuple(reader.named), roles=tuple(reader.roles), is_bounded=is_bounded,
+        variables=reader.variables,
     )  # fmt: skip
+
+
+class _Reader:
+    """Reads files of a playbook, and those that they name, until they name no more."""
+
+    def __init__(self, item: Ansible, root: Path | None) -> None:
+        self.beside = item.playbook.parent
+        self.root = root or self.beside
+        self.environment = {**os.environ, **arguments.environment(item)}
+        self.known = list(dict.fromkeys(inputs.ansible_files(item)))
+        self.named: dict[Path, None] = {}
+        self.roles: list[Path] = []
+        self.sources = {*item.playbooks, *item.extra_vars_files}
+        values = [item.extra_vars, item.group_vars, item.host_vars]
+        text: Any = inputs.canonical(values)
+        self.texts = [Text(name="its variables", text=json.dumps(text), data=values)]
+
+    @property
+    def variables(self) -> Variables:
+        """All that the texts set, so far."""
+        return Variables.of([one.data for one in self.texts])
+
+    def read(self, paths: Iterable[Path]) -> None:
+        """Read some files, and what follows from them.
+
+        Raises:
+            TooMany: an expression may name more files than can be looked at.
+        """
+        waiting = [*paths]
+        while waiting:
+            waiting = self._read(waiting)
+        # Only now is it known what every name may come to: a file read last may set a variable of the first.
+        variables = self.variables
+        names = [(name, one.path) for one in self.texts if one.path for name in _names(one, variables)]
+        around = playbook_places.around(names, self.beside)
+        self.named |= dict.fromkeys(path for path in around if path not in self.named and path not in self.known)
+
+    def _read(self, paths: Sequence[Path]) -> list[Path]:
+        """Read some files; those that they name and that are to be read as well."""
+        new = [one for path in paths if (one := _text(path, self.beside, is_source=path in self.sources))]
+        self.texts += new
+        waiting: list[Path] = []
+        for role in _roles(new, self.root, self.environment):
+            if role not in self.roles:
+                self.roles.append(role)
+                waiting += [file for part in ROLE_PARTS for file in inputs.written_below(role / part)]
+        for path, how in _named(new, self.variables, self.beside, [*self.named, *self.known]):
+            self.named[path] = None
+            if how:
+                waiting.append(path)
+            if how == playbook_tasks.DATA:
+                self.sources.add(path)
+        return waiting
 
 
 def _text(path: Path, beside: Path, *, is_source: bool) -> Text | None:

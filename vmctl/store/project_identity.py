@@ -109,25 +109,38 @@ def adopt(root: Path, home: HomeLayout, *, report: Report = ignore) -> ProjectPl
         here = places.where(root)
         if here is None:
             raise UsageError(f"there is no directory {root}")
-        if (present := find_locked(here, home)) and places.names_machines(home, present):
+        present = find_locked(here, home)
+        if present and places.names_machines(home, present):
             raise UsageError(f"{here.path} has machines of its own", hint="vmctl status")
-        claim = claims.read(root)
-        place = places.load(home, claim.id) if claim else None
-        if place is not None and claim is not None and claim.proof != place.claim:
-            place = None
-        elif place is None and claim is not None and not claim.proof:
-            carry.over(here, claim, home, believed=True)
-            place = places.load(home, claim.id)
-        former = [one for one in at(root, home) if present is None or one.id != present.id]
-        if (place is None or (present and place.id == present.id)) and len(former) == 1:
-            place = former[0]
-        if place is None or (present and place.id == present.id):
+        place = _former(root, here, present, home)
+        if place is None:
             raise UsageError(f"{here.path} is not a project that was known before", hint="vmctl list")
         if present is not None:
-            files.remove_tree(home.projects / present.id)
+            files.remove_tree(home.projects / present.id)  # which has no machines
         place = _moved(place, here, home)
         claims.write(Path(here.path), Claim(place.id, place.claim))
         return place
+
+
+def _former(root: Path, here: Where, present: ProjectPlace | None, home: HomeLayout) -> ProjectPlace | None:
+    """The project that a directory was before the ``present`` one; None = nothing says which."""
+    proven = _proven(root, here, home)
+    if proven is not None and (present is None or proven.id != present.id):
+        return proven
+    seen_there = [one for one in at(root, home) if present is None or one.id != present.id]
+    return seen_there[0] if len(seen_there) == 1 else None
+
+
+def _proven(root: Path, here: Where, home: HomeLayout) -> ProjectPlace | None:
+    """The project that a directory's ``.vmctl`` proves it to have been."""
+    claim = claims.read(root)
+    if claim is None:
+        return None
+    place = places.load(home, claim.id)
+    if place is None and not claim.proof:  # an older vmctl made it, which knew no proofs; the user vouches for it now
+        carry.over(here, claim, home, believed=True)
+        return places.load(home, claim.id)
+    return place if place is not None and claim.proof == place.claim else None
 
 
 def _moved(place: ProjectPlace, here: Where, home: HomeLayout) -> ProjectPlace:
