@@ -68,7 +68,7 @@ class LiveView:
         self._running.pop(key, None)
         text = event.text or self._texts.pop(key, "")
         if text and (event.changed or event.text or self._verbosity):
-            line = Text(text).append(f"  {event.seconds:.1f} s" if event.seconds >= 0.05 else "", style="dim")  # noqa: PLR2004  below it prints 0.0
+            line = Text(text).append(_time(event, text), style="dim")
             self._print(event, line, "✓ ", "green")
 
     def _print(self, event: Event, text: Text, mark: str, style: str = "") -> None:
@@ -81,6 +81,12 @@ class LiveView:
         """Take the running steps off the screen and give the terminal back."""
         self._live.update(Text())
         self._live.stop()
+
+
+def _time(event: StepDone, text: str) -> str:
+    """What to add to a step that is done: its time, if there is any to speak of and the text does not end with it."""
+    took = f"{event.seconds:.1f} s"
+    return "" if took == "0.0 s" or text.endswith(took) else f"  {took}"
 
 
 def amount(event: Progress) -> str:

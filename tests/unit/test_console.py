@@ -116,3 +116,13 @@ def test_amounts_for_people() -> None:
     assert amount(Progress(step="s", done=3, total=40, unit="tasks")) == "3/40 tasks"
     assert amount(Progress(step="s", done=2048)) == "2.0 KiB"
     assert amount(Progress(step="s", done=11.3713, unit="seconds")) == "11 s"
+
+
+def test_the_live_view_tells_a_time_once() -> None:
+    terminal = Terminal()
+    view = LiveView(terminal, color=False, verbosity=0)
+    view.show(StepDone(step="up", seconds=136.3, text="debian-12: up passed in 136.3 s"))
+    view.show(StepDone(step="site", seconds=2.5, text="site: web 4 ok"))
+    view.close()
+    assert terminal.getvalue().count("136.3 s") == 1
+    assert "✓ site: web 4 ok  2.5 s" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
