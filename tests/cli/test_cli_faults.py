@@ -170,3 +170,20 @@ def test_paths_start_where_the_directory_option_says(project: Project, monkeypat
 def test_patience_is_never_negative(project: Project) -> None:
     assert "-1.0 is not in the range" in project.vmctl("list", "--lock-timeout", "-1", status=2).err
     assert "-1.0 is not in the range" in project.vmctl("--lock-timeout", "-1", "list", status=2).err
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "hint"),
+    [
+        ("up --set a=1", "--set", "vmctl --set KEY=VALUE up"),
+        ("box list -C /tmp", "-C", "vmctl -C DIR box list"),
+        ("status --no-color", "--no-color", "vmctl --no-color status"),
+    ],
+)
+def test_an_option_of_all_commands_is_shown_its_place(project: Project, words: str, option: str, hint: str) -> None:
+    told = project.vmctl(*words.split(), status=2).err
+    assert told == f"error: the option {option} stands before the command\nhint: {hint}\n"
+
+
+def test_an_option_that_nobody_knows_is_answered_with_the_commands_help(project: Project) -> None:
+    assert "hint: vmctl up --help" in project.vmctl("up", "--frobnicate", status=2).err

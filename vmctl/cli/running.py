@@ -95,9 +95,7 @@ def _meant(error: BaseException) -> VmctlError:
         case click.Abort() | KeyboardInterrupt():
             return Interrupted(signal.SIGINT)
         case click.ClickException():
-            context = getattr(error, "ctx", None)
-            hint = f"{context.command_path} --help" if context else "vmctl --help"
-            return UsageError(error.format_message(), hint=hint)
+            return _misused(error)
         case OSError():
             return from_os(error)
     brief = f"internal error (a bug in vmctl): {type(error).__name__}: {error}"
@@ -107,6 +105,19 @@ def _meant(error: BaseException) -> VmctlError:
         return VmctlError(brief, details=f"There is no log of it: {unknown}.", hint="export VMCTL_HOME=DIRECTORY")
     details = f"The traceback is in {kept}; please report it."
     return VmctlError(brief, details=details, hint=f"tail -n 50 '{kept}'")
+
+
+def _misused(error: click.ClickException) -> UsageError:
+    """The error for a command line that makes no sense; an option of all commands is shown its place, before them."""
+    context: click.Context | None = getattr(error, "ctx", None)
+    if context and isinstance(error, click.NoSuchOption):
+        root, word = context.find_root(), error.option_name
+        option = next((one for one in root.command.params if word in (*one.opts, *one.secondary_opts)), None)
+        if option:
+            command = context.command_path.removeprefix(f"{root.command_path} ")
+            hint = " ".join(filter(None, (root.command_path, word, option.metavar, command)))
+            return UsageError(f"the option {word} stands before the command", hint=hint)
+    return UsageError(error.format_message(), hint=f"{context.command_path if context else 'vmctl'} --help")
 
 
 def _without_reader(error: BaseException) -> int:
