@@ -405,14 +405,19 @@ def test_a_refused_key_is_told_though_the_server_shuts_us_out_for_it(
 ) -> None:
     """As OpenSSH does from 9.8 on."""
     key_pairs.ensure(tmp_path / "other")
-    login = sshd.but(key=tmp_path / "other")
+    tried: list[Address] = []
+
+    def login(address: Address) -> Login:
+        tried.append(address)
+        return sshd.but(key=tmp_path / "other")
+
     with server(lambda connection: connection.sendall(b"Not allowed at this time\r\n")) as shut:
-        addresses = iter([sshd.login.address])
         with pytest.raises(Unreachable, match="refuses user"):
             waiting.await_ssh(
-                machine="web", address=lambda: next(addresses, shut), login=lambda _address: login,
+                machine="web", address=lambda: shut if tried else sshd.login.address, login=login,
                 alive=lambda: True, deadline=Deadline.after(300, clock), console=console, report=ignore,
             )  # fmt: skip
+        assert len(tried) == 1
     assert clock.now - 1000 < waiting.UNSURE + 10
 
 
