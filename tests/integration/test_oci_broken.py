@@ -14,9 +14,10 @@ from tests.unit import oci_servers
 from tests.unit.box_images import MIB, write
 from tests.unit.oci_servers import Registry, Wire, docker_registry, wire
 from vmctl import process
+from vmctl.boxes import retries
 from vmctl.boxes.adding import add
 from vmctl.boxes.box import Box
-from vmctl.boxes.oci import pull, qcow2_layout, registry_client, transport, upload, windows
+from vmctl.boxes.oci import pull, qcow2_layout, registry_client, upload, windows
 from vmctl.boxes.oci.pushing import push
 from vmctl.boxes.oci.transport import RegistryError
 from vmctl.boxes.request import Order, Request
@@ -42,8 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "WINDOW", MIB)
     monkeypatch.setattr(upload, "PIECE", MIB // 8)
     monkeypatch.setattr(registry_client, "CHUNK", MIB // 64)
-    for module in (transport, upload, registry_client):
-        monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture

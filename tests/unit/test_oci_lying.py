@@ -17,6 +17,7 @@ from msgspec import structs
 
 from tests.unit import oci_servers
 from tests.unit.box_images import MIB
+from vmctl.boxes import retries
 from vmctl.boxes.checksum import Checksum
 from vmctl.boxes.oci import artifact, pull, registry_client
 from vmctl.boxes.oci.artifact import Config, DiskInfo
@@ -101,7 +102,7 @@ def liar(monkeypatch: pytest.MonkeyPatch) -> Iterator[Liar]:
     with _liar() as one:
         monkeypatch.setenv("DOCKER_CONFIG", "/nowhere")
         monkeypatch.setenv("VMCTL_REGISTRY_AUTH", f"127.0.0.1:{one.port}=robot:secret")
-        monkeypatch.setattr(registry_client, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
         yield one
 
 

@@ -19,6 +19,7 @@ from vmctl.boxes.address import without_login
 from vmctl.boxes.checksum import Checksum, ChecksumMismatch, Hashing
 from vmctl.boxes.polling import Stalled, pieces
 from vmctl.boxes.range_request import CHECK, CHUNK, PATIENCE, RangeRequest, Refused, Resource, StartOver, TryAgain
+from vmctl.boxes.retries import AGAIN_HINT, TRIES, Retries
 from vmctl.boxes.web import Access
 from vmctl.errors import VmctlError
 from vmctl.events import Progress, Report, Warned, ignore
@@ -28,12 +29,8 @@ from vmctl.store import files
 if TYPE_CHECKING:
     import requests
 
-TRIES = 5
 FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 120.0
-"""A server may ask for more patience than this; then the user decides."""
 REPORT_EVERY = 0.2  # seconds
-AGAIN_HINT = "run the command again; it goes on from where this one ended"
 STEP = "download"
 
 
@@ -118,8 +115,7 @@ class _Transfer:
         import requests
 
         self._take_up()
-        failures, furthest = 0, self.hashing.size
-        pause = self.patience.first_pause
+        retries = Retries(self.hashing.size, tries=self.patience.tries, first_pause=self.patience.first_pause)
         with self.access.session(header_for=self.url, report=self.report) as session:
             while True:
                 try:
@@ -128,17 +124,14 @@ class _Transfer:
                 except (Refused, requests.exceptions.InvalidURL, requests.TooManyRedirects) as error:
                     raise self._failed(str(error), hint=getattr(error, "hint", CHECK)) from error
                 except (TryAgain, Stalled, requests.RequestException) as error:
-                    failures = 1 if self.hashing.size > furthest else failures + 1
-                    furthest = max(furthest, self.hashing.size)
+                    pause = retries.pause(self.hashing.size, getattr(error, "after", None))
                     if isinstance(error, StartOver):
                         self._start_over()
-                    pause = self.patience.first_pause if failures == 1 else pause * 2
-                    asked = getattr(error, "after", None) or 0.0
-                    if failures >= self.patience.tries or asked > LONGEST_PAUSE:
+                    if pause is None:
                         raise self._failed(web_failure.reason(error)) from error
                     host, why = urlsplit(self.url).hostname, web_failure.reason(error)
                     self.report(Warned(text=f"{host}: {why}; trying again"))
-                    interrupt.sleep(max(pause, asked))
+                    interrupt.sleep(pause)
         self._tell(last=True)
 
     def verify(self) -> None:

@@ -90,7 +90,7 @@ def written(item: Ansible, root: Path | None = None) -> PlaybookTexts:
         item: the provisioner.
         root: where Ansible would run; None = in the playbook's directory.
     """
-    reader = _Reader(item, root)
+    reader = _PlaybookReader(item, root)
     is_bounded = True
     try:
         reader.read(path for path in reader.known if path != item.requirements and path.name not in inputs.SINGLE_FILES)
@@ -102,7 +102,7 @@ def written(item: Ansible, root: Path | None = None) -> PlaybookTexts:
     )  # fmt: skip
 
 
-class _Reader:
+class _PlaybookReader:
     """Reads files of a playbook, and those that they name, until they name no more."""
 
     def __init__(self, item: Ansible, root: Path | None) -> None:

@@ -19,16 +19,9 @@ from vmctl import interrupt
 from vmctl.boxes import space
 from vmctl.boxes.oci.reference import DIGEST
 from vmctl.boxes.oci.responses import TransferBroken, pieces_of
-from vmctl.boxes.oci.transport import (
-    AGAIN_HINT,
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
-    TRIES,
-    Absent,
-    RegistryError,
-    Transport,
-)  # fmt: skip
+from vmctl.boxes.oci.transport import Absent, RegistryError, Transport
 from vmctl.boxes.polling import Stalled, pieces
+from vmctl.boxes.retries import AGAIN_HINT, Retries
 from vmctl.store import door, files
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -188,18 +181,17 @@ class _Fetching:
     def run(self) -> None:
         """Try until all is there and is what it should be."""
         self._take_up()
-        failures, pause, furthest = 0, FIRST_PAUSE, self.size
+        retries = Retries(self.size)
         while self.size < self.blob.size:
             try:
                 self._attempt()
             except (TransferBroken, Stalled) as error:
-                failures = failures + 1 if self.size <= furthest else 1
-                pause = FIRST_PAUSE if failures == 1 else pause * 2
-                after = getattr(error, "after", None) or 0.0
-                furthest = max(furthest, self.size)
-                if failures >= TRIES or after > LONGEST_PAUSE:
+                pause = retries.pause(self.size, getattr(error, "after", None))
+                if pause is None:
                     raise self.transport.failed(f"{error} ({self.size} bytes are kept)", hint=AGAIN_HINT) from error
-                interrupt.sleep(max(pause, after))
+                interrupt.sleep(pause)
+        # What another vmctl left may be no beginning of this blob: that gets one try from the start. A whole blob that
+        # is wrong is the registry's fault, and asking again would bring the same.
         if f"sha256:{self.hash.hexdigest()}" != self.blob.digest:
             if not self.taken_up:
                 raise self._lies(f"the blob {self.blob.digest} hashes to {self.hash.hexdigest()}")

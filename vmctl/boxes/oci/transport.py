@@ -19,6 +19,7 @@ from vmctl.boxes.oci.challenge import Denied
 from vmctl.boxes.oci.reference import LOGIN, Reference, is_loopback
 from vmctl.boxes.oci.responses import TransferBroken, reason_given
 from vmctl.boxes.polling import abandonable
+from vmctl.boxes.retries import AGAIN_HINT, TRIES, Retries
 from vmctl.boxes.web import AGAIN, Access, retry_after
 from vmctl.errors import VmctlError
 from vmctl.events import Report, Warned, ignore
@@ -28,14 +29,9 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
-TRIES = 5
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 120.0
-"""A registry may ask for more patience than this; then the user decides."""
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS = 5
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
-AGAIN_HINT = "run the command again; it goes on from where this one ended"
 
 Body = Callable[[], Any]
 """Makes what to send, for each try anew."""
@@ -108,16 +104,15 @@ class Transport:
             RegistryError: any other answer, or none.
             Interrupted: the user asked to stop.
         """
-        pause = FIRST_PAUSE
-        for left in range(tries - 1, -1, -1):
+        retries = Retries(tries=tries)
+        while True:
             try:
                 return self.once(method, url, headers=headers or {}, body=body, scope=scope, expected=expected)
             except TransferBroken as error:
-                if not left or (error.after or 0.0) > LONGEST_PAUSE:
+                pause = retries.pause(0, error.after)
+                if pause is None:
                     raise self.failed(str(error), hint=AGAIN_HINT) from error
-                interrupt.sleep(max(pause, error.after or 0.0))
-                pause *= 2
-        raise AssertionError
+                interrupt.sleep(pause)
 
     def once(
         self, method: str, url: str, *, headers: Mapping[str, str], body: Body | None = None, scope: str = "pull",

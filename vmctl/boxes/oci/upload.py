@@ -21,8 +21,9 @@ from vmctl.boxes.oci.challenge import Denied
 from vmctl.boxes.oci.reference import LATEST, TAG, Reference
 from vmctl.boxes.oci.registry_client import ACCEPTED, CREATED, INDEX, Blob, Registry
 from vmctl.boxes.oci.responses import TransferBroken
-from vmctl.boxes.oci.transport import AGAIN_HINT, FIRST_PAUSE, LONGEST_PAUSE, TRIES, Absent, RegistryError
+from vmctl.boxes.oci.transport import Absent, RegistryError
 from vmctl.boxes.oci.window_layers import Senseless
+from vmctl.boxes.retries import AGAIN_HINT, TRIES, Retries
 from vmctl.errors import UsageError, VmctlError
 from vmctl.layout import HomeLayout
 from vmctl.store import files
@@ -65,17 +66,16 @@ class Upload:
         if self.registry.has(self.blob) or any(map(self._mounted, sources)):
             files.remove(self.note)
             return False
-        failures, pause, furthest = 0, FIRST_PAUSE, -1
+        retries = Retries()
         while True:
             try:
                 self._attempt()
                 break
             except TransferBroken as error:
-                failures = failures + 1 if self.offset <= furthest else 1
-                furthest, pause = max(furthest, self.offset), FIRST_PAUSE if failures == 1 else pause * 2
-                if failures >= TRIES or (error.after or 0.0) > LONGEST_PAUSE:
+                pause = retries.pause(self.offset, error.after)
+                if pause is None:
                     raise self.transport.failed(str(error), hint=AGAIN_HINT) from error
-                interrupt.sleep(max(pause, error.after or 0.0))
+                interrupt.sleep(pause)
                 self.location = ""
         files.remove(self.note)
         return True
