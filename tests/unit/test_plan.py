@@ -55,6 +55,15 @@ def test_changed_fields_say_what_they_need() -> None:
     )
 
 
+def test_what_changed_while_a_machine_was_off_comes_with_its_start() -> None:
+    changed = MachineSpec(name="web", box=BoxRef(address="alpine"), memory=2 * GIB)
+    expected = [("box", Effect.RECREATE), ("memory", Effect.UP)]
+    for state in (State.STOPPED, State.CRASHED):
+        assert [(one.field, one.effect) for one in plan(machine(state, spec=changed)).changes] == expected
+    suspended = plan(machine(State.SAVED, spec=changed))
+    assert suspended.with_effect(Effect.RELOAD) == ("memory",), "it goes on with the hardware that it had"
+
+
 def test_a_machine_that_does_not_exist_has_no_changes() -> None:
     changed = MachineSpec(name="web", box=BoxRef(address="alpine"))
     assert plan(machine(None, spec=changed)).changes == ()

@@ -83,8 +83,8 @@ def hardware(spec: MachineSpec) -> dict[str, Any]:
     return {**applied, OPTIONS: {provider: dict(knobs) for provider, knobs in sorted(spec.options.items())}}
 
 
-def changes(applied: Mapping[str, Any], spec: MachineSpec, live: Collection[str] = frozenset()) -> tuple[Change, ...]:
-    """The fields that differ from what the hypervisor was last told; ``live`` are those that it can change at once."""
+def changes(applied: Mapping[str, Any], spec: MachineSpec, live: Collection[str] = ()) -> tuple[Change, ...]:
+    """The fields that differ from what the hypervisor was last told; ``live`` are those that `up` applies."""
     return tuple(
         Change(field, _without_login(applied[field]), new, _effect(field, live))
         for field, new in hardware(spec).items()
@@ -103,11 +103,17 @@ def _without_login(applied: Any) -> Any:
     return redaction.urls(applied) if isinstance(applied, str) else applied
 
 
+def _at_once(machine: Machine, applied: Mapping[str, Any]) -> Collection[str]:
+    """The fields that `up` itself applies: starting a machine that is off tells its hypervisor all of them."""
+    if ACTIONS.get(machine.state) is Action.START:
+        return [field for field in applied if field not in RECREATING]
+    return LIVE if machine.live_forwards and machine.is_ready else ()
+
+
 def plan(machine: Machine) -> Plan:
     """What `up` would do with a machine that is in the Vmfile."""
     applied = machine.record.applied if machine.record and machine.observed else {}
-    live = LIVE if machine.live_forwards and machine.is_ready else frozenset[str]()
-    differing = changes(applied, machine.spec, live) if machine.spec else ()
+    differing = changes(applied, machine.spec, _at_once(machine, applied)) if machine.spec else ()
     default = Action.NOTHING if machine.is_ready else Action.FINISH
     if any(change.effect is Effect.UP for change in differing):
         default = Action.ADAPT
