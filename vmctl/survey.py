@@ -18,7 +18,11 @@ from vmctl.spec import MachineSpec
 from vmctl.store import project_identity, records
 from vmctl.store.records import Record
 
+logger = logging.getLogger(__name__)
+
 ABSENT = "not created"
+States = Mapping[str, Observed]
+"""What a provider says of all its machines, by its own names for them."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -79,7 +83,7 @@ class Survey(Struct):
     """The value of --provider."""
     choose: bool = False
     """Whether to settle which provider a machine that does not exist yet would get."""
-    states: dict[str, Mapping[str, Observed]] = field(default_factory=dict)
+    states: dict[str, States] = field(default_factory=dict)
     """What each provider that was asked said of all machines."""
 
     def machines(self, names: Sequence[str], *, seek: bool) -> list[Machine]:
@@ -163,7 +167,7 @@ class Survey(Struct):
         return machine
 
 
-def _find(states: Mapping[str, Observed], project: str, machine: str, recorded: str) -> tuple[str, Observed | None]:
+def _find(states: States, project: str, machine: str, recorded: str) -> tuple[str, Observed | None]:
     """The machine by its tag; a renamed or moved one is found as well."""
     for name, observed in states.items():
         if (observed.tag.project, observed.tag.machine) == (project, machine):
@@ -180,11 +184,6 @@ def require_known(machine: Machine) -> MachineSpec:
     if machine.spec is None:
         raise UsageError(f"machine {machine.name} is no longer in the Vmfile", hint=f"vmctl status {machine.name}")
     return machine.spec
-
-
-logger = logging.getLogger(__name__)
-
-States = Mapping[str, Observed]
 
 
 def _former_identities(root: Path, present: str | None, home: HomeLayout) -> frozenset[str]:

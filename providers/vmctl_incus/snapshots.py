@@ -108,6 +108,7 @@ class Snapshotter:
             raise WrongState(f"there is no snapshot {name!r}", hint="vmctl snapshot list")
         before = self._instance.found
         self._instance.again()
+        # The server brings back the whole configuration of then: limits, folders and ports that the Vmfile has changed.
         self._api.change("PUT", self._path, {"restore": kept.id, "stateful": False})
         self._instance.again()
         settings = {key: value for key, value in before["config"].items() if not key.startswith(OF_THE_STATE)}

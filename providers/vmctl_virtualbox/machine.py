@@ -97,7 +97,7 @@ class VirtualBoxMachine:
             raise WrongState(f"VirtualBox says that {self.name} is {word!r}, from where vmctl cannot start it")
         if answers.letters(word) in answers.DEAD:
             self.cut_power()
-        if now is not State.SAVED:
+        if now is not State.SAVED:  # VirtualBox changes no hardware under a saved state
             self._customize(mark.pre_boot)
         self.door("startvm", self.uuid)
         self._customize(mark.post_boot)
@@ -109,7 +109,7 @@ class VirtualBoxMachine:
             self.cut_power()
             return
         now = answers.state(word)
-        if now is State.PAUSED:
+        if now is State.PAUSED:  # it would not hear the button
             self.door("controlvm", self.uuid, "resume")
         if now in (State.RUNNING, State.PAUSED):
             self.door("controlvm", self.uuid, "acpipowerbutton")

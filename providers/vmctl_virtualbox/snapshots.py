@@ -71,6 +71,7 @@ class VirtualBoxSnapshotter:
             raise WrongState(f"{name} is {word}: no snapshot can be taken of it now", hint="vmctl resume")
         description = ("--description", note) if note else ()
         with interrupt.shielded():
+            # First the new one: whatever ends vmctl in between, there is one of that name.
             self.door("snapshot", self.machine.uuid, "take", snapshot, *description, deadline=COPY_DEADLINE)
             for each in older:
                 self._forget(each)

@@ -197,6 +197,7 @@ def _entry(lock: Lock, ref: BoxRef) -> Locked:
     here = {box: entries[arch] for box, entries in lock.items() if arch in entries}
     found = [entry for entry in here.values() if entry.instead == written]
     if written in here:
+        # What is written so means itself first. Where an alias took its place, that is what it means last.
         found.insert(len(found) if here[written].instead else 0, here[written])
     if not found:
         raise UsageError(f"the box {ref} is not in the lock for {arch}", hint=HINT)

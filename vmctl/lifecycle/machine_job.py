@@ -221,7 +221,7 @@ def _run_one(job: Job, step: Step) -> None:
     note(step.name, "begin")
     try:
         changed = step.act(job)
-    except BaseException as error:
+    except BaseException as error:  # Ctrl-C as well: what was being done then is what a bug report needs
         note(step.name, "failed", error=str(error))
         raise
     note(step.name, "done")

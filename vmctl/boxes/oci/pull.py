@@ -109,6 +109,7 @@ def _obtained(order: Order, reference: Reference, store: BoxStore) -> tuple[Box,
             stamps = {cosign.stamp(order.key): digest}
         if box := _there(order, store, digest, stamps):
             return box, False
+        # Held beside the lock on the address: another tag of this very box may be pulled at the same time.
         lock = lock_path(store.home, "manifest", digest)
         with _naming_failures(reference), locks.hold(lock, str(reference), report=store.report):
             if found.is_box:

@@ -109,6 +109,7 @@ class Registry:
         """Whether the registry has a blob of that digest and size."""
         try:
             with self.transport.call("HEAD", self.transport.url(f"blobs/{blob.digest}"), scope="push") as response:
+                # Some say no length. Such a one is believed: who pulls the blob computes its digest anyway.
                 return response.headers.get("Content-Length", str(blob.size)) == str(blob.size)
         except Absent:
             return False
@@ -221,6 +222,7 @@ class _Fetching:
         headers = {"Range": f"bytes={self.size}-"} if self.size else {}
         url = self.transport.url(f"blobs/{self.blob.digest}")
         with self.transport.once("GET", url, headers=headers, expected=READ) as response:
+            # A registry may know no ranges and send the whole, or refuse this one (416): then from the start.
             if response.status_code != PARTIAL or not self._continues(response.headers.get("Content-Range", "")):
                 self._start_over()
             if response.status_code != OK and not self.size:

@@ -76,7 +76,7 @@ class Upload:
                 if pause is None:
                     raise self.transport.failed(str(error), hint=AGAIN_HINT) from error
                 interrupt.sleep(pause)
-                self.location = ""
+                self.location = ""  # the session may be gone, or have more than was acknowledged: it is asked first
         files.remove(self.note)
         return True
 
