@@ -173,17 +173,22 @@ def test_patience_is_never_negative(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "option", "hint"),
+    ("words", "place", "hint"),
     [
-        ("up --set a=1", "--set", "vmctl --set KEY=VALUE up"),
-        ("box list -C /tmp", "-C", "vmctl -C DIR box list"),
-        ("status --no-color", "--no-color", "vmctl --no-color status"),
+        ("up --set a=1", "before", "vmctl --set KEY=VALUE up"),
+        ("box list -C /tmp", "before", "vmctl -C DIR box list"),
+        ("status --no-color", "before", "vmctl --no-color status"),
+        ("--provider libvirt up", "behind", "vmctl up --provider NAME"),
+        ("--info box list", "behind", "vmctl box list --info"),
+        ("snapshot --force save one", "behind", "vmctl snapshot save --force"),
     ],
 )
-def test_an_option_of_all_commands_is_shown_its_place(project: Project, words: str, option: str, hint: str) -> None:
+def test_an_option_on_the_wrong_side_is_shown_its_place(project: Project, words: str, place: str, hint: str) -> None:
+    option = next(word for word in words.split() if word.startswith("-"))
     told = project.vmctl(*words.split(), status=2).err
-    assert told == f"error: the option {option} stands before the command\nhint: {hint}\n"
+    assert told == f"error: the option {option} stands {place} the command\nhint: {hint}\n"
 
 
 def test_an_option_that_nobody_knows_is_answered_with_the_commands_help(project: Project) -> None:
     assert "hint: vmctl up --help" in project.vmctl("up", "--frobnicate", status=2).err
+    assert "hint: vmctl --help" in project.vmctl("--frobnicate", "up", status=2).err

@@ -75,7 +75,7 @@ def _end(error: BaseException, argv: Sequence[str]) -> int:
     from vmctl.console import Console, exit_code
 
     console = Console(json="--json" in itertools.takewhile(lambda word: word != "--", argv))
-    known = _meant(error)
+    known = _meant(error, argv)
     if known is not error:
         logger.debug("failed", exc_info=error)
     elif not isinstance(known, UsageError | Interrupted):
@@ -87,7 +87,7 @@ def _end(error: BaseException, argv: Sequence[str]) -> int:
     return exit_code(known)
 
 
-def _meant(error: BaseException) -> VmctlError:
+def _meant(error: BaseException, argv: Sequence[str]) -> VmctlError:
     """The error for the user; what nobody foresaw is a fault of vmctl's, and names the log with the traceback."""
     match error:
         case VmctlError():
@@ -95,7 +95,9 @@ def _meant(error: BaseException) -> VmctlError:
         case click.Abort() | KeyboardInterrupt():
             return Interrupted(signal.SIGINT)
         case click.ClickException():
-            return _misused(error)
+            from vmctl.cli import misuse
+
+            return misuse.explain(error, argv)
         case OSError():
             return from_os(error)
     brief = f"internal error (a bug in vmctl): {type(error).__name__}: {error}"
@@ -105,19 +107,6 @@ def _meant(error: BaseException) -> VmctlError:
         return VmctlError(brief, details=f"There is no log of it: {unknown}.", hint="export VMCTL_HOME=DIRECTORY")
     details = f"The traceback is in {kept}; please report it."
     return VmctlError(brief, details=details, hint=f"tail -n 50 '{kept}'")
-
-
-def _misused(error: click.ClickException) -> UsageError:
-    """The error for a command line that makes no sense; an option of all commands is shown its place, before them."""
-    context: click.Context | None = getattr(error, "ctx", None)
-    if context and isinstance(error, click.NoSuchOption):
-        root, word = context.find_root(), error.option_name
-        option = next((one for one in root.command.params if word in (*one.opts, *one.secondary_opts)), None)
-        if option:
-            command = context.command_path.removeprefix(f"{root.command_path} ")
-            hint = " ".join(filter(None, (root.command_path, word, option.metavar, command)))
-            return UsageError(f"the option {word} stands before the command", hint=hint)
-    return UsageError(error.format_message(), hint=f"{context.command_path if context else 'vmctl'} --help")
 
 
 def _without_reader(error: BaseException) -> int:
