@@ -12,7 +12,7 @@ import pytest
 from tests.cli.harness import Project
 from tests.unit.box_archives import tarred
 from tests.unit.box_images import qcow2, write
-from vmctl.boxes import rescuing
+from vmctl.boxes import rescue_sources
 from vmctl.boxes.adding import add
 from vmctl.boxes.box_store import BoxStore
 from vmctl.boxes.request import Request
@@ -138,7 +138,7 @@ def test_what_cannot_be_a_target(words: tuple[str, ...], shop: Project) -> None:
 def test_without_vagrant(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAGRANT_HOME", str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="Vagrant has no boxes in"):
-        rescuing.vagrant_directory()
+        rescue_sources.vagrant_directory()
     assert shop.vmctl("box", "rescue", "--vagrant", status=2).err
 
 

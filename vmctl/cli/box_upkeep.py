@@ -250,15 +250,15 @@ def _names(box: Box) -> dict[str, Any]:
 def _to_rescue(
     app: App, names: tuple[str, ...], access: Any, *, project: bool, vagrant: bool
 ) -> tuple[list[tuple[str, Get]], list[Rescued]]:
-    from vmctl.boxes import project_rescue, rescuing
+    from vmctl.boxes import rescue_sources
 
-    wanted, passed = rescuing.from_vagrant(app.home, report=app.report) if vagrant else ([], [])
+    wanted, passed = rescue_sources.from_vagrant(app.home, report=app.report) if vagrant else ([], [])
     if project:
-        wanted += project_rescue.of_project(app.project, app.home, report=app.report)
+        wanted += rescue_sources.of_project(app.project, app.home, report=app.report)
     for name in names:
-        wanted += rescuing.named(name, app.home, access, report=app.report)
+        wanted += rescue_sources.named(name, app.home, access, report=app.report)
     if not (names or project or vagrant):
-        wanted = rescuing.stored(app.home, report=app.report)
+        wanted = rescue_sources.stored(app.home, report=app.report)
     return wanted, passed
 
 
