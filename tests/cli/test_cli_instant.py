@@ -164,6 +164,9 @@ def test_what_always_runs_runs_again_and_what_cannot_be_keyed_keeps_no_memory(in
     ran = again(instant)
     assert came(ran) == "thaw"
     assert ran.answer["provisioned"]["machines"]["default"]["ran"] == ["one"]
+    for text, runs in (("two", "always"), ("two", "never")):
+        write(instant, text=text, more=f", run: {runs}")
+        assert came(again(instant)) == "create keep", "what ran before is in the memory"
     write(instant, more=", sensitive: true")
     ran = again(instant)
     assert came(ran) == "create"

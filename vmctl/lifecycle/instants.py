@@ -32,7 +32,7 @@ from vmctl.store import files, layer_ledger, records
 from vmctl.store.layer_ledger import LayerNote
 from vmctl.store.records import BoxUsed
 
-FORMAT = 1
+FORMAT = 2
 COPIED = "the folder {} is a copy (rsync), which memory would bring back as it was"
 
 
@@ -57,13 +57,22 @@ def wanted(job: Job, box: BoxUsed, disk: Disk) -> MemoryKey:
         since = f" ({chain.ended_by})" if chain.ended_by else ""
         return MemoryKey(reason=f"{chain.reason}{since}")
     steps.define(job)
-    facts = [FORMAT, chain.last, driver.memory_key(job.defined, disk)]
+    facts = [FORMAT, chain.last, driver.memory_key(job.defined, disk), _repeated(job)]
     return MemoryKey(key=hashlib.sha256(json.dumps(facts).encode()).hexdigest())
 
 
 def _lasting(job: Job) -> tuple[Provisioner, ...]:
     """The provisioners whose work is in the memory; those that run always run again."""
     return tuple(item for item in job.spec.provision if item.run != "always")
+
+
+def _repeated(job: Job) -> list[str]:
+    """What always ran before the memory was kept is in it, and so in what ran after that, though it runs again."""
+    return [
+        inputs.digest(item, exact=True) if item.run == "always" else ""
+        for item in job.spec.provision
+        if item.run != "never"
+    ]
 
 
 def find(job: Job) -> bool:
