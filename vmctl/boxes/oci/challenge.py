@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from vmctl import json_text
 from vmctl.boxes.oci.credentials import RegistryLogin
-from vmctl.boxes.oci.reference import LOGIN, is_loopback
+from vmctl.boxes.oci.reference import LOGIN, is_safe
 from vmctl.errors import VmctlError
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ def token(
         VmctlError: its address is not safe, or its answer makes no sense.
         requests.RequestException: it could not be asked.
     """
-    parts = urlsplit(challenge.realm)
-    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))):
+    if not is_safe(challenge.realm):
         text = f"the registry names the token server {challenge.realm!r}; only https is safe for a login"
         raise VmctlError(text, hint="ask whoever runs the registry")
     wanted = {"service": challenge.service, "scope": challenge.scope or scope}
@@ -97,7 +96,7 @@ def token(
         headers = {"Authorization": basic(login)} if login else {}
         response = session.get(challenge.realm, params=many, headers=headers, **how)
     with response:
-        return _token(response, parts.hostname)
+        return _token(response, urlsplit(challenge.realm).hostname or "")
 
 
 def _token(response: requests.Response, host: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
@@ -97,6 +98,23 @@ def is_loopback(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def is_safe(url: str, *, loopback: bool = True) -> bool:
+    """Whether nobody on the way can read or change what goes there: https, or http to this very host.
+
+    What a backslash makes two hosts of, by who reads it, is not.
+
+    Args:
+        url: of a server.
+        loopback: whether http will do at all.
+    """
+    try:
+        parts = urlsplit(url)
+        local = loopback and parts.scheme == "http" and is_loopback(parts.netloc)
+        return bool(parts.hostname) and (parts.scheme == "https" or local) and not {"@", "\\"} & set(parts.netloc)
     except ValueError:
         return False
 

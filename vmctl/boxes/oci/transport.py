@@ -16,7 +16,7 @@ from vmctl.boxes import web_failure
 from vmctl.boxes.address import without_login
 from vmctl.boxes.oci import challenge, credentials
 from vmctl.boxes.oci.challenge import Denied
-from vmctl.boxes.oci.reference import LOGIN, Reference, is_loopback
+from vmctl.boxes.oci.reference import LOGIN, Reference, is_safe
 from vmctl.boxes.oci.responses import TransferBroken, reason_given
 from vmctl.boxes.polling import abandonable
 from vmctl.boxes.retries import AGAIN_HINT, TRIES, Retries
@@ -220,13 +220,7 @@ class Transport:
         Raises:
             RegistryError: the registry leads to something else than https.
         """
-        try:
-            parts = urlsplit(url)
-            local = self.reference.is_loopback and parts.scheme == "http" and is_loopback(parts.netloc)
-            good = bool(parts.hostname) and (parts.scheme == "https" or local) and "@" not in parts.netloc
-        except ValueError:
-            good = False
-        if not good:
+        if not is_safe(url, loopback=self.reference.is_loopback):
             raise self.failed(f"the registry leads to {without_login(url)[:200]!r}; only https is followed")
 
     def _let_in(self, response: requests.Response, scope: str, shown: str) -> bool:
