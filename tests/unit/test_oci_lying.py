@@ -216,7 +216,7 @@ def test_redirects_without_end(liar: Liar, home: HomeLayout) -> None:
 @pytest.mark.parametrize("realm", [
     "http://192.0.2.1/token", "file:///etc/passwd", "", "gopher://127.0.0.1", r"http://192.0.2.1\@127.0.0.1/token",
     "https://me@192.0.2.1/token", "http://[/",
-])
+])  # fmt: skip
 def test_a_token_server_that_is_not_safe(realm: str, liar: Liar, home: HomeLayout) -> None:
     liar.put("manifests/1", b"", 401, headers={"WWW-Authenticate": f'Bearer realm="{realm}",service="x"'})
     assert "only https is safe" in refused(liar, home, VmctlError).brief
