@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from vmctl import interrupt, json_text
 from vmctl.errors import Unreachable, VmctlError
+from vmctl_incus import shapes
 
 OLDEST_TLS = ssl.TLSVersion.TLSv1_2
 TIMEOUT = 20.0
@@ -99,7 +100,10 @@ class Requester:
         data = None if body is None else json.dumps(body).encode()
         words = {**(headers or {}), **({"Content-Type": "application/json"} if data is not None else {})}
         with self.response(method, path, data, words, query, patience=patience) as response:
-            return parsed(response), response.headers.get("ETag", "")
+            answer = parsed(response)
+            if method == "GET" and (why := shapes.problem(path, answer.get("metadata"))):
+                raise ValueError(f"not an answer of the API: {why}")
+            return answer, response.headers.get("ETag", "")
 
     @contextmanager
     def response(
