@@ -183,6 +183,8 @@ class Features(Struct, frozen=True, kw_only=True):
     nic1_dns: str = "10.0.2.3"
     several_disks: bool = False
     """Whether ``create`` takes a ``Disk`` with ``further`` ones."""
+    kernel: str = ""
+    """Which kernel guests run, where it is none of their own (containers); "" = that of their box."""
     copies_layers: bool = False
     """Whether a layer (``vmctl.powers.Layers``) is a copy of disks, or of what a machine wrote: that takes its time."""
 

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from vmctl.driver import CONTAINER, Address, Definition, Disk, Features, Forward, Host, Observed, State, Tag
 from vmctl.errors import VmctlError, WrongState
 from vmctl.knobs import refusal
@@ -61,7 +63,8 @@ class IncusDriver:
     def features_of(self, spec: MachineSpec) -> Features:
         """As ``features``; no folders on other hosts, nor such whose owners cannot be mapped."""
         here = other_hosts.is_local(self._api, knobs.target(spec))
-        return _features(folders.kinds(spec) if here else (), here=here, copies=self._requests.copies(spec))
+        found = _features(folders.kinds(spec) if here else (), here=here, copies=self._requests.copies(spec))
+        return structs.replace(found, kernel=str(self._api.environment.get("kernel_version", "")))
 
     @property
     def where(self) -> str:

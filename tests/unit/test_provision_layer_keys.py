@@ -241,6 +241,22 @@ def test_machines_of_a_group_part_where_names_matter(project: Path) -> None:
     assert keys("web-1", playbook) != keys("web-2", playbook)
 
 
+def test_a_kernel_that_is_the_hosts_counts_where_it_may_matter(tmp_path: Path) -> None:
+    def keys(kernel: str, *texts: str) -> tuple[str, ...]:
+        several = [Shell(name=text, inline=text) for text in texts]
+        return layer_keys.chain(several, GROUND, Surroundings(root=tmp_path, kernel=kernel)).keys
+
+    texts = ("echo 1", "apt-get install linux-headers-$(uname -r)", "echo 2")
+    first, second = keys("6.1.0-1-amd64", *texts), keys("6.1.0-2-amd64", *texts)
+    assert [one == other for one, other in zip(first, second, strict=True)] == [True, False, False]
+    write(tmp_path, {"site.yml": '- {hosts: all, tasks: [{apt: {name: "x-{{ ansible_kernel }}"}}]}\n'})
+    several = [Ansible(name="site", playbook=tmp_path / "site.yml")]
+    found = {
+        layer_keys.chain(several, GROUND, Surroundings(root=tmp_path, kernel=kernel)).keys for kernel in ("1", "2", "")
+    }
+    assert len(found) == 3
+
+
 TARGETED: list[tuple[dict[str, str], dict[str, Any]]] = [
     ({"site.yml": "- {hosts: leader, tasks: []}\n"}, {"groups": {"leader": ("web-1",)}}),
     ({"site.yml": "- {hosts: web-1, tasks: []}\n"}, {}),

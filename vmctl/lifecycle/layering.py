@@ -85,15 +85,16 @@ def chain_of(project: Project, spec: MachineSpec, box: BoxUsed, features: Featur
         "names": _names(project, spec),
         "knows_others": has_neighbours(project),
     }
-    return layer_keys.chain(spec.provision, ground, _surroundings(project, spec))
+    return layer_keys.chain(spec.provision, ground, _surroundings(project, spec, features))
 
 
-def _surroundings(project: Project, spec: MachineSpec) -> Surroundings:
+def _surroundings(project: Project, spec: MachineSpec, features: Features) -> Surroundings:
     return Surroundings(
         root=project.root,
         name=project.name,
         folders=tuple(folder.guest for folder in spec.folders),
         is_alone=len(project.machines) == 1,
+        kernel=features.kernel,
         names=(spec.name, spec.hostname, spec.index, *(one.ip for one in spec.networks)),
     )
 
@@ -220,7 +221,8 @@ class Freezer(Struct):
         """Whether the provisioner still has the key that it had before it ran; those before it were asked in turn."""
         chain, depth = self.layering.chain, self.layering.depth
         before = chain.keys[depth - 1] if depth else chain.ground
-        surroundings = _surroundings(self.workspace.project, require_known(self.machine))
+        driver, spec = self.workspace.driver(self.machine.provider), require_known(self.machine)
+        surroundings = _surroundings(self.workspace.project, spec, features_of(driver, spec))
         return layer_keys.following(before, item, surroundings) == (chain.keys[depth], "")
 
     def _freeze(self, key: str) -> bool:

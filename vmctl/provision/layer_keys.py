@@ -66,6 +66,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     """Where the guest sees directories of this host."""
     is_alone: bool = True
     """Whether the project has no other machine."""
+    kernel: str = ""
+    """Which kernel the guest runs, where neither its box nor its machine says so."""
     names: tuple[Any, ...] = ()
     """What tells the machine from others of its group, which may share a layer until a provisioner mentions names."""
 
@@ -91,7 +93,8 @@ def following(before: str, item: Provisioner, surroundings: Surroundings) -> tup
     reason = unkeyable.why(seen, folders=surroundings.folders, is_alone=surroundings.is_alone)
     if reason:
         return "", reason
-    named = [surroundings.names] if unkeyable.mentions_names(seen) else []
+    named: list[Any] = [surroundings.names] if unkeyable.mentions_names(seen) else []
+    named += [surroundings.kernel] if surroundings.kernel and unkeyable.mentions_kernel(seen) else []
     return inputs.total([before, inputs.digest(item, exact=True), *named, *_besides(seen, surroundings)]), ""
 
 

@@ -48,6 +48,8 @@ NAMES = re.compile(
     r"|vmctl_|\bip\b|ifconfig|address", re.IGNORECASE
 )  # fmt: skip
 """Words that have to do with what a machine is called, and where others find it."""
+KERNEL = re.compile(r"kernel|uname|/proc/version|headers|dkms|modprobe|lib/modules", re.IGNORECASE)
+"""Words that have to do with which kernel runs."""
 FACT = re.compile(
     r"\bansible_(?!facts\b|collections\b)([a-z0-9_]+)|\bansible_facts\s*(?:\[\s*['\"]|\.)(?:ansible_)?(\w+)"
 )
@@ -140,6 +142,14 @@ def mentions_names(seen: ProvisionerTexts) -> bool:
     if isinstance(item, Ansible) and seen.playbook and _tells_apart(item, seen.playbook):
         return True
     return any(NAMES.search(one.text) for one in seen.texts) or (isinstance(item, Shell) and item.url is not None)
+
+
+def mentions_kernel(seen: ProvisionerTexts) -> bool:
+    """Whether what a provisioner does may depend on which kernel runs; in doubt it does."""
+    item = seen.item
+    if isinstance(item, Ansible) and (item.requirements or (seen.playbook and seen.playbook.roles)):
+        return True
+    return any(KERNEL.search(one.text) for one in seen.texts) or (isinstance(item, Shell) and item.url is not None)
 
 
 def _tells_apart(item: Ansible, playbook: PlaybookTexts) -> bool:
