@@ -46,7 +46,9 @@ def box() -> None:
     metavar="USER",
     help="Login user unless a Vmfile names one (default: what the box says, else vmctl).",
 )
-@click.option("--firmware", type=click.Choice(["bios", "uefi"]), default=None, help="(default: what the box says)")
+@click.option(
+    "--firmware", type=click.Choice(["bios", "uefi"]), default=None, help="Firmware (default: what the box says)."
+)
 @click.option("--cloud-init/--no-cloud-init", default=True, help="Whether the image reads a seed.")
 @click.option(
     "--password-file",

@@ -20,7 +20,7 @@ MANY = 3  # names that a cell still holds
 @click.option(
     "--target", metavar="TARGET", shell_complete=completion.targets, help="Only runs on this target of `remotes:`."
 )
-@click.option("-n", "--lines", type=click.IntRange(min=1), default=20, metavar="N", help="How many (default: 20).")
+@click.option("-n", "--lines", type=click.IntRange(min=1), default=20, metavar="N", help="How many runs (default: 20).")
 def history(app: App, hosts: tuple[str, ...], *, target: str | None, lines: int) -> None:
     """Show what provisioning ran where, when, from which git commit, and with what result; the last run comes last."""
     from vmctl.provision import provision_history

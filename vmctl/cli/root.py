@@ -39,7 +39,11 @@ SUMMARIES: dict[str, tuple[str, str, str]] = {
     "history": ("history_command", "history", "Show what provisioning ran where, and with what result."),
     "inventory": ("inventory_command", "inventory", "Show the Ansible inventory, or install it as a script."),
     "box": ("box_commands", "box", "Manage base boxes."),
-    "cache": ("cache_command", "cache", "Show and remove layers of provisioned machines."),
+    "cache": (
+        "cache_command",
+        "cache",
+        "Show and remove what is kept for machines to come: layers, memory, copies of boxes.",
+    ),
     "package": ("package", "package", "Make a box from a halted machine."),
     "adopt": (
         "vmfile_commands",

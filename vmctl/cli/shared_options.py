@@ -44,7 +44,7 @@ KEY = click.option(
 )
 
 ALIAS = click.option(
-    "--alias", is_flag=True, help="Let living images take the place of well-known boxes that no server has."
+    "--alias", is_flag=True, help="Use supported images in place of well-known boxes that no server has any more."
 )
 
 
