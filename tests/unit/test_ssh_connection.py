@@ -15,7 +15,7 @@ from vmctl import interrupt, key_pairs, ssh
 from vmctl.driver import Address
 from vmctl.errors import Interrupted, Unreachable, VmctlError
 from vmctl.process import CommandFailed
-from vmctl.ssh import Connection, channels
+from vmctl.ssh import Connection, connection
 from vmctl.ssh.handshake import HostKeyWrong, LoginRefused
 
 
@@ -161,7 +161,7 @@ def test_a_lost_connection_is_told(sshd: Sshd) -> None:
 
 
 def test_the_end_of_the_input_is_told_at_once(web: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "POLL", 60.0)
+    monkeypatch.setattr(connection, "POLL", 60.0)
     started = time.monotonic()
     assert web.run(["cat"], input="x").stdout == "x"
     assert time.monotonic() - started < 10.0
