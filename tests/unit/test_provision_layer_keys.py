@@ -268,6 +268,7 @@ TARGETED: list[tuple[dict[str, str], dict[str, Any]]] = [
     ({}, {"group_vars": {"leader": {"a": 1}}}),
     ({"host_vars/web-1.yml": "a: 1\n"}, {}),
     ({"group_vars/leader.yml": "a: 1\n"}, {}),
+    ({"site.yml": "- import_playbook: b/b.yml\n", "b/b.yml": "[]\n", "b/host_vars/web-1.yml": "a: 1\n"}, {}),
     ({"group_vars/leader/a.yml": "a: 1\n"}, {}),
     ({"wanted.yml": "collections: [{name: a.b, version: 1.2.3}]\n"}, {"requirements": "wanted.yml"}),
     ({"site.yml": "- {hosts: all, roles: [far]}\n", "far/far/tasks/main.yml": "[]\n"}, {}),

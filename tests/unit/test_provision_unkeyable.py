@@ -135,6 +135,8 @@ def test_files_and_restarts_can_always_be_keyed(tmp_path: Path) -> None:
         ("- {debug: {msg: \"{{ '%Y' | strftime }}\"}}\n", "time"),
         ('- {debug: {msg: "{{ 9 | ansible.builtin.random }}"}}\n', "chance"),
         ('- {debug: {msg: "{{ inventory_dir }}"}}\n', "inventory"),
+        ('- {copy: {src: "{{ role_path | dirname }}/x", dest: /x}}\n', "role_path"),
+        ('- {copy: {src: "{{ role_path }}/x", dest: /x}}\n', ""),
         ('- {debug: {msg: "{{ ansible_port }}"}}\n', "ansible_port"),
         ('- {debug: {msg: "{{ ansible_host }}"}}\n', "ansible_host"),
         ('- {debug: {msg: "{{ ansible_facts[which] }}"}}\n', "facts"),
@@ -332,6 +334,8 @@ def test_a_directory_that_is_too_large_ends_the_chain(project: Path, monkeypatch
          {"a.yml", "bc"}),
         ({"site.yml": "- include_tasks: sub/tasks/a.yml\n", "sub/tasks/a.yml": "- template: {src: b}\n",
           "sub/templates/b": ""}, {"a.yml", "b"}),
+        ({"site.yml": "- import_playbook: ../{root}/sub/b.yml\n", "sub/b.yml": "[]\n", "sub/roles/a/x": "",
+          "sub/group_vars/y": "", "sub/library/z": "", "sub/other/u": ""}, {"b.yml", "x", "y", "z"}),
         ({"site.yml": "- roles: [app]\n", "roles/app/meta/main.yml": "dependencies: [base]\n", "base/x": ""}, {"x"}),
     ],
 )  # fmt: skip
@@ -340,7 +344,7 @@ def test_files_are_found_wherever_ansible_looks_for_them(
 ) -> None:
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text.replace("{root}", tmp_path.name))
     item = Ansible(name="site", playbook=tmp_path / next(iter(texts)))
     assert {path.name for path in named(item)} == expected
 
@@ -350,6 +354,14 @@ def test_files_that_are_read_as_yaml_are_looked_through_whatever_they_are_called
     (project / "further.inc").write_text("- shell: uuidgen\n")
     assert "outside" in of(project, '- vars_files: [settings]\n  tasks: [{copy: {src: "{{ app }}/x", dest: /x}}]\n')
     assert "further.inc uses what differs" in of(project, "- include_tasks: further.inc\n")
+    (project / "conf").write_text("{{ lookup('env', 'HOME') }}\n")
+    assert "conf looks up" in of(project, "- template: {src: conf, dest: /x}\n")
+    assert of(project, "- copy: {src: conf, dest: /x}\n") == ""
+    (project / "files").mkdir()
+    (project / "conf").rename(project / "files" / "conf")
+    both = "- copy: {src: files/conf, dest: /x}\n- copy: {src: files, dest: /x}\n"
+    assert of(project, both) == ""
+    assert "conf looks up" in of(project, f"{both}- template: {{src: files/conf, dest: /x}}\n")
 
 
 def test_expressions_that_may_name_too_many_files_end_the_chain(

@@ -15,8 +15,9 @@ READING = frozenset({
     "include_role", "roles", "dependencies", "script",
 })  # fmt: skip
 """Keys whose values name files of this host."""
-DATA, TEXT = "data", "text"
-"""What Ansible makes of a file: it reads it as YAML, or as a template or program."""
+DATA, TEXT, PLAYBOOK = "data", "text", "playbook"
+"""What Ansible makes of a file: it reads it as YAML, as a template or program, or as a playbook with all around it."""
+PLAYBOOKS = frozenset({"import_playbook", "include"})
 FILE_KEYS = ("src", "file", "dir", "role", "name", "cmd", "_raw_params", "tasks_from", "vars_from")
 """What of their values does, where they are mappings."""
 IN_GUEST = frozenset({"slurp", "mount", "file", "stat"})
@@ -145,11 +146,13 @@ def named_by(module: str, value: Any, task: Mapping[Any, Any]) -> Iterator[str]:
 def names(data: Any, variables: Variables) -> Iterator[tuple[str, str]]:
     """All files of this host that tasks and plays name, and what Ansible makes of them.
 
-    That is ``DATA``, ``TEXT`` or, where it puts them as they are, "". ``UNKNOWN`` is in them for what cannot be told.
+    That is ``DATA``, ``TEXT``, ``PLAYBOOK`` or, where it puts them as they are, "". ``UNKNOWN`` is in them for what
+    cannot be told.
     """
     for task in mappings(data):
         for module, value in _modules(task):
             how = TEXT if module in {"script", "template"} else DATA if module in READING else ""
+            how = PLAYBOOK if module in PLAYBOOKS else how
             for text in named_by(module, value, task):
                 for one in variables.texts(text, task):
                     yield one, how

@@ -33,6 +33,8 @@ OF_VARIABLES = frozenset({"group_vars", "host_vars", "vars", "defaults"})
 NO_TASKS = frozenset({"templates", "files", "tests", "molecule", "docs", "changelogs"})
 QUALIFIED = re.compile(r"(\w+)\.(\w+)\.(\w+)")
 WORD = re.compile(r"[\w.+/@-]+")
+BELOW = "below"
+"""Of a file: it lies where others are read; what it is called tells what is made of it."""
 ROLE_PARTS = ("tasks", "handlers", "defaults", "vars", "meta", "templates", "files")
 
 
@@ -109,10 +111,11 @@ class _PlaybookReader:
         self.beside = item.playbook.parent
         self.root = root or self.beside
         self.environment = {**os.environ, **arguments.environment(item)}
-        self.known = list(dict.fromkeys(inputs.ansible_files(item)))
+        self.known = dict.fromkeys(inputs.ansible_files(item))
         self.named: dict[Path, None] = {}
         self.roles: list[Path] = []
-        self.sources = {*item.playbooks, *item.extra_vars_files}
+        self.sources = dict.fromkeys((*item.playbooks, *item.extra_vars_files), playbook_tasks.DATA)
+        self.looked_through: set[Path] = set()
         values = [item.extra_vars, item.group_vars, item.host_vars]
         text: Any = inputs.canonical(values)
         self.texts = [Text(name="its variables", text=json.dumps(text), data=values)]
@@ -139,28 +142,34 @@ class _PlaybookReader:
 
     def _read(self, paths: Sequence[Path]) -> list[Path]:
         """Read some files; those that they name and that are to be read as well."""
-        new = [one for path in paths if (one := _text(path, self.beside, is_source=path in self.sources))]
+        new = [one for path in paths if (one := _text(path, self.beside, self.sources.get(path, "")))]
         self.texts += new
+        self.looked_through |= {one.path for one in new if one.path}
         waiting: list[Path] = []
         for role in _roles(new, self.root, self.environment):
             if role not in self.roles:
                 self.roles.append(role)
                 waiting += [file for part in ROLE_PARTS for file in inputs.written_below(role / part)]
-        for path, how in _named(new, self.variables, self.beside, [*self.named, *self.known]):
-            self.named[path] = None
-            if how:
+        for path, how in _named(new, self.variables, self.beside):
+            is_new = path not in self.named and path not in self.known
+            if is_new:
+                self.named[path] = None
+            is_unread = how not in {"", BELOW} and path not in self.looked_through
+            if is_unread:
+                self.sources[path] = how
+                self.looked_through.add(path)
+            if is_unread or (how and is_new):
                 waiting.append(path)
-            if how == playbook_tasks.DATA:
-                self.sources.add(path)
         return waiting
 
 
-def _text(path: Path, beside: Path, *, is_source: bool) -> Text | None:
-    """A file that may hold expressions or is a program; None = it is neither."""
+def _text(path: Path, beside: Path, how: str) -> Text | None:
+    """A file that may hold expressions or is a program; None = it is neither. ``how`` = what Ansible makes of it."""
+    is_source = how in {playbook_tasks.DATA, playbook_tasks.PLAYBOOK}
     inside = Path(os.path.relpath(path, beside))
     parts = set(inside.parts[:-1])
     is_data = path.suffix in DATA or (not path.suffix and bool(parts & OF_VARIABLES)) or is_source
-    is_text = is_data or path.suffix in TEXTS or "templates" in parts
+    is_text = is_data or how == playbook_tasks.TEXT or path.suffix in TEXTS or "templates" in parts
     name = path.name if str(inside).startswith("..") else str(inside)
     if not is_text and not _is_program(path):
         return None
@@ -186,14 +195,11 @@ def _names(one: Text, variables: Variables) -> dict[str, str]:
     return found
 
 
-def _named(
-    new: Sequence[Text], variables: Variables, beside: Path, known: Sequence[Path]
-) -> Iterator[tuple[Path, str]]:
+def _named(new: Sequence[Text], variables: Variables, beside: Path) -> Iterator[tuple[Path, str]]:
     """Files that words name, wherever Ansible looks for them; directories as a whole.
 
     And what is to be looked for in them: what ``playbook_tasks.names`` says.
     """
-    seen = set(known)
     for one in new:
         if one.path is None:
             continue
@@ -204,12 +210,11 @@ def _named(
                  for file in inputs.written_below(place)]  # fmt: skip
         for name, how in sorted(_names(one, variables).items()):
             for place in playbook_places.named(name, places):
-                found += [(file, how if file == place or not how else playbook_tasks.TEXT)
-                          for file in playbook_places.put_below(place)]  # fmt: skip
+                around = inputs.playbook_files(place, exact=True) if how == playbook_tasks.PLAYBOOK else ()
+                files = dict.fromkeys([*playbook_places.put_below(place), *around])
+                found += [(file, how if file == place or not how else BELOW) for file in files]
         for file, how in sorted(found, key=lambda pair: (pair[0], not pair[1])):
-            if file not in seen:
-                seen.add(file)
-                yield file, how or (playbook_tasks.TEXT if _is_program(file) else "")
+            yield file, how or (BELOW if _is_program(file) else "")
 
 
 def _roles(new: Sequence[Text], root: Path, environment: Mapping[str, str]) -> Iterator[Path]:

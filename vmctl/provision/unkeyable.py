@@ -27,6 +27,7 @@ BEYOND = (
     (r"\b(?:lookup|query|q)\s*\(", "looks up something on this host (lookup)"),
     (r"\b(?:delegate_to|local_action)\b", "acts elsewhere (delegate_to)"),
     (r"\bplaybook_dir\b", "reads from the playbook's directory by path (playbook_dir)"),
+    (r"\brole_path\b[^}\n]*\|\s*dirname\b", "reads from beside a role by path (role_path)"),
     (r"\binventory_(?:dir|file)\b", "reads from the inventory's directory by path"),
     (r"\bvars_prompt\b|\bpause:", "asks the user"),
     (PIPE + r"(?:random|random_\w+|shuffle|strftime)\b|\bnow\s*\(", "depends on chance or time"),
@@ -157,7 +158,7 @@ def _tells_apart(item: Ansible, playbook: PlaybookTexts) -> bool:
     is_targeted = bool(item.groups or item.limit or item.host_vars or item.group_vars.keys() - {"all"})
     if is_targeted or item.requirements or playbook.roles:
         return True
-    for path in inputs.ansible_files(item):
+    for path in (*inputs.ansible_files(item), *playbook.named):
         for directory, below in itertools.pairwise(path.parts):
             if directory == "host_vars" or (directory == "group_vars" and Path(below).stem != "all"):
                 return True
