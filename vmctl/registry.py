@@ -35,6 +35,8 @@ PREPARE = "make libvirt    # in a clone of vmctl: installs libvirt and starts it
 EXISTS = "exists there"
 """Why a machine that exists has its provider."""
 
+BEGUN = "begun there"
+"""Why one that does not exist has it: an `up` began to make it there, and may have left something."""
 FIRST_USABLE = "first usable"
 """Why `auto` is this provider; what speaks against those before it follows."""
 LATER = "`up` chooses"
@@ -139,7 +141,7 @@ def choose(
             if existing and existing != name and reason != VARIABLE:
                 raise UsageError(
                     f"the machine exists under the provider '{existing}', but {reason} asks for '{name}'",
-                    hint=f"vmctl up --provider {existing}    # a machine stays where it was made",
+                    hint=f"vmctl up --provider {existing}    # a machine stays where it was made, until vmctl destroy",
                 )
             return (existing, EXISTS) if existing else (name, reason)
     if existing:

@@ -110,6 +110,8 @@ class Survey(Struct):
         domain, observed = "", None
         if project:
             domain, observed = self._observe(provider, project, name, record, alone=alone)
+        if observed is None and reason == registry.EXISTS:
+            reason = registry.BEGUN
         return Machine(
             name=name, layout=self.layout.machine(name), spec=spec, record=record, provider=provider, reason=reason,
             observed=observed, domain=domain, live_forwards=self._is_live(provider, observed),

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from tests.cli.harness import Project, make_box
 from vmctl import interrupt, seed
-from vmctl.driver import Forward, Tag
+from vmctl.driver import Forward, Host, Tag
 from vmctl.testing import FakeDriver
 
 VMCTL = Path(sys.executable).with_name("vmctl")
@@ -103,6 +103,17 @@ def test_before_any_up_nobody_has_chosen_a_provider(project: Project) -> None:
     assert "auto (`up` chooses)" in project.vmctl("status").out
     (project.root / "Vmfile").write_text("box: tiny\nprovider: fakeguests\n")
     assert "fakeguests (Vmfile)" in project.vmctl("status").out
+
+
+def test_a_machine_that_could_not_be_made_does_not_exist_there(project: Project) -> None:
+    project.vmfile("")
+    driver = FakeDriver(Host(home=project.home), directory=project.home / "fake")
+    driver.fail("create")
+    project.vmctl("up", status=1)
+    assert "fakeguests (begun there)" in project.vmctl("status").out
+    driver.mend()
+    project.vmctl("up")
+    assert "fakeguests (exists there)" in project.vmctl("status").out
 
 
 def test_destroy_without_a_terminal_names_the_flag(project: Project) -> None:
