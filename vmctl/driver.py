@@ -75,7 +75,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     raw: str = ""
     """The hypervisor's own word for the state."""
     problem: str = ""
-    """What is wrong with it that its state does not tell, and a restart mends, in words."""
+    """What is wrong with it that its state does not tell, in words: what a restart mends, or, of one that is PAUSED,
+    why the hypervisor has stopped it; ``start`` then has it try again."""
     member: str = ""
     """Which server of a cluster has it; "" = the hypervisor is none."""
 

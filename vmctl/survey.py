@@ -62,6 +62,11 @@ class Machine(Struct, frozen=True, kw_only=True):
         return self.observed.problem if self.observed else ""
 
     @property
+    def remedy(self) -> str:
+        """The command for its problem: one that stands still loses nothing by going on, and much by a restart."""
+        return f"vmctl {'resume' if self.state is State.PAUSED else 'reload'} {self.name}"
+
+    @property
     def is_ready(self) -> bool:
         """Whether it runs, and folders and checks were done since it was started."""
         run = self.observed.run if self.observed and self.observed.state is State.RUNNING else ""

@@ -30,10 +30,12 @@ STATES = {
     6: (State.CRASHED, "crashed"),
     7: (State.PAUSED, "suspended by its guest"),
 }
+PAUSED_IO_ERROR = 5
 PAUSED_STARTING_UP = 11
 SHUTOFF_CRASHED = 3
 PATIENCE = 120.0
 """Seconds for libvirt to restore a machine's memory."""
+UNWRITTEN = "it stands still, because this host could not write to its disk; it goes on once there is space again"
 ACTIVE = (State.RUNNING, State.PAUSED, State.STARTING, State.STOPPING)
 
 
@@ -272,7 +274,8 @@ def _wake(domain: Any) -> None:
 def _observe(domain: Any, mark: DomainMark, *, is_saved: bool) -> Observed:
     state, raw = _state(domain, is_saved=is_saved)
     run = f"{domain.ID()}-{mark.run}" if state in ACTIVE else ""
-    return Observed(state=state, tag=mark.tag, run=run, raw=raw)
+    problem = UNWRITTEN if state is State.PAUSED and domain.state(0)[1] == PAUSED_IO_ERROR else ""
+    return Observed(state=state, tag=mark.tag, run=run, raw=raw, problem=problem)
 
 
 def _state(domain: Any, *, is_saved: bool) -> tuple[State, str]:

@@ -400,3 +400,21 @@ def test_a_machine_with_a_live_folder_is_frozen_also_where_libvirt_would_save_it
         driver.start(name, TAG)
         driver.suspend(name, TAG)
         assert driver.states()[name].state is state
+
+
+def test_a_machine_whose_disk_could_not_be_written_says_so(
+    driver: LibvirtDriver, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libvirt, definition = library(), define(tmp_path)
+    driver.create(definition, disk)
+    driver.start(definition.name, TAG)
+    driver._connection.run(lambda connection: connection.lookupByName(definition.name).suspend(), "suspend")
+    assert driver.states()[definition.name].problem == "", "by somebody's wish"
+    paused = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR]
+    with monkeypatch.context() as patch:
+        patch.setattr(libvirt.virDomain, "state", lambda *_: paused)
+        for shown in (driver.observe(definition.name), driver.states()[definition.name]):
+            assert shown is not None
+            assert (shown.state, shown.problem) == (State.PAUSED, machines.UNWRITTEN)
+    driver.start(definition.name, TAG)
+    assert driver.states()[definition.name].problem == ""

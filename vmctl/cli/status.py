@@ -29,7 +29,7 @@ def status(app: App, names: tuple[str, ...], *, check: bool) -> int:
     app.result(data, table(header, (_row(machine) for machine in machines)))
     for machine in machines:
         if machine.problem:
-            app.report(Warned(machine=machine.name, text=machine.problem, hint=f"vmctl reload {machine.name}"))
+            app.report(Warned(machine=machine.name, text=machine.problem, hint=machine.remedy))
     expected = [machine for machine in machines if names or _starts_by_itself(machine)]
     return 3 if check and not all(machine.is_ready for machine in expected) else 0
 

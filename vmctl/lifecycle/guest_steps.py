@@ -15,7 +15,7 @@ from msgspec import Struct
 from vmctl import folders, key_pairs, ssh
 from vmctl.driver import Address, State
 from vmctl.errors import VmctlError
-from vmctl.lifecycle import consoles, etc_hosts, first_login
+from vmctl.lifecycle import consoles, etc_hosts, first_login, standstill
 from vmctl.lifecycle.machine_job import Job
 from vmctl.login import Login
 from vmctl.process import CommandFailed
@@ -70,7 +70,8 @@ def await_ssh(job: Job) -> bool:
 
 def _is_alive(job: Job) -> bool:
     consoles.fetch(job.driver, job.machine.domain, job.tag, job.machine.layout.console)
-    return job.observe().state in (State.RUNNING, State.STARTING)
+    standstill.refuse(job.observe())
+    return job.machine.state in (State.RUNNING, State.STARTING)
 
 
 def login(job: Job, address: Address) -> Login:

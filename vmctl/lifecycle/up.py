@@ -14,7 +14,7 @@ from msgspec import Struct
 from vmctl import boxes, provision
 from vmctl.errors import UsageError, VmctlError, WrongState
 from vmctl.events import Notice, Warned
-from vmctl.lifecycle import fleet, instants, layering, steps
+from vmctl.lifecycle import fleet, instants, layering, standstill, steps
 from vmctl.lifecycle.layering import Layering
 from vmctl.lifecycle.machine_job import Job
 from vmctl.lifecycle.plan import Action, Plan, plan
@@ -116,7 +116,8 @@ def up(
             machines = _checked(workspace, machines, options, restarting=steps is not None, reload=reload)
         else:
             _tell_changes(workspace, plans)
-        rollout.run(machines)
+        with standstill.watched(workspace, names):
+            rollout.run(machines)
         rollout.outcome.raise_failure()
         if rollout.worked:
             machines = workspace.survey(names, option=options.provider)
@@ -200,8 +201,8 @@ def _prefetch(jobs: Sequence[Job]) -> bool:
 
 def _tell_problems(workspace: Workspace, machines: Sequence[Machine]) -> None:
     for machine in machines:
-        if machine.problem:
-            workspace.report(Warned(machine=machine.name, text=machine.problem, hint=f"vmctl reload {machine.name}"))
+        if machine.problem and not standstill.stands_still(machine):  # that one is about to go on
+            workspace.report(Warned(machine=machine.name, text=machine.problem, hint=machine.remedy))
 
 
 def _tell_changes(workspace: Workspace, plans: Sequence[Plan]) -> None:

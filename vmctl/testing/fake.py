@@ -95,10 +95,10 @@ class FakeDriver:
         with self._machines.open() as content:
             return content.machines[name]
 
-    def put(self, name: str, state: State) -> None:
+    def put(self, name: str, state: State, problem: str = "") -> None:
         """Change a machine's state behind vmctl's back."""
         with self._machines.open() as content:
-            content.machines[name].state = state
+            content.machines[name].state, content.machines[name].problem = state, problem
 
     def check(self, definition: Definition) -> None:
         """Refuse folders that ``features`` lacks, and a disk that would shrink."""
@@ -144,7 +144,7 @@ class FakeDriver:
             machine = existing(content, name, tag)
             if machine.state not in (*RUNNING, State.PAUSED):
                 machine.starts += 1
-            machine.state = State.RUNNING
+            machine.state, machine.problem = State.RUNNING, ""
 
     def stop(self, name: str, tag: Tag, *, force: bool = False) -> None:
         """Off at once, unless ``ignores_button``."""
@@ -152,7 +152,7 @@ class FakeDriver:
         with self._machines.open() as content:
             machine = found(content, name, tag)
             if machine is not None and (force or (machine.state is not State.SAVED and not self.ignores_button)):
-                machine.state = State.STOPPED
+                machine.state, machine.problem = State.STOPPED, ""
 
     def suspend(self, name: str, tag: Tag) -> None:
         """Saved."""

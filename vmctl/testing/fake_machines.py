@@ -47,6 +47,7 @@ class FakeMachine:
     disk: int
     """Size of the root disk in bytes."""
     state: State = State.STOPPED
+    problem: str = ""
     starts: int = 0
     """How often it was started or restored."""
     hardware: dict[str, Any] = field(default_factory=dict)
@@ -185,7 +186,8 @@ def require_ours(name: str, machine: FakeMachine, tag: Tag) -> None:
 def observed(machine: FakeMachine) -> Observed:
     """As a driver tells of it."""
     run = str(machine.starts) if machine.state in (*RUNNING, State.PAUSED) else ""
-    return Observed(state=machine.state, tag=machine.tag, run=run, raw=f"fake {machine.state.value}")
+    raw = f"fake {machine.state.value}"
+    return Observed(state=machine.state, tag=machine.tag, run=run, raw=raw, problem=machine.problem)
 
 
 def ssh_address(definition: Definition) -> Address | None:
