@@ -1,5 +1,7 @@
 """What of a full disk stops a command, and what does not: /dev/full refuses every write as a full disk does."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,17 @@ def test_the_error_names_the_file(tmp_path: Path) -> None:
         files.write_with(tmp_path / "x.json", fill)
     assert caught.value.filename == str(tmp_path / "x.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_error_of_a_read_only_file_system_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(OSError, match="Read-only file system") as caught:
+        files.write(tmp_path / "x.json", "{}")
+    assert caught.value.filename == str(tmp_path / "x.json")
 
 
 def test_a_journal_does_without_an_entry(tmp_path: Path) -> None:

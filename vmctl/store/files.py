@@ -51,7 +51,7 @@ def write_with(path: Path, fill: Callable[[BinaryIO], object], *, mode: int = PR
                 os.fsync(stream.fileno())
             os.replace(temporary, path.name, src_dir_fd=parent, dst_dir_fd=parent)
         except BaseException as error:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # what has failed is told, not what its clean-up meets
                 os.unlink(temporary, dir_fd=parent)
             if isinstance(error, OSError) and error.filename in (None, temporary):
                 error.filename, error.filename2 = str(path), None  # a full disk: the system does not say whose
