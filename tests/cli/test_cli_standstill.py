@@ -42,6 +42,7 @@ def test_one_that_stops_while_it_is_provisioned_is_told_and_goes_on(
     ran = project.vmctl("up")
     assert ran.err.count(f"default: warning: {FULL} (df -h)\n") == 1
     assert project.states() == {"default": "running"}
+    assert f"default: warning: {FULL} (df -h)\n" in project.vmctl("provision").err
 
 
 def test_nobody_waits_for_the_ssh_of_one_that_stands_still(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from msgspec import structs
 from vmctl import folders, provision, ssh
 from vmctl.driver import State
 from vmctl.errors import ProvisionFailed, Unreachable, VmctlError
-from vmctl.lifecycle import triggers
+from vmctl.lifecycle import standstill, triggers
 from vmctl.lifecycle.guest_steps import login
 from vmctl.lifecycle.machine_job import Job
 from vmctl.lifecycle.outcome import Outcome
@@ -41,8 +41,9 @@ def run(workspace: Workspace, machines: Sequence[Machine], selection: Selection)
     provision.check_names(workspace.project.provisioners, selection.names)
     selection.ask(machine for machine in machines if machine.state is State.RUNNING)
     outcome = Outcome()
-    for wave in waves(machines):
-        provision_wave(workspace, sift(wave, outcome), outcome, selection)
+    with standstill.watched(workspace, [machine.name for machine in machines]):
+        for wave in waves(machines):
+            provision_wave(workspace, sift(wave, outcome), outcome, selection)
     return outcome
 
 
