@@ -86,7 +86,7 @@ class RequestBuilder:
         if base.arch not in known:
             raise UsageError(
                 f"the box is for {base.arch}, and {self._api.endpoint.url} runs {', '.join(known)}",
-                hint="use a box for this host, or `provider: libvirt`, which emulates",
+                hint="vmctl box list -i    # take one for this host, or `provider: libvirt`, which emulates",
             )
         if definition.spec.disk is not None and definition.spec.disk < base.virtual_size // SMALLEST:
             raise UsageError(

@@ -100,7 +100,7 @@ def root_device(api: Api, chosen: IncusKnobs, inherited: Mapping[str, Device]) -
     raise UsageError(
         "incus.pool: the profiles name no storage pool, and the server has several",
         details=f"It has {', '.join(sorted(pools))}.",
-        hint="write incus: {pool: NAME} in the Vmfile",
+        hint="incus storage list    # then write `incus: {pool: NAME}` in the Vmfile",
     )
 
 

@@ -284,6 +284,6 @@ def _check_base(definition: Definition, base: Disk) -> None:
     if base.arch != platform.machine():
         raise UsageError(
             f"the box is for {base.arch}, this host is {platform.machine()}: VirtualBox does not emulate",
-            hint="use a box for this host, or `provider: libvirt`",
+            hint="vmctl box list -i    # take one for this host, or `provider: libvirt`",
         )
     media.check_size(definition.spec.disk, base.virtual_size)

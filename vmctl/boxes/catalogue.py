@@ -119,7 +119,7 @@ def choose(offers: Sequence[Offer], wanted: OfferFilter, *, where: str, report: 
     raise UsageError(
         f"{where} offers no box for {_described(wanted, providers)}",
         details="it offers " + ("; ".join(dict.fromkeys(_summary(offer) for offer in offers)) or "nothing"),
-        hint="choose with --version, --provider and --arch",
+        hint="vmctl box add --help    # --version, --provider and --arch choose",
     )
 
 

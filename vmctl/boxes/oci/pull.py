@@ -74,7 +74,8 @@ def _found(registry: Registry, reference: Reference, arch: str) -> Found:
     chosen = next((one for one in offers if one.arch == arch), None)
     if chosen is None:
         there = ", ".join(one.arch for one in offers) or "no Linux architecture"
-        raise UsageError(f"{reference} is not for {arch}", details=f"it is for {there}", hint="choose with --arch")
+        hint = f"vmctl box add {reference} --arch {offers[0].arch}" if offers else ""
+        raise UsageError(f"{reference} is not for {arch}", details=f"it is for {there}", hint=hint)
     return Found(registry, registry.manifest(chosen.blob.digest), document)
 
 
