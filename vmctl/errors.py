@@ -121,6 +121,13 @@ def _is_there(path: Path) -> bool:
     return True
 
 
+def shell_command(*words: object) -> str:
+    """A hint: a command, each word quoted for the shell that a person pastes it into."""
+    import shlex
+
+    return shlex.join(str(word) for word in words)
+
+
 def suggest(word: str, known: Iterable[str], *, most: int = 1) -> str:
     """What a misspelt word may have meant (", did you mean 'memory'?"); "" when no known word is near."""
     import difflib

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, shell_command
 from vmctl.store import files
 
 COMMENT = "vmctl"
@@ -71,7 +71,8 @@ def _public_of(path: Path) -> str:
         raise VmctlError(
             f"{path} is damaged: it holds no private SSH key",
             details=str(error),
-            hint=f"mv -- '{path}' '{path}.damaged'    # put back a copy of it: the machine knows that key only",
+            hint=shell_command("mv", "--", path, f"{path}.damaged")
+            + "    # put back a copy of it: the machine knows that key only",
         ) from error
     return _line(key)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, shell_command
 
 TILDE = "~"
 OF_ONE_REPOSITORY = frozenset({
@@ -76,7 +76,9 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(pwd.getpwnam(first[1:]).pw_dir) / rest.lstrip("/")
     except (KeyError, ValueError):
-        raise UsageError(f"{text}: there is no user '{first[1:]}'", hint=f"ls -d './{text}'") from None
+        raise UsageError(
+            f"{text}: there is no user '{first[1:]}'", hint=shell_command("ls", "-d", f"./{text}")
+        ) from None
 
 
 def path_from(variable: str) -> Path | None:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from vmctl import interrupt, process
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, shell_command
 from vmctl.flock import is_held, take
 from vmctl.wait import Deadline, TimedOut, until
 from vmctl_libvirt import rootless
@@ -106,7 +106,9 @@ def make_private(directory: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise VmctlError(f"{directory} is not a directory of yours alone", hint=f"chmod go= '{directory}'")
+        raise VmctlError(
+            f"{directory} is not a directory of yours alone", hint=shell_command("chmod", "go=", directory)
+        )
 
 
 def start(path: Path, words: Callable[[str], Sequence[str]]) -> int:

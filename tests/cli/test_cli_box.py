@@ -137,7 +137,7 @@ def test_boxes_of_one_name_are_told_apart_by_their_source(shop: Project, tmp_pat
     assert all(str(place) in listed for place in places)
     printed = shop.vmctl("box", "remove", "disk", status=2).err
     assert "disk means several boxes" in printed
-    assert f"--source '{places[1]}'" in printed
+    assert f"--source {places[1]}" in printed
     target = tmp_path / "x.box"
     assert "--source" in shop.vmctl("box", "repackage", "disk", "--output", str(target), status=2).err
     for words in (["verify", "disk"], ["remove", "disk@1"]):

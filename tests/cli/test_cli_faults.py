@@ -28,7 +28,7 @@ def test_a_fault_of_vmctl_is_one_message_and_a_log(project: Project, monkeypatch
     assert "error: internal error (a bug in vmctl): ZeroDivisionError: seven by nothing" in ran.err
     assert "Traceback" not in ran.err
     log = project.home / "vmctl.log"
-    assert f"hint: tail -n 50 '{log}'" in ran.err
+    assert f"hint: tail -n 50 {log}" in ran.err
     assert "Traceback" in log.read_text()
     assert log.stat().st_mode & 0o777 == 0o600
     assert project.vmctl("status", "--json", status=1).answer["kind"] == "VmctlError"

@@ -319,7 +319,7 @@ def test_a_store_that_can_not_be_written(home: HomeLayout, server: FaultyServer,
     with pytest.raises(VmctlError, match=r"image\.qcow2 was not added: the store of boxes cannot be written") as caught:
         add(Request(address=server.url), home)
     assert str(home.root / place) in caught.value.details
-    assert caught.value.hint == f"ls -ld '{home.boxes}'"
+    assert caught.value.hint == f"ls -ld {home.boxes}"
 
 
 CHANGES = ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "link", "chmod")

@@ -149,7 +149,7 @@ def test_a_moved_project_of_old_is_carried_over_and_a_copy_is_refused(
     shutil.copytree(root, tmp_path / "copy")
     with pytest.raises(WrongState, match=f"copy is a copy of {root}") as caught:
         project_identity.ensure(tmp_path / "copy", home)
-    assert caught.value.hint.startswith(f"vmctl -C '{root}' status")
+    assert caught.value.hint.startswith(f"vmctl -C {root} status")
     assert "id_ed25519" in names(tmp_path / "copy" / ".vmctl" / "machines" / "web")
     root.rename(tmp_path / "moved")
     place = project_identity.find(tmp_path / "moved", home)

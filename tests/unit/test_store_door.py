@@ -29,7 +29,7 @@ def test_what_somebody_else_owns_is_refused(private_home: Path, given: str) -> N
         with pytest.raises(ForeignFile, match="is not what vmctl made") as caught:
             act()
         assert caught.value.details == f"it belongs to the user with the number {STRANGER}"
-        assert caught.value.hint == f"ls -ld -- '{owned}'"
+        assert caught.value.hint == f"ls -ld -- {owned}"
     assert path.read_text() == "x"
 
 

@@ -214,7 +214,7 @@ def test_a_damaged_record_is_an_error_not_a_new_project(home: HomeLayout, tmp_pa
     record.write_text(content)
     with pytest.raises(VmctlError, match="is damaged") as caught:
         project_identity.ensure(root, home)
-    assert caught.value.hint == f"mv -- '{record}' '{record}.damaged'"
+    assert caught.value.hint == f"mv -- {record} {record}.damaged"
 
 
 def test_a_project_that_can_not_be_written_is_one_as_well(home: HomeLayout, tmp_path: Path) -> None:

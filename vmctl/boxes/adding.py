@@ -23,7 +23,7 @@ from vmctl.boxes.request import Request
 from vmctl.boxes.streams import Meter, hashed
 from vmctl.boxes.vagrant_box import DEFAULT_USER as VAGRANT_USER
 from vmctl.driver import CONTAINER
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, shell_command
 from vmctl.events import Report, StepDone, StepStarted, Warned, ignore
 from vmctl.layout import HomeLayout
 from vmctl.store import files, locks
@@ -64,7 +64,9 @@ def _naming_failures(source: str, home: HomeLayout) -> Iterator[None]:
         ours = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(home.root)
         what = "the store of boxes cannot be written" if ours else "a file cannot be read"
         raise VmctlError(
-            f"{source} was not added: {what}", details=str(error), hint=f"ls -ld '{home.boxes if ours else source}'"
+            f"{source} was not added: {what}",
+            details=str(error),
+            hint=shell_command("ls", "-ld", home.boxes if ours else source),
         ) from error
 
 
@@ -128,7 +130,7 @@ class _Adding:
             packed = archive.is_archive(stream)
             digest = self._unpack_verified(stream, draft) if packed else self._take(stream, draft)
             if not before == stamp(stream) == stamp(path):
-                raise VmctlError(f"{path} changed while it was read", hint=f"vmctl box add '{path}'")
+                raise VmctlError(f"{path} changed while it was read", hint=shell_command("vmctl", "box", "add", path))
             self.stamps[str(path)] = before
             return self._publish(draft, digest)
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from vmctl.boxes import compression, space, streams
 from vmctl.boxes.compression import DamagedStream
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, shell_command
 from vmctl.store import files
 
 TAR_MAGIC = (257, b"ustar")
@@ -122,7 +122,9 @@ def _naming_failures(name: str, into: Path) -> Iterator[None]:
     except (RefusedMember, DamagedStream) as error:
         raise BadArchive(name, str(error)) from error
     except OSError as error:
-        raise VmctlError(f"{name} could not be unpacked", details=str(error), hint=f"ls -ld '{into.parent}'") from error
+        raise VmctlError(
+            f"{name} could not be unpacked", details=str(error), hint=shell_command("ls", "-ld", into.parent)
+        ) from error
 
 
 def _fill(source: BinaryIO, intake: Intake) -> tuple[Path, ...]:

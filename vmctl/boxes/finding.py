@@ -8,7 +8,7 @@ from typing import Any
 
 from vmctl.boxes.box import RECIPE, Box
 from vmctl.boxes.box_store import BoxStore
-from vmctl.errors import UsageError, VmctlError, suggest
+from vmctl.errors import UsageError, VmctlError, shell_command, suggest
 from vmctl.events import Report, ignore
 from vmctl.layout import HomeLayout
 from vmctl.spec import BoxRef
@@ -43,7 +43,7 @@ def _found(ref: BoxRef, store: BoxStore) -> Box | None:
     if "://" in source:
         return store.from_source(source)
     if not Path(source).is_file():
-        raise UsageError(f"the box {source} does not exist", hint=f"ls -l '{Path(source).parent}'")
+        raise UsageError(f"the box {source} does not exist", hint=shell_command("ls", "-l", Path(source).parent))
     return store.from_file(source, stamp(Path(source)))
 
 

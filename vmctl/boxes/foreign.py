@@ -14,7 +14,7 @@ from pathlib import Path
 from vmctl import json_text, process
 from vmctl.boxes import space
 from vmctl.boxes.image import LARGEST, NotAnImage
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, shell_command
 
 VMDK, VMDK_TEXT = b"KDMV", b"# Disk DescriptorFile"
 VDI_MAGIC, VDI_PLACE = b"\x7f\x10\xda\xbe", 0x40
@@ -78,7 +78,7 @@ def to_qcow2(source: Path, target: Path, *, name: str) -> None:
         complaint = error.completed.stderr.strip()
         if "No space left" in complaint:
             raise VmctlError(
-                f"no space left to convert {name}", details=complaint, hint=f"df -h '{target.parent}'"
+                f"no space left to convert {name}", details=complaint, hint=shell_command("df", "-h", target.parent)
             ) from error
         raise NotAnImage(name, f"It is a damaged {kind.upper()} image: {complaint}") from error
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vmctl import interrupt
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, shell_command
 
 QCOW2 = b"QFI\xfb"
 HEADER = struct.Struct(">4sIQIIQIIQ")  # magic … size at 24, crypt 32, l1_size 36, l1_table_offset 40
@@ -56,7 +56,9 @@ class NotAnImage(VmctlError):
         super().__init__(
             f"{name} cannot be used as a box",
             details=why,
-            hint=f"qemu-img info '{name}'" if name.startswith("/") else "give the address of the image itself",
+            hint=shell_command("qemu-img", "info", name)
+            if name.startswith("/")
+            else "give the address of the image itself",
         )
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from vmctl.boxes import box_names
 from vmctl.boxes.box import RECIPE, Box
 from vmctl.boxes.versions import Constraint, Version
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, shell_command
 from vmctl.store import files
 
 METADATA = "box.json"
@@ -96,7 +96,7 @@ def read(directory: Path) -> Box | Damaged | None:
 def _unreadable(directory: Path, error: OSError | VmctlError) -> VmctlError:
     if isinstance(error, VmctlError):
         return error
-    return VmctlError(f"{directory} cannot be read", details=str(error), hint=f"ls -la '{directory}'")
+    return VmctlError(f"{directory} cannot be read", details=str(error), hint=shell_command("ls", "-la", directory))
 
 
 def _check(box: Box) -> None:

@@ -16,7 +16,7 @@ from vmctl.boxes.download import DownloadFailed, Patience
 from vmctl.boxes.oci.reference import is_oci
 from vmctl.boxes.request import Order, Request
 from vmctl.boxes.resolving import Choice
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, shell_command
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout
 
@@ -103,7 +103,7 @@ def _named(request: Request, choice: Choice, report: Report) -> Request:
     if choice.label and not request.name:
         if request.named:
             text = f"its catalogue gives it a name that no box may have; only {choice.origin} means it"
-            report(Warned(text=text, hint=f"vmctl box add '{choice.origin}' --name NAME"))
+            report(Warned(text=text, hint=shell_command("vmctl", "box", "add", choice.origin, "--name", "NAME")))
         return replace(request, name=choice.label, named=False)
     if request.named:
         box_names.check_reserved(request.name or box_names.of_address(request.address), choice.origin)

@@ -26,7 +26,7 @@ from vmctl.boxes.vagrant_box import (
     ROOT_FILE_SYSTEM,
 )
 from vmctl.driver import CONTAINER
-from vmctl.errors import UsageError
+from vmctl.errors import UsageError, shell_command
 from vmctl.spec import DEFAULT_SSH_PORT, GIB
 from vmctl.store import files
 
@@ -131,7 +131,7 @@ def check_target(target: Path, hint: str) -> None:
     if target.exists():
         raise UsageError(f"{target} exists already", hint=hint)
     if not target.parent.is_dir():
-        raise UsageError(f"there is no directory {target.parent}", hint=f"mkdir -p '{target.parent}'")
+        raise UsageError(f"there is no directory {target.parent}", hint=shell_command("mkdir", "-p", target.parent))
 
 
 def write(contents: Contents, target: Path) -> None:

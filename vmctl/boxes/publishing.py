@@ -26,7 +26,7 @@ from vmctl.boxes.box import Box
 from vmctl.boxes.checksum import digest_of
 from vmctl.boxes.versions import Version
 from vmctl.driver import CONTAINER
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, shell_command
 from vmctl.events import Report, StepDone, StepStarted, ignore
 from vmctl.store import files
 
@@ -116,7 +116,9 @@ class _Publishing:
         problem = _problem(found, self.box.name)
         if problem:
             raise VmctlError(
-                f"{self.catalogue} is not a usable catalogue", details=problem, hint=f"cat '{self.catalogue}'"
+                f"{self.catalogue} is not a usable catalogue",
+                details=problem,
+                hint=shell_command("cat", self.catalogue),
             )
         return found
 

@@ -16,7 +16,7 @@ from vmctl.boxes.address import is_local, local_path, plain_source
 from vmctl.boxes.catalogue import OfferFilter
 from vmctl.boxes.request import Claims
 from vmctl.boxes.web import LONGEST_TEXT, SERVERS_VARIABLE, Access, Unavailable
-from vmctl.errors import UsageError, VmctlError, suggest
+from vmctl.errors import UsageError, VmctlError, shell_command, suggest
 from vmctl.events import Report, Warned, ignore
 
 PLACES = ("/api/v2/vagrant/{name}", "/{name}", "/{name}.json")
@@ -73,7 +73,7 @@ def resolve(address: str, wanted: OfferFilter, access: Access, *, report: Report
         raise UsageError(
             f"the catalogue of {address} is that of another box: {choice.name or choice.label}",
             details=where,
-            hint=f"vmctl box add '{where}' --name NAME   # if it is the one that you want",
+            hint=shell_command("vmctl", "box", "add", where, "--name", "NAME") + "    # if it is the one that you want",
         )
     return replace(choice, name=address)
 

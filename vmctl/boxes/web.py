@@ -18,7 +18,7 @@ from vmctl import interrupt
 from vmctl.boxes import compression, web_failure
 from vmctl.boxes.address import is_web, without_login
 from vmctl.boxes.polling import Stalled, pieces
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, shell_command
 from vmctl.events import Report, Warned, ignore
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Unavailable(VmctlError):
     """A text could not be fetched; ``absent`` = the server says that there is none."""
 
     def __init__(self, url: str, reason: str, *, absent: bool = False, hint: str = "") -> None:
-        super().__init__(f"{url} could not be read", details=reason, hint=hint or f"curl -fLI '{url}'")
+        super().__init__(f"{url} could not be read", details=reason, hint=hint or shell_command("curl", "-fLI", url))
         self.absent = absent
 
 

@@ -76,9 +76,11 @@ def only(boxes: Sequence[Box], ref: str, *, command: str) -> Box:
 
 def precise(box: Box, others: Sequence[Box]) -> str:
     """How to name just this box."""
+    from vmctl.errors import shell_command
+
     alike = [one for one in others if (one.name, one.version) == (box.name, box.version)]
-    source = f" --source '{shown(box)}'" if len({shown(one) for one in alike}) > 1 else ""
-    return f"{box.name}@{box.version}{source}"
+    source = ("--source", shown(box)) if len({shown(one) for one in alike}) > 1 else ()
+    return shell_command(f"{box.name}@{box.version}", *source)
 
 
 def shown(box: Box) -> str:

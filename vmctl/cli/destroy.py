@@ -10,7 +10,7 @@ import click
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.shared_options import PARALLEL, limits
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, shell_command
 
 if TYPE_CHECKING:
     from vmctl.discovery import DiscoveredMachine
@@ -97,7 +97,10 @@ def _require_lost(app: App, seen: DiscoveredMachine) -> None:
             details=f"made in {tag.root or '?'}, by another user or from another host",
         )
     if place.is_there:
-        raise UsageError(f"{seen.domain} belongs to {place.root}", hint=f"vmctl -C '{place.root}' status {tag.machine}")
+        raise UsageError(
+            f"{seen.domain} belongs to {place.root}",
+            hint=shell_command("vmctl", "-C", place.root, "status", tag.machine),
+        )
 
 
 def _forget_lost(app: App, project: str, machine: str) -> None:

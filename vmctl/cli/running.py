@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vmctl import __version__, interrupt, redaction, terminal
-from vmctl.errors import Interrupted, UsageError, VmctlError, from_os
+from vmctl.errors import Interrupted, UsageError, VmctlError, from_os, shell_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,7 +106,7 @@ def _meant(error: BaseException, argv: Sequence[str]) -> VmctlError:
     except (VmctlError, OSError) as unknown:  # what has failed may be the very question where the log belongs
         return VmctlError(brief, details=f"There is no log of it: {unknown}.", hint="export VMCTL_HOME=DIRECTORY")
     details = f"The traceback is in {kept}; please report it."
-    return VmctlError(brief, details=details, hint=f"tail -n 50 '{kept}'")
+    return VmctlError(brief, details=details, hint=shell_command("tail", "-n", "50", kept))
 
 
 def _without_reader(error: BaseException) -> int:

@@ -78,4 +78,6 @@ def _boxes(written: tuple[str, ...], directory: Path) -> list[BoxRef]:
 def _look_hint(kept: list[Path]) -> str:
     if not kept:
         return "vmctl test --keep    # keeps the machines, to look at"
-    return f"vmctl -C '{kept[0]}' status    # ssh and logs work there too"
+    from vmctl.errors import shell_command
+
+    return shell_command("vmctl", "-C", kept[0], "status") + "    # ssh and logs work there too"

@@ -15,7 +15,7 @@ from vmctl.cli.app import App, command
 from vmctl.cli.fan_out import AT_ONCE
 from vmctl.cli.guest_commands import only_machine
 from vmctl.cli.shared_options import FromDirectory
-from vmctl.errors import Interrupted, Unreachable, UsageError, VmctlError
+from vmctl.errors import Interrupted, Unreachable, UsageError, VmctlError, shell_command
 from vmctl.events import Warned
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def upload(app: App, source: Path, target: str, machine: str | None) -> None:
         if completed.status == SSH_FAILED:
             raise Unreachable(f"machine {name} could not be reached", details=completed.stderr.strip())
         if completed.status:
-            raise process.CommandFailed(completed, hint=f"vmctl ssh {name} -c 'ls -ld {target}'")
+            raise process.CommandFailed(completed, hint=shell_command("vmctl", "ssh", name, "-c", f"ls -ld {target}"))
     app.done({"machine": name, "source": str(source), "target": target}, f"{source} -> {name}:{target}")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from vmctl.driver import Features, Share
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, shell_command
 from vmctl.events import Notice, Output, Report, Warned
 from vmctl.folders import rsync
 from vmctl.folders.offer import tag
@@ -166,7 +166,7 @@ def _result(machine: str, one: WantedFolder, answer: Answer, features: Features,
             Warned(
                 machine=machine,
                 text=f"the guest's login user cannot write to {path}",
-                hint=f"ls -ld '{one.folder.host}'",
+                hint=shell_command("ls", "-ld", one.folder.host),
             )
         )
     if "mounted" in words and one.share is not None:

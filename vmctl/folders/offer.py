@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def refuse_own_files(spec: MachineSpec) -> None:
 
 def _elsewhere(folder: Folder, home: Path) -> str:
     """Commands that move the data directory out of the folder; nothing in it depends on where it is."""
-    return f"mv -n -- '{home}' DIRECTORY && export VMCTL_HOME=DIRECTORY    # outside of {folder.host}"
+    return f"mv -n -- {shlex.quote(str(home))} DIRECTORY && export VMCTL_HOME=DIRECTORY    # outside of {folder.host}"
 
 
 def _place(spec: MachineSpec, number: int) -> str:

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, shell_command
 from vmctl.layout import PROJECT_DIRECTORY, home
 
 PRIVATE_FILE = 0o600
@@ -186,4 +186,4 @@ def _require_owner(found: os.stat_result, path: Path) -> None:
 
 
 def _strange(path: Path, why: str) -> ForeignFile:
-    return ForeignFile(f"{path} is not what vmctl made", details=why, hint=f"ls -ld -- '{path}'")
+    return ForeignFile(f"{path} is not what vmctl made", details=why, hint=shell_command("ls", "-ld", "--", path))

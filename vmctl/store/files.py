@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vmctl import json_text
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, shell_command
 from vmctl.store import door
 from vmctl.store.door import PRIVATE_DIRECTORY, PRIVATE_FILE
 
@@ -175,7 +175,7 @@ def read_json(path: Path, *, most: int = LONGEST_JSON) -> Any | None:
 
 def damaged(path: Path, why: str) -> VmctlError:
     """The error for a file of ours that does not say what it should; vmctl itself never removes it."""
-    return VmctlError(f"{path} is damaged", details=why, hint=f"mv -- '{path}' '{path}.damaged'")
+    return VmctlError(f"{path} is damaged", details=why, hint=shell_command("mv", "--", path, f"{path}.damaged"))
 
 
 def remove_tree(path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from vmctl.errors import UsageError, WrongState
+from vmctl.errors import UsageError, WrongState, shell_command
 from vmctl.events import Notice, Report, ignore
 from vmctl.layout import HomeLayout
 from vmctl.store import carry, claims, files, locks, places
@@ -177,7 +177,7 @@ def _refuse_unknown(here: Where, home: HomeLayout) -> None:
         raise WrongState(
             f"{here.path} is a copy of {original}, which an older vmctl made",
             details="Two directories cannot own the same machines.",
-            hint=f"vmctl -C '{original}' status    # then the copy can be a project of its own",
+            hint=shell_command("vmctl", "-C", original, "status") + "    # then the copy can be a project of its own",
         )
     raise WrongState(
         f"{here.path}/.vmctl has machines that vmctl has no record of: {', '.join(machines)}",

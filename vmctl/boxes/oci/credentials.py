@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from vmctl import json_text, process
 from vmctl.boxes.oci.reference import DOCKER_HUB, HOST, LOGIN
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, shell_command
 
 VARIABLE = "VMCTL_REGISTRY_AUTH"
 HELPER = re.compile(r"[A-Za-z0-9._-]+")
@@ -90,7 +90,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         with path.open(encoding="utf-8") as stream:
             return _parsed(stream.read(LONGEST), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read", details=str(error), hint=f"ls -l '{path}'") from error
+        raise UsageError(f"{path} cannot be read", details=str(error), hint=shell_command("ls", "-l", path)) from error
 
 
 def _parsed(text: str, where: str) -> Mapping[str, Any]:
@@ -146,7 +146,9 @@ def _entry(entry: Mapping[str, Any], where: str) -> RegistryLogin | None:
 def _ask(helper: str, key: str, where: str) -> RegistryLogin | None:
     """Ask ``docker-credential-HELPER get``; None = it knows no login for that key."""
     if not HELPER.fullmatch(helper):
-        raise UsageError(f"{where}: {helper!r} is not the name of a credential helper", hint=f"ls -l '{where}'")
+        raise UsageError(
+            f"{where}: {helper!r} is not the name of a credential helper", hint=shell_command("ls", "-l", where)
+        )
     program = process.find(f"docker-credential-{helper}")
     done = process.run([program, "get"], input=key, check=False, deadline=HELPER_DEADLINE)
     if done.status != 0:

@@ -21,7 +21,7 @@ from vmctl.boxes.oci.responses import TransferBroken, reason_given
 from vmctl.boxes.polling import abandonable
 from vmctl.boxes.retries import AGAIN_HINT, TRIES, Retries
 from vmctl.boxes.web import AGAIN, Access, retry_after
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, shell_command
 from vmctl.events import Report, Warned, ignore
 
 if TYPE_CHECKING:
@@ -261,7 +261,9 @@ class Transport:
                 f"{self.reference} is not for this user", details=answer, hint=LOGIN
             )  # fmt: skip
         if status == NOT_FOUND:
-            return Absent(f"there is no {self.reference}", details=answer, hint=f"curl -fLI '{without_login(url)}'")
+            return Absent(
+                f"there is no {self.reference}", details=answer, hint=shell_command("curl", "-fLI", without_login(url))
+            )
         return self.failed(answer)
 
     def warn(self, text: str) -> None:
