@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmctl import terminal
+from vmctl.cli.report import table
 from vmctl.console import Console
 from vmctl.errors import VmctlError
 from vmctl.events import Event, Notice, Output, StepDone, StepStarted, Warned
@@ -108,6 +109,11 @@ def test_the_live_view_is_harmless(event: Event) -> None:
     for sent in ("\x1b]", "\x9b", "\x9d", "\u202e", "\x07", "\x1b[2J", "\x1b[8m"):
         assert sent not in err.getvalue()
     assert "\\x1b]52;c;cm0=\\x07" in err.getvalue()
+
+
+def test_no_cell_of_a_table_passes_for_a_row_of_its_own() -> None:
+    rows = table(("NAME", "OF"), [("web\ndb", "x"), ("a", "y")]).splitlines()
+    assert rows == ["NAME     OF", r"web\ndb  x", "a        y"]
 
 
 def test_errors_and_answers_are_harmless() -> None:

@@ -37,8 +37,8 @@ def machine_object(machine: Machine) -> dict[str, Any]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows under a header, columns as wide as they need."""
-    lines = [tuple(header), *(tuple(row) for row in rows)]
+    """Rows under a header, columns as wide as they need. What has a newline in it does not pass for two rows."""
+    lines = [tuple(header), *(tuple(cell.replace("\n", r"\n") for cell in row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
