@@ -43,6 +43,13 @@ def test_what_is_too_much_goes_least_recently_used_first() -> None:
     assert beyond(layers, {"b": note(999)}) == ["c", "a", "b"]
 
 
+def test_what_was_used_in_time_to_come_goes_before_what_is_known_to_be_used() -> None:
+    layers = [Layer(key=key, size=50, made=made) for key, made in (("a", 999), ("b", 2000), ("c", 3000))]
+    assert beyond(layers, {}) == ["b", "c", "a"]
+    assert beyond(layers, {"b": note(5000)}) == ["c", "b", "a"]
+    assert beyond(layers, {}, size=1000, age=1) == [], "while a clock is behind, nothing is too old for that"
+
+
 def test_what_is_too_old_goes_unless_it_was_used() -> None:
     layers = [Layer(key="a", size=1, made=1), Layer(key="b", size=1, made=1)]
     assert beyond(layers, {"b": note(950)}) == ["a"]

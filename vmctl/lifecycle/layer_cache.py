@@ -165,12 +165,15 @@ def _remove(driver: LayerDriver, what: Layer, *, is_box: bool) -> bool:
 
 
 def beyond(layers: Sequence[Layer], notes: Mapping[str, LayerNote], budget: Cache, *, now: float) -> list[Layer]:
-    """The layers to remove next, the least recently used first; none that something stands on."""
+    """The layers to remove next, the least recently used first; none that something stands on.
+
+    When what was used in time to come was really used, nobody knows (a clock was wrong): it goes before all others.
+    """
 
     def used(layer: Layer) -> float:
         return notes[layer.key].used if layer.key in notes else layer.made
 
-    free = sorted((layer for layer in layers if not layer.needed), key=used)
+    free = sorted((layer for layer in layers if not layer.needed), key=lambda layer: (used(layer) <= now, used(layer)))
     too_old = [layer for layer in free if now - used(layer) > budget.age]
     too_much = sum(layer.size for layer in layers) > budget.size
     return free if too_much else too_old
