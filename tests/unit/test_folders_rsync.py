@@ -119,6 +119,28 @@ def test_what_was_sent_is_known_to_the_disk_wherever_that_goes(copy: Copy) -> No
     assert [one.stat().st_mode & 0o777 for one in lists] == [0o600] * len(lists)
 
 
+def test_the_guests_list_tells_it_nothing_of_the_host(
+    copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copy.host / "a").write_text("")
+    copy.send()
+    (name,) = [one.name for one in (copy.login.config.parent / "synced").iterdir()]
+    kept = copy.sshd.bin / ".local" / "state" / "vmctl" / "copied" / name
+    (tmp_path / "there").write_text("")
+    strange = [b"../there", b"../not", b"/etc/passwd", b"/not", b"x/../../not", str(tmp_path / "there").encode()]
+    kept.write_bytes(b"\0".join([b"a", *strange, b"gone"]))
+    looked: list[str] = []
+    real = os.path.lexists
+
+    def lexists(path: bytes) -> bool:
+        looked.append(os.fsdecode(path))
+        return real(path)
+
+    monkeypatch.setattr(os.path, "lexists", lexists)
+    assert copy.send().removed == ("gone",)
+    assert looked == [str(copy.host / "gone")]
+
+
 def test_a_list_of_the_host_alone_serves_as_well(copy: Copy) -> None:
     (copy.host / "a").write_text("")
     copy.send()

@@ -113,7 +113,7 @@ def send(connection: Connection, folder: Folder, login: Login, *, owner: tuple[i
     known = MachineLayout(login.config.parent).synced / name
     host_has = files.read(known) if files.exists(known) else b""
     guest_has = _list(connection, name, host_has)
-    old = set((host_has if guest_has is None else guest_has).split(b"\0")) - {b""}
+    old = {name for name in (host_has if guest_has is None else guest_has).split(b"\0") if _is_below(name)}
     new = {item.name for item in items}
     gone = sorted((name for name in old - new if not _on_host(folder, name)), reverse=True)
     if gone:
@@ -140,6 +140,11 @@ def _list(connection: Connection, name: str, known: bytes) -> bytes | None:
     if digest == hashlib.sha256(known).hexdigest():
         return known
     return base64.b64decode(connection.run(["sh", "-c", FETCH, "sh", name]).stdout)
+
+
+def _is_below(name: bytes) -> bool:
+    """Whether a name is one in the folder: the guest, who has the list, is not to learn what else this host has."""
+    return bool(name) and not name.startswith(b"/") and b".." not in name.split(b"/")
 
 
 def _on_host(folder: Folder, name: bytes) -> bool:
