@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 POLL = 0.1  # seconds between looks at the interrupt flag
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 DETAIL_LINES = 40
+LONGEST_LINE = 1024**2
+"""Bytes after which a line is told though it has not ended."""
 OF_THE_SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin:/usr/lib/qemu:/usr/libexec"
 Argv = Sequence[str | os.PathLike[str]]
 
@@ -143,7 +145,7 @@ def stream(
     if child.stdin and input is not None:
         threading.Thread(target=_feed, args=(child.stdin, input), daemon=True).start()
     with _ended(child):
-        for raw in child.stdout or ():
+        while child.stdout and (raw := child.stdout.readline(LONGEST_LINE)):
             on_line(raw.decode(errors="replace").rstrip("\r\n"))
         child.wait()
     interrupt.check()

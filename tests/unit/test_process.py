@@ -114,6 +114,14 @@ def test_shielded_code_runs_to_its_end(clean_interrupt: None) -> None:
         process.run(["true"])
 
 
+def test_stream_passes_on_a_line_without_end_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LONGEST_LINE", 1000)
+    lines: list[str] = []
+    assert process.stream(["sh", "-c", "printf %05000d 0; echo; echo end"], lines.append) == 0
+    assert "".join(lines) == "0" * 5000 + "end"
+    assert max(map(len, lines)) == 1000
+
+
 def test_stream_passes_lines_of_both_streams() -> None:
     lines: list[str] = []
     code = "import sys; print('a', flush=True); print('b', file=sys.stderr, flush=True); print('c'); sys.exit(5)"

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.openssh_server import Sshd, free_port
-from vmctl import interrupt, key_pairs, ssh
+from vmctl import interrupt, key_pairs, process, ssh
 from vmctl.driver import Address
 from vmctl.errors import Interrupted, Unreachable, VmctlError
 from vmctl.process import CommandFailed
-from vmctl.ssh import Connection, connection
+from vmctl.ssh import Connection, connection, kept_output
 from vmctl.ssh.handshake import HostKeyWrong, LoginRefused
 
 
@@ -64,6 +64,35 @@ def test_a_command_may_leave_its_input_unread(web: Connection) -> None:
 def test_much_output_on_both_streams(web: Connection) -> None:
     completed = web.run("head -c 3000000 /dev/zero >&2; head -c 3000000 /dev/zero")
     assert (len(completed.stdout), len(completed.stderr)) == (3_000_000, 3_000_000)
+
+
+def test_a_command_that_prints_without_end_is_given_up(web: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_output, "MOST", 1_000_000)
+    for words in ("yes", "yes >&2"):
+        with pytest.raises(VmctlError, match="does not stop printing"):
+            web.run(words)
+    assert web.run("echo on").stdout == "on\n"
+
+
+def test_of_what_is_told_line_by_line_beginning_and_end_are_kept(
+    web: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_output, "END", 1000)
+    lines: list[str] = []
+    kept = web.run("seq 100000", on_line=lines.append).stdout
+    assert lines == [str(number) for number in range(1, 100_001)]
+    assert kept.startswith("1\n2\n")
+    assert kept.endswith("\n100000\n")
+    assert "\n[...]\n" in kept
+    assert len(kept) < 200_000
+
+
+def test_a_line_without_end_is_told_in_parts(web: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LONGEST_LINE", 100_000)
+    lines: list[str] = []
+    web.run("head -c 1000000 /dev/zero | tr '\\0' x; echo y", on_line=lines.append)
+    assert "".join(lines) == 1_000_000 * "x" + "y"
+    assert max(map(len, lines)) < 200_000
 
 
 def test_variables_and_sudo(web: Connection) -> None:

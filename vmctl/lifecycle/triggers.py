@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def variables(trigger: Trigger, job: Job, event: Occasion) -> dict[str, str]:
 
 
 def _on_host(trigger: Trigger, job: Job, environment: Mapping[str, str]) -> None:
-    lines: list[str] = []
+    lines: deque[str] = deque(maxlen=DETAIL_LINES)
 
     def on_line(line: str) -> None:
         lines.append(line)
@@ -132,7 +133,7 @@ def _on_host(trigger: Trigger, job: Job, environment: Mapping[str, str]) -> None
         status = process.stream(argv, on_line, cwd=job.workspace.project.root, env=environment, named=True)
     if status != 0:
         how = f"ended with status {status}" if status > 0 else f"was killed by signal {-status}"
-        raise TriggerFailed(f"it {how}", details="\n".join(lines[-DETAIL_LINES:]))
+        raise TriggerFailed(f"it {how}", details="\n".join(lines))
 
 
 def _argv(trigger: Trigger, directory: Path) -> list[str]:

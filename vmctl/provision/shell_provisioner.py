@@ -14,6 +14,7 @@ import contextlib
 import re
 import shlex
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,7 +92,7 @@ def _provision(item: Shell, script: bytes, target: Target, report: Report) -> Pr
         return failed(target.name, _brief(item, target, error.brief), error.details)
     if status != 0:
         brief = _brief(item, target, f"ended with status {status}")
-        return failed(target.name, brief, "\n".join(lines[-DETAIL_LINES:]))
+        return failed(target.name, brief, "\n".join(lines))
     return ProvisionerResult(machine=target.name, counts=Counts(ok=1, changed=1))
 
 
@@ -104,7 +105,7 @@ def _is_there(item: Shell, connection: Link) -> bool:
     return connection.run(["test", "-e", item.creates], sudo=item.become, check=False).status == 0
 
 
-def _run(item: Shell, script: bytes, target: Target, connection: Link, report: Report) -> tuple[int, list[str]]:
+def _run(item: Shell, script: bytes, target: Target, connection: Link, report: Report) -> tuple[int, deque[str]]:
     lines, on_line = _told(target, report)
     with private_directory(connection, script, sudo=item.become) as directory:
         variables = environment({**item.env, "VMCTL_MACHINE": target.name})
@@ -114,9 +115,9 @@ def _run(item: Shell, script: bytes, target: Target, connection: Link, report: R
     return done.status, lines
 
 
-def _told(target: Target, report: Report) -> tuple[list[str], Callable[[str], None]]:
-    """The lines that a script has printed so far, and what takes in one more."""
-    lines: list[str] = []
+def _told(target: Target, report: Report) -> tuple[deque[str], Callable[[str], None]]:
+    """The last lines that a script has printed so far, and what takes in one more."""
+    lines: deque[str] = deque(maxlen=DETAIL_LINES)
 
     def on_line(line: str) -> None:
         lines.append(line)
@@ -178,5 +179,5 @@ def _run_here(item: Shell, target: Target, argv: Sequence[str], root: Path, repo
         return failed(target.name, _brief(item, target, error.brief), error.details)
     if status != 0:
         brief = _brief(item, target, f"ended with status {status}")
-        return failed(target.name, brief, "\n".join(lines[-DETAIL_LINES:]))
+        return failed(target.name, brief, "\n".join(lines))
     return ProvisionerResult(machine=target.name, counts=Counts(ok=1, changed=1))

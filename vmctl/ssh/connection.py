@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from vmctl import interrupt
-from vmctl.errors import Unreachable
+from vmctl import interrupt, process
+from vmctl.errors import Unreachable, VmctlError
 from vmctl.login import Login
 from vmctl.ssh import handshake, login_shell
+from vmctl.ssh.kept_output import KeptOutput, TooMuch
 from vmctl.ssh.link import Link, OnLine
 from vmctl.wait import Deadline
 
@@ -86,6 +87,10 @@ class Connection(Link):
             channel = self.transport.open_session(timeout=CHANNEL_TIMEOUT)
             channel.exec_command(login_shell.line(argv))
             return _communicate(channel, data, limit, heard, on_line)
+        except TooMuch as error:
+            raise VmctlError(
+                f"{self.name}: a command does not stop printing", details=str(error), hint=f"vmctl ssh {self.name}"
+            ) from error
         except (paramiko.SSHException, _Lost, EOFError, OSError) as error:
             raise Unreachable(
                 f"{self.name}: the SSH connection broke", details=str(error), hint=f"vmctl status {self.name}"
@@ -101,21 +106,23 @@ class _Lines:
     """Bytes in, whole lines out; one for each stream, so that lines never mix."""
 
     on_line: Callable[[str], None] | None
-    kept: list[bytes] = field(default_factory=list)
+    kept: KeptOutput
     _rest: str = ""
     _decode: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
 
     def add(self, data: bytes) -> None:
-        self.kept.append(data)
+        self.kept.add(data)
         if self.on_line:
             *lines, self._rest = (self._rest + self._decode.decode(data)).split("\n")
+            if len(self._rest) > process.LONGEST_LINE:
+                lines, self._rest = [*lines, self._rest], ""
             for line in lines:
                 self.on_line(line.rstrip("\r"))
 
     def end(self) -> bytes:
         if self.on_line and self._rest:
             self.on_line(self._rest)
-        return b"".join(self.kept)
+        return self.kept.content()
 
 
 def _communicate(
@@ -138,7 +145,7 @@ def _communicate(
         _Lost: the connection ended first.
         Interrupted: the user asked to stop.
     """
-    out, err = _Lines(on_line), _Lines(on_error_line)
+    out, err = (_Lines(tell, KeptOutput(whole=tell is None)) for tell in (on_line, on_error_line))
     rest = memoryview(data or b"")
     closed_input = False
     try:

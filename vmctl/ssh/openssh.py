@@ -21,6 +21,7 @@ from vmctl import interrupt, process, user_environment
 from vmctl.errors import Unreachable, VmctlError
 from vmctl.process import CommandFailed, Completed
 from vmctl.ssh import login_shell, server_options
+from vmctl.ssh.kept_output import KeptOutput
 from vmctl.ssh.link import Link, OnLine
 
 LONGEST_DIRECTORY = 59  # bytes, so that a control socket below it fits into a socket address
@@ -134,15 +135,15 @@ class OpenSsh(Link):
     def _client(self, command: Sequence[str], data: bytes, deadline: float | None, on_line: OnLine | None) -> Completed:
         if on_line is None:
             return process.run(command, input=data, check=False, deadline=deadline)
-        lines: list[str] = []
+        kept = KeptOutput(whole=False)
         answer = login_shell.Lines(on_line)
 
         def hear(line: str) -> None:
-            lines.append(line)
+            kept.add(f"{line}\n".encode())
             answer(line)
 
         status = process.stream(command, hear, input=data)
-        return Completed(tuple(command), status, "".join(f"{line}\n" for line in lines), "")
+        return Completed(tuple(command), status, kept.content().decode(), "")
 
     def _alive(self) -> bool:
         return process.run(self._control("check"), check=False, deadline=5).status == 0
