@@ -100,12 +100,19 @@ LOOKING = {
 
 def from_os(error: OSError) -> VmctlError:
     """What the operating system refused (a full disk, a directory without permission), as an error of ours."""
-    where = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-    brief = error.strerror or type(error).__name__
     looking = LOOKING.get(error.errno or 0)
     named = looking and isinstance(error.filename, str | Path)
     hint = f"{looking} {shlex.quote(str(_nearest(Path(error.filename))))}" if named else ""
-    return VmctlError(f"{where}: {brief}" if where else brief, hint=hint)
+    return VmctlError(in_words(error), hint=hint)
+
+
+def in_words(error: BaseException) -> str:
+    """What an error says, without Python's spelling of the operating system's (`[Errno 13] …: '/x'`)."""
+    if not isinstance(error, OSError):
+        return str(error)
+    where = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{where}: {what}" if where else what
 
 
 def _nearest(path: Path) -> Path:

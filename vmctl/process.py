@@ -21,7 +21,7 @@ from typing import IO, Any
 from msgspec import Struct, structs
 
 from vmctl import interrupt, redaction
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, in_words
 from vmctl.user_environment import inherited
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def start_detached(argv: Argv, *, keep: Sequence[int] = (), output: int | None =
     try:
         return os.posix_spawn(words[0], words, inherited(), file_actions=[*null, *kept, *told], setsid=True)
     except OSError as error:
-        raise ProgramMissing(f"the program {words[0]!r} cannot be started", details=str(error)) from error
+        raise ProgramMissing(f"the program {words[0]!r} cannot be started", details=in_words(error)) from error
 
 
 def _on_interrupt(child: subprocess.Popen[bytes], end: Callable[[subprocess.Popen[bytes]], None]) -> None:

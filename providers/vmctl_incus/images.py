@@ -12,7 +12,7 @@ from typing import Any
 
 from vmctl import interrupt
 from vmctl.driver import CONTAINER, Disk
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, in_words
 from vmctl.flock import held
 from vmctl.powers import Exported
 from vmctl_incus.api import Api, resource
@@ -52,7 +52,7 @@ def _bring(api: Api, base: Disk) -> None:
         with base.path.open("rb") as stream:
             api.upload(resource("images"), stream, base.path.stat().st_size, headers)
     except OSError as error:
-        raise VmctlError(f"{base.path} cannot be read", details=str(error), hint="vmctl box list") from error
+        raise VmctlError(f"{base.path} cannot be read", details=in_words(error), hint="vmctl box list") from error
     except ServerError:
         if api.found(resource("images", base.digest)) is None:
             raise  # unless another vmctl, perhaps of another host, brought it meanwhile

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vmctl.driver import Forward
-from vmctl.errors import Unreachable, VmctlError
+from vmctl.errors import Unreachable, VmctlError, in_words
 from vmctl.spec import LOOPBACK, MachineSpec
 from vmctl_incus import observation, proxies
 from vmctl_incus.api import Api, resource
@@ -79,7 +79,7 @@ def address(api: Api, member: str) -> str:
     try:
         reached = {str(info[4][0]) for info in socket.getaddrinfo(api.endpoint.host, None, type=socket.SOCK_STREAM)}
     except OSError as error:
-        raise Unreachable(f"{api.endpoint.host} has no address", details=str(error)) from error
+        raise Unreachable(f"{api.endpoint.host} has no address", details=in_words(error)) from error
     if usable := sorted(each for each in reached & own if not each.startswith(SCOPES)):
         return usable[0]
     raise VmctlError(

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from msgspec import Struct
 
 from vmctl import interrupt, json_text
-from vmctl.errors import Unreachable, VmctlError
+from vmctl.errors import Unreachable, VmctlError, in_words
 from vmctl_incus import shapes
 
 OLDEST_TLS = ssl.TLSVersion.TLSv1_2
@@ -239,7 +239,7 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext:
             context.load_cert_chain(endpoint.certificate, endpoint.key, password="")
         except (OSError, ssl.SSLError) as error:
             raise VmctlError(
-                f"{endpoint.key} cannot be used to log in to {endpoint.url}", details=str(error)
+                f"{endpoint.key} cannot be used to log in to {endpoint.url}", details=in_words(error)
             ) from error
     return context
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vmctl import iso
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, in_words
 from vmctl_incus import folders, identity, other_hosts
 from vmctl_incus.api import Api, resource
 from vmctl_incus.handle import Handle
@@ -70,7 +70,7 @@ def _put_seed(api: Api, name: str, mark: Mark, home: Path) -> dict[str, str]:
         content = {key: data for key, data in iso.read(path).items() if key.startswith(READY_MADE)}
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise VmctlError(f"the seed {path} cannot be read", details=str(error), hint="vmctl reload") from error
+        raise VmctlError(f"the seed {path} cannot be read", details=in_words(error), hint="vmctl reload") from error
     if digest == mark.seeded or not content:
         return {}
     files = resource("instances", name) + "/files"

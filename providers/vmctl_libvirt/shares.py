@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from vmctl.driver import Definition, Features, Share
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, in_words
 from vmctl.spec import Folder, FolderKind
 from vmctl_libvirt import confined_virtiofsd, rootless, share_locks, xml_text
 from vmctl_libvirt.libvirt_connection import Abilities
@@ -66,7 +66,7 @@ class Owners:
             status = share.host.stat()
         except OSError as error:
             raise VmctlError(
-                f"cannot share {share.host}", details=str(error), hint=f"ls -ld {shlex.quote(str(share.host))}"
+                f"cannot share {share.host}", details=in_words(error), hint=f"ls -ld {shlex.quote(str(share.host))}"
             ) from error
         host = (status.st_uid, status.st_gid)
         unknown = (DEFAULT_USER, DEFAULT_USER) if status.st_uid == 0 else host

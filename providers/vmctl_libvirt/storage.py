@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vmctl import interrupt, process
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, in_words
 from vmctl_libvirt.libvirt_errors import library
 from vmctl_libvirt.pool import BASE_NAME, LAYER_NAME, MEMORY, OVERLAY, POOL, Pool, Volume, volume_xml
 
@@ -197,7 +197,7 @@ def file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise VmctlError(f"cannot read {path}", details=str(error), hint="vmctl box list") from error
+        raise VmctlError(f"cannot read {path}", details=in_words(error), hint="vmctl box list") from error
 
 
 def _send(stream: Any, chunk: bytes) -> None:
@@ -218,7 +218,7 @@ def copy_into(source: Path, target: Path, mode: int) -> None:
             os.fchmod(writer.fileno(), mode)
             os.fsync(writer.fileno())
     except OSError as error:
-        raise VmctlError(f"cannot copy {source} to {target}", details=str(error), hint="df -h") from error
+        raise VmctlError(f"cannot copy {source} to {target}", details=in_words(error), hint="df -h") from error
 
 
 def _copy(reader: int, writer: int) -> None:

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from vmctl import interrupt
 from vmctl.driver import State
-from vmctl.errors import UsageError, VmctlError, WrongState
+from vmctl.errors import UsageError, VmctlError, WrongState, in_words
 from vmctl.powers import Snapshot
 from vmctl_virtualbox import answers
 from vmctl_virtualbox.machine import VirtualBoxMachine
@@ -157,7 +157,7 @@ def read_kept(settings: Path) -> tuple[KeptSnapshot, ...]:
     try:
         root = ET.fromstring(settings.read_bytes())  # noqa: S314  VirtualBox wrote this file, for the same user
     except (OSError, ET.ParseError) as error:
-        raise VmctlError(f"cannot read the machine's settings in {settings}", details=str(error)) from error
+        raise VmctlError(f"cannot read the machine's settings in {settings}", details=in_words(error)) from error
     machine = root.find(f"{NAMESPACE}Machine")
     if machine is None:
         return ()

@@ -23,7 +23,7 @@ from vmctl.boxes.request import Request
 from vmctl.boxes.streams import Meter, hashed
 from vmctl.boxes.vagrant_box import DEFAULT_USER as VAGRANT_USER
 from vmctl.driver import CONTAINER
-from vmctl.errors import VmctlError, shell_command
+from vmctl.errors import VmctlError, in_words, shell_command
 from vmctl.events import Report, StepDone, StepStarted, Warned, ignore
 from vmctl.layout import HomeLayout
 from vmctl.store import files, locks
@@ -65,7 +65,7 @@ def _naming_failures(source: str, home: HomeLayout) -> Iterator[None]:
         what = "the store of boxes cannot be written" if ours else "a file cannot be read"
         raise VmctlError(
             f"{source} was not added: {what}",
-            details=str(error),
+            details=in_words(error),
             hint=shell_command("ls", "-ld", home.boxes if ours else source),
         ) from error
 

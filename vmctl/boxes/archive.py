@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from vmctl.boxes import compression, space, streams
 from vmctl.boxes.compression import DamagedStream
-from vmctl.errors import VmctlError, shell_command
+from vmctl.errors import VmctlError, in_words, shell_command
 from vmctl.store import files
 
 TAR_MAGIC = (257, b"ustar")
@@ -123,7 +123,7 @@ def _naming_failures(name: str, into: Path) -> Iterator[None]:
         raise BadArchive(name, str(error)) from error
     except OSError as error:
         raise VmctlError(
-            f"{name} could not be unpacked", details=str(error), hint=shell_command("ls", "-ld", into.parent)
+            f"{name} could not be unpacked", details=in_words(error), hint=shell_command("ls", "-ld", into.parent)
         ) from error
 
 

@@ -25,7 +25,7 @@ from vmctl.boxes import box_names, listing
 from vmctl.boxes.box import OWN_KEY, Box, BoxInfo
 from vmctl.boxes.listing import METADATA, Damaged
 from vmctl.boxes.versions import Constraint
-from vmctl.errors import UsageError, VmctlError, WrongState, shell_command
+from vmctl.errors import UsageError, VmctlError, WrongState, in_words, shell_command
 from vmctl.events import Report, Warned, ignore
 from vmctl.layout import HomeLayout
 from vmctl.spec import BoxRef
@@ -285,7 +285,7 @@ def _written(home: HomeLayout) -> Iterator[None]:
         yield
     except OSError as error:
         raise VmctlError(
-            "the store of boxes cannot be written", details=str(error), hint=shell_command("ls", "-ld", home.boxes)
+            "the store of boxes cannot be written", details=in_words(error), hint=shell_command("ls", "-ld", home.boxes)
         ) from error
 
 

@@ -11,7 +11,7 @@ import click
 from vmctl.cli import completion
 from vmctl.cli.app import App, command
 from vmctl.cli.guest_commands import only_machine
-from vmctl.errors import VmctlError, WrongState
+from vmctl.errors import VmctlError, WrongState, in_words
 from vmctl.events import Output
 from vmctl.store import files
 
@@ -54,7 +54,7 @@ def _read(path: Path, name: str) -> tuple[str, int]:
     except FileNotFoundError:
         raise WrongState(f"machine {name} has no console output yet", hint=f"vmctl up {name}") from None
     except OSError as error:
-        raise VmctlError(f"{path} cannot be read", details=str(error)) from error
+        raise VmctlError(f"{path} cannot be read", details=in_words(error)) from error
     return data.decode(errors="replace"), len(data)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from vmctl import json_text, process
-from vmctl.errors import Unreachable, VmctlError
+from vmctl.errors import Unreachable, VmctlError, in_words
 from vmctl.events import Output
 from vmctl.process import CommandFailed
 from vmctl.provision import (
@@ -225,7 +225,7 @@ def _add_file(archive: tarfile.TarFile, name: str, path: Path) -> None:
     except FileNotFoundError:
         return  # a broken link, which nothing can read
     except OSError as error:
-        raise VmctlError(f"{path} cannot be read", details=str(error)) from error
+        raise VmctlError(f"{path} cannot be read", details=in_words(error)) from error
     _add(archive, name, data, mode)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, in_words
 
 NOWHERE = "a link that leads nowhere"
 CIRCLE = "a link to a directory that it is in"
@@ -39,7 +39,7 @@ def contents(source: Path) -> Copyable:
     try:
         _add(source, (), found)
     except OSError as error:
-        raise VmctlError(f"{error.filename or source} cannot be read", details=str(error)) from error
+        raise VmctlError(f"{error.filename or source} cannot be read", details=in_words(error)) from error
     return found
 
 

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from vmctl.errors import Unreachable, UsageError, VmctlError
+from vmctl.errors import Unreachable, UsageError, VmctlError, in_words
 from vmctl.events import Output, Report, Warned
 from vmctl.process import CommandFailed
 from vmctl.provision import copyable, scripts
@@ -168,7 +168,7 @@ def _read(path: Path) -> tuple[bytes, int]:
     try:
         return path.read_bytes(), path.stat().st_mode & 0o777
     except OSError as error:
-        raise VmctlError(f"{path} cannot be read", details=str(error)) from error
+        raise VmctlError(f"{path} cannot be read", details=in_words(error)) from error
 
 
 def scope(item: File, target: Target, root: Path) -> Mapping[str, Any]:

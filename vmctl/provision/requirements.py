@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from vmctl.errors import UsageError
+from vmctl.errors import UsageError, in_words
 
 DOCS = "https://docs.ansible.com/ansible/latest/galaxy/user_guide.html"
 META = "meta/main.yml"
@@ -97,7 +97,7 @@ def read(file: Path) -> Requirements:
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{file} cannot be read", details=str(error)) from error
+        raise UsageError(f"{file} cannot be read", details=in_words(error)) from error
     if isinstance(data, list):
         data = {"roles": data}
     if not isinstance(data, Mapping):

@@ -11,7 +11,7 @@ import codecs
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from vmctl.errors import UsageError, VmctlError
+from vmctl.errors import UsageError, VmctlError, in_words
 from vmctl.events import Report, Warned
 from vmctl.layout import HomeLayout, home
 from vmctl.provision.failure import label
@@ -50,7 +50,7 @@ def _read(item: Shell, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"provisioner {label(item)}: {path} cannot be read", details=str(error)) from error
+        raise UsageError(f"provisioner {label(item)}: {path} cannot be read", details=in_words(error)) from error
 
 
 def _downloaded(item: Shell, url: str, report: Report) -> bytes:
@@ -70,7 +70,7 @@ def _downloaded(item: Shell, url: str, report: Report) -> bytes:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise VmctlError(f"{path} cannot be read", details=str(error)) from error
+            raise VmctlError(f"{path} cannot be read", details=in_words(error)) from error
         finally:
             path.unlink(missing_ok=True)
 

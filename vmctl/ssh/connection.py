@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from vmctl import interrupt, process
-from vmctl.errors import Unreachable, VmctlError
+from vmctl.errors import Unreachable, VmctlError, in_words
 from vmctl.login import Login
 from vmctl.ssh import handshake, login_shell
 from vmctl.ssh.kept_output import KeptOutput, TooMuch
@@ -51,7 +51,7 @@ class Connection(Link):
         except OSError as error:
             raise Unreachable(
                 f"{login.machine}: nothing answers on {address.host}:{address.port}",
-                details=str(error),
+                details=in_words(error),
                 hint=f"vmctl up {login.machine}",
             ) from error
         return cls(login, handshake.authenticated(login, sock, deadline))
@@ -93,7 +93,7 @@ class Connection(Link):
             ) from error
         except (paramiko.SSHException, _Lost, EOFError, OSError) as error:
             raise Unreachable(
-                f"{self.name}: the SSH connection broke", details=str(error), hint=f"vmctl status {self.name}"
+                f"{self.name}: the SSH connection broke", details=in_words(error), hint=f"vmctl status {self.name}"
             ) from error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from vmctl.errors import VmctlError
+from vmctl.errors import VmctlError, in_words
 from vmctl.process import CommandFailed, Completed
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Link(ABC):
         try:
             content = source.read_bytes() if isinstance(source, Path) else source
         except OSError as error:
-            raise VmctlError(f"{source!s} cannot be read", details=str(error)) from error
+            raise VmctlError(f"{source!s} cannot be read", details=in_words(error)) from error
         self.run(["sh", "-c", PUT_SCRIPT, "sh", remote, f"{mode:o}"], input=content, sudo=sudo)
 
     @abstractmethod

@@ -21,7 +21,7 @@ from vmctl.boxes.oci.registry_client import Registry
 from vmctl.boxes.oci.transport import Absent
 from vmctl.boxes.oci.window_layers import Senseless, blob
 from vmctl.boxes.signature import BadSignature
-from vmctl.errors import UsageError, shell_command
+from vmctl.errors import UsageError, in_words, shell_command
 
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -161,7 +161,7 @@ def _key(path: Path) -> Any:
             data = stream.read(LONGEST)
     except OSError as error:
         raise UsageError(
-            f"the key {path} cannot be read", details=str(error), hint=shell_command("ls", "-l", path)
+            f"the key {path} cannot be read", details=in_words(error), hint=shell_command("ls", "-l", path)
         ) from error
     try:
         key = serialization.load_pem_public_key(data)

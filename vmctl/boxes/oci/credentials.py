@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from vmctl import json_text, process
 from vmctl.boxes.oci.reference import DOCKER_HUB, HOST, LOGIN
-from vmctl.errors import UsageError, VmctlError, shell_command
+from vmctl.errors import UsageError, VmctlError, in_words, shell_command
 
 VARIABLE = "VMCTL_REGISTRY_AUTH"
 HELPER = re.compile(r"[A-Za-z0-9._-]+")
@@ -90,7 +90,8 @@ def _read(path: Path) -> Mapping[str, Any]:
         with path.open(encoding="utf-8") as stream:
             return _parsed(stream.read(LONGEST), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read", details=str(error), hint=shell_command("ls", "-l", path)) from error
+        hint = shell_command("ls", "-l", path)
+        raise UsageError(f"{path} cannot be read", details=in_words(error), hint=hint) from error
 
 
 def _parsed(text: str, where: str) -> Mapping[str, Any]:
