@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -16,10 +19,11 @@ from backports import zstd
 from msgspec import structs
 
 from tests.unit import oci_servers
-from tests.unit.box_images import MIB
+from tests.unit.box_archives import tarred
+from tests.unit.box_images import MIB, qcow2
 from vmctl.boxes import retries
 from vmctl.boxes.checksum import Checksum
-from vmctl.boxes.oci import artifact, pull, registry_client
+from vmctl.boxes.oci import artifact, container_disk, pull, registry_client
 from vmctl.boxes.oci.artifact import Config, DiskInfo
 from vmctl.boxes.oci.qcow2_layout import CLUSTER
 from vmctl.boxes.oci.registry_client import Blob, Lying, digest_of
@@ -457,3 +461,39 @@ def test_a_busy_registry_is_asked_again(liar: Liar, home: HomeLayout) -> None:
     assert "429" in refused(liar, home, RegistryError).details
     liar.pages["/v2/box/manifests/1"] = kept
     assert pull.obtain(Order(address=liar.address), home)[1]
+
+
+def test_two_images_that_share_a_layer_come_at_the_same_time(
+    liar: Liar, home: HomeLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = liar.blob(tarred({"disk/x.qcow2": qcow2(payload=b"cloud image" * 100)}))
+    for tag in ("1", "2"):
+        config = liar.blob(artifact.dump({"architecture": "amd64", "os": "linux", "author": tag}))
+        document = {
+            "schemaVersion": 2, "config": {"digest": config.digest, "size": config.size},
+            "layers": [{"mediaType": container_disk.LAYERS[0], "digest": layer.digest, "size": layer.size}],
+        }  # fmt: skip
+        liar.put(f"manifests/{tag}", artifact.dump(document), headers={"Content-Type": registry_client.MANIFEST})
+    begun, other_ended = threading.Event(), threading.Event()
+    real = _send
+
+    def halting(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes) -> None:
+        if layer.digest not in handler.path or begun.is_set():
+            real(handler, status, headers, body)
+            return
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body[: len(body) // 2])
+        begun.set()
+        other_ended.wait(10)
+        handler.wfile.write(body[len(body) // 2 :])
+
+    monkeypatch.setattr(sys.modules[__name__], "_send", halting)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(lambda: pull.obtain(Order(address=liar.address, name="one"), home))
+        begun.wait(10)
+        second, _ = pull.obtain(Order(address=liar.address.removesuffix("1") + "2", name="two"), home)
+        other_ended.set()
+        assert first.result()[0].digest == second.digest
+    assert list(home.downloads.iterdir()) == []

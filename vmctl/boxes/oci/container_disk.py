@@ -7,6 +7,7 @@ layers (``root_image``), which Incus and LXD start where it has an init system.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -75,7 +76,9 @@ class ContainerDisk(Pulling):
             return self._root([parts[one.digest] for one in layers])
 
     def _part(self, layer: Blob) -> Path:
-        return self.store.home.downloads / f"oci-{layer.digest.removeprefix('sha256:')[:40]}.part"
+        """Where a layer comes; of this image alone, for another one may be on its way with the same layer."""
+        name = hashlib.sha256(f"{self.digest} {layer.digest}".encode()).hexdigest()[:40]
+        return self.store.home.downloads / f"oci-{name}.part"
 
     def _fetch(self, layers: Sequence[Blob], parts: Mapping[str, Path]) -> None:
         room = Room(self.store.home.downloads, f"to pull {self.reference}").take
