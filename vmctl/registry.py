@@ -141,7 +141,7 @@ def choose(
             if existing and existing != name and reason != VARIABLE:
                 raise UsageError(
                     f"the machine exists under the provider '{existing}', but {reason} asks for '{name}'",
-                    hint=f"vmctl up --provider {existing}    # a machine stays where it was made, until vmctl destroy",
+                    hint=f"vmctl up --provider {existing}    # a machine stays where it was made",
                 )
             return (existing, EXISTS) if existing else (name, reason)
     if existing:
