@@ -73,3 +73,16 @@ def test_a_change_of_the_file_or_of_what_it_names_is_another_state(file: Path, t
     file.write_text("roles: []\n")
     states.add(inputs.requirements_digest(file))
     assert len(states) == 4
+
+
+def test_all_that_is_installed_of_a_role_of_this_host_is_another_state(file: Path) -> None:
+    states = {inputs.requirements_digest(file)}
+    modules = file.parent.parent / "role" / "files" / "node_modules"
+    (modules / "empty").mkdir(parents=True)
+    states.add(inputs.requirements_digest(file))
+    (modules / "x.js").write_text("1")
+    states.add(inputs.requirements_digest(file))
+    assert len(states) == 3
+    (file.parent.parent / "role" / ".git" / "index").write_text("y")
+    (file.parent.parent / "role" / "tasks" / "main.pyc").write_text("y")
+    assert inputs.requirements_digest(file) in states

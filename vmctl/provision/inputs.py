@@ -158,13 +158,12 @@ def requirements_digest(file: Path) -> str:
 
 def _required(file: Path) -> Iterator[Path]:
     yield file
-    seen: set[str] = set()
     try:
         wanted = requirements.read(file)
     except UsageError:
         return  # told when it is installed
     for path in wanted.local():
-        yield from _tree(path, seen)
+        yield from put_below(path, OURS | HISTORY)
 
 
 def canonical(value: Any) -> Any:
