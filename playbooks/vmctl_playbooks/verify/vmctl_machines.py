@@ -20,7 +20,7 @@ PATIENT = "-o ConnectTimeout=60"  # seconds; testinfra's own 10 are few for an e
 
 
 @dataclass(frozen=True)
-class Machine:
+class RunningMachine:
     """A machine that runs."""
 
     name: str
@@ -53,9 +53,9 @@ def _names() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def machines() -> dict[str, Machine]:
+def machines() -> dict[str, RunningMachine]:
     """All machines of the test, by name."""
-    return {name: Machine(name) for name in _names()}
+    return {name: RunningMachine(name) for name in _names()}
 
 
 @pytest.fixture(scope="session")
