@@ -28,6 +28,7 @@ from tests.host.incus import Incus
 from tests.host.lxd import FOLDER_OWNER, Lxd
 from tests.host.ordinary_user import GID, UID, as_user
 from vmctl.ssh import serial
+from vmctl.wait import Deadline, until
 
 ON_HOST = "VMCTL_TEST_HOST"
 VMCTL = Path(sys.executable).with_name("vmctl")
@@ -132,18 +133,28 @@ class ProjectDirectory:
 
     def cut_power_at(self, text: str, *words: str, timeout: float = LONG) -> None:
         """Start `vmctl up` (or ``words``), and cut the power once the only machine's console says this."""
-        known = next((place.stat().st_size for place in self._consoles()), 0)
+        known = self._console_size()
         child = self.start(*(words or ("up",)))
-        deadline = time.monotonic() + timeout
-        shown = ""
-        while text not in shown:
+        deadline = Deadline.after(timeout)
+        while text not in (shown := self._console(known)):
             assert child.poll() is None, child.communicate()
-            assert time.monotonic() < deadline, f"nothing of {text!r} in {shown}"
+            assert not deadline.passed, f"nothing of {text!r} in {shown}"
             time.sleep(0.05)
-            shown = "".join(serial.clean(place.read_text(errors="replace")[known:]) for place in self._consoles())
         child.kill()
         child.communicate()
         self.vmctl("halt", "--force")
+
+    def boot_again(self, machine: str) -> None:
+        """Have the only machine's guest boot again by itself; an ssh that it forgot on the way would wait for long."""
+        known = self._console_size()
+        self.ssh("sudo systemctl reboot --no-block", machine)
+        until(lambda: " login: " in self._console(known), Deadline.after(300), "the guest to boot again")
+
+    def _console_size(self) -> int:
+        return next((place.stat().st_size for place in self._consoles()), 0)
+
+    def _console(self, since: int) -> str:
+        return "".join(serial.clean(place.read_text(errors="replace")[since:]) for place in self._consoles())
 
     def _consoles(self) -> list[Path]:
         claimed = (self.root / ".vmctl" / "project.json").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tarfile
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from vmctl import process
 from vmctl.boxes.box_store import BoxStore
 from vmctl.layout import HomeLayout
 from vmctl.spec import GIB
-from vmctl.wait import Deadline, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
@@ -48,17 +46,6 @@ machines:
 """
 LOOK = "hostname; wc -l <~/.ssh/authorized_keys; ip -brief -4 address"
 BOOT = "cat /proc/sys/kernel/random/boot_id"
-
-
-def has_rebooted(project: ProjectDirectory, boot: str) -> bool:
-    """Whether the guest lets us in, and it is not the boot that it was."""
-    child = project.start("ssh", "old", "-c", BOOT)
-    try:
-        out, _ = child.communicate(timeout=30)
-    except subprocess.TimeoutExpired:  # the guest went down while ssh spoke with it, and told nobody
-        project.end(child)
-        return False
-    return child.returncode == 0 and out != boot
 
 
 class TestAPlainCloudImage:
@@ -101,8 +88,8 @@ class TestAPlainCloudImage:
 
     def test_it_keeps_them_when_it_boots_again_by_itself(self, project: ProjectDirectory) -> None:
         boot = project.ssh(BOOT, "old")
-        project.ssh("sudo systemctl reboot --no-block", "old")
-        until(lambda: has_rebooted(project, boot), Deadline.after(300), "the guest to boot again")
+        project.boot_again("old")
+        assert project.ssh(BOOT, "old") != boot
         printed = project.ssh(LOOK, "old").split()
         assert printed[:2] == ["elder", "1"]
         assert "192.168.56.78/24" in printed  # networkd knows it, nobody asked vmctl
