@@ -6,7 +6,7 @@ import pytest
 
 from vmctl.driver import Features
 from vmctl.lifecycle import layering
-from vmctl.spec import BoxRef, Folder, MachineSpec, Project, Shell
+from vmctl.spec import BoxRef, Folder, MachineSpec, Network, Project, Shell
 from vmctl.store.records import BoxUsed
 
 BOX = BoxUsed(name="seeded", version="1", digest="d" * 64, user="vmctl", seeding="vmctl")
@@ -20,6 +20,26 @@ def key(root: Path, *folders: Folder) -> str:
     chain = layering.chain_of(project, spec, BOX, FEATURES, "libvirt")
     assert chain.reason == ""
     return chain.ground
+
+
+@pytest.mark.parametrize(
+    ("script", "counts"),
+    [("getent hosts db", True), ("nc -z db 5432", True), ("cat /etc/hosts", True), ("echo dbx; ls /db-1", False)],
+)
+def test_where_another_machine_is_counts_for_what_asks_for_it(tmp_path: Path, script: str, counts: bool) -> None:  # noqa: FBT001  a case
+    def keys(address: str) -> tuple[str, ...]:
+        machines = tuple(
+            MachineSpec(
+                name=name, box=BoxRef(address="seeded"), provision=(Shell(name="one", inline=script),),
+                networks=(Network(name="lan", ip=ip),),
+            )
+            for name, ip in (("web", "10.5.0.2"), ("db", address))
+        )  # fmt: skip
+        project = Project(root=tmp_path, file=tmp_path / "Vmfile", machines=machines)
+        return layering.chain_of(project, machines[0], BOX, FEATURES, "libvirt").keys
+
+    assert len(keys("10.5.0.3")) == 1
+    assert (keys("10.5.0.3") != keys("10.5.0.4")) is counts
 
 
 @pytest.fixture

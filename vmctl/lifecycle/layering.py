@@ -94,6 +94,11 @@ def _surroundings(project: Project, spec: MachineSpec, features: Features) -> Su
         name=project.name,
         folders=tuple(folder.guest for folder in spec.folders),
         is_alone=len(project.machines) == 1,
+        others=tuple(
+            (one.name, one.hostname, *(f"{nic.name} {nic.ip}" for nic in one.networks))
+            for one in project.machines
+            if one.networks and one.name != spec.name
+        ),
         kernel=features.kernel,
         names=(spec.name, spec.hostname, spec.index, *(one.ip for one in spec.networks)),
     )

@@ -66,6 +66,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     """Where the guest sees directories of this host."""
     is_alone: bool = True
     """Whether the project has no other machine."""
+    others: tuple[tuple[str, ...], ...] = ()
+    """Of each machine whose name the guest is told: its names, the first two, and its addresses."""
     kernel: str = ""
     """Which kernel the guest runs, where neither its box nor its machine says so."""
     names: tuple[Any, ...] = ()
@@ -94,6 +96,7 @@ def following(before: str, item: Provisioner, surroundings: Surroundings) -> tup
     if reason:
         return "", reason
     named: list[Any] = [surroundings.names] if unkeyable.mentions_names(seen) else []
+    named += [other for other in surroundings.others if unkeyable.mentions_host(seen, other[:2])]
     named += [surroundings.kernel] if surroundings.kernel and unkeyable.mentions_kernel(seen) else []
     return inputs.total([before, inputs.digest(item, exact=True), *named, *_besides(seen, surroundings)]), ""
 

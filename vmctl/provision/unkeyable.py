@@ -49,6 +49,8 @@ NAMES = re.compile(
     r"|vmctl_|\bip\b|ifconfig|address", re.IGNORECASE
 )  # fmt: skip
 """Words that have to do with what a machine is called, and where others find it."""
+RESOLVING = r"/etc/hosts|\bgetent\b|\bnslookup\b|\bdig\b|gethostby|getaddrinfo"
+"""Words that ask where any machine is."""
 KERNEL = re.compile(r"kernel|uname|/proc/version|headers|dkms|modprobe|lib/modules", re.IGNORECASE)
 """Words that have to do with which kernel runs."""
 FACT = re.compile(
@@ -143,6 +145,16 @@ def mentions_names(seen: ProvisionerTexts) -> bool:
     if isinstance(item, Ansible) and seen.playbook and _tells_apart(item, seen.playbook):
         return True
     return any(NAMES.search(one.text) for one in seen.texts) or (isinstance(item, Shell) and item.url is not None)
+
+
+def mentions_host(seen: ProvisionerTexts, names: Sequence[str]) -> bool:
+    """Whether what a provisioner does may depend on where another machine of these names is; in doubt it does."""
+    item = seen.item
+    if isinstance(item, Ansible) and (item.requirements or (seen.playbook and seen.playbook.roles)):
+        return True
+    words = "|".join(re.escape(name) for name in names if name)
+    called = re.compile(rf"{RESOLVING}|(?<![\w-])(?:{words})(?![\w-])")
+    return any(called.search(one.text) for one in seen.texts) or (isinstance(item, Shell) and item.url is not None)
 
 
 def mentions_kernel(seen: ProvisionerTexts) -> bool:
