@@ -38,6 +38,20 @@ def test_half_a_line_is_passed_over(layout: ProjectLayout) -> None:
     assert [run["hosts"] for run in provision_history.read(layout)] == [["a"], ["b"]]
 
 
+def test_what_is_no_run_is_passed_over(layout: ProjectLayout) -> None:
+    for damaged in ({"hosts": None}, {"provisioners": "x"}, {"machines": [1]}, {"machines": {"a": 1}}):
+        provision_history.begin(layout, damaged)
+    provision_history.begin(layout, {"hosts": ["b"], "machines": None})
+    assert [run["hosts"] for run in provision_history.read(layout)] == [["b"]]
+
+
+def test_a_name_may_hold_what_elsewhere_ends_a_line(layout: ProjectLayout) -> None:
+    names = ["a\u2028b", "c\x85d", "e\x1cf"]
+    run = provision_history.begin(layout, {"hosts": names})
+    provision_history.end(layout, run, {"result": "failed"})
+    assert [(run["hosts"], run["result"]) for run in provision_history.read(layout)] == [(names, "failed")]
+
+
 def test_it_is_pruned(layout: ProjectLayout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provision_history, "KEPT", 3)
     monkeypatch.setattr(provision_history, "SLACK", 2)

@@ -46,3 +46,11 @@ def test_what_is_no_record_is_damaged(tmp_path: Path, forward: dict[str, Any], o
     layout.record.write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(VmctlError, match="is damaged"):
         records.load(layout)
+
+
+def test_what_a_journal_tells_may_hold_what_elsewhere_ends_a_line(tmp_path: Path) -> None:
+    journal = records.Journal(tmp_path / "journal")
+    journal.write("create", "failed", error="no \u2028room\x85")
+    with journal.path.open("a") as stream:
+        stream.write('{"step": "cut')
+    assert [(one["step"], one["error"]) for one in journal.entries()] == [("create", "no \u2028room\x85")]

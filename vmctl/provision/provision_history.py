@@ -51,12 +51,18 @@ def read(layout: ProjectLayout) -> list[dict[str, Any]]:
             runs.setdefault(str(row["run"]), {}).update(row)
         except (ValueError, KeyError, TypeError):
             continue  # a line that a power cut has left half written
-    return [row for row in runs.values() if "at" in row][-KEPT:]
+    return [row for row in runs.values() if "at" in row and _is_run(row)][-KEPT:]
+
+
+def _is_run(row: Mapping[str, Any]) -> bool:
+    lists, tables = (row.get("hosts", []), row.get("provisioners", [])), (row.get("machines") or {},)
+    known = all(isinstance(one, list) for one in lists) and all(isinstance(one, dict) for one in tables)
+    return known and all(isinstance(one, dict) for table in tables for one in table.values())
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        return files.read(path).decode(errors="replace").splitlines()
+        return files.read(path).decode(errors="replace").split("\n")[:-1]  # a name may hold other line separators
     except FileNotFoundError:
         return []
 

@@ -154,7 +154,8 @@ class Journal(Struct, frozen=True):
     def entries(self) -> list[Mapping[str, Any]]:
         """All whole entries; a line cut by a crash is left out."""
         found = []
-        for line in files.read(self.path).decode(errors="replace").splitlines() if files.exists(self.path) else ():
+        text = files.read(self.path).decode(errors="replace") if files.exists(self.path) else ""
+        for line in text.split("\n"):  # what is told may hold other line separators
             try:
                 found.append(json_text.loads(line))
             except ValueError:
