@@ -14,6 +14,7 @@ from vmctl.events import Event, Notice, Output, Progress, StepDone, StepStarted,
 from vmctl.units import readable
 
 REFRESH = 8  # times a second
+FEW = 3  # stars that make a heading
 
 
 class LiveView:
@@ -39,7 +40,7 @@ class LiveView:
             case StepDone():
                 self._done(event)
             case Output(line=line):
-                self._print(event, Text.from_ansi(line), "  ")
+                self._print(event, self._fitting(event, Text.from_ansi(line)), "  ")
             case Notice(text=text):
                 self._print(event, Text(text), "• ", "cyan")
             case Warned(text=text, hint=hint):
@@ -76,6 +77,14 @@ class LiveView:
         if event.machine:
             line.append(f"{event.machine} ", style="bold")
         self._console.print(line.append_text(text))
+
+    def _fitting(self, event: Event, line: Text) -> Text:
+        """A heading of Ansible's, which believes in 79 columns, with no more stars than there is room for."""
+        stars = len(line.plain) - len(line.plain.rstrip("*"))
+        room = self._console.width - len("  ") - (len(event.machine) + 1 if event.machine else 0)
+        if (excess := min(line.cell_len - room, stars - FEW)) > 0:
+            line.right_crop(excess)
+        return line
 
     def close(self) -> None:
         """Take the running steps off the screen and give the terminal back."""

@@ -2,6 +2,8 @@ import io
 import json
 import re
 
+import pytest
+
 from vmctl.console import Console, error_text
 from vmctl.errors import Interrupted, UsageError
 from vmctl.events import Notice, Output, Progress, StepDone, StepStarted, Warned
@@ -126,3 +128,16 @@ def test_the_live_view_tells_a_time_once() -> None:
     view.close()
     assert terminal.getvalue().count("136.3 s") == 1
     assert "✓ site: web 4 ok  2.5 s" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+
+
+@pytest.mark.parametrize(("columns", "stars"), [(60, 40), (80, 60), (100, 62), (20, 3)])
+def test_a_heading_of_ansibles_has_no_more_stars_than_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, columns: int, stars: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    terminal = Terminal()
+    view = LiveView(terminal, color=False, verbosity=0)
+    view.show(Output(machine="", line="PLAY [webservers] " + 62 * "*", source="ansible"))
+    view.show(Output(machine="", line="a script prints **", source="shell"))
+    view.close()
+    assert re.findall(r"\*+", terminal.getvalue()) == [stars * "*", "**"]
