@@ -16,7 +16,9 @@ from tests.cli.harness import Project
 from vmctl import interrupt, process
 from vmctl.cli import running
 from vmctl.cli.root import cli
+from vmctl.console import Console
 from vmctl.driver import Host
+from vmctl.events import Event, Notice
 from vmctl.layout import ProjectLayout
 from vmctl.store import records
 from vmctl.testing import FakeDriver
@@ -240,10 +242,19 @@ def test_sync_sends_what_changed_and_lists_it_when_asked(copied: tuple[Path, Pat
     assert answer(vmctl("sync", "--json"))["machines"] == {"web": {str(target): "rsync"}}
 
 
-def test_sync_watch_goes_on_until_interrupted(copied: tuple[Path, Path], vmctl: Run) -> None:
+def test_sync_watch_goes_on_until_interrupted(
+    copied: tuple[Path, Path], vmctl: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target = copied
+    watching, report = threading.Event(), Console.report
+
+    def listen(console: Console, event: Event) -> None:
+        report(console, event)
+        if isinstance(event, Notice) and event.text.startswith("watching "):
+            watching.set()
 
     def edit() -> None:
+        watching.wait(60)  # an edit before that would come with the first copy
         for number in range(100):
             (source / "a").write_text(str(number))
             time.sleep(0.1)
@@ -251,7 +262,8 @@ def test_sync_watch_goes_on_until_interrupted(copied: tuple[Path, Path], vmctl: 
                 break
         interrupt.request()
 
-    editor = threading.Timer(0.5, edit)
+    monkeypatch.setattr(Console, "report", listen)
+    editor = threading.Thread(target=edit)
     editor.start()
     status, _, err = vmctl("sync", "--watch")
     editor.join()
