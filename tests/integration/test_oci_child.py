@@ -159,7 +159,7 @@ class TestWhatChanged:
         events: list[Event] = []
         child = boxed(mine, changed(data, 5), "team/web", base=base)
         first = push(child, registry.at("kid/once"), mine, Access(), report=events.append)
-        assert any("this once, all of it" in one.text for one in events if isinstance(one, Notice))
+        assert any("this once all of that" in one.text for one in events if isinstance(one, Notice))
         assert first.sent > 3 * MIB
         second = push(
             boxed(mine, changed(data, 6), "team/web", "1.1", base=base), registry.at("kid/once"), mine, Access()
