@@ -1,8 +1,7 @@
 """A plug-in of pytest for tests on several lanes: the order of their parts, how often guests booted, and a table.
 
 A part is what one lane runs at a stretch: the functions of a module, or a class (xdist's ``loadscope``).
-``durations.json`` holds, of those that take long, the seconds and how many guests boot; ``--record-durations`` writes
-it anew.
+``durations.json`` holds the seconds of those that take long; ``--record-durations`` writes it anew.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,9 +24,7 @@ UNKNOWN = {"tests/integration": 60.0, "tests/contract": 60.0}
 """What a part is taken to last that nobody has measured; elsewhere it is nothing."""
 BEFORE = "VMCTL_TEST_BEFORE"
 """Names the file with what went before the tests: lines of a name, a tab, seconds."""
-BUSY = ("tests/unit", "tests/cli")
-"""These boot no guest, and keep a processor busy all the same."""
-IN_ONE_ROW = BUSY
+IN_ONE_ROW = ("tests/unit", "tests/cli")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,23 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the parts that take longest first; xdist hands them out in this order."""
-    known = _known()
+    known = json.loads(FILE.read_text(encoding="utf-8"))
     items.sort(key=lambda item: -_expected(part_of(item.nodeid), known))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Have a lane for the parts that mostly wait."""
-    from tests.host.lane_scheduler import LanesByKind
-
-    known = _known()
-    return LanesByKind(config, log, lambda part: known.get(part, {}).get("boots") == 0 and not part.startswith(BUSY))
-
-
-def _known() -> dict[str, dict[str, int]]:
-    """Seconds and boots of parts."""
-    known: dict[str, dict[str, int]] = json.loads(FILE.read_text(encoding="utf-8"))
-    return known
 
 
 def part_of(test: str) -> str:
@@ -71,9 +52,9 @@ def part_of(test: str) -> str:
     return test.rsplit("::", 1)[0]
 
 
-def _expected(part: str, known: dict[str, dict[str, int]]) -> float:
+def _expected(part: str, known: dict[str, float]) -> float:
     unknown = next((seconds for start, seconds in UNKNOWN.items() if part.startswith(start)), 0.0)
-    return known[part]["seconds"] if part in known else unknown
+    return known.get(part, unknown)
 
 
 class BootsOfTests:
@@ -134,11 +115,7 @@ class Table:
             yield row, amount, counts[row]
 
     def _record(self) -> None:
-        known = {
-            part: {"seconds": math.ceil(each), "boots": self.boots[part]}
-            for part, each in sorted(self.seconds.items())
-            if each >= WORTH_RECORDING
-        }
+        known = {part: math.ceil(each) for part, each in sorted(self.seconds.items()) if each >= WORTH_RECORDING}
         FILE.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 

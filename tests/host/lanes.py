@@ -3,8 +3,7 @@
     sudo python tests/host/lanes.py [--lanes N] [PYTEST-ARGUMENT...]
 
 A lane is a worker of pytest-xdist that lives inside ``run.py``. Each takes the next module (or class) of tests when it
-is through with its last; the longest come first, so that all lanes end at about the same time. One lane more takes what
-boots no guest, and so leaves the processors mostly to the others (``lane_scheduler.py``). What pytest prints, its
+is through with its last; the longest come first, so that all lanes end at about the same time. What pytest prints, its
 summary and its exit status are those of all lanes together; the table before them is of ``lane_plugin.py``.
 """
 
@@ -25,7 +24,7 @@ RUN = REPOSITORY / "tests" / "host" / "run.py"
 def main(words: list[str]) -> int:
     """Run pytest; its exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--lanes", type=int, default=usual(), help="how many boot guests (default here: %(default)s)")
+    parser.add_argument("--lanes", type=int, default=usual(), help="how many (default here: %(default)s)")
     arguments, rest = parser.parse_known_args(words)
     if os.geteuid() != 0:
         sys.exit(f"The test hosts make namespaces, so they need root:\n  sudo {sys.executable} {' '.join(sys.argv)}")
@@ -36,7 +35,7 @@ def main(words: list[str]) -> int:
         [
             *("-p", "tests.host.lane_plugin"),
             *("-p", "no:cacheprovider"),  # where this is sudo, the cache would belong to root
-            *("--dist", "loadscope", "--no-loadscope-reorder", "--tx", f"{arguments.lanes + 1}*popen//python={lane}"),
+            *("--dist", "loadscope", "--no-loadscope-reorder", "--tx", f"{arguments.lanes}*popen//python={lane}"),
             *rest,
         ]
     )

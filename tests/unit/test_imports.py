@@ -82,7 +82,6 @@ MODULE_OF = {
     "ansible-core": "ansible",
     "backports-zstd": "backports",
     "libvirt-python": "libvirt",
-    "pytest-xdist": "xdist",
     "pyyaml": "yaml",
 }
 """Libraries whose module has another name."""
