@@ -145,9 +145,17 @@ class ProjectDirectory:
         self.vmctl("halt", "--force")
 
     def boot_again(self, machine: str) -> None:
-        """Have the only machine's guest boot again by itself; an ssh that it forgot on the way would wait for long."""
+        """Have the only machine's guest go off and boot again, of which vmctl is told nothing.
+
+        In another QEMU: an emulated guest that reboots in the same one is five times slower from then on.
+        """
+        rows = self.vmctl("status", "--json").answer["machines"]
+        domain = str(next(row["domain"] for row in rows if row["name"] == machine))
+        self.ssh("sudo systemctl poweroff --no-block", machine)
+        look = ("qemu:///system", "domstate", domain)
+        until(lambda: virsh(*look) == ["shut off"], Deadline.after(120), "the guest to go off")
         known = self._console_size()
-        self.ssh("sudo systemctl reboot --no-block", machine)
+        virsh("qemu:///system", "start", domain)
         until(lambda: " login: " in self._console(known), Deadline.after(300), "the guest to boot again")
 
     def _console_size(self) -> int:
