@@ -33,7 +33,8 @@ from vmctl.store import files
 WORDS = {"x86_64": "amd64", "aarch64": "arm64"}
 """Vagrant's words for architectures, where they are not the kernel's."""
 MODE = 0o644
-LEVEL = 6
+LEVEL = 4
+"""Of gzip: takes half as long as the usual 6 for a file that is 2.4 % larger (debian-12's disk: 35.5 and 36.4 %)."""
 LOADER = "/usr/share/OVMF/OVMF_CODE.fd"
 """Of Debian and Ubuntu; vagrant-libvirt wants a path for UEFI, vmctl takes any for it."""
 
