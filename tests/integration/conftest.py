@@ -147,7 +147,7 @@ class ProjectDirectory:
     def boot_again(self, machine: str) -> None:
         """Have the only machine's guest go off and boot again, of which vmctl is told nothing.
 
-        In another QEMU: an emulated guest that reboots in the same one is five times slower from then on.
+        In another QEMU: in the same one, an emulated guest takes two to five times as long to boot again.
         """
         rows = self.vmctl("status", "--json").answer["machines"]
         domain = str(next(row["domain"] for row in rows if row["name"] == machine))

@@ -245,7 +245,7 @@ class TestTwoGuests:
         console, reboots = web.definition.console, "reboot: Restarting system"
         before = console.read_text(errors="replace").count(reboots)
         web.try_ssh("sudo systemctl reboot --no-block")
-        # What comes then takes long: an emulated guest that reboots in the same QEMU is five times slower.
+        # What comes then takes long: in the same QEMU, an emulated guest boots two to five times as slowly.
         deadline = Deadline.after(BOOT)
         until(lambda: console.read_text(errors="replace").count(reboots) > before, deadline, "the guest to reboot")
         assert driver.states()[web.name].state is State.RUNNING
