@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -20,6 +22,7 @@ from vmctl import process
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
+CHUNK = 1024**2
 SMALL = "cpus: 1\nmemory: 768MiB\nsynced_folders: []\nboot_timeout: 600\n"
 VAGRANTFILE = """
 Vagrant.configure("2") do |config|
@@ -111,14 +114,28 @@ def _raw(image: Path, target: Path) -> Path:
 
 def _changed(old: Path, new: Path) -> int:
     """Bytes of the blocks of a file system that differ."""
-    found, chunk, block = 0, 1024**2, 4096
+    found, block = 0, 4096
     with old.open("rb") as before, new.open("rb") as after:
-        while data := after.read(chunk):
-            was = before.read(chunk).ljust(len(data), b"\0")
+        for number in sorted(_chunks(before) | _chunks(after)):
+            was, data = (_chunk(stream, number) for stream in (before, after))
             if data != was:
-                at = range(0, len(data), block)
-                found += sum(block for one in at if data[one : one + block] != was[one : one + block])
+                found += sum(block for at in range(0, CHUNK, block) if data[at : at + block] != was[at : at + block])
     return found
+
+
+def _chunks(stream: BinaryIO) -> set[int]:
+    """The numbers of those that are not holes."""
+    found, at = set[int](), 0
+    with suppress(OSError):  # there is no more data
+        while True:
+            start = os.lseek(stream.fileno(), at, os.SEEK_DATA)
+            at = os.lseek(stream.fileno(), start, os.SEEK_HOLE)
+            found.update(range(start // CHUNK, -(-at // CHUNK)))
+    return found
+
+
+def _chunk(stream: BinaryIO, number: int) -> bytes:
+    return os.pread(stream.fileno(), CHUNK, number * CHUNK).ljust(CHUNK, b"\0")
 
 
 class TestOutOfVmctlIntoVmctlAndVagrantAndBack:
