@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from vmctl.driver import Observed
+from vmctl.driver import Observed, State
 from vmctl.flock import is_held
 
 LOCK, LOG = ".lock", ".log"
@@ -45,8 +45,11 @@ def are_lost(directory: Path, machine: str) -> bool:
 
 
 def told_of(observed: Observed, directory: Path, machine: str) -> Observed:
-    """What was observed of a machine, and whether it has lost its folders: QEMU cannot get them back while it runs."""
-    lost = observed.run and are_lost(directory, machine)
+    """What was observed of a machine, and whether it has lost its folders: QEMU cannot get them back while it runs.
+
+    Of one that is paused, the problem is why the hypervisor has stopped it; one that a user has stopped has none.
+    """
+    lost = observed.run and observed.state is not State.PAUSED and are_lost(directory, machine)
     return structs.replace(observed, problem=LOST) if lost else observed
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+import time
 
 import pytest
 
@@ -71,3 +73,20 @@ def test_one_that_was_suspended_by_wish_is_left_alone(project: Project) -> None:
     driver.put(name, State.PAUSED)
     assert project.vmctl("status").err == ""
     assert project.states() == {"default": "paused"}
+
+
+def test_a_hypervisor_that_is_slow_to_ask_is_asked_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VBoxManage takes a processor for half a second."""
+    monkeypatch.setattr(standstill, "EVERY", 0.01)
+    asked: list[float] = []
+
+    class Slow:
+        def survey(self, _names: object) -> list[object]:
+            asked.append(time.monotonic())
+            time.sleep(0.05)
+            return []
+
+    with standstill.watched(Slow(), ["web"]):  # type: ignore[arg-type]  # all that is asked of it
+        time.sleep(1.6)
+    assert 1 <= len(asked) <= 2
+    assert all(later - earlier >= 1.0 for earlier, later in itertools.pairwise(asked))

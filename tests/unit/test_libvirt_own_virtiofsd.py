@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from vmctl.driver import Observed, State, Tag
 from vmctl.errors import VmctlError
 from vmctl.flock import is_held
 from vmctl.wait import Deadline, until
@@ -49,6 +51,18 @@ def test_a_machine_has_lost_its_folders_once_nothing_serves_them(path: Path) -> 
     assert not share_locks.are_lost(path.parent, MACHINE)
     assert list(path.parent.iterdir()) == []
     os.waitpid(server, 0)
+
+
+def test_one_that_a_user_has_paused_is_told_of_it_once_it_goes_on(path: Path) -> None:
+    """A problem of one that is paused would be why the hypervisor stopped it, and so a reason to have it go on."""
+    server = own_virtiofsd.start(path, python(DEAF))
+    os.kill(server, signal.SIGKILL)
+    until(lambda: share_locks.are_lost(path.parent, MACHINE), Deadline.after(20), "it to be told")
+    os.waitpid(server, 0)
+    running = Observed(state=State.RUNNING, tag=Tag(project="p", machine="web", root="/p", version="1"), run="1")
+    assert share_locks.told_of(running, path.parent, MACHINE).problem == share_locks.LOST
+    paused = structs.replace(running, state=State.PAUSED)
+    assert share_locks.told_of(paused, path.parent, MACHINE) == paused
 
 
 @pytest.mark.parametrize("script", [DEAF, WITH_A_CHILD])

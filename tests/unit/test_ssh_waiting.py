@@ -50,11 +50,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FastClock:
 
 
 def wait_for(
-    login: Login,
+    usual: Login,
     *,
     console: Path,
     clock: Clock | None = None,
     timeout: float = 300.0,
+    address: Callable[[], Address | None] | None = None,
+    login: Callable[[Address], Login] | None = None,
     alive: Callable[[], bool] = lambda: True,
     report: Callable[[Event], None] = ignore,
     tells: bool = False,
@@ -62,8 +64,8 @@ def wait_for(
 ) -> ssh.Connection:
     return waiting.await_ssh(
         machine="web",
-        address=lambda: login.address,
-        login=lambda _address: login,
+        address=address or (lambda: usual.address),
+        login=login or (lambda _address: usual),
         alive=alive,
         deadline=Deadline.after(timeout, clock),
         console=console,
@@ -413,10 +415,13 @@ def test_a_refused_key_is_told_though_the_server_shuts_us_out_for_it(
 
     with server(lambda connection: connection.sendall(b"Not allowed at this time\r\n")) as shut:
         with pytest.raises(Unreachable, match="refuses user"):
-            waiting.await_ssh(
-                machine="web", address=lambda: shut if tried else sshd.login.address, login=login,
-                alive=lambda: True, deadline=Deadline.after(300, clock), console=console, report=ignore,
-            )  # fmt: skip
+            wait_for(
+                sshd.login,
+                console=console,
+                clock=clock,
+                address=lambda: shut if tried else sshd.login.address,
+                login=login,
+            )
         assert len(tried) == 1
     assert clock.now - 1000 < waiting.UNSURE + 10
 
@@ -433,10 +438,7 @@ def test_a_guest_that_refuses_us_is_not_asked_so_often_that_it_shuts_us_out(
         return sshd.but(key=tmp_path / "other")
 
     with pytest.raises(Unreachable, match="refuses user"):
-        waiting.await_ssh(
-            machine="web", address=lambda: sshd.login.address, login=login,
-            alive=lambda: True, deadline=Deadline.after(300, clock), console=console, report=ignore,
-        )  # fmt: skip
+        wait_for(sshd.login, console=console, clock=clock, login=login)
     debt, before = 0.0, tried[0]
     for at in tried:
         debt, before = max(0.0, debt - (at - before)) + 5, at

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -19,7 +20,9 @@ from vmctl.workspace import Machine, Workspace
 logger = logging.getLogger(__name__)
 
 EVERY = 10.0
-"""Seconds between looks."""
+"""Seconds between looks, at least."""
+REST = 20.0
+"""Times as long as a look took until the next: VBoxManage takes a processor for half a second."""
 
 
 def stands_still(machine: Machine) -> bool:
@@ -50,12 +53,15 @@ def watched(workspace: Workspace, names: Sequence[str]) -> Iterator[None]:
 
 def _watch(workspace: Workspace, names: Sequence[str], end: threading.Event) -> None:
     told: set[str] = set()
-    while not end.wait(EVERY):
+    pause = EVERY
+    while not end.wait(pause):
+        began = time.monotonic()
         try:
             found = [machine for machine in workspace.survey(names) if stands_still(machine)]
         except VmctlError as error:  # who works with the machines tells of it
             logger.debug("machines are not looked after: %s", error.brief)
-            continue
+            found = []
+        pause = max(EVERY, REST * (time.monotonic() - began))
         for machine in found:
             if machine.name not in told:
                 told.add(machine.name)
